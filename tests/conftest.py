@@ -1,0 +1,20 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def medmnist_root() -> Path:
+    """Folder with the official files of three small MedMNIST sets."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(os.environ.get("TSYND_SK_DATA") or beside)
+    for name in ("breastmnist", "pneumoniamnist", "retinamnist"):
+        if not (root / f"{name}.npz").is_file():
+            pytest.skip(f"no {name}.npz in {root}; set TSYND_SK_DATA to the folder of these files")
+    return root
