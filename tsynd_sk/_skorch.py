@@ -1,0 +1,205 @@
+"""The one place that knows skorch from the inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.utils import to_device
+from torch import Tensor, nn
+
+from tsynd_sk.uncertainty import _log
+
+_BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
+
+
+@contextmanager
+def scoped_seed(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch and numpy for a while, then put them back.
+
+    Weight initialisation, dropout and data loaders know no other source of randomness.
+    """
+    state = np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
+
+
+def is_frozen(estimator) -> bool:
+    """Tell whether an estimator is to be used as it is."""
+    return isinstance(estimator, FrozenEstimator)
+
+
+def check_net(estimator, role: str, example: str = "NeuralNet") -> None:
+    """Refuse what is not a skorch net, or a frozen one that was never fitted."""
+    net = unfreeze(estimator)
+    if not isinstance(net, NeuralNet):
+        raise TypeError(
+            f"{role} must be a skorch net, for instance skorch.{example}, or "
+            f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
+        )
+    if is_frozen(estimator) and not getattr(net, "initialized_", False):
+        raise NotFittedError(
+            f"{role} is wrapped in FrozenEstimator, to be used as it is, but it is not fitted: "
+            "call its fit first, or give it without FrozenEstimator"
+        )
+
+
+def check_classifier(estimator, role: str = "classifier") -> None:
+    """Refuse what is not a skorch classifier."""
+    check_net(estimator, role, "NeuralNetClassifier")
+    if not is_classifier(unfreeze(estimator)):
+        raise TypeError(
+            f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
+            f"{type(unfreeze(estimator)).__name__}, which scikit-learn does not take for one"
+        )
+
+
+def unfreeze(estimator) -> NeuralNet:
+    """Give the net itself."""
+    return estimator.estimator if is_frozen(estimator) else estimator
+
+
+def cloned_net(net: NeuralNet, device: str | None) -> NeuralNet:
+    """Clone an unfitted net, onto a device if one is given."""
+    net = clone(net)
+    return net if device is None else net.set_params(device=device)
+
+
+def bare_module(net: NeuralNet) -> nn.Module:
+    """Give the module of a fitted net without the wrapper of ``torch.compile``."""
+    return getattr(net.module_, "_orig_mod", net.module_)
+
+
+def device_of(net: NeuralNet) -> torch.device:
+    """Device on which a fitted net computes."""
+    parameter = next(net.module_.parameters(), None)
+    return torch.device(net.device or "cpu") if parameter is None else parameter.device
+
+
+def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
+    """Give class indices the dtype that the criterion of a net expects."""
+    criterion = net.criterion
+    binary = isinstance(net, NeuralNetBinaryClassifier) or (
+        issubclass(criterion, _BINARY_CRITERIA)
+        if isinstance(criterion, type)
+        else isinstance(criterion, _BINARY_CRITERIA)
+    )
+    return y.astype(np.float32 if binary else np.int64)
+
+
+def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+    """Make the function from a module's output to log-probabilities that matches ``predict_proba``.
+
+    Where skorch would infer a softmax or a sigmoid, their logarithm is computed directly, which
+    keeps the digits of confident predictions.
+    """
+    binary_net = isinstance(net, NeuralNetBinaryClassifier)
+    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+    kind = "other"
+    if net.predict_nonlinearity == "auto":
+        if isinstance(criterion, nn.CrossEntropyLoss):
+            kind = "softmax"
+        elif isinstance(criterion, nn.BCEWithLogitsLoss):
+            kind = "sigmoid"
+    # No reference to the net: members are pickled to other processes and must stay small.
+    nonlinearity = None if kind != "other" else net._get_predict_nonlinearity()
+    return partial(_to_log_proba, kind=kind, nonlinearity=nonlinearity, flat=binary_net)
+
+
+def _to_log_proba(output, *, kind: str, nonlinearity, flat: bool) -> Tensor:
+    logits = output[0] if isinstance(output, tuple) else output
+    if flat or (kind == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
+        logits = logits.reshape(-1)
+    if kind == "softmax":
+        return logits.log_softmax(-1)
+    if kind == "sigmoid":
+        log_sigmoid = torch.nn.functional.logsigmoid
+        return torch.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+    return _log(nonlinearity(logits))
+
+
+def check_probabilities(net: NeuralNet, x: Tensor, n_classes: int) -> None:
+    """Refuse a net whose predictions for a few rows are not `n_classes` probabilities.
+
+    Catches, before training, the misfit of criterion and module that would end in nan.
+    """
+    module = bare_module(net)
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = net.infer(to_device(x[:8], device_of(net)))
+            output = output[0] if isinstance(output, tuple) else output
+            proba = net._get_predict_nonlinearity()(output).float()
+    finally:
+        module.train(was_training)
+    name, criterion = type(net).__name__, type(net.criterion_).__name__
+    if proba.ndim != 2 or proba.shape[1] != n_classes:
+        raise ValueError(
+            f"the module of the {name} predicts an array of shape {tuple(proba.shape)} for "
+            f"{len(x[:8])} rows; expected ({len(x[:8])}, {n_classes}), one column for each of the "
+            f"{n_classes} classes in y"
+        )
+    sums = proba.sum(1)
+    if proba.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        raise ValueError(
+            f"the predictions of the {name} with criterion {criterion} are not probabilities: "
+            f"rows sum to between {sums.min():.3g} and {sums.max():.3g}. If its module returns "
+            "logits, use criterion=torch.nn.CrossEntropyLoss; for torch.nn.NLLLoss the module "
+            "must end in a softmax; for other criteria give predict_nonlinearity."
+        )
+
+
+class SizedFromData:
+    """Mixin for nets whose module is sized from, or initialised by, the first training data.
+
+    The module class has a classmethod ``from_data(X, y, **params)``; what it needs to know beyond
+    ``module__`` parameters, it reads off the data.
+    """
+
+    def fit(self, X, y=None, **fit_params):
+        """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
+        with self._seeing(X, y):
+            return super().fit(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
+        with self._seeing(X, y):
+            return super().partial_fit(X, y, classes=classes, **fit_params)
+
+    @contextmanager
+    def _seeing(self, X, y):
+        outermost = "_data" not in vars(self)
+        if outermost:
+            self._data = (X, y)
+        try:
+            yield
+        finally:
+            if outermost:
+                del self._data
+
+    def initialize_module(self):
+        """Build the module from the data at hand, or from its parameters alone."""
+        kwargs = self.get_params_for("module")
+        data = vars(self).get("_data")
+        if data is None or not (
+            isinstance(self.module, type) and hasattr(self.module, "from_data")
+        ):
+            return super().initialize_module()
+        X, y = data
+        # The data may be a torch or numpy array; sizes and means need no more than a CPU tensor.
+        self.module_ = self.module.from_data(torch.as_tensor(X), y, **kwargs)
+        return self

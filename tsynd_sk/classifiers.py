@@ -1,0 +1,183 @@
+"""Default classifiers: small networks, dropout placed late, defaults for 50 to 5000 images.
+
+Dropout sits behind the convolutions, so that the members of the network (see
+`tsynd_sk.uncertainty`) share all that is expensive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+
+from tsynd_sk._skorch import SizedFromData
+
+__all__ = ["ConvNet", "DenseNet", "NetClassifier"]
+
+
+class ConvNet(nn.Module):
+    """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
+
+    Blocks of convolution, batch normalisation and ReLU, each of which halves the image until
+    about 7 pixels are left; then the mean over positions, and two dense layers behind dropout.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (n_channels, height, width).
+    n_classes : int
+        Number of classes.
+    width : int, default=32
+        Channels of the first block; they double with every halving, up to four times `width`.
+    dropout : float, default=0.3
+        Probability of dropping a unit before each dense layer.
+    """
+
+    def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
+        super().__init__()
+        n_in, side = image_shape[0], max(image_shape[1:])
+        layers: list[nn.Module] = []
+        n_out = width
+        while True:
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+            ]
+            n_in, n_out = n_out, min(2 * n_out, 4 * width)
+            if side <= 8:
+                break
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            side = -(-side // 2)
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(n_in, 2 * width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, n_classes),
+        )
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> ConvNet:
+        """Size the network by images (n, C, H, W) and integer classes (n,)."""
+        params = {"image_shape": tuple(X.shape[1:]), "n_classes": _n_classes(y), **params}
+        return cls(**params)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (n, n_classes) of images (n, C, H, W)."""
+        return self.head(self.features(x))
+
+
+class DenseNet(nn.Module):
+    """Small dense classifier for tables; standardises its features and returns logits.
+
+    Parameters
+    ----------
+    n_features, n_classes : int
+        Numbers of features and classes.
+    width : int, default=64
+        Units of each of the two hidden layers.
+    dropout : float, default=0.3
+        Probability of dropping a hidden unit.
+    """
+
+    def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, n_classes),
+        )
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> DenseNet:
+        """Size the network by rows (n, n_features) and integer classes (n,)."""
+        net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
+        scale = X.std(0, correction=0)
+        net.mean.copy_(X.mean(0))
+        net.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        return net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (n, n_classes) of rows (n, n_features)."""
+        return self.layers((x - self.mean) / self.scale)
+
+
+def _n_classes(y) -> int:
+    if y is None:
+        raise ValueError("y is None; the number of classes is read off y")
+    return int(np.max(np.asarray(y))) + 1
+
+
+class NetClassifier(SizedFromData, NeuralNetClassifier):
+    """Default classifier as a skorch net: ``fit(X, y)`` sizes its module and trains it.
+
+    Parameters
+    ----------
+    module : type or Module, default=ConvNet
+        Returns logits. A class with a ``from_data`` classmethod is sized from the training data.
+    criterion : type, default=torch.nn.CrossEntropyLoss
+        Loss.
+    optimizer : type, default=torch.optim.AdamW
+        Optimiser.
+    lr : float, default=2e-3
+        Learning rate at the start; it falls to zero along a cosine.
+    max_epochs : int, default=60
+        Epochs.
+    batch_size : int, default=32
+        Images in a batch.
+    train_split : callable or None, default=None
+        By default every image is trained on: few labels are too precious to be held out.
+    verbose : int, default=0
+        With 1, a line an epoch.
+    **kwargs
+        Other parameters of ``skorch.NeuralNetClassifier``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> X = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
+    >>> y = np.arange(20) % 2
+    >>> NetClassifier(max_epochs=1).fit(X, y).predict_proba(X).shape
+    (20, 2)
+    """
+
+    def __init__(
+        self,
+        module=ConvNet,
+        *,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        lr=2e-3,
+        max_epochs=60,
+        batch_size=32,
+        train_split=None,
+        verbose=0,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=train_split,
+            verbose=verbose,
+            **kwargs,
+        )
+
+    @property
+    def _default_callbacks(self):
+        schedule = LRScheduler("CosineAnnealingLR", T_max=self.max_epochs)
+        return [*super()._default_callbacks, ("lr_scheduler", schedule)]

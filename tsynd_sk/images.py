@@ -1,0 +1,298 @@
+"""From arrays in a user's layout to the float tensors that networks see, and back without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_array, validate_data
+from torch import Tensor
+
+__all__ = ["ImageFormat", "ValueRange"]
+
+_MAX_CHANNELS = 4
+_SETTLE = (
+    "Give image_shape=(n_channels, height, width) to settle it, or move the channels, "
+    "for instance by np.moveaxis."
+)
+
+
+def _canonical(image_shape: Sequence[int]) -> tuple[tuple[int, int, int], str]:
+    """Read `image_shape` as (channels, height, width) and the layout that it stands for."""
+    try:
+        shape = tuple(int(side) for side in image_shape)
+        valid = len(shape) in (2, 3) and min(shape) >= 1 and list(shape) == list(image_shape)
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"image_shape={image_shape!r} is not valid: expected two or three positive integers, "
+            "(height, width), (n_channels, height, width) or (height, width, n_channels)"
+        )
+    if len(shape) == 2:
+        return (1, *shape), "hw"
+    if shape[2] <= _MAX_CHANNELS < shape[0]:
+        return (shape[2], shape[0], shape[1]), "hwc"
+    return shape, "chw"
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How the images of an array are laid out.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one row of the array.
+    image_shape : tuple of int or None
+        (n_channels, height, width); None for the rows of a table, which stay as they are.
+    layout : {"hw", "hwc", "chw", None}
+        Order of the axes of an image, once a flat row has been folded.
+    dtype : numpy dtype
+        Type of the array's values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.images import ImageFormat
+    >>> X = np.full((2, 28, 28, 3), 255, dtype=np.uint8)
+    >>> image_format = ImageFormat.infer(X)
+    >>> image_format.image_shape, image_format.layout
+    ((3, 28, 28), 'hwc')
+    >>> x = image_format.to_tensor(X)
+    >>> x.shape, x.max()
+    (torch.Size([2, 3, 28, 28]), tensor(1.))
+    >>> bool((image_format.to_array(x) == X).all())
+    True
+    """
+
+    row_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int] | None
+    layout: str | None
+    dtype: np.dtype
+
+    @classmethod
+    def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
+        """Find out how images are laid out.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, flat images, or a table.
+        image_shape : tuple of int or None, default=None
+            Shape of one image: (H, W), (C, H, W) or (H, W, C). Tells flat images from the rows
+            of a table, and settles which axis of ambiguous images holds the channels.
+
+        Returns
+        -------
+        ImageFormat
+
+        Raises
+        ------
+        ValueError
+            If the layout is ambiguous or does not match `image_shape`.
+        """
+        row = X.shape[1:]
+        if image_shape is None:
+            shape, layout = cls._guess(row)
+        else:
+            shape, layout = cls._match(row, image_shape)
+        return cls(row, shape, layout, X.dtype)
+
+    @staticmethod
+    def _guess(row: tuple[int, ...]) -> tuple[tuple[int, int, int] | None, str | None]:
+        if len(row) == 1:
+            return None, None
+        if len(row) == 2:
+            if min(row) <= _MAX_CHANNELS < max(row):
+                raise ValueError(
+                    f"X with rows of shape {row} is ambiguous: grey images this narrow, or one "
+                    "colour image without an axis for the samples? For the first, give "
+                    f"image_shape={row}; for the second, pass X[np.newaxis]."
+                )
+            return (1, *row), "hw"
+        if len(row) == 3:
+            first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
+            if first != last:
+                return (row, "chw") if first else ((row[2], row[0], row[1]), "hwc")
+            raise ValueError(
+                f"X with rows of shape {row} is ambiguous: the channels may come first or last. "
+                + _SETTLE
+            )
+        raise ValueError(
+            f"X has {len(row) + 1} dimensions; expected (n, height, width), (n, height, width, "
+            "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and videos "
+            "are not supported: pass their slices or frames as images."
+        )
+
+    @staticmethod
+    def _match(
+        row: tuple[int, ...], image_shape: Sequence[int]
+    ) -> tuple[tuple[int, int, int], str]:
+        shape, layout = _canonical(image_shape)
+        channels, height, width = shape
+        if len(row) == 1:
+            if row[0] == channels * height * width:
+                return shape, layout
+            raise ValueError(
+                f"X has {row[0]} features, but image_shape={tuple(image_shape)} stands for "
+                f"{channels} x {height} x {width} = {channels * height * width} values per image"
+            )
+        if row == shape:
+            return shape, "chw"
+        if row == (height, width, channels):
+            return shape, "hwc"
+        if channels == 1 and row == (height, width):
+            return shape, "hw"
+        raise ValueError(
+            f"X has rows of shape {row}, which does not match image_shape={tuple(image_shape)}"
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Number of values in one image."""
+        return int(np.prod(self.row_shape))
+
+    def to_tensor(self, X: np.ndarray) -> Tensor:
+        """Convert images to what networks see.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, *row_shape)
+            Images. uint8 is divided by 255; every other type passes as it is.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
+            Never shares memory with `X`.
+        """
+        x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
+        if X.dtype == np.uint8:
+            x /= 255
+        if self.image_shape is None:
+            return x
+        channels, height, width = self.image_shape
+        if self.layout == "hwc":
+            return x.reshape(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
+        return x.reshape(-1, channels, height, width)
+
+    def to_array(self, x: Tensor) -> np.ndarray:
+        """Convert what networks see back to images in the user's layout and dtype.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W), or (n, n_features) for a table
+            Images. Integers are rounded, not truncated.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape)
+        """
+        if self.layout == "hwc":
+            x = x.permute(0, 2, 3, 1)
+        values = x.detach().cpu().numpy().reshape(-1, *self.row_shape)
+        if self.dtype == np.uint8:
+            values = values * 255
+        if np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            values = np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max)
+        elif self.dtype == np.bool_:
+            values = values > 0.5
+        return np.ascontiguousarray(values, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values that real images take, to which synthetic ones are held.
+
+    Attributes
+    ----------
+    low, high : Tensor
+        Scalars for images, one value a feature for tables, on the scale that networks see.
+    levels : int or None
+        Number of steps in a unit of that scale where the user's type is not a float.
+    """
+
+    low: Tensor
+    high: Tensor
+    levels: int | None
+
+    @classmethod
+    def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
+        """Range of images in the user's layout; feature by feature in a table."""
+        axis = 0 if image_format.image_shape is None else None
+        divisor = 255 if X.dtype == np.uint8 else 1
+        low, high = (
+            torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor
+            for extreme in (X.min(axis=axis), X.max(axis=axis))
+        )
+        return cls(low, high, None if np.issubdtype(X.dtype, np.floating) else divisor)
+
+    def clip(self, x: Tensor) -> Tensor:
+        """Hold images to the range, and to the user's type, differentiably.
+
+        What is returned survives the way to the user's array and back to the bit, so that a
+        prediction for it is a prediction for the image that the user gets. Rounding passes the
+        gradient on.
+        """
+        x = torch.clamp(x, self.low.to(x), self.high.to(x))
+        if self.levels is None:
+            return x
+        rounded = torch.round(x.detach() * self.levels) / self.levels
+        return rounded + (x - x.detach())
+
+
+def check_images(estimator, X: ArrayLike, *, reset: bool, image_shape=None) -> np.ndarray:
+    """Validate images for an estimator; with `reset`, learn their format.
+
+    Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
+    when `reset`, and compares with them otherwise.
+
+    Raises
+    ------
+    ValueError
+        If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
+    """
+    name = type(estimator).__name__
+    ndim = getattr(X, "ndim", None) or np.ndim(X)
+    if ndim == 2:
+        X = validate_data(estimator, X, reset=reset, dtype="numeric")
+    else:
+        X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+    if 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}: there is nothing in it")
+    if X.dtype == np.float64 and np.abs(X).max() > np.finfo(np.float32).max:
+        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+    if reset:
+        estimator.format_ = ImageFormat.infer(X, image_shape)
+        estimator.n_features_in_ = estimator.format_.n_features
+        estimator.image_shape_ = estimator.format_.image_shape
+        estimator.value_range_ = ValueRange.of(X, estimator.format_)
+        return X
+
+    expected = estimator.format_
+    if X.shape[1:] != expected.row_shape:
+        raise ValueError(
+            f"X has rows of shape {X.shape[1:]}, but {name} is expecting rows of shape "
+            f"{expected.row_shape}, as in fit"
+        )
+    if expected.image_shape is not None:
+        _check_scale(X, expected.dtype, float(estimator.value_range_.high), name)
+    return X
+
+
+def _check_scale(X: np.ndarray, dtype: np.dtype, high: float, name: str) -> None:
+    """Refuse uint8, which is divided by 255, where fit saw another scale, and the reverse."""
+    if dtype == np.uint8 and X.dtype != np.uint8 and X.max() > 1.5:
+        raise ValueError(
+            f"X has values up to {X.max():g} in dtype {X.dtype}, but {name} was fitted on uint8 "
+            "images, which it divides by 255. Pass uint8, or floats between 0 and 1."
+        )
+    if dtype != np.uint8 and X.dtype == np.uint8 and high > 1.5:
+        raise ValueError(
+            f"X is uint8, which is divided by 255, but {name} was fitted on {dtype} images with "
+            f"values up to {high:g}. Pass X.astype({str(dtype)!r})."
+        )
