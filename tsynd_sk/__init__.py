@@ -1,5 +1,7 @@
 """Targeted synthetic augmentation for image classifiers, in the scikit-learn way."""
 
 from tsynd_sk._version import __version__
+from tsynd_sk.augmented import AugmentedClassifier, TargetedSynthesis
+from tsynd_sk.synthesizer import TargetedSynthesizer
 
-__all__ = ["__version__"]
+__all__ = ["AugmentedClassifier", "TargetedSynthesis", "TargetedSynthesizer", "__version__"]

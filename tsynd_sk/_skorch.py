@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -161,6 +161,76 @@ def check_probabilities(net: NeuralNet, x: Tensor, n_classes: int) -> None:
             "logits, use criterion=torch.nn.CrossEntropyLoss; for torch.nn.NLLLoss the module "
             "must end in a softmax; for other criteria give predict_nonlinearity."
         )
+
+
+def fit_classifier(
+    classifier, x: Tensor, y: np.ndarray, *, seed: int, device=None, callback=None
+) -> NeuralNet:
+    """Clone and fit a classifier on class indices, after a look at what it predicts untrained.
+
+    The callback takes part in this one training and leaves no trace in the net.
+    """
+    net, X = cloned_net(classifier, device), x.numpy()
+    targets = encode_labels(net, y)
+    with scoped_seed(seed):
+        rehearse(net, X, targets, n_classes=int(y.max()) + 1)
+    with scoped_seed(seed):
+        if callback is None:
+            return net.fit(X, targets)
+        with _seeing(net, X, targets):
+            net.initialize()
+            net.callbacks_.append(("guest", callback.initialize()))
+            net.partial_fit(X, targets)
+        net.callbacks_ = [named for named in net.callbacks_ if named[1] is not callback]
+        return net
+
+
+def rehearse(net: NeuralNet, X: np.ndarray, y: np.ndarray, n_classes: int) -> None:
+    """Initialise a throw-away clone of a net and refuse it if it predicts no probabilities."""
+    probe = clone(net).set_params(verbose=0)
+    with _seeing(probe, X, y):
+        probe.initialize()
+    check_probabilities(probe, torch.from_numpy(X[:8]), n_classes)
+
+
+def classes_of_frozen(net: NeuralNet, x: Tensor, y: np.ndarray) -> np.ndarray:
+    """Labels of the columns that a fitted net predicts, given labels for the images at hand.
+
+    skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
+    """
+    n_columns = len(net.predict_proba(x[:1].numpy())[0])
+    present, named = np.unique(y), getattr(net, "classes", None)
+    if named is not None and len(named) == n_columns and set(present) <= set(named):
+        classes = np.asarray(named)
+    elif present.dtype.kind in "iu" and 0 <= present[0] and present[-1] < n_columns:
+        classes = np.arange(n_columns)
+    elif len(present) == n_columns:
+        classes = present
+    else:
+        raise ValueError(
+            f"y has the {len(present)} classes {present.tolist()[:20]}, but the frozen classifier "
+            f"predicts {n_columns} columns: use labels between 0 and {n_columns - 1} that number "
+            "its columns, or name them by its parameter classes"
+        )
+    check_probabilities(net, x, n_columns)
+    return classes
+
+
+def check_autoencoder(estimator) -> None:
+    """Refuse what is not a skorch net around a module with ``encode`` and ``decode``."""
+    check_net(estimator, "autoencoder")
+    module = bare_module(estimator.estimator) if is_frozen(estimator) else estimator.module
+    missing = [name for name in ("encode", "decode") if not hasattr(module, name)]
+    # A function that makes modules shows its methods only when it is called.
+    if missing and isinstance(module, type | nn.Module):
+        raise TypeError(
+            f"the module of autoencoder, {module!r}, has no method {' and no '.join(missing)}; "
+            "expected encode(x) -> z and decode(z) -> x"
+        )
+
+
+def _seeing(net: NeuralNet, X, y):
+    return net._seeing(X, y) if isinstance(net, SizedFromData) else nullcontext()
 
 
 class SizedFromData:

@@ -1,0 +1,206 @@
+"""Which labels are asked for, and which real rows they are synthesised from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+
+STRATEGIES = ("auto", "minority", "not minority", "not majority", "all")
+
+
+def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
+    """Validate the labels of training images.
+
+    Raises
+    ------
+    ValueError
+        If `y` is missing, not one finite label an image, or of a single class.
+    """
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None")
+    y = check_array(y, ensure_2d=False, dtype=None, estimator=name, input_name="y")
+    y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    check_consistent_length(X, y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{name} needs images of at least two classes; y has one class only: "
+            f"{classes[0]!r}"
+        )
+    return y
+
+
+def apportion(weights: np.ndarray, n: int) -> np.ndarray:
+    """Divide `n` in proportion to `weights` by largest remainders."""
+    quotas = n * weights / weights.sum()
+    counts = np.floor(quotas).astype(np.int64)
+    order = np.argsort(counts - quotas, kind="stable")
+    counts[order[: n - counts.sum()]] += 1
+    return counts
+
+
+def requested_codes(
+    n_samples: int, y, classes: np.ndarray, pool: np.ndarray, rng: np.random.RandomState
+) -> np.ndarray:
+    """Class index of every row that is asked for.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows.
+    y : None, label, array-like of labels, or mapping from label to count
+        As in `TargetedSynthesizer.sample`.
+    classes : ndarray of shape (n_classes,)
+        Labels that are known.
+    pool : ndarray of shape (n_sources,)
+        Class indices of the real rows.
+    rng : RandomState
+        Shuffles the rows where no order is asked for.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), int64
+    """
+    if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
+        raise ValueError(f"n_samples={n_samples!r} is not valid: expected an integer of at least 1")
+    available = np.bincount(pool, minlength=len(classes))
+    if y is None:
+        return rng.permutation(np.repeat(np.arange(len(classes)), apportion(available, n_samples)))
+    if isinstance(y, Mapping):
+        codes = encode(list(y), classes)
+        counts = [_count(label, count) for label, count in y.items()]
+        wanted = np.repeat(codes, counts)
+    elif np.ndim(y) == 0:
+        return _checked(np.repeat(encode([y], classes), n_samples), available, classes)
+    elif np.ndim(y) == 1:
+        wanted = encode(y, classes)
+    else:
+        raise ValueError(f"y has {np.ndim(y)} dimensions; expected a label or a 1-D array of them")
+    if n_samples not in (1, len(wanted)):
+        raise ValueError(
+            f"n_samples={n_samples} contradicts y, which asks for {len(wanted)} rows: give one of "
+            "the two"
+        )
+    if len(wanted) == 0:
+        raise ValueError("y asks for no rows at all; expected at least one")
+    return _checked(wanted, available, classes)
+
+
+def _count(label, count) -> int:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
+        raise ValueError(
+            f"y={{{label!r}: {count!r}}} is not valid: expected a number of rows, at least 0"
+        )
+    return int(count)
+
+
+def _checked(wanted: np.ndarray, available: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    missing = np.setdiff1d(wanted, np.flatnonzero(available))
+    if len(missing):
+        raise ValueError(
+            f"y asks for {classes[missing].tolist()}, of which there was no real row in fit to "
+            "start from"
+        )
+    return wanted
+
+
+def encode(y, classes: np.ndarray) -> np.ndarray:
+    """Class indices of labels, all of which must be known."""
+    # A dict, for numpy would take the string "1" for the number 1.
+    positions = {label: code for code, label in enumerate(classes.tolist())}
+    labels = np.asarray(y).tolist()
+    unknown = [label for label in dict.fromkeys(labels) if label not in positions]
+    if unknown:
+        raise ValueError(
+            f"y has labels that were not seen in fit: {unknown[:10]}; expected some of "
+            f"{classes.tolist()[:20]}"
+        )
+    return np.array([positions[label] for label in labels], dtype=np.int64)
+
+
+def draw_sources(
+    wanted: np.ndarray, pool: np.ndarray, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose a real row of the same class for every row that is asked for.
+
+    No source is used a second time before every other one of its class has been used once.
+
+    Returns
+    -------
+    source_index : ndarray of shape (n_rows,), int64
+        Row of the pool.
+    occurrence : ndarray of shape (n_rows,), int64
+        How often that source has been used before.
+    """
+    source_index = np.empty(len(wanted), dtype=np.int64)
+    occurrence = np.empty(len(wanted), dtype=np.int64)
+    for code in np.unique(wanted):
+        rows, sources = np.flatnonzero(wanted == code), np.flatnonzero(pool == code)
+        n_rounds = -(-len(rows) // len(sources))
+        order = np.concatenate([rng.permutation(sources) for _ in range(n_rounds)])
+        source_index[rows] = order[: len(rows)]
+        occurrence[rows] = np.arange(len(rows)) // len(sources)
+    return source_index, occurrence
+
+
+def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
+    """Number of rows to add to every class, by the rules of imbalanced-learn's over-samplers.
+
+    Parameters
+    ----------
+    sampling_strategy : str, float, mapping or callable
+        See `TargetedSynthesizer`.
+    y : ndarray of shape (n,)
+        Labels.
+
+    Returns
+    -------
+    dict
+        From label to the number of rows to be added.
+    """
+    present, counts = np.unique(y, return_counts=True)
+    current = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    if callable(sampling_strategy):
+        sampling_strategy = sampling_strategy(y)
+    if isinstance(sampling_strategy, Mapping):
+        return _counts_to_reach(dict(sampling_strategy), current)
+    majority, minority = max(current, key=current.get), min(current, key=current.get)
+    if isinstance(sampling_strategy, Real):
+        if len(current) != 2:
+            raise ValueError(
+                f"sampling_strategy={sampling_strategy!r}, a ratio, is defined for two classes; y "
+                f"has {len(current)}. Give a dict from label to the number of rows after "
+                "resampling."
+            )
+        target = int(current[majority] * sampling_strategy)
+        if target < current[minority]:
+            raise ValueError(
+                f"sampling_strategy={sampling_strategy!r} asks for {target} rows of class "
+                f"{minority!r}, fewer than the {current[minority]} there are; synthesis only adds"
+            )
+        return {minority: target - current[minority]}
+    chosen = {
+        "minority": [minority],
+        "not minority": [label for label in current if label != minority],
+        "all": list(current),
+    }.get(sampling_strategy, [label for label in current if label != majority])
+    return {label: current[majority] - current[label] for label in chosen}
+
+
+def _counts_to_reach(target: dict, current: dict) -> dict:
+    unknown = [label for label in target if label not in current]
+    if unknown:
+        raise ValueError(f"sampling_strategy names labels that are not in y: {unknown}")
+    for label, count in target.items():
+        if not isinstance(count, Integral) or count < current[label]:
+            raise ValueError(
+                f"sampling_strategy asks for {count!r} rows of class {label!r}; expected an "
+                f"integer of at least the {current[label]} there are, for synthesis only adds"
+            )
+    return {label: int(count) - current[label] for label, count in target.items()}

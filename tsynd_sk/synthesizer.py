@@ -1,0 +1,508 @@
+"""Targeted synthesis: new training images that a classifier is epistemically uncertain about."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from tqdm.auto import tqdm
+
+from tsynd_sk import _sampling, _skorch
+from tsynd_sk._synthesis import Codec, Synthesis, batches, derived_seed
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.images import check_images
+from tsynd_sk.uncertainty import DropoutMembers, EnsembleMembers, mutual_information
+
+__all__ = ["TargetedSynthesizer"]
+
+# Streams of random numbers beside the occurrences of sources, which count up from zero.
+_UNCERTAINTY_STREAM = 2**31
+
+
+class TargetedSynthesizer(BaseEstimator):
+    """Synthesise labelled images that a classifier is epistemically uncertain about.
+
+    The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
+    on the mutual information between the prediction and the classifier's members, inside a trust
+    region around it, and decoded [1]_. The new image keeps the label of its source.
+
+    Parameters
+    ----------
+    classifier : skorch classifier, list of them, or None, default=None
+        An unfitted net is cloned and fitted; a fitted one wrapped in
+        `sklearn.frozen.FrozenEstimator` is used as it is. It needs dropout layers, whose masks
+        give its members; a list of classifiers is a deep ensemble, whose members are the
+        classifiers themselves. ``None``: a small convolutional network, or a dense one for
+        tables.
+    autoencoder : skorch net or None, default=None
+        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted (cloned and fitted on
+        `X`) or wrapped in `sklearn.frozen.FrozenEstimator`, which is how unlabelled images are put
+        to use. ``None``: an `AutoencoderNet` around a `PatchAutoencoder`, or around a
+        `DenseAutoencoder` for tables.
+    objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
+            default="mutual_info"
+        What is maximised: the mutual information, or the entropy of the mean prediction.
+        "random" goes to the surface of the trust region in a random direction, "reconstruction"
+        does not move: controls, on the same path. A callable maps ``(log_probs, y)``, tensors of
+        shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
+    n_members : int, default=16
+        Number of dropout masks. Unused for an ensemble.
+    radius : float, default=0.5
+        Trust region: largest root-mean-square displacement of a latent coordinate, in latent
+        standard deviations.
+    max_iter : int, default=10
+        Number of ascent steps.
+    label_policy : {"constrain", "keep"}, default="constrain"
+        Both give the label of the source. "keep" takes the most uncertain iterate whatever it
+        is taken for; "constrain" the most uncertain one at which the members' mean prediction is
+        that label. Where there is none, the start of the ascent is taken, or, if the source
+        itself was classified correctly, a mixture with the source that is so too.
+    sampling_strategy : str, float, dict or callable, default="auto"
+        Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
+        "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
+        classes; a dict from label to the number of rows after resampling; or a callable that
+        makes that dict from `y`.
+    image_shape : tuple of int or None, default=None
+        (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
+        those of a table; also settles ambiguous layouts.
+    batch_size : int, default=256
+        Images that are synthesised at a time. Changes results by rounding only.
+    device : str, torch.device or None, default=None
+        Where to train and to synthesise. ``None``: where each net says.
+    n_jobs : int or None, default=None
+        Threads that synthesise batches side by side. Does not change results.
+    verbose : int, default=0
+        With 1, progress bars; with 2, also the nets' lines for every epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of everything random: initial weights, training, masks, starts.
+
+    Attributes
+    ----------
+    classifier_ : skorch classifier or list of them
+        Fitted classifier.
+    autoencoder_ : skorch net
+        Fitted autoencoder.
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    n_features_in_ : int
+        Values in an image.
+    image_shape_ : tuple of int or None
+        (C, H, W); None for tables.
+    latent_scale_ : Tensor
+        Standard deviations of the latent coordinates over the training images.
+    sample_indices_ : ndarray of shape (n_rows,)
+        After `fit_resample`: for every row returned, the row of `X` it is or comes from.
+
+    References
+    ----------
+    .. [1] J. Niemeijer, J. Ehrhardt, H. Uzunova, H. Handels, "TSynD: Targeted Synthetic Data
+       Generation for Enhanced Medical Image Classification", arXiv:2406.17473, 2024.
+
+    Examples
+    --------
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.autoencoders import AutoencoderNet
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(
+    ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=2), random_state=0
+    ... )
+    >>> X_new, y_new, info = synthesizer.fit(X[:200], y[:200]).sample(10, return_info=True)
+    >>> X_new.shape, y_new.shape, info.uncertainty.shape
+    ((10, 8, 8), (10,), (10,))
+    """
+
+    _parameter_constraints: dict = {
+        "classifier": "no_validation",
+        "autoencoder": "no_validation",
+        "objective": [
+            StrOptions({"mutual_info", "entropy", "random", "reconstruction"}),
+            callable,
+        ],
+        "n_members": [Interval(Integral, 2, None, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "label_policy": [StrOptions({"constrain", "keep"})],
+        "sampling_strategy": [
+            StrOptions(set(_sampling.STRATEGIES)),
+            Interval(Real, 0, 1, closed="right"),
+            dict,
+            callable,
+        ],
+        "image_shape": [tuple, list, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device, None],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        autoencoder=None,
+        *,
+        objective="mutual_info",
+        n_members=16,
+        radius=0.5,
+        max_iter=10,
+        label_policy="constrain",
+        sampling_strategy="auto",
+        image_shape=None,
+        batch_size=256,
+        device=None,
+        n_jobs=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.classifier = classifier
+        self.autoencoder = autoencoder
+        self.objective = objective
+        self.n_members = n_members
+        self.radius = radius
+        self.max_iter = max_iter
+        self.label_policy = label_policy
+        self.sampling_strategy = sampling_strategy
+        self.image_shape = image_shape
+        self.batch_size = batch_size
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y):
+        """Fit classifier and autoencoder, as far as they are not frozen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, uint8 or float. Networks see float32 of shape (n, C, H, W); uint8 is divided
+            by 255, floats pass as they are.
+        y : array-like of shape (n,)
+            Labels of any type.
+
+        Returns
+        -------
+        self : TargetedSynthesizer
+
+        Raises
+        ------
+        ValueError
+            If `X` or `y` is empty, not finite, of one class, of different lengths or of an
+            ambiguous layout, or if a classifier does not predict probabilities or has no members.
+        TypeError
+            If `classifier` or `autoencoder` is not what it should be.
+        """
+        # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
+        learned = copy.copy(self)
+        learned._fit(X, y)
+        vars(self).update(vars(learned))
+        return self
+
+    def _fit(self, X, y, *, with_autoencoder=True) -> None:
+        given = self.classifier
+        ensemble = isinstance(given, list | tuple)
+        if ensemble and len(given) < 2:
+            raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
+        for i, classifier in enumerate(given if ensemble else [given]):
+            if classifier is not None or ensemble:
+                _skorch.check_classifier(classifier, f"classifier[{i}]" if ensemble else "classifier")
+        if self.autoencoder is not None:
+            _skorch.check_autoencoder(self.autoencoder)
+
+        X = check_images(self, X, reset=True, image_shape=self.image_shape)
+        y = _sampling.check_labels(self, y, X)
+        self._set_sources(X, y, np.unique(y))
+        x = self.format_.to_tensor(X)
+        rng = check_random_state(self.random_state)
+        self._seed = rng.randint(2**31 - 1)
+        classifiers = given if ensemble else [self._default_classifier() if given is None else given]
+        nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1)) for c in classifiers]
+        self.classifier_ = nets if ensemble else nets[0]
+        if with_autoencoder:
+            # What keeps the members from answering is said now and not at the first sample.
+            self._members(seed=0)(x[:1].to(self._device))
+            self.autoencoder_ = self._fitted_autoencoder(x, rng.randint(2**31 - 1))
+            self.latent_scale_ = self._measured_latent_scale(x)
+
+    def _set_sources(self, X, y, classes) -> None:
+        """Remember the real images from which `sample` starts."""
+        self.classes_ = classes
+        self._X, self._y, self._codes = X, y, _sampling.encode(y, classes)
+
+    def _over(self, owner, X, y):
+        """Give the same synthesizer for the images of an owner, in the owner's layout and labels."""
+        other = copy.copy(self)
+        for name in ("format_", "value_range_", "image_shape_", "n_features_in_"):
+            setattr(other, name, getattr(owner, name))
+        if hasattr(owner, "feature_names_in_"):
+            other.feature_names_in_ = owner.feature_names_in_
+        other._set_sources(X, y, owner.classes_)
+        return other
+
+    def _default_classifier(self):
+        module = DenseNet if self.image_shape_ is None else ConvNet
+        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
+
+    def _default_autoencoder(self):
+        module = DenseAutoencoder if self.image_shape_ is None else PatchAutoencoder
+        return AutoencoderNet(module, verbose=max(int(self.verbose) - 1, 0))
+
+    def _fitted_classifier(self, classifier, x, y, seed):
+        if _skorch.is_frozen(classifier):
+            classes = _skorch.classes_of_frozen(classifier.estimator, x, y)
+            if len(classes) != len(self.classes_):
+                self._set_sources(self._X, y, classes)
+            return classifier.estimator
+        return _skorch.fit_classifier(classifier, x, self._codes, seed=seed, device=self.device)
+
+    def _fitted_autoencoder(self, x, seed):
+        given = self.autoencoder
+        autoencoder = self._default_autoencoder() if given is None else given
+        if _skorch.is_frozen(autoencoder):
+            return autoencoder.estimator
+        with _skorch.scoped_seed(seed):
+            return _skorch.cloned_net(autoencoder, self.device).fit(x.numpy(), x.numpy())
+
+    def _measured_latent_scale(self, x) -> torch.Tensor:
+        """Standard deviation of each channel of a spatial code, of each coordinate of a flat one."""
+        codec = self._codec()
+        codes = torch.cat([codec.encode(part.to(self._device)) for part in self._split(x)])
+        decoded = codec.decode(codes[:1])
+        if decoded.shape != x[:1].shape:
+            raise ValueError(
+                f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
+                f"{tuple(decoded.shape[1:])}; the two must be equal"
+            )
+        axes = (0, *range(2, codes.ndim))
+        return codes.std(axes, correction=0, keepdim=True)[0].cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        nets = self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
+        return torch.device(self.device) if self.device else _skorch.device_of(nets[0])
+
+    def _split(self, x):
+        return x.split(self.batch_size)
+
+    def _codec(self) -> Codec:
+        module = _skorch.bare_module(self.autoencoder_)
+        return Codec.of(module, self.value_range_, self._device)
+
+    def _members(self, seed: int):
+        """Private copies of the classifier's members; equal seeds, equal members."""
+        if isinstance(self.classifier_, list):
+            modules = [_skorch.bare_module(net) for net in self.classifier_]
+            heads = [_skorch.log_proba_head(net) for net in self.classifier_]
+            return EnsembleMembers(modules, heads, device=self._device)
+        return DropoutMembers(
+            _skorch.bare_module(self.classifier_),
+            _skorch.log_proba_head(self.classifier_),
+            n_members=self.n_members,
+            seed=seed,
+            device=self._device,
+        )
+
+    def _synthesize(self, X, codes, occurrence, random_state):
+        """Synthesise from rows of the user's array; the way that all public methods go."""
+        seed = check_random_state(random_state).randint(2**31 - 1)
+        synthesis = Synthesis(
+            codec=self._codec(),
+            make_members=self._members,
+            latent_scale=self.latent_scale_,
+            objective=self.objective,
+            radius=self.radius,
+            max_iter=self.max_iter,
+            constrain=self.label_policy == "constrain",
+            device=self._device,
+        )
+
+        def one_batch(rows):
+            x, y = self.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+            images, info = synthesis(x, y, rows=rows, occurrence=occurrence[rows[0]], seed=seed)
+            return rows, self.format_.to_array(images), info
+
+        X_new = np.empty((len(codes), *self.format_.row_shape), dtype=self.format_.dtype)
+        columns: dict[str, np.ndarray] = {}
+        jobs = (delayed(one_batch)(rows) for rows in batches(occurrence, self.batch_size))
+        workers = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator_unordered")
+        with tqdm(total=len(codes), desc="synthesis", disable=not self.verbose) as progress:
+            for rows, images, info in workers(jobs):
+                X_new[rows] = images
+                for name, values in info.items():
+                    columns.setdefault(name, np.empty(len(codes), values.dtype))[rows] = values
+                progress.update(len(rows))
+        return X_new, columns
+
+    def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
+        """Draw real images of the training set and synthesise a new one from each.
+
+        Every image of a class is used once before one is used again; then it starts from another
+        point, against other members, so that no row comes twice. (With
+        ``objective="reconstruction"`` nothing moves, and a repeated source gives a repeated row.)
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of images. May be left out if `y` tells it.
+        y : label, array-like of labels, dict or None, default=None
+            ``None``: classes in the proportions of the training set. A label: that class alone.
+            An array: one image for each label, in its order. A dict: from label to count.
+        random_state : int, RandomState instance or None, default=None
+            Seed of this call; ``None`` for the estimator's.
+        return_info : bool, default=False
+            Whether to say where the images come from.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, ...)
+            Images in the layout, dtype and value range of those in `fit`.
+        y_new : ndarray of shape (n_samples,)
+            Their labels.
+        info : Bunch
+            Only with `return_info`: arrays of shape (n_samples,). `source_index`, row of `X` in
+            fit; `uncertainty_source` and `uncertainty`, mutual information of source and
+            synthetic image in nats; `displacement`, root mean square in latent standard
+            deviations; `reconstruction_error`, root-mean-square difference of the source from
+            its reconstruction, on the scale that networks see; `label_agreement`, whether the
+            members' mean prediction for the synthetic image is its label.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted.
+        ValueError
+            If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
+        """
+        check_is_fitted(self, "latent_scale_")
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        wanted = _sampling.requested_codes(n_samples, y, self.classes_, self._codes, rng)
+        sources, occurrence = _sampling.draw_sources(wanted, self._codes, rng)
+        X_new, columns = self._synthesize(_Rows(self._X, sources), wanted, occurrence, rng)
+        return self._answer(X_new, wanted, sources, columns, return_info)
+
+    def synthesize(self, X, y, *, random_state=None, return_info=False):
+        """Synthesise one targeted image from each image given.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+        y : array-like of shape (n,)
+            Their labels, all of them seen in `fit`.
+        random_state, return_info
+            As in `sample`; `source_index` counts rows of this `X`.
+
+        Returns
+        -------
+        X_new, y_new[, info]
+            As in `sample`, row by row for the images given.
+        """
+        check_is_fitted(self, "latent_scale_")
+        X = check_images(self, X, reset=False)
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        codes = _sampling.encode(y, self.classes_)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        X_new, columns = self._synthesize(X, codes, np.zeros(len(X), dtype=np.int64), rng)
+        return self._answer(X_new, codes, np.arange(len(X)), columns, return_info)
+
+    def _answer(self, X_new, codes, sources, columns, return_info):
+        y_new = self.classes_[codes]
+        if not return_info:
+            return X_new, y_new
+        return X_new, y_new, Bunch(source_index=sources, **columns)
+
+    def fit_resample(self, X, y):
+        """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
+
+        The protocol of imbalanced-learn's samplers, so that the synthesizer is a step of
+        ``imblearn.pipeline.Pipeline``; on images too.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        X_resampled : ndarray of shape (n + n_new, ...)
+            The rows of `X`, unchanged and in their order, then the synthetic ones.
+        y_resampled : ndarray of shape (n + n_new,)
+            Their labels.
+        """
+        self.fit(X, y)
+        counts = _sampling.resampling_counts(self.sampling_strategy, self._y)
+        counts = {label: count for label, count in counts.items() if count}
+        if not counts:
+            self.sample_indices_ = np.arange(len(self._X))
+            return self._X.copy(), self._y.copy()
+        X_new, y_new, info = self.sample(y=counts, return_info=True)
+        self.sample_indices_ = np.concatenate([np.arange(len(self._X)), info.source_index])
+        return np.concatenate([self._X, X_new]), np.concatenate([self._y, y_new])
+
+    def uncertainty(self, X):
+        """Mutual information between prediction and classifier, in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            Between 0 and ``log(min(n_members, n_classes))``.
+        """
+        check_is_fitted(self, "classifier_")
+        x = self.format_.to_tensor(check_images(self, X, reset=False))
+        members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
+        with torch.no_grad():
+            parts = [mutual_information(members(p.to(self._device))) for p in self._split(x)]
+        return torch.cat(parts).clamp_min(0).cpu().numpy()
+
+    def reconstruct(self, X):
+        """Encode and decode images, without any displacement.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of the shape of `X`
+            In the layout, dtype and value range of `fit`.
+        """
+        check_is_fitted(self, "latent_scale_")
+        x = self.format_.to_tensor(check_images(self, X, reset=False))
+        codec = self._codec()
+        with torch.no_grad():
+            parts = [codec.decode(codec.encode(p.to(self._device))) for p in self._split(x)]
+        return self.format_.to_array(torch.cat(parts))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class _Rows:
+    """Rows of an array under new numbers, without a copy of them all."""
+
+    def __init__(self, X: np.ndarray, index: np.ndarray):
+        self.X, self.index = X, index
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.X[self.index[rows]]
