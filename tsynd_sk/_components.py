@@ -11,15 +11,27 @@ from torch import Tensor
 # Rows beyond this number change principal components by less than training does afterwards.
 _MAX_ROWS = 50_000
 
+# Standard deviations below this share of the largest value are nothing but float32 rounding.
+_ROUNDING = 1e-6
+
+
+def safe_scale(X: Tensor, dim: tuple[int, ...] = ()) -> Tensor:
+    """Compute standard deviations over axes, by default all; one where nothing varies."""
+    scale = X.std(dim, correction=0)
+    return torch.where(scale > _ROUNDING * X.abs().amax(dim), scale, torch.ones_like(scale))
+
 
 def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, principal axes (n_components, n_features) and their standard deviations."""
     if len(rows) > _MAX_ROWS:
         rows = rows[:: math.ceil(len(rows) / _MAX_ROWS)]
+    rows = rows.double()
     mean = rows.mean(0)
-    centred = (rows - mean).double()
+    centred = rows - mean
     variance, axes = torch.linalg.eigh(centred.T @ centred / max(len(rows) - 1, 1))
-    variance, axes = variance.flip(0).clamp_min(0), axes.flip(1).T
+    variance, axes = variance.flip(0), axes.flip(1).T
+    rounding = (_ROUNDING * rows.abs().max()).square()
+    variance = torch.where(variance > rounding, variance, torch.zeros_like(variance))
     rank = max(int((variance > variance[0] * 1e-7).sum()), 1)
     if isinstance(n_components, Integral):
         kept = int(n_components)
@@ -32,7 +44,7 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
     scale = variance[:kept].sqrt()
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return mean, (axes * signs).float(), scale.float()
+    return mean.float(), (axes * signs).float(), scale.float()
 
 
 def check_n_components(n_components: int | float) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
-__all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm"]
+__all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
 
 #: An objective maps member log-probabilities (n_members, n, n_classes) and labels (n,) to (n,).
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +69,8 @@ def _project(u: Tensor, radius: float) -> Tensor:
     return u * _per_row(shrink, u)
 
 
-def _normalise(gradient: Tensor) -> Tensor:
+def normalise(gradient: Tensor) -> Tensor:
+    """Scale each row to a root mean square of one; rows of zeros stay zero."""
     # In two stages, so that the square of a tiny gradient does not underflow to zero.
     tiny = torch.finfo(gradient.dtype).tiny
     largest = gradient.flatten(1).abs().amax(1).clamp_min(tiny)
@@ -131,7 +132,7 @@ def ascend(
     """
     walk = objective is None
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
-    reach = origin if direction is None else radius * _normalise(direction)
+    reach = origin if direction is None else radius * normalise(direction)
     if walk and direction is None:
         max_iter = 0
     step = _WAY_PER_RADIUS * radius / max(max_iter, 1)
@@ -149,6 +150,11 @@ def ascend(
             log_mean = mean_log_proba(log_probs)
             agreement = log_mean.argmax(-1) == y
             value = displacement_norm(u) if objective is None else objective(log_probs, y)
+            if climbing and not (images.requires_grad and log_probs.requires_grad):
+                raise ValueError(
+                    "decode and members must be differentiable: their output does not depend, by "
+                    "torch operations, on the codes; is there a torch.no_grad or detach in them?"
+                )
             _check_value(value, len(z_0), must_differentiate=climbing)
             if climbing:
                 towards_label = log_mean.gather(1, y[:, None])[:, 0]
@@ -170,7 +176,7 @@ def ascend(
             best = candidate if best is None else _choose(better, candidate, best)
             best_value = torch.where(better, value, best_value)
             if climbing:
-                u = _project(u + step * _normalise(gradient), radius)
+                u = _project(u + step * normalise(gradient), radius)
             elif not last:
                 u = torch.lerp(origin, reach, (iteration + 1) / max_iter)
     assert best is not None

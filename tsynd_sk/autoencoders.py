@@ -16,12 +16,13 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.dataset import ValidSplit, unpack_data
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import RandomSampler
 
-from tsynd_sk._components import check_n_components, principal_components
+from tsynd_sk._components import check_n_components, principal_components, safe_scale
 from tsynd_sk._skorch import SizedFromData, bare_module
 
 __all__ = ["AutoencoderNet", "DenseAutoencoder", "PatchAutoencoder", "encode"]
+
 
 def encode(module: nn.Module, x: Tensor) -> Tensor:
     """Code of images, whatever the encoder returns.
@@ -184,7 +185,7 @@ class PatchAutoencoder(nn.Module):
         autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
         with torch.no_grad():
             autoencoder.mean.copy_(X.mean())
-            autoencoder.scale.copy_(X.std().clamp_min(1e-6))
+            autoencoder.scale.copy_(safe_scale(X.float()))
             weight = axes / scale[:, None]
             autoencoder.project.weight.copy_(weight[:, :, None, None])
             autoencoder.project.bias.copy_(-weight @ mean)
@@ -300,8 +301,7 @@ class DenseAutoencoder(nn.Module):
         check_n_components(n_components)
         params.setdefault("n_features", X.shape[1])
         X = X.float()
-        mean, scale = X.mean(0), X.std(0, correction=0)
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        mean, scale = X.mean(0), safe_scale(X, (0,))
         offset, axes, spread = principal_components((X - mean) / scale, n_components)
         autoencoder = cls(n_components=len(axes), **params)
         with torch.no_grad():
@@ -425,8 +425,13 @@ class AutoencoderNet(SizedFromData, NeuralNet):
         """Draw `epoch_size` images with replacement for training; see skorch."""
         if not training:
             return super().get_iterator(dataset)
+        kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
+        kwargs.pop("shuffle", None)
+        # The standardisation of codes cannot learn from a last batch of a single row.
+        single = self.epoch_size > 1 and self.epoch_size % kwargs["batch_size"] == 1
+        kwargs.setdefault("drop_last", single)
         sampler = RandomSampler(dataset, replacement=True, num_samples=self.epoch_size)
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler)
+        return self.iterator_train(dataset, sampler=sampler, **kwargs)
 
     def train_step(self, batch, **fit_params):
         """Train on a batch as its own target, augmented if the module knows how."""

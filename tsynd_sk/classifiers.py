@@ -12,6 +12,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
+from tsynd_sk._components import safe_scale
 from tsynd_sk._skorch import SizedFromData
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
@@ -20,8 +21,8 @@ __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 class ConvNet(nn.Module):
     """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
 
-    Blocks of convolution, batch normalisation and ReLU, each of which halves the image until
-    about 7 pixels are left; then the mean over positions, and two dense layers behind dropout.
+    At least three blocks of convolution, batch normalisation and ReLU, which halve the image until
+    about 4 to 8 pixels are left; then the mean over positions, and two dense layers behind dropout.
 
     Parameters
     ----------
@@ -39,18 +40,17 @@ class ConvNet(nn.Module):
         super().__init__()
         n_in, side = image_shape[0], max(image_shape[1:])
         layers: list[nn.Module] = []
-        n_out = width
-        while True:
+        n_out, n_blocks = width, 0
+        while side > 4 or len(layers) < 3 * 3:
             layers += [
                 nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
                 nn.BatchNorm2d(n_out),
                 nn.ReLU(),
             ]
+            if side > 4:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+                side = -(-side // 2)
             n_in, n_out = n_out, min(2 * n_out, 4 * width)
-            if side <= 8:
-                break
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
-            side = -(-side // 2)
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Sequential(
             nn.Dropout(dropout),
@@ -102,9 +102,8 @@ class DenseNet(nn.Module):
     def from_data(cls, X: Tensor, y, **params) -> DenseNet:
         """Size the network by rows (n, n_features) and integer classes (n,)."""
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
-        scale = X.std(0, correction=0)
         net.mean.copy_(X.mean(0))
-        net.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        net.scale.copy_(safe_scale(X, (0,)))
         return net
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +132,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int, default=60
         Epochs.
-    batch_size : int, default=32
+    batch_size : int, default=16
         Images in a batch.
     train_split : callable or None, default=None
         By default every image is trained on: few labels are too precious to be held out.
@@ -160,7 +159,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         optimizer=torch.optim.AdamW,
         lr=2e-3,
         max_epochs=60,
-        batch_size=32,
+        batch_size=16,
         train_split=None,
         verbose=0,
         **kwargs,

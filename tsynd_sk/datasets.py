@@ -4,30 +4,37 @@ import difflib
 import hashlib
 import os
 import tempfile
-import warnings
 import zipfile
 import zlib
 from http.client import HTTPException
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from tsynd_sk.image_folder import LabeledImages, check_folder, load_image_folder
+
+__all__ = [
+    "LabeledImages",
+    "load_digits_images",
+    "load_image_folder",
+    "load_medmnist",
+    "load_npz",
+    "subsample",
+]
+
 _SPLITS = ("train", "val", "test")
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 _CONSTRAINTS: dict[str, list[Any]] = {
     "name": [str],
     "path": [str, os.PathLike],
     "root": [str, os.PathLike, None],
     "split": [StrOptions(set(_SPLITS))],
     "size": [Interval(Integral, 1, None, closed="left"), None],
-    "grayscale": ["boolean"],
     "download": ["boolean"],
     "n_samples": [Interval(Integral, 1, None, closed="left")],
     "stratify": ["boolean"],
@@ -35,24 +42,9 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class LabeledImages(NamedTuple):
-    """Images `X`, their int64 class codes `y`, and the classes' names: ``class_names[code]``."""
-
-    X: np.ndarray
-    y: np.ndarray
-    class_names: list[str]
-
-
 def _validate(caller: str, **params: Any) -> None:
     # A call, not scikit-learn's decorator, which would hide signatures from type checkers.
     validate_parameter_constraints(_CONSTRAINTS, params, caller_name=caller)
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
-        raise FileNotFoundError(f"No folder {folder}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, but a folder is needed")
 
 
 def subsample(
@@ -214,7 +206,7 @@ def load_medmnist(
     path = folder / f"{name}{suffix}.npz"
     url, md5 = info[f"url{suffix}"], info[f"MD5{suffix}"]
     if folder.exists():
-        _check_folder(folder)
+        check_folder(folder)
     if not path.exists():
         if not download:
             raise FileNotFoundError(f"No file {path}: pass download=True, or save {url} as it")
@@ -317,116 +309,3 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     classes = np.unique(np.concatenate([v.ravel().astype(dtype) for v in labels.values()]))
     y = np.searchsorted(classes, labels[split].ravel().astype(dtype)).astype(np.int64)
     return LabeledImages(X, y, [str(label) for label in classes])
-
-
-def _read_image(path: Path, size: int | None, grayscale: bool) -> np.ndarray:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-    if image.mode == "F" or image.mode.startswith("I"):
-        # Pillow's own conversion would clip at 255 and turn nearly every 16-bit picture white.
-        values = np.asarray(image).astype(np.float64)
-        top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
-        # Written so that NaN fails as well.
-        if not (values.min() >= 0 and values.max() <= top):
-            raise ValueError(f"{image.mode} values outside [0, {top}]")
-        image = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
-    grey = grayscale or image.mode in ("1", "L", "LA")
-    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
-        # Pillow's own conversion drops the alpha and lets hidden colours show.
-        black = Image.new("RGBA", image.size, "black")
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    image = image.convert("RGB").convert("L") if grey else image.convert("RGB")
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.asarray(image)
-
-
-def load_image_folder(
-    path: str | os.PathLike, *, size: int | None = None, grayscale: bool = False
-) -> LabeledImages:
-    """Load a folder that holds one subfolder of image files per class.
-
-    PNG, JPEG, TIFF (first page) and BMP files are found at any depth below a class's folder; other
-    and hidden files are ignored. Files that cannot be read are left out and named in a warning.
-
-    Parameters
-    ----------
-    path : str or path
-        The folder. Its subfolders' sorted names become the class names.
-    size : int or None, default=None
-        Side of the square images returned: resized (bicubic) with the aspect ratio kept, then the
-        centre cropped, as in MedMNIST. None keeps the original size, which all must then share.
-    grayscale : bool, default=False
-        Turn colour images grey. Otherwise, grey images among coloured ones become RGB.
-
-    Returns
-    -------
-    data : LabeledImages
-        `X` is uint8 of shape (n, H, W) if `grayscale` or if all files are grey (a palette counts
-        as colour), else (n, H, W, 3). Rows go by class, then by file name.
-
-    Raises
-    ------
-    FileNotFoundError, NotADirectoryError
-        If `path` is missing or is a file.
-    ValueError
-        If there are fewer than two classes, one has no readable image, or `size` is None and the
-        images' sizes differ.
-
-    Notes
-    -----
-    EXIF orientation is respected; transparent pixels are laid over black. 16-bit values are scaled
-    from [0, 65535] to [0, 255] alike in all images; floats must be within [0, 1] or [0, 255].
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from PIL import Image
-    >>> from tsynd_sk.datasets import load_image_folder
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("benign", "malignant"):
-    ...         os.mkdir(f"{folder}/{name}")
-    ...         Image.new("L", (30, 20)).save(f"{folder}/{name}/first.png")
-    ...     load_image_folder(folder, size=16).X.shape
-    (2, 16, 16)
-    """
-    _validate("load_image_folder", path=path, size=size, grayscale=grayscale)
-    folder = Path(path).expanduser()
-    _check_folder(folder)
-    class_names = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
-    if len(class_names) < 2:
-        raise ValueError(f"{folder} needs a subfolder for each of 2+ classes, found {class_names}")
-    images: list[np.ndarray] = []
-    codes: list[int] = []
-    bad: list[str] = []
-    example_of_size: dict[tuple[int, ...], str] = {}
-    for code, class_name in enumerate(class_names):
-        files = (f for f in (folder / class_name).rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
-        for file in sorted(files, key=Path.as_posix):
-            shown = file.relative_to(folder).as_posix()
-            if "/." in shown or not file.is_file():
-                continue
-            try:
-                image = _read_image(file, size, grayscale)
-            except UnidentifiedImageError:
-                bad.append(f"{shown} (not an image that Pillow knows)")
-            except Exception as error:  # Pillow's decoders fail in a dozen ways on broken files.
-                bad.append(f"{shown} ({str(error) or type(error).__name__})")
-            else:
-                images.append(image)
-                codes.append(code)
-                example_of_size.setdefault(image.shape[:2], shown)
-    if bad:
-        named = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-        message = f"Left out {len(bad)} unreadable image files in {folder}: {named}"
-        warnings.warn(message, UserWarning, stacklevel=2)
-    empty = [name for code, name in enumerate(class_names) if code not in set(codes)]
-    if empty:
-        raise ValueError(f"No readable image (PNG, JPEG, TIFF, BMP) for {empty} in {folder}")
-    if len(example_of_size) > 1:
-        two = [f"{w}x{h} ({file})" for (h, w), file in list(example_of_size.items())[:2]]
-        sizes = f"{len(example_of_size)} different sizes, such as {' and '.join(two)}"
-        raise ValueError(f"The images in {folder} have {sizes}; pass size= to resize them")
-    if any(image.ndim == 3 for image in images):
-        images = [i if i.ndim == 3 else np.repeat(i[..., None], 3, axis=-1) for i in images]
-    return LabeledImages(np.stack(images), np.asarray(codes, dtype=np.int64), class_names)

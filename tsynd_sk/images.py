@@ -83,8 +83,9 @@ class ImageFormat:
         X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, flat images, or a table.
         image_shape : tuple of int or None, default=None
-            Shape of one image: (H, W), (C, H, W) or (H, W, C). Tells flat images from the rows
-            of a table, and settles which axis of ambiguous images holds the channels.
+            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C). Tells
+            flat images from the rows of a table, and settles which axis of ambiguous images holds
+            the channels.
 
         Returns
         -------
@@ -214,11 +215,14 @@ class ValueRange:
         Scalars for images, one value a feature for tables, on the scale that networks see.
     levels : int or None
         Number of steps in a unit of that scale where the user's type is not a float.
+    half : bool
+        Whether the user's type is float16.
     """
 
     low: Tensor
     high: Tensor
     levels: int | None
+    half: bool = False
 
     @classmethod
     def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
@@ -229,7 +233,8 @@ class ValueRange:
             torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor
             for extreme in (X.min(axis=axis), X.max(axis=axis))
         )
-        return cls(low, high, None if np.issubdtype(X.dtype, np.floating) else divisor)
+        levels = None if np.issubdtype(X.dtype, np.floating) else divisor
+        return cls(low, high, levels, half=X.dtype == np.float16)
 
     def clip(self, x: Tensor) -> Tensor:
         """Hold images to the range, and to the user's type, differentiably.
@@ -239,9 +244,13 @@ class ValueRange:
         gradient on.
         """
         x = torch.clamp(x, self.low.to(x), self.high.to(x))
+        if self.half:
+            return x.detach().half().to(x) + (x - x.detach())
         if self.levels is None:
             return x
-        rounded = torch.round(x.detach() * self.levels) / self.levels
+        # As a tensor: CUDA multiplies by the reciprocal of a number, which is another rounding.
+        levels = torch.tensor(float(self.levels), device=x.device)
+        rounded = torch.round(x.detach() * levels) / levels
         return rounded + (x - x.detach())
 
 

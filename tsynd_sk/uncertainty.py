@@ -118,6 +118,10 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     return divergence.sum(-1).mean(0)
 
 
+def _no_hook(module: nn.Module, args: tuple, output: Tensor) -> None:
+    pass
+
+
 class FrozenDropout(nn.Module):
     """A dropout layer whose masks are drawn once and then held.
 
@@ -144,6 +148,9 @@ class FrozenDropout(nn.Module):
         self.generator = generator
         self.calls = 0
         self.drawing = True
+        # torch.nn.TransformerEncoderLayer has a fast path that passes over its dropout layers,
+        # but not when hooks are attached to them.
+        self.register_forward_hook(_no_hook)
 
     def _draw(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         shape = [self.n_members, 1, *x.shape[1:]]
@@ -157,6 +164,7 @@ class FrozenDropout(nn.Module):
         return a * kept, a * _SELU_FLOOR * ((1 - kept) - self.p)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the masks of the present call, or draw them."""
         call = self.calls
         self.calls += 1
         if self.drawing:
@@ -174,21 +182,39 @@ def has_dropout(module: nn.Module) -> bool:
     return any(isinstance(m, _DROPOUT) and m.p > 0 for m in module.modules())
 
 
-def _private_copy(module: nn.Module) -> nn.Module:
-    """Copy a network for inference: evaluation mode, weights held."""
-    return copy.deepcopy(module).eval().requires_grad_(False)
+def check_has_dropout(module: nn.Module) -> None:
+    """Refuse a network in which nothing is stochastic, and name the ways out."""
+    if not has_dropout(module):
+        raise ValueError(
+            f"{type(module).__name__} has no dropout layer with p > 0, so that its predictions "
+            "carry no epistemic uncertainty. Either add torch.nn.Dropout before its last layers "
+            "(functional dropout is not seen), or give a list of several classifiers, which then "
+            "form an ensemble."
+        )
+
+
+def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
+    """Copy a network for inference: evaluation mode, weights held, the original untouched."""
+    # Tensors left behind by a training step (kept activations, weights under spectral_norm) hang
+    # on its graph and cannot be copied with it.
+    kept = (value for part in module.modules() for value in vars(part).values())
+    memo = {id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf}
+    duplicate = copy.deepcopy(module, memo).eval().requires_grad_(False)
+    return duplicate if device is None else duplicate.to(device)
 
 
 def _freeze(module: nn.Module, n_members: int, generator: torch.Generator) -> nn.Module:
     """Exchange every active dropout layer, a layer used in two places for one and the same."""
-    replaced: dict[int, FrozenDropout] = {}
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
+    replaced: dict[nn.Module, FrozenDropout] = {}
+    root = nn.Sequential(module)
+    for parent in list(root.modules()):
+        # Not named_children, which passes over the second name of a layer.
+        for name, child in parent._modules.items():
             if isinstance(child, _DROPOUT) and child.p > 0:
-                if id(child) not in replaced:
-                    replaced[id(child)] = FrozenDropout(child, n_members, generator)
-                setattr(parent, name, replaced[id(child)])
-    return module
+                if child not in replaced:
+                    replaced[child] = FrozenDropout(child, n_members, generator)
+                parent._modules[name] = replaced[child]
+    return root[0]
 
 
 class DropoutMembers:
@@ -209,6 +235,8 @@ class DropoutMembers:
         Number of masks.
     seed : int, default=0
         Seed of the masks. Equal seeds give equal masks, whatever the batch and the device.
+    device : torch.device or None, default=None
+        Where to predict; by default where the network is.
 
     Raises
     ------
@@ -239,18 +267,13 @@ class DropoutMembers:
         *,
         n_members: int = 16,
         seed: int = 0,
+        device: torch.device | None = None,
     ):
-        if not has_dropout(module):
-            raise ValueError(
-                f"{type(module).__name__} has no dropout layer with p > 0, so that its predictions "
-                "carry no epistemic uncertainty. Either add torch.nn.Dropout before its last "
-                "layers (functional dropout is not seen), or give a list of several classifiers, "
-                "which then form an ensemble."
-            )
+        check_has_dropout(module)
         generator = torch.Generator().manual_seed(seed)
         self.n_members = n_members
         self._to_log_proba = to_log_proba
-        self._module = _freeze(_private_copy(module), n_members, generator)
+        self._module = _freeze(private_copy(module, device), n_members, generator)
         self._masks: dict[str, Tensor] = {}
         self._mapped = True
 
@@ -262,6 +285,13 @@ class DropoutMembers:
     def _draw_masks(self, x: Tensor) -> None:
         with torch.no_grad():
             self._rewound_output({}, x[:1])
+        if not any(layer.calls for _, layer in self._frozen_layers()):
+            raise ValueError(
+                f"{type(self._module).__name__} has dropout layers, but its forward does not call "
+                "them in evaluation mode, so that its predictions carry no epistemic uncertainty. "
+                "Either let the images pass through them, or give a list of several classifiers, "
+                "which then form an ensemble."
+            )
         for name, layer in self._frozen_layers():
             layer.drawing = False
             for key, buffer in layer.named_buffers():
@@ -315,6 +345,8 @@ class EnsembleMembers:
         At least two networks.
     to_log_probas : sequence of callables
         For each network, what turns its output into log-probabilities.
+    device : torch.device or None, default=None
+        Where to predict; by default where each network is.
 
     Raises
     ------
@@ -323,12 +355,16 @@ class EnsembleMembers:
     """
 
     def __init__(
-        self, modules: Sequence[nn.Module], to_log_probas: Sequence[Callable[[Tensor], Tensor]]
+        self,
+        modules: Sequence[nn.Module],
+        to_log_probas: Sequence[Callable[[Tensor], Tensor]],
+        *,
+        device: torch.device | None = None,
     ):
         if len(modules) < 2:
             raise ValueError(f"an ensemble needs at least two networks, got {len(modules)}")
         self.n_members = len(modules)
-        self._modules = [_private_copy(module) for module in modules]
+        self._modules = [private_copy(module, device) for module in modules]
         self._to_log_probas = list(to_log_probas)
 
     def __call__(self, x: Tensor) -> Tensor:

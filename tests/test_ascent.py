@@ -1,0 +1,372 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from tsynd_sk.ascent import OBJECTIVES, ascend, displacement_norm
+from tsynd_sk.uncertainty import (
+    DropoutMembers,
+    mean_log_proba,
+    mutual_information,
+    predictive_entropy,
+)
+
+N, RADIUS = 12, 0.7
+
+
+def log_softmax(logits):
+    return logits.log_softmax(-1)
+
+
+def confidence(log_probs, y):
+    """Probability of the label: a user's own objective."""
+    return mean_log_proba(log_probs).gather(1, y[:, None])[:, 0].exp()
+
+
+class Task:
+    """Codes (n, 2, 2, 2), images (n, 1, 4, 4) and three classes, with nothing trained."""
+
+    def __init__(self, n_members=5, n=N):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.decoder = nn.Sequential(nn.ConvTranspose2d(2, 1, 2, stride=2), nn.Tanh())
+            self.classifier = nn.Sequential(
+                nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 3)
+            )
+            with torch.no_grad():
+                self.classifier[-1].weight.mul_(4)
+            self.z_0 = torch.randn(n, 2, 2, 2)
+            self.y = torch.arange(n) % 3
+        self.members = DropoutMembers(self.classifier, log_softmax, n_members=n_members)
+        self.seen = []
+
+    def decode(self, z):
+        return self.decoder(z)
+
+    def record(self, images):
+        log_probs = self.members(images)
+        self.seen.append((images.detach(), log_probs.detach()))
+        return log_probs
+
+    def __call__(self, members=None, **params):
+        params = {"radius": RADIUS, **params}
+        return ascend(members or self.record, self.decode, self.z_0, self.y, **params)
+
+
+@pytest.fixture
+def task():
+    return Task()
+
+
+GOALS = {**OBJECTIVES, "confidence": confidence}
+
+
+class TestBestPointOfTheWay:
+    @pytest.mark.parametrize("max_iter", [1, 2, 10])
+    @pytest.mark.parametrize("goal", GOALS)
+    def test_objective_never_falls_below_the_start(self, task, goal, max_iter):
+        objective = GOALS[goal]
+        result = task(objective=objective, constrain=False, max_iter=max_iter)
+        with torch.no_grad():
+            before = objective(task.members(task.decode(task.z_0)), task.y)
+            after = objective(task.members(result.images), task.y)
+        assert (after >= before).all()
+        assert after.mean() > before.mean() + (0.02 if max_iter == 10 else 0)
+
+    @pytest.mark.parametrize("goal", GOALS)
+    def test_best_iterate_is_kept_not_the_last(self, task, goal):
+        objective = GOALS[goal]
+        result = task(objective=objective, constrain=False)
+        values = torch.stack([objective(log_probs, task.y) for _, log_probs in task.seen])
+        assert len(values) == 11
+        kept = objective(task.members(result.images), task.y)
+        torch.testing.assert_close(kept.detach(), values.amax(0))
+
+    def test_constrained_rows_keep_the_best_iterate_that_has_their_label(self):
+        task = Task(n=60)
+        result = task()
+        log_probs = torch.stack([log_probs for _, log_probs in task.seen])
+        agreement = log_probs.exp().mean(1).argmax(-1) == task.y
+        values = torch.stack([mutual_information(each) for each in log_probs])
+        ever = agreement.any(0)
+        # The task has rows of every kind: that keep their label, lose, regain or never have it.
+        assert (agreement[0] & ~agreement.all(0)).any()
+        assert (~agreement[0] & ever).any()
+        assert (~ever).any()
+        assert torch.equal(result.agreement, ever)
+        best = torch.where(agreement, values, -torch.inf).amax(0)
+        torch.testing.assert_close(result.uncertainty[ever], best[ever])
+        assert torch.equal(result.images[~ever], task.seen[0][0][~ever])
+
+    def test_random_walk_keeps_the_farthest_point_that_has_the_label(self, task):
+        direction = torch.randn(task.z_0.shape, generator=torch.Generator().manual_seed(1))
+        result = task(objective=None, direction=direction, radius=2.0)
+        log_probs = torch.stack([log_probs for _, log_probs in task.seen])
+        agreement = log_probs.exp().mean(1).argmax(-1) == task.y
+        farthest = torch.where(agreement, torch.linspace(0, 2, 11)[:, None], 0).amax(0)
+        torch.testing.assert_close(result.displacement, farthest)
+        assert 0 < farthest[farthest > 0].min() < 2
+
+    def test_result_describes_its_images(self, task):
+        result = task()
+        with torch.no_grad():
+            torch.testing.assert_close(result.images, task.decode(result.latents))
+            log_probs = task.members(result.images)
+        torch.testing.assert_close(result.uncertainty, mutual_information(log_probs))
+        assert torch.equal(result.agreement, log_probs.exp().mean(0).argmax(-1) == task.y)
+        moved = displacement_norm(result.latents - task.z_0)
+        torch.testing.assert_close(result.displacement, moved)
+        assert result.agreement.dtype == torch.bool
+        shapes = {f.name: getattr(result, f.name).shape for f in dataclasses.fields(result)}
+        assert shapes == {
+            "images": (N, 1, 4, 4),
+            "latents": (N, 2, 2, 2),
+            "displacement": (N,),
+            "uncertainty": (N,),
+            "agreement": (N,),
+        }
+
+    def test_uncertainty_is_mutual_information_whatever_the_objective(self, task):
+        result = task(objective=OBJECTIVES["entropy"], constrain=False)
+        log_probs = task.members(result.images)
+        torch.testing.assert_close(result.uncertainty, mutual_information(log_probs))
+        assert (predictive_entropy(log_probs) > result.uncertainty).all()
+
+
+# Two codes, shown as they are; the members agree that the class is the sign of the first, and
+# differ in how much the second matters.
+def line_members(x):
+    first, second = x[:, 0], x[:, 1]
+    logits = [torch.stack([0 * first, 3 * first + sign * second], -1) for sign in (1, -1)]
+    return torch.stack(logits).log_softmax(-1)
+
+
+def on_the_line(first, **params):
+    z_0 = torch.tensor([[value, 0.1] for value in first])
+    y = torch.ones(len(first), dtype=torch.int64)
+    return z_0, ascend(line_members, lambda z: z, z_0, y, **params)
+
+
+class TestLabels:
+    def test_row_on_the_wrong_side_within_reach_climbs_back_to_its_label(self):
+        z_0, result = on_the_line([-0.2], radius=0.5)
+        assert not (line_members(z_0).exp().mean(0).argmax(-1) == 1).any()
+        assert result.agreement.all()
+        assert (result.latents[:, 0] > 0).all()
+        assert result.displacement.item() <= 0.5 + 1e-5
+
+    def test_row_out_of_reach_of_its_label_keeps_its_start(self):
+        z_0, result = on_the_line([-4.0, 0.5], radius=0.5)
+        assert result.agreement.tolist() == [False, True]
+        assert torch.equal(result.latents[0], z_0[0])
+        assert result.displacement[0] == 0
+        assert result.displacement[1] > 0.1
+
+    def test_unconstrained_row_may_change_its_label(self):
+        _, free = on_the_line([0.1], radius=1.0, constrain=False)
+        _, held = on_the_line([0.1], radius=1.0, constrain=True)
+        assert held.agreement.all()
+        assert free.uncertainty.item() >= held.uncertainty.item()
+
+        def away(log_probs, y):
+            return -confidence(log_probs, y)
+
+        _, free = on_the_line([0.1], radius=1.0, constrain=False, objective=away)
+        _, held = on_the_line([0.1], radius=1.0, constrain=True, objective=away)
+        assert not free.agreement.any()
+        assert held.agreement.all()
+
+
+class TestTrustRegion:
+    @pytest.mark.parametrize("radius", [0.01, 0.5, 5.0])
+    @pytest.mark.parametrize("goal", GOALS)
+    @pytest.mark.parametrize("constrain", [True, False])
+    def test_displacement_stays_within_the_radius(self, task, goal, radius, constrain):
+        start = 100 * torch.randn(task.z_0.shape, generator=torch.Generator().manual_seed(1))
+        for first in (None, start):
+            result = task(objective=GOALS[goal], radius=radius, constrain=constrain, start=first)
+            assert result.displacement.max() <= radius * (1 + 1e-5)
+            reached = displacement_norm(result.latents - task.z_0)
+            torch.testing.assert_close(result.displacement, reached, atol=1e-5, rtol=1e-4)
+
+    def test_displacement_is_measured_in_standard_deviations_of_each_channel(self, task):
+        scale = torch.tensor([10.0, 0.01]).reshape(1, 2, 1, 1)
+        result = task(scale=scale, constrain=False)
+        u = (result.latents - task.z_0) / scale
+        torch.testing.assert_close(displacement_norm(u), result.displacement, atol=1e-4, rtol=1e-4)
+        assert displacement_norm(u).max() <= RADIUS + 1e-4
+        assert (result.latents - task.z_0)[:, 1].abs().max() <= 0.01 * RADIUS * 8**0.5 + 1e-5
+
+    @pytest.mark.parametrize("scale", [1.0, torch.tensor([1.0, 4.0, 0.5, 2.0])])
+    def test_linear_objective_ends_where_its_gradient_meets_the_surface(self, scale):
+        weight = torch.tensor([1.0, -2.0, 0.5, 3.0])
+        z_0 = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+        result = ascend(
+            lambda x: torch.stack([x, x]),
+            lambda z: z,
+            z_0,
+            torch.zeros(3, dtype=torch.int64),
+            objective=lambda log_probs, y: log_probs.mean(0) @ weight,
+            scale=scale,
+            radius=0.3,
+            constrain=False,
+        )
+        way = weight * scale
+        expected = z_0 + scale * 0.3 * way / way.square().mean().sqrt()
+        torch.testing.assert_close(result.latents, expected)
+        torch.testing.assert_close(result.displacement, torch.full((3,), 0.3))
+
+    def test_length_of_a_step_does_not_depend_on_the_size_of_the_gradient(self, task):
+        plain = task(constrain=False)
+        tiny = task(constrain=False, objective=lambda p, y: 1e-30 * mutual_information(p))
+        torch.testing.assert_close(tiny.latents, plain.latents, atol=1e-4, rtol=1e-4)
+
+    def test_start_is_where_the_ascent_starts(self, task):
+        start = torch.full_like(task.z_0, 0.1)
+        task(start=start)
+        torch.testing.assert_close(task.seen[0][0], task.decode(task.z_0 + 0.1).detach())
+
+    def test_rows_without_gradient_stay_at_their_start(self, task):
+        result = task(objective=lambda p, y: 0 * mutual_information(p), constrain=False)
+        assert torch.equal(result.latents, task.z_0)
+
+
+class TestControls:
+    @pytest.mark.parametrize("constrain", [True, False])
+    def test_reconstruction_is_the_decoded_code_to_the_bit(self, task, constrain):
+        result = task(objective=None, constrain=constrain)
+        with torch.no_grad():
+            assert torch.equal(result.images, task.decode(task.z_0))
+        assert torch.equal(result.latents, task.z_0)
+        assert (result.displacement == 0).all()
+        assert len(task.seen) == 1
+
+    @pytest.mark.parametrize("length", [1e-20, 1.0, 1e15])
+    def test_direction_is_followed_to_the_surface(self, task, length):
+        direction = torch.randn(task.z_0.shape, generator=torch.Generator().manual_seed(1))
+        scale = torch.tensor([2.0, 0.5]).reshape(1, 2, 1, 1)
+        result = task(objective=None, direction=length * direction, scale=scale, constrain=False)
+        torch.testing.assert_close(result.displacement, torch.full((N,), RADIUS))
+        rms = direction.flatten(1).square().mean(1).sqrt().reshape(-1, 1, 1, 1)
+        torch.testing.assert_close(result.latents, task.z_0 + scale * RADIUS * direction / rms)
+
+    def test_controls_cost_as_many_predictions_as_the_ascent(self, task):
+        task(max_iter=7)
+        ascent = len(task.seen)
+        task.seen.clear()
+        task(objective=None, direction=torch.ones_like(task.z_0), max_iter=7)
+        assert len(task.seen) == ascent == 8
+
+    def test_no_steps_leave_the_start(self, task):
+        start = torch.full_like(task.z_0, 0.1)
+        result = task(start=start, max_iter=0)
+        torch.testing.assert_close(result.latents, task.z_0 + 0.1)
+
+
+class TestRows:
+    @pytest.mark.parametrize("constrain", [True, False])
+    @pytest.mark.parametrize("goal", GOALS)
+    def test_rows_do_not_depend_on_their_company(self, task, goal, constrain):
+        params = {"objective": GOALS[goal], "constrain": constrain, "radius": RADIUS}
+        whole = task(**params)
+        for i in range(N):
+            row = ascend(
+                task.members, task.decode, task.z_0[i : i + 1], task.y[i : i + 1], **params
+            )
+            for name in ("images", "latents", "displacement", "uncertainty"):
+                torch.testing.assert_close(
+                    getattr(row, name)[0], getattr(whole, name)[i], atol=1e-5, rtol=0
+                )
+            assert row.agreement[0] == whole.agreement[i]
+
+    def test_rows_whose_objective_is_nan_keep_their_start_and_harm_no_others(self, task):
+        def objective(log_probs, y):
+            return mutual_information(log_probs) * torch.where(y == 0, torch.nan, 1.0)
+
+        for constrain in (True, False):
+            result = task(objective=objective, constrain=constrain)
+            plain = task(constrain=constrain)
+            bad = task.y == 0
+            assert torch.equal(result.latents[bad], task.z_0[bad])
+            assert (result.displacement[bad] == 0).all()
+            assert result.uncertainty.isfinite().all()
+            torch.testing.assert_close(result.latents[~bad], plain.latents[~bad])
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("objective", "came"),
+        [
+            (lambda p, y: mutual_information(p).sum(), r"\(\)"),
+            (lambda p, y: mutual_information(p)[:, None], r"\(12, 1\)"),
+            (lambda p, y: p.mean(0), r"\(12, 3\)"),
+            (lambda p, y: mutual_information(p)[:-1], r"\(11,\)"),
+            (lambda p, y: mutual_information(p).detach().numpy(), "ndarray"),
+            (lambda p, y: None, "NoneType"),
+        ],
+    )
+    def test_objective_of_another_shape_or_type_is_refused(self, task, objective, came):
+        with pytest.raises(ValueError, match=rf"\(n_samples,\), here \(12,\); it returned {came}"):
+            task(objective=objective)
+
+    @pytest.mark.parametrize(
+        "objective",
+        [
+            lambda p, y: mutual_information(p.detach()),
+            lambda p, y: torch.zeros(N),
+            lambda p, y: (p.mean(0).argmax(-1) == y).float(),
+        ],
+    )
+    def test_objective_without_gradient_is_refused(self, task, objective):
+        with pytest.raises(ValueError, match="objective must be differentiable"):
+            task(objective=objective)
+
+    def test_decoder_or_members_without_gradient_are_named(self, task):
+        with pytest.raises(ValueError, match="decode and members must be differentiable"):
+            task(members=torch.no_grad()(task.members))
+        task.decode = torch.no_grad()(task.decode)
+        with pytest.raises(ValueError, match="decode and members must be differentiable"):
+            task()
+
+
+class TestGradients:
+    @pytest.mark.parametrize("caller", [True, False])
+    def test_mode_of_the_caller_does_not_matter_and_is_put_back(self, task, caller):
+        expected = Task()()
+        with torch.set_grad_enabled(caller):
+            result = task()
+            assert torch.is_grad_enabled() == caller
+        assert torch.equal(result.images, expected.images)
+        assert result.displacement.max() > 0.1
+
+    def test_mode_of_the_caller_is_put_back_after_an_error(self, task):
+        with torch.no_grad(), pytest.raises(ValueError, match="objective"):
+            task(objective=lambda p, y: None)
+        assert torch.is_grad_enabled()
+        with torch.no_grad():
+            with pytest.raises(ValueError, match="objective"):
+                task(objective=lambda p, y: None)
+            assert not torch.is_grad_enabled()
+
+    def test_weights_and_inputs_gather_no_gradients(self, task):
+        start = torch.full_like(task.z_0, 0.1).requires_grad_()
+        task.z_0.requires_grad_()
+        result = task(start=start)
+        direct = task(members=lambda x: torch.stack([task.classifier(x).log_softmax(-1)] * 2))
+        for parameter in [*task.decoder.parameters(), *task.classifier.parameters()]:
+            assert parameter.requires_grad
+            assert parameter.grad is None
+        assert start.grad is None
+        assert task.z_0.grad is None
+        for field in dataclasses.fields(result):
+            assert not getattr(result, field.name).requires_grad
+            assert not getattr(direct, field.name).requires_grad
+
+    def test_inputs_are_not_changed(self, task):
+        z_0, y = task.z_0.clone(), task.y.clone()
+        start = torch.full_like(z_0, 0.1)
+        task(start=start, scale=torch.ones(2, 1, 1))
+        assert torch.equal(task.z_0, z_0)
+        assert torch.equal(task.y, y)
+        assert (start == 0.1).all()

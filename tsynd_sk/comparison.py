@@ -1,0 +1,380 @@
+"""The main job: the same classifier trained with and without synthetic images, arm by arm.
+
+Every pair of a seed and an arm is one run, whose result is written the moment it is known. A
+comparison that was interrupted goes on with the runs that are missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.frozen import FrozenEstimator
+from skorch.callbacks import Callback
+
+from tsynd_sk._skorch import scoped_seed
+from tsynd_sk.augmented import AugmentedClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import subsample
+from tsynd_sk.evaluation import CORRUPTIONS, classification_scores, corrupt
+from tsynd_sk.images import ImageFormat
+from tsynd_sk.inspection import SynthesisDisplay
+from tsynd_sk.synthesizer import TargetedSynthesizer
+
+__all__ = ["ARMS", "METRICS", "Comparison", "Settings", "Splits"]
+
+#: Arms of the comparison: training on real images alone, and the objectives of the synthesizer.
+ARMS = ("plain", "reconstruction", "random", "entropy", "mutual_info")
+
+#: Columns of the results that hold scores, higher is better.
+METRICS = (
+    "roc_auc",
+    "balanced_accuracy",
+    "perturbed_roc_auc",
+    "perturbed_balanced_accuracy",
+)
+
+_SEVERITY = 3
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training and test images of one data set.
+
+    Attributes
+    ----------
+    name : str
+        Name of the data set.
+    X_train, X_test : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images.
+    y_train, y_test : ndarray of shape (n,), int64
+        Class indices.
+    class_names : list of str
+        Names of the classes.
+    """
+
+    name: str
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_test: np.ndarray
+    y_test: np.ndarray
+    class_names: list[str]
+
+    def digest(self) -> str:
+        """Checksum of all images and labels."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        for array in (self.X_train, self.y_train, self.X_test, self.y_test):
+            md5.update(np.ascontiguousarray(array))
+        return md5.hexdigest()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the numbers of a comparison.
+
+    Attributes
+    ----------
+    n_train : int
+        Labelled training images, drawn anew for each seed.
+    arms : tuple of str
+        Arms, see `ARMS`.
+    seeds : int
+        Number of seeds, 0 to ``seeds - 1``.
+    epochs : int
+        Training epochs of each classifier.
+    """
+
+    n_train: int
+    arms: tuple[str, ...] = ARMS
+    seeds: int = 3
+    epochs: int = 60
+
+
+class Comparison:
+    """Runs of a comparison, kept in a folder.
+
+    Parameters
+    ----------
+    splits : Splits
+        Images. The test split is looked at once by every run, to score it.
+    settings : Settings
+        What is compared.
+    out : Path
+        Folder for ``results.csv`` (a row for each seed and arm), ``settings.json``, the folder
+        ``runs`` from which an interrupted comparison goes on, and ``synthesis.png``.
+    n_jobs : int, default=-1
+        Processes, each of which computes with one thread, so that results do not depend on their
+        number. -1 stands for all cores.
+
+    Raises
+    ------
+    ValueError
+        If `out` holds a comparison with other settings or images.
+    """
+
+    def __init__(self, splits: Splits, settings: Settings, out: Path, *, n_jobs: int = -1):
+        self.splits = splits
+        self.settings = settings
+        self.out = out
+        self.n_jobs = n_jobs
+        (out / "runs").mkdir(parents=True, exist_ok=True)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        ours = {"dataset": self.splits.name, "digest": self.splits.digest(), **asdict(self.settings)}
+        ours["arms"] = list(self.settings.arms)
+        path = self.out / "settings.json"
+        if not path.exists():
+            _write(path, json.dumps(ours, indent=2))
+            return
+        theirs = json.loads(path.read_text())
+        changed = [name for name in ours if ours[name] != theirs.get(name)]
+        if changed:
+            differences = "; ".join(f"{n}: {theirs.get(n)!r} -> {ours[n]!r}" for n in changed)
+            raise ValueError(
+                f"{self.out} holds a comparison with other settings ({differences}). Choose "
+                "another folder, or the same settings to go on with it."
+            )
+
+    def _path(self, seed: int, arm: str) -> Path:
+        return self.out / "runs" / f"seed{seed}-{arm}.json"
+
+    def missing(self) -> list[tuple[int, str]]:
+        """Pairs of seed and arm that have not been run yet."""
+        pairs = [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
+        return [pair for pair in pairs if not self._path(*pair).exists()]
+
+    def n_epochs(self) -> int:
+        """Epochs that are still to be trained, of autoencoders and classifiers, at most."""
+        missing = self.missing()
+        n_autoencoders = len({seed for seed, arm in missing if arm != "plain"})
+        return n_autoencoders * AutoencoderNet().max_epochs + len(missing) * self.settings.epochs
+
+    def results(self) -> list[dict[str, Any]]:
+        """Rows of the runs that are done, by seed and arm."""
+        pairs = [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
+        paths = [self._path(*pair) for pair in pairs]
+        return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+    def run(self, report: Callable[[str, int], None] = lambda text, epochs: None) -> None:
+        """Run what is missing and write the results.
+
+        Parameters
+        ----------
+        report : callable
+            Called with a text and a number of epochs as they are done.
+        """
+        missing = self.missing()
+        if missing:
+            with _relayed(self.out / "progress.txt", report), _exit_on_interrupt():
+                self._run(missing)
+        self.write_results()
+
+    def _run(self, missing: list[tuple[int, str]]) -> None:
+        parallel = Parallel(n_jobs=self.n_jobs)
+        seeds = sorted({seed for seed, arm in missing if arm != "plain"})
+        trained = parallel(delayed(self._train_autoencoder)(seed) for seed in seeds)
+        autoencoders = dict(zip(seeds, trained, strict=True))
+        perturbed = {k: corrupt(self.splits.X_test, k, _SEVERITY, random_state=0) for k in CORRUPTIONS}
+        try:
+            parallel(
+                delayed(self._run_one)(seed, arm, autoencoders.get(seed), perturbed)
+                for seed, arm in missing
+            )
+        finally:
+            self.write_results()
+
+    def write_results(self) -> None:
+        """Collect the runs that are done in ``results.csv``."""
+        rows = self.results()
+        if rows:
+            temporary = self.out / "results.csv.part"
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            temporary.replace(self.out / "results.csv")
+
+    def _training_images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        y = self.splits.y_train
+        index = subsample(y, self.settings.n_train, random_state=seed)
+        return self.splits.X_train[index], y[index]
+
+    def _train_autoencoder(self, seed: int) -> tuple[AutoencoderNet, float]:
+        """Train the autoencoder that the arms of a seed share, on the seed's own images alone."""
+        with _one_thread():
+            X, _ = self._training_images(seed)
+            x = ImageFormat.infer(X).to_tensor(X).numpy()
+            start = process_time()
+            progress = _Progress(self.out / "progress.txt", f"seed {seed}: autoencoder")
+            with scoped_seed(seed):
+                net = AutoencoderNet(callbacks=[progress]).fit(x)
+            return net.set_params(callbacks=None), process_time() - start
+
+    def _run_one(self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray]) -> None:
+        with _one_thread():
+            X, y = self._training_images(seed)
+            autoencoder, seconds = trained if trained and arm != "plain" else (None, 0.0)
+            synthesizer = TargetedSynthesizer(
+                autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
+                objective="mutual_info" if arm == "plain" else arm,
+            )
+            progress = _Progress(self.out / "progress.txt", f"seed {seed}: {arm}")
+            classifier = AugmentedClassifier(
+                NetClassifier(max_epochs=self.settings.epochs, callbacks=[progress]),
+                synthesizer,
+                synthetic_ratio=0 if arm == "plain" else 1,
+                random_state=seed,
+            )
+            start = process_time()
+            classifier.fit(X, y)
+            seconds += process_time() - start
+            self._check_complete(classifier)
+            row = {
+                "dataset": self.splits.name,
+                "n_train": len(X),
+                "epochs": self.settings.epochs,
+                "seed": seed,
+                "arm": arm,
+                **self._scores(classifier, perturbed),
+                **_last_synthesis(classifier.history_),
+                "seconds": seconds,
+            }
+            if (seed, arm) == (0, self._pictured_arm()):
+                self._draw(classifier, X)
+            _write(self._path(seed, arm), json.dumps(row))
+
+    def _check_complete(self, classifier: AugmentedClassifier) -> None:
+        # skorch takes an interrupt for the wish to train no further, and goes on.
+        trained = len(classifier.history_)
+        if trained != self.settings.epochs:
+            raise RuntimeError(f"training ended after {trained} of {self.settings.epochs} epochs")
+
+    def _scores(self, classifier, perturbed: dict[str, np.ndarray]) -> dict[str, float]:
+        def scores(X):
+            proba = classifier.predict_proba(X)
+            return classification_scores(self.splits.y_test, proba, classifier.classes_)
+
+        clean, shifted = scores(self.splits.X_test), [scores(X) for X in perturbed.values()]
+        means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
+        return {**clean, **means}
+
+    def _pictured_arm(self) -> str | None:
+        targeted = [arm for arm in self.settings.arms if arm not in ("plain", "reconstruction")]
+        return targeted[-1] if targeted else None
+
+    def _draw(self, classifier: AugmentedClassifier, X: np.ndarray) -> None:
+        if find_spec("matplotlib") is None:
+            return
+        from matplotlib.figure import Figure
+
+        display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
+        display.labels = [self.splits.class_names[code] for code in display.labels]
+        display.plot(figure=Figure(layout="compressed"))
+        temporary = self.out / "synthesis.part.png"
+        display.figure_.savefig(temporary, dpi=150)
+        temporary.replace(self.out / "synthesis.png")
+
+
+def _last_synthesis(history) -> dict[str, float | None]:
+    """Mean uncertainty before and after the last refresh, and how many labels were kept."""
+    names = ("uncertainty_source", "uncertainty", "label_agreement")
+    refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
+    return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}
+
+
+class _Progress(Callback):
+    """Append a line to a file after each epoch: processes have no other way to the terminal."""
+
+    def __init__(self, path: Path, label: str):
+        self.path = path
+        self.label = label
+
+    def on_epoch_end(self, net, **kwargs):
+        text = f"{self.label}, epoch {len(net.history)}"
+        if "synthesis_dur" in net.history[-1]:
+            text += ", synthesised"
+        self._tell(text, 1)
+
+    def on_train_end(self, net, **kwargs):
+        self._tell(self.label, net.max_epochs - len(net.history))
+
+    def _tell(self, text: str, epochs: int) -> None:
+        with self.path.open("a") as file:
+            file.write(f"{epochs} {text}\n")
+
+
+@contextmanager
+def _relayed(path: Path, report: Callable[[str, int], None]) -> Iterator[None]:
+    """Report the lines that other processes append to a file, while they do."""
+    path.write_text("")
+    finished = threading.Event()
+
+    def follow():
+        with path.open() as file:
+            while True:
+                last = finished.wait(0.2)
+                for line in file:
+                    epochs, text = line.rstrip("\n").split(" ", 1)
+                    report(text, int(epochs))
+                if last:
+                    return
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        follower.join()
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _exit_on_interrupt() -> Iterator[None]:
+    """Turn Ctrl-C into an exit, which skorch's training does not swallow."""
+
+    def leave(*_):
+        raise SystemExit(128 + signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, so that results do not depend on the number of processes."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(text)
+    temporary.replace(path)
