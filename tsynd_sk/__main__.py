@@ -100,7 +100,9 @@ def load_splits(dataset: str, *, size: int | None = None, root: str | None = Non
         return _folder_splits(path, size or 28)
     if dataset == "digits" or path.suffix == ".npz":
         if size is not None:
-            raise ValueError(f"size={size} does not apply to {dataset}, whose images have their own")
+            raise ValueError(
+                f"size={size} does not apply to {dataset}, whose images have their own"
+            )
         if dataset == "digits":
             return _held_out("digits", datasets.load_digits_images())
         train, test = (datasets.load_npz(path, split=split) for split in ("train", "test"))
@@ -115,7 +117,9 @@ def load_splits(dataset: str, *, size: int | None = None, root: str | None = Non
 def _folder_splits(path: Path, size: int) -> Splits:
     if not all((path / split).is_dir() for split in ("train", "test")):
         return _held_out(path.resolve().name, datasets.load_image_folder(path, size=size))
-    train, test = (datasets.load_image_folder(path / split, size=size) for split in ("train", "test"))
+    train, test = (
+        datasets.load_image_folder(path / split, size=size) for split in ("train", "test")
+    )
     if train.X.ndim != test.X.ndim:
         raise ValueError(f"one of train and test in {path} is grey and the other in colour")
     return _joined(path.resolve().name, train, test)
@@ -136,7 +140,9 @@ def _held_out(name: str, images) -> Splits:
             images.X, images.y, test_size=0.25, stratify=images.y, random_state=0
         )
     except ValueError as error:
-        raise ValueError(f"{name} is too small to hold out a quarter for testing: {error}") from None
+        raise ValueError(
+            f"{name} is too small to hold out a quarter for testing: {error}"
+        ) from None
     return Splits(name, X_train, y_train, X_test, y_test, list(images.class_names))
 
 
@@ -197,7 +203,9 @@ def _run(arguments: argparse.Namespace) -> None:
     splits = load_splits(arguments.dataset, size=arguments.size, root=arguments.root)
     n_classes = len(splits.class_names)
     if arguments.n_train < n_classes:
-        raise ValueError(f"--n-train {arguments.n_train} is below the number of classes, {n_classes}")
+        raise ValueError(
+            f"--n-train {arguments.n_train} is below the number of classes, {n_classes}"
+        )
     settings = Settings(
         n_train=min(arguments.n_train, len(splits.X_train)),
         arms=tuple(dict.fromkeys(arguments.arms)),

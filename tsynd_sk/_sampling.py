@@ -30,8 +30,7 @@ def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
     classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(
-            f"{name} needs images of at least two classes; y has one class only: "
-            f"{classes[0]!r}"
+            f"{name} needs images of at least two classes; y has one class only: {classes[0]!r}"
         )
     return y
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from tsynd_sk.ascent import OBJECTIVES, AscentResult, Objective, ascend, normalise
 from tsynd_sk.autoencoders import encode
-from tsynd_sk.images import ValueRange
+from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, private_copy
 
 # Length of the random first step as a share of the radius: enough to tell equal images apart
@@ -147,6 +149,58 @@ class Synthesis:
             }
         return result.images, {name: value.cpu().numpy() for name, value in info.items()}
 
+    def stream(
+        self,
+        X: np.ndarray | Rows,
+        y: np.ndarray,
+        occurrence: np.ndarray,
+        image_format: ImageFormat,
+        *,
+        seed: int,
+        batch_size: int,
+        n_jobs: int | None,
+        verbose: int,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Synthesise from rows of the user's array, batch by batch, in the user's format.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+            Real images in the user's layout; only the rows of a batch are read at a time.
+        y : ndarray of shape (n,), int64
+            Their classes.
+        occurrence : ndarray of shape (n,)
+            How often each source has been used before.
+        image_format : ImageFormat
+            The user's layout and dtype.
+        seed : int
+            Seed of the whole pass.
+        batch_size, n_jobs, verbose
+            See `TargetedSynthesizer`.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n, ...)
+        info : dict of ndarrays of shape (n,)
+        """
+
+        def one_batch(rows):
+            x, codes = image_format.to_tensor(X[rows]), torch.from_numpy(y[rows])
+            images, info = self(x, codes, rows=rows, occurrence=int(occurrence[rows[0]]), seed=seed)
+            return rows, image_format.to_array(images), info
+
+        X_new = np.empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
+        columns: dict[str, np.ndarray] = {}
+        jobs = (delayed(one_batch)(rows) for rows in _batches(occurrence, batch_size))
+        workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
+        with tqdm(total=len(y), desc="synthesis", disable=not verbose) as progress:
+            for rows, images, info in workers(jobs):
+                X_new[rows] = images
+                for name, values in info.items():
+                    columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
+                progress.update(len(rows))
+        return X_new, columns
+
     def _towards_source(
         self, result: AscentResult, x: Tensor, y: Tensor, lost: Tensor, members
     ) -> AscentResult:
@@ -167,6 +221,25 @@ class Synthesis:
         return replace(result, images=images, uncertainty=uncertainty, agreement=agreement)
 
 
+def latent_scale(codec: Codec, x: Tensor, batch_size: int, device: torch.device) -> Tensor:
+    """Standard deviations of codes: by channel of a spatial code, by coordinate of a flat one.
+
+    Raises
+    ------
+    ValueError
+        If codes do not decode to the shape of the images.
+    """
+    codes = torch.cat([codec.encode(part.to(device)) for part in x.split(batch_size)])
+    with torch.no_grad():
+        decoded = codec.decode(codes[:1])
+    if decoded.shape != x[:1].shape:
+        raise ValueError(
+            f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
+            f"{tuple(decoded.shape[1:])}; the two must be equal"
+        )
+    return codes.std((0, *range(2, codes.ndim)), correction=0, keepdim=True).cpu()
+
+
 def derived_seed(seed: int, stream: int) -> int:
     """Seed of an independent stream of random numbers."""
     return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
@@ -182,9 +255,19 @@ def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(draws)).to(like)
 
 
-def batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Split rows into batches that share their members, in an order of their own."""
     for value in np.unique(occurrence):
         rows = np.flatnonzero(occurrence == value)
         for first in range(0, len(rows), batch_size):
             yield rows[first : first + batch_size]
+
+
+class Rows:
+    """Rows of an array under new numbers, without a copy of them all."""
+
+    def __init__(self, X: np.ndarray, index: np.ndarray):
+        self.X, self.index = X, index
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.X[self.index[rows]]

@@ -1,232 +1,23 @@
-"""Training a classifier on real images and, in turn, on images synthesised against it."""
+"""A classifier that is trained on real images and, in turn, on images synthesised against it."""
 
 from __future__ import annotations
 
 import copy
-import math
 from numbers import Integral, Real
-from time import perf_counter
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.frozen import FrozenEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback
-from torch.utils.data import Dataset, default_collate
 
 from tsynd_sk import _sampling, _skorch
+from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesizer import TargetedSynthesizer
-from tsynd_sk.uncertainty import check_has_dropout
 
-__all__ = ["AugmentedClassifier", "TargetedSynthesis"]
-
-
-class _AugmentedDataset(Dataset):
-    """Real rows, followed by synthetic ones that can be exchanged between epochs."""
-
-    def __init__(self, real: Dataset):
-        self.real = real
-        self.synthetic: list = []
-
-    def __len__(self) -> int:
-        return len(self.real) + len(self.synthetic)
-
-    def __getitem__(self, i):
-        n_real = len(self.real)
-        return self.real[i] if i < n_real else self.synthetic[i - n_real]
-
-
-class _AugmentedSplit:
-    """A net's own ``train_split``, after which synthetic rows can join the training part alone."""
-
-    def __init__(self, train_split):
-        self.train_split = train_split
-
-    def __call__(self, dataset, y=None, **fit_params):
-        if not self.train_split:
-            return _AugmentedDataset(dataset), None
-        targets = () if y is None else (y,)
-        train, valid = self.train_split(dataset, *targets, **fit_params)
-        return _AugmentedDataset(train), valid
-
-
-class TargetedSynthesis(Callback):
-    """Callback that refreshes synthetic training images while a skorch classifier trains.
-
-    After the warm-up, and every few epochs from then on, it synthesises from the training rows
-    against the net as it is at that moment, and exchanges the synthetic part of the training
-    set. Everything else goes on undisturbed: optimiser state, learning-rate schedule, other
-    callbacks, validation (to which synthetic rows never come), number of epochs.
-
-    Parameters
-    ----------
-    synthesizer : TargetedSynthesizer or None, default=None
-        How to synthesise; its `classifier` is the net that trains and must be None. Its
-        autoencoder, unless frozen, is fitted on the net's training rows before the first
-        refresh.
-    synthetic_ratio : float, default=1.0
-        Synthetic rows for each real training row. With 0 nothing is synthesised.
-    warm_up : float, default=0.25
-        Fraction of the epochs that train on real rows alone.
-    refresh_every : int, default=5
-        Epochs between two refreshes.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the synthesis, and of the autoencoder.
-
-    Attributes
-    ----------
-    synthesizer_ : TargetedSynthesizer
-        Fitted on the net's training rows; from the first refresh on.
-
-    Notes
-    -----
-    For each refresh the net's history gains ``synthesis_uncertainty_source`` and
-    ``synthesis_uncertainty`` (mean mutual information in nats before and after),
-    ``synthesis_label_agreement`` (fraction of synthetic rows that the members take for their
-    label) and ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
-
-    The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
-    (n, C, H, W), or the rows of a table.
-
-    Examples
-    --------
-    >>> from skorch import NeuralNetClassifier
-    >>> from tsynd_sk import TargetedSynthesis, TargetedSynthesizer
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
-    >>> from tsynd_sk.classifiers import NetClassifier
-    >>> from tsynd_sk.datasets import load_digits_images
-    >>> X, y, _ = load_digits_images()
-    >>> synthesis = TargetedSynthesis(
-    ...     TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2)), random_state=0
-    ... )
-    >>> net = NetClassifier(max_epochs=4, callbacks=[synthesis])
-    >>> net = net.fit(X[:100, None], y[:100])
-    >>> [bool("synthesis_uncertainty" in epoch) for epoch in net.history]
-    [False, True, False, False]
-    """
-
-    def __init__(
-        self,
-        synthesizer=None,
-        synthetic_ratio=1.0,
-        warm_up=0.25,
-        refresh_every=5,
-        random_state=None,
-    ):
-        self.synthesizer = synthesizer
-        self.synthetic_ratio = synthetic_ratio
-        self.warm_up = warm_up
-        self.refresh_every = refresh_every
-        self.random_state = random_state
-
-    def initialize(self):
-        """Forget an earlier training."""
-        vars(self).pop("synthesizer_", None)
-        return self
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Make room for synthetic rows behind the net's own split."""
-        if self.synthetic_ratio:
-            check_has_dropout(_skorch.bare_module(net))
-        self.rng_ = check_random_state(self.random_state)
-        self.first_epoch_ = len(net.history)
-        self.train_split_ = net.train_split
-        # An earlier training that ended in an error has left its wrapper behind.
-        if isinstance(net.train_split, _AugmentedSplit):
-            self.train_split_ = net.train_split.train_split
-        net.train_split = _AugmentedSplit(self.train_split_)
-
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Give the net its own split back."""
-        net.train_split = self.train_split_
-
-    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        """Refresh the synthetic rows where the schedule says so."""
-        epoch = len(net.history) - 1 - self.first_epoch_
-        warm_up = math.ceil(self.warm_up * net.max_epochs)
-        if epoch < warm_up or (epoch - warm_up) % self.refresh_every or not self.synthetic_ratio:
-            return
-        start = perf_counter()
-        real = dataset_train.real
-        X, y = _rows_of(real)
-        n_synthetic = max(round(self.synthetic_ratio * len(real)), 1)
-        X_new, y_new, info = self.fitted(net, X, y).sample(
-            n_synthetic, random_state=self.rng_.randint(2**31 - 1), return_info=True
-        )
-        dataset_train.synthetic = _like(real[0], X_new, y_new)
-        for name in ("uncertainty_source", "uncertainty", "label_agreement"):
-            net.history.record(f"synthesis_{name}", float(info[name].mean()))
-        net.history.record("synthesis_dur", perf_counter() - start)
-
-    def fitted(self, net, X, y):
-        """Give the synthesizer against a net, fitted on its training rows if it is not yet.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net.
-        X : ndarray of shape (n, C, H, W) or (n, n_features), float32
-            Its training rows.
-        y : ndarray of shape (n,)
-            Their classes, numbered from 0.
-
-        Returns
-        -------
-        TargetedSynthesizer
-            With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
-        """
-        if not hasattr(self, "synthesizer_"):
-            given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-            check_synthesizer(given)
-            synthesizer = clone(given).set_params(
-                classifier=FrozenEstimator(net), image_shape=None if X.ndim == 2 else X.shape[1:]
-            )
-            if synthesizer.random_state is None:
-                synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
-            synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
-            self.synthesizer_ = synthesizer
-        return self.synthesizer_
-
-
-def check_synthesizer(synthesizer) -> None:
-    """Refuse what cannot synthesise against the net that trains."""
-    if not isinstance(synthesizer, TargetedSynthesizer):
-        raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
-    if synthesizer.classifier is not None:
-        raise ValueError(
-            "synthesizer has a classifier of its own, but targets the net that trains: leave its "
-            "parameter classifier at None"
-        )
-
-
-def _rows_of(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Images and integer labels of a data set of pairs."""
-    X, y = default_collate([dataset[i] for i in range(len(dataset))])
-    if not isinstance(X, torch.Tensor):
-        raise TypeError(
-            f"the net's data set yields {type(X).__name__} as its input; targeted synthesis needs "
-            "single arrays"
-        )
-    return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
-
-
-def _like(example, X: np.ndarray, y: np.ndarray) -> list:
-    """Pairs of the types that a data set yields, so that a batch may mix both."""
-    x_real, y_real = example
-    if isinstance(x_real, torch.Tensor):
-        X = torch.from_numpy(X).to(x_real)
-    else:
-        X = X.astype(np.asarray(x_real).dtype)
-    if isinstance(y_real, torch.Tensor):
-        y = torch.from_numpy(y).to(y_real).reshape(-1, *y_real.shape)
-    else:
-        y = y.astype(np.asarray(y_real).dtype).reshape(-1, *np.shape(y_real))
-    return list(zip(X, y, strict=True))
+__all__ = ["AugmentedClassifier"]
 
 
 class AugmentedClassifier(ClassifierMixin, BaseEstimator):
@@ -336,7 +127,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
         learned = copy.copy(self)
         learned._fit(X, y)
-        vars(self).update(vars(learned))
+        self.__dict__.update(learned.__dict__)
         return self
 
     def _fit(self, X, y) -> None:

@@ -79,7 +79,7 @@ class Splits:
         """Checksum of all images and labels."""
         md5 = hashlib.md5(usedforsecurity=False)
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
-            md5.update(np.ascontiguousarray(array))
+            md5.update(np.ascontiguousarray(array).tobytes())
         return md5.hexdigest()
 
 
@@ -136,7 +136,11 @@ class Comparison:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        ours = {"dataset": self.splits.name, "digest": self.splits.digest(), **asdict(self.settings)}
+        ours = {
+            "dataset": self.splits.name,
+            "digest": self.splits.digest(),
+            **asdict(self.settings),
+        }
         ours["arms"] = list(self.settings.arms)
         path = self.out / "settings.json"
         if not path.exists():
@@ -190,7 +194,11 @@ class Comparison:
         seeds = sorted({seed for seed, arm in missing if arm != "plain"})
         trained = parallel(delayed(self._train_autoencoder)(seed) for seed in seeds)
         autoencoders = dict(zip(seeds, trained, strict=True))
-        perturbed = {k: corrupt(self.splits.X_test, k, _SEVERITY, random_state=0) for k in CORRUPTIONS}
+        X_test = self.splits.X_test
+        corrupted = parallel(
+            delayed(corrupt)(X_test, kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS
+        )
+        perturbed = dict(zip(CORRUPTIONS, corrupted, strict=True))
         try:
             parallel(
                 delayed(self._run_one)(seed, arm, autoencoders.get(seed), perturbed)
@@ -281,13 +289,15 @@ class Comparison:
     def _draw(self, classifier: AugmentedClassifier, X: np.ndarray) -> None:
         if find_spec("matplotlib") is None:
             return
-        from matplotlib.figure import Figure
+        # There may be no display, and a process of its own must not open windows on one.
+        os.environ["MPLBACKEND"] = "Agg"
+        import matplotlib.pyplot as plt
 
         display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
         display.labels = [self.splits.class_names[code] for code in display.labels]
-        display.plot(figure=Figure(layout="compressed"))
         temporary = self.out / "synthesis.part.png"
-        display.figure_.savefig(temporary, dpi=150)
+        display.plot().figure_.savefig(temporary, dpi=150)
+        plt.close(display.figure_)
         temporary.replace(self.out / "synthesis.png")
 
 

@@ -7,15 +7,13 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
-from tqdm.auto import tqdm
 
 from tsynd_sk import _sampling, _skorch
-from tsynd_sk._synthesis import Codec, Synthesis, batches, derived_seed
+from tsynd_sk._synthesis import Codec, Rows, Synthesis, derived_seed, latent_scale
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
@@ -206,7 +204,7 @@ class TargetedSynthesizer(BaseEstimator):
         # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
         learned = copy.copy(self)
         learned._fit(X, y)
-        vars(self).update(vars(learned))
+        self.__dict__.update(learned.__dict__)
         return self
 
     def _fit(self, X, y, *, with_autoencoder=True) -> None:
@@ -216,7 +214,9 @@ class TargetedSynthesizer(BaseEstimator):
             raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
         for i, classifier in enumerate(given if ensemble else [given]):
             if classifier is not None or ensemble:
-                _skorch.check_classifier(classifier, f"classifier[{i}]" if ensemble else "classifier")
+                _skorch.check_classifier(
+                    classifier, f"classifier[{i}]" if ensemble else "classifier"
+                )
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
 
@@ -226,14 +226,16 @@ class TargetedSynthesizer(BaseEstimator):
         x = self.format_.to_tensor(X)
         rng = check_random_state(self.random_state)
         self._seed = rng.randint(2**31 - 1)
-        classifiers = given if ensemble else [self._default_classifier() if given is None else given]
+        classifiers = (
+            given if ensemble else [self._default_classifier() if given is None else given]
+        )
         nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1)) for c in classifiers]
         self.classifier_ = nets if ensemble else nets[0]
         if with_autoencoder:
             # What keeps the members from answering is said now and not at the first sample.
             self._members(seed=0)(x[:1].to(self._device))
             self.autoencoder_ = self._fitted_autoencoder(x, rng.randint(2**31 - 1))
-            self.latent_scale_ = self._measured_latent_scale(x)
+            self.latent_scale_ = latent_scale(self._codec(), x, self.batch_size, self._device)
 
     def _set_sources(self, X, y, classes) -> None:
         """Remember the real images from which `sample` starts."""
@@ -241,7 +243,7 @@ class TargetedSynthesizer(BaseEstimator):
         self._X, self._y, self._codes = X, y, _sampling.encode(y, classes)
 
     def _over(self, owner, X, y):
-        """Give the same synthesizer for the images of an owner, in the owner's layout and labels."""
+        """Give the same synthesizer for an owner's images, in its layout and with its labels."""
         other = copy.copy(self)
         for name in ("format_", "value_range_", "image_shape_", "n_features_in_"):
             setattr(other, name, getattr(owner, name))
@@ -274,19 +276,6 @@ class TargetedSynthesizer(BaseEstimator):
         with _skorch.scoped_seed(seed):
             return _skorch.cloned_net(autoencoder, self.device).fit(x.numpy(), x.numpy())
 
-    def _measured_latent_scale(self, x) -> torch.Tensor:
-        """Standard deviation of each channel of a spatial code, of each coordinate of a flat one."""
-        codec = self._codec()
-        codes = torch.cat([codec.encode(part.to(self._device)) for part in self._split(x)])
-        decoded = codec.decode(codes[:1])
-        if decoded.shape != x[:1].shape:
-            raise ValueError(
-                f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
-                f"{tuple(decoded.shape[1:])}; the two must be equal"
-            )
-        axes = (0, *range(2, codes.ndim))
-        return codes.std(axes, correction=0, keepdim=True)[0].cpu()
-
     @property
     def _device(self) -> torch.device:
         nets = self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
@@ -315,7 +304,6 @@ class TargetedSynthesizer(BaseEstimator):
 
     def _synthesize(self, X, codes, occurrence, random_state):
         """Synthesise from rows of the user's array; the way that all public methods go."""
-        seed = check_random_state(random_state).randint(2**31 - 1)
         synthesis = Synthesis(
             codec=self._codec(),
             make_members=self._members,
@@ -327,22 +315,16 @@ class TargetedSynthesizer(BaseEstimator):
             device=self._device,
         )
 
-        def one_batch(rows):
-            x, y = self.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
-            images, info = synthesis(x, y, rows=rows, occurrence=occurrence[rows[0]], seed=seed)
-            return rows, self.format_.to_array(images), info
-
-        X_new = np.empty((len(codes), *self.format_.row_shape), dtype=self.format_.dtype)
-        columns: dict[str, np.ndarray] = {}
-        jobs = (delayed(one_batch)(rows) for rows in batches(occurrence, self.batch_size))
-        workers = Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator_unordered")
-        with tqdm(total=len(codes), desc="synthesis", disable=not self.verbose) as progress:
-            for rows, images, info in workers(jobs):
-                X_new[rows] = images
-                for name, values in info.items():
-                    columns.setdefault(name, np.empty(len(codes), values.dtype))[rows] = values
-                progress.update(len(rows))
-        return X_new, columns
+        return synthesis.stream(
+            X,
+            codes,
+            occurrence,
+            self.format_,
+            seed=check_random_state(random_state).randint(2**31 - 1),
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
 
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
@@ -388,7 +370,7 @@ class TargetedSynthesizer(BaseEstimator):
         rng = check_random_state(self.random_state if random_state is None else random_state)
         wanted = _sampling.requested_codes(n_samples, y, self.classes_, self._codes, rng)
         sources, occurrence = _sampling.draw_sources(wanted, self._codes, rng)
-        X_new, columns = self._synthesize(_Rows(self._X, sources), wanted, occurrence, rng)
+        X_new, columns = self._synthesize(Rows(self._X, sources), wanted, occurrence, rng)
         return self._answer(X_new, wanted, sources, columns, return_info)
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
@@ -496,13 +478,3 @@ class TargetedSynthesizer(BaseEstimator):
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
         return tags
-
-
-class _Rows:
-    """Rows of an array under new numbers, without a copy of them all."""
-
-    def __init__(self, X: np.ndarray, index: np.ndarray):
-        self.X, self.index = X, index
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.X[self.index[rows]]
