@@ -106,7 +106,7 @@ class TestNetClassifier:
         assert is_classifier(net)
         twin = clone(net)
         assert twin.get_params()["module__width"] == 16
-        assert (twin.lr, twin.max_epochs, twin.batch_size) == (3e-3, 12, 32)
+        assert (twin.lr, twin.max_epochs, twin.batch_size) == (3e-3, 12, 16)
         with scoped_seed(0):
             assert cross_val_score(net, X, y, cv=2).min() > 0.6
 

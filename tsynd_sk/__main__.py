@@ -1,4 +1,4 @@
-"""``python -m tsynd_sk``: does targeted synthesis help on this data set?"""
+"""Tell whether targeted synthesis helps on a data set: ``python -m tsynd_sk``."""
 
 from __future__ import annotations
 
@@ -55,6 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--seeds", type=_positive, default=3, metavar="K", help="repetitions (default: 3)")
     add("--epochs", type=_positive, default=60, metavar="E", help="training epochs (default: 60)")
+    add(
+        "--autoencoder-epochs",
+        type=_positive,
+        default=60,
+        metavar="E",
+        help="training epochs of the autoencoder, at most (default: 60)",
+    )
     add(
         "--n-jobs",
         type=int,
@@ -202,22 +209,20 @@ def _default_out(splits: Splits, settings: Settings) -> Path:
 def _run(arguments: argparse.Namespace) -> None:
     splits = load_splits(arguments.dataset, size=arguments.size, root=arguments.root)
     n_classes = len(splits.class_names)
-    if arguments.n_train < n_classes:
-        raise ValueError(
-            f"--n-train {arguments.n_train} is below the number of classes, {n_classes}"
-        )
     settings = Settings(
         n_train=min(arguments.n_train, len(splits.X_train)),
         arms=tuple(dict.fromkeys(arguments.arms)),
         seeds=arguments.seeds,
         epochs=arguments.epochs,
+        autoencoder_epochs=arguments.autoencoder_epochs,
     )
     out = arguments.out or _default_out(splits, settings)
     comparison = Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
     print(
         f"{splits.name}: {settings.n_train} of {len(splits.X_train)} training images, "
-        f"{len(splits.X_test)} test images of shape {splits.X_test.shape[1:]}, {n_classes} classes; "
-        f"{settings.seeds} seeds x {len(settings.arms)} arms, {settings.epochs} epochs"
+        f"{len(splits.X_test)} test images of shape {splits.X_test.shape[1:]}, "
+        f"{n_classes} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
+        f"{settings.epochs} epochs"
     )
     missing = comparison.missing()
     done = settings.seeds * len(settings.arms) - len(missing)

@@ -30,7 +30,8 @@ def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
     classes = np.unique(y)
     if len(classes) < 2:
         raise ValueError(
-            f"{name} needs images of at least two classes; y has one class only: {classes[0]!r}"
+            f"{name} needs images of at least two classes; y has one class only: "
+            f"{classes.tolist()[0]!r}"
         )
     return y
 
@@ -149,7 +150,7 @@ def draw_sources(
 
 
 def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
-    """Number of rows to add to every class, by the rules of imbalanced-learn's over-samplers.
+    """Count the rows to add to every class, by the rules of imbalanced-learn's over-samplers.
 
     Parameters
     ----------
@@ -169,7 +170,10 @@ def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
         sampling_strategy = sampling_strategy(y)
     if isinstance(sampling_strategy, Mapping):
         return _counts_to_reach(dict(sampling_strategy), current)
-    majority, minority = max(current, key=current.get), min(current, key=current.get)
+    majority, minority = (
+        max(current, key=current.__getitem__),
+        min(current, key=current.__getitem__),
+    )
     if isinstance(sampling_strategy, Real):
         if len(current) != 2:
             raise ValueError(

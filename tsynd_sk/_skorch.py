@@ -26,15 +26,15 @@ def scoped_seed(seed: int) -> Iterator[None]:
 
     Weight initialisation, dropout and data loaders know no other source of randomness.
     """
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
-            np.random.set_state(state)
+            np.random.set_state(state)  # noqa: NPY002
 
 
 def is_frozen(estimator) -> bool:
@@ -131,21 +131,32 @@ def _to_log_proba(output, *, kind: str, nonlinearity, flat: bool) -> Tensor:
     return _log(nonlinearity(logits))
 
 
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode for a while, then each of its parts in its mode of before."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _predict_proba(net: NeuralNet, x: Tensor) -> Tensor:
+    """Do what ``predict_proba`` does, which would leave the net in evaluation mode."""
+    with _evaluating(net.module_), torch.no_grad():
+        output = net.infer(to_device(x, device_of(net)))
+        output = output[0] if isinstance(output, tuple) else output
+        return net._get_predict_nonlinearity()(output).float()
+
+
 def check_probabilities(net: NeuralNet, x: Tensor, n_classes: int) -> None:
     """Refuse a net whose predictions for a few rows are not `n_classes` probabilities.
 
     Catches, before training, the misfit of criterion and module that would end in nan.
     """
-    module = bare_module(net)
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            output = net.infer(to_device(x[:8], device_of(net)))
-            output = output[0] if isinstance(output, tuple) else output
-            proba = net._get_predict_nonlinearity()(output).float()
-    finally:
-        module.train(was_training)
+    proba = _predict_proba(net, x[:8])
     name, criterion = type(net).__name__, type(net.criterion_).__name__
     if proba.ndim != 2 or proba.shape[1] != n_classes:
         raise ValueError(
@@ -198,11 +209,12 @@ def classes_of_frozen(net: NeuralNet, x: Tensor, y: np.ndarray) -> np.ndarray:
 
     skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
     """
-    n_columns = len(net.predict_proba(x[:1].numpy())[0])
     present, named = np.unique(y), getattr(net, "classes", None)
+    proba = _predict_proba(net, x[:1])
+    n_columns = proba.shape[1] if proba.ndim == 2 else len(present)
     if named is not None and len(named) == n_columns and set(present) <= set(named):
         classes = np.asarray(named)
-    elif present.dtype.kind in "iu" and 0 <= present[0] and present[-1] < n_columns:
+    elif present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
         classes = np.arange(n_columns)
     elif len(present) == n_columns:
         classes = present
@@ -233,8 +245,8 @@ def _seeing(net: NeuralNet, X, y):
     return net._seeing(X, y) if isinstance(net, SizedFromData) else nullcontext()
 
 
-class SizedFromData:
-    """Mixin for nets whose module is sized from, or initialised by, the first training data.
+class SizedFromData(NeuralNet):
+    """Base of nets whose module is sized from, or initialised by, the first training data.
 
     The module class has a classmethod ``from_data(X, y, **params)``; what it needs to know beyond
     ``module__`` parameters, it reads off the data.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class Codec:
         Range of the real images.
     """
 
-    module: nn.Module
+    module: Any
     value_range: ValueRange
 
     @classmethod
@@ -52,6 +53,8 @@ class Codec:
     def decode(self, z: Tensor) -> Tensor:
         """Images of codes, in the range of real images; differentiable."""
         images = self.module.decode(z)
+        if isinstance(images, tuple | list):
+            images = images[0]
         if not isinstance(images, Tensor):
             # Variational autoencoders of diffusers and pythae wrap what they decode.
             images = getattr(images, "sample", getattr(images, "reconstruction", images))
@@ -222,7 +225,7 @@ class Synthesis:
 
 
 def latent_scale(codec: Codec, x: Tensor, batch_size: int, device: torch.device) -> Tensor:
-    """Standard deviations of codes: by channel of a spatial code, by coordinate of a flat one.
+    """Measure the deviations of codes: by channel of a spatial code, by coordinate of a flat one.
 
     Raises
     ------
@@ -246,7 +249,7 @@ def derived_seed(seed: int, stream: int) -> int:
 
 
 def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
-    """Standard normal numbers, row by row, so that they do not depend on the batch."""
+    """Draw standard normal numbers row by row, so that they do not depend on the batch."""
     shape = tuple(like.shape[1:])
     draws = [
         np.random.default_rng((seed, int(row), 1)).standard_normal(shape, dtype=np.float32)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _sampling, _skorch
@@ -76,13 +74,9 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {
+        **TargetedSynthesis._parameter_constraints,
         "estimator": "no_validation",
-        "synthesizer": "no_validation",
-        "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
-        "warm_up": [Interval(Real, 0, 1, closed="both")],
-        "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
 
     def __init__(
@@ -127,7 +121,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
         learned = copy.copy(self)
         learned._fit(X, y)
-        self.__dict__.update(learned.__dict__)
+        self.__dict__ = learned.__dict__
         return self
 
     def _fit(self, X, y) -> None:

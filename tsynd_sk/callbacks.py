@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from skorch.callbacks import Callback
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from skorch.callbacks import Callback, PrintLog
+from skorch.utils import data_from_dataset
 from torch.utils.data import Dataset, default_collate
 
 from tsynd_sk import _skorch
@@ -19,6 +22,8 @@ from tsynd_sk.synthesizer import TargetedSynthesizer
 from tsynd_sk.uncertainty import check_has_dropout
 
 __all__ = ["TargetedSynthesis"]
+
+_MEANS = ("uncertainty_source", "uncertainty", "label_agreement")
 
 
 class _AugmentedDataset(Dataset):
@@ -34,6 +39,15 @@ class _AugmentedDataset(Dataset):
     def __getitem__(self, i):
         n_real = len(self.real)
         return self.real[i] if i < n_real else self.synthetic[i - n_real]
+
+    # A score that asks for the training data, as skorch's EpochScoring may, gets the real rows.
+    @property
+    def X(self):
+        return data_from_dataset(self.real)[0]
+
+    @property
+    def y(self):
+        return data_from_dataset(self.real)[1]
 
 
 class _AugmentedSplit:
@@ -76,7 +90,7 @@ class TargetedSynthesis(Callback):
     Attributes
     ----------
     synthesizer_ : TargetedSynthesizer
-        Fitted on the net's training rows; from the first refresh on.
+        Fitted on the rows of the latest training; from its first refresh on.
 
     Notes
     -----
@@ -105,6 +119,14 @@ class TargetedSynthesis(Callback):
     [False, True, False, False]
     """
 
+    _parameter_constraints: dict = {
+        "synthesizer": "no_validation",
+        "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
+        "warm_up": [Interval(Real, 0, 1, closed="both")],
+        "refresh_every": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         synthesizer=None,
@@ -119,15 +141,16 @@ class TargetedSynthesis(Callback):
         self.refresh_every = refresh_every
         self.random_state = random_state
 
-    def initialize(self):
-        """Forget an earlier training."""
-        self.__dict__.pop("synthesizer_", None)
-        return self
-
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Make room for synthetic rows behind the net's own split."""
+        validate_parameter_constraints(
+            self._parameter_constraints, self.get_params(deep=False), type(self).__name__
+        )
+        check_synthesizer(self._given())
         if self.synthetic_ratio:
             check_has_dropout(_skorch.bare_module(net))
+        # Another training, also one that goes on with the same net, has rows of its own.
+        vars(self).pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_ = len(net.history)
         self.train_split_ = net.train_split
@@ -135,6 +158,10 @@ class TargetedSynthesis(Callback):
         if isinstance(net.train_split, _AugmentedSplit):
             self.train_split_ = net.train_split.train_split
         net.train_split = _AugmentedSplit(self.train_split_)
+        for _, callback in net.callbacks_:
+            # The columns of its table are those of the first epoch.
+            if isinstance(callback, PrintLog):
+                callback.keys_ignored_.update(f"synthesis_{name}" for name in (*_MEANS, "dur"))
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Give the net its own split back."""
@@ -142,19 +169,25 @@ class TargetedSynthesis(Callback):
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Refresh the synthetic rows where the schedule says so."""
+        if not self.synthetic_ratio:
+            return
+        real = dataset_train.real
         epoch = len(net.history) - 1 - self.first_epoch_
-        warm_up = math.ceil(self.warm_up * net.max_epochs)
-        if epoch < warm_up or (epoch - warm_up) % self.refresh_every or not self.synthetic_ratio:
+        if epoch == 0:
+            # What cannot be synthesised from is refused before the warm-up, not after it.
+            _rows_of(real, 1)
+        # 0.55 * 20 is a little more than 11.
+        warm_up = math.ceil(round(self.warm_up * net.max_epochs, 6))
+        if epoch < warm_up or (epoch - warm_up) % self.refresh_every:
             return
         start = perf_counter()
-        real = dataset_train.real
-        X, y = _rows_of(real)
+        X, y = _rows_of(real, len(real))
         n_synthetic = max(round(self.synthetic_ratio * len(real)), 1)
         X_new, y_new, info = self.fitted(net, X, y).sample(
             n_synthetic, random_state=self.rng_.randint(2**31 - 1), return_info=True
         )
         dataset_train.synthetic = _like(real[0], X_new, y_new)
-        for name in ("uncertainty_source", "uncertainty", "label_agreement"):
+        for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
 
@@ -176,9 +209,7 @@ class TargetedSynthesis(Callback):
             With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
         """
         if not hasattr(self, "synthesizer_"):
-            given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-            check_synthesizer(given)
-            synthesizer = clone(given).set_params(
+            synthesizer = clone(self._given()).set_params(
                 classifier=FrozenEstimator(net), image_shape=None if X.ndim == 2 else X.shape[1:]
             )
             if synthesizer.random_state is None:
@@ -186,6 +217,9 @@ class TargetedSynthesis(Callback):
             synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
             self.synthesizer_ = synthesizer
         return self.synthesizer_
+
+    def _given(self):
+        return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
 
 
 def check_synthesizer(synthesizer) -> None:
@@ -197,15 +231,23 @@ def check_synthesizer(synthesizer) -> None:
             "synthesizer has a classifier of its own, but targets the net that trains: leave its "
             "parameter classifier at None"
         )
+    synthesizer._validate_params()
+    if synthesizer.autoencoder is not None:
+        _skorch.check_autoencoder(synthesizer.autoencoder)
 
 
-def _rows_of(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Images and integer labels of a data set of pairs."""
-    X, y = default_collate([dataset[i] for i in range(len(dataset))])
+def _rows_of(dataset: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """First `n` images and integer labels of a data set of pairs."""
+    X, y = default_collate([dataset[i] for i in range(n)])
     if not isinstance(X, torch.Tensor):
         raise TypeError(
             f"the net's data set yields {type(X).__name__} as its input; targeted synthesis needs "
             "single arrays"
+        )
+    if y.numel() != len(X):
+        raise TypeError(
+            f"the net's data set yields targets of shape {tuple(y.shape[1:])}; targeted synthesis "
+            "needs one integer label a row"
         )
     return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
 

@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
         super().__init__()
         n_in, side = image_shape[0], max(image_shape[1:])
         layers: list[nn.Module] = []
-        n_out, n_blocks = width, 0
+        n_out = width
         while side > 4 or len(layers) < 3 * 3:
             layers += [
                 nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
@@ -83,6 +83,9 @@ class DenseNet(nn.Module):
     dropout : float, default=0.3
         Probability of dropping a hidden unit.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
         super().__init__()

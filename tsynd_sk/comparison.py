@@ -10,10 +10,7 @@ import csv
 import hashlib
 import json
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +18,10 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-import torch
 from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
-from skorch.callbacks import Callback
 
+from tsynd_sk._processes import EpochReport, exit_on_interrupt, one_thread, relayed
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -97,12 +93,15 @@ class Settings:
         Number of seeds, 0 to ``seeds - 1``.
     epochs : int
         Training epochs of each classifier.
+    autoencoder_epochs : int
+        Training epochs of the autoencoder of each seed, at most.
     """
 
     n_train: int
     arms: tuple[str, ...] = ARMS
     seeds: int = 3
     epochs: int = 60
+    autoencoder_epochs: int = 60
 
 
 class Comparison:
@@ -132,8 +131,22 @@ class Comparison:
         self.settings = settings
         self.out = out
         self.n_jobs = n_jobs
+        self._check_classes()
         (out / "runs").mkdir(parents=True, exist_ok=True)
         self._check_settings()
+
+    def _check_classes(self) -> None:
+        names, y_train = self.splits.class_names, self.splits.y_train
+        lost = [names[code] for code in np.setdiff1d(self.splits.y_test, y_train)]
+        if lost:
+            raise ValueError(f"{self.splits.name} has test images but no training ones of {lost}")
+        n_classes = len(np.unique(y_train))
+        if not n_classes <= self.settings.n_train <= len(y_train):
+            raise ValueError(
+                f"n_train={self.settings.n_train} is not valid for {self.splits.name}: expected at "
+                f"least one image for each of its {n_classes} classes, and at most the "
+                f"{len(y_train)} there are"
+            )
 
     def _check_settings(self) -> None:
         ours = {
@@ -167,7 +180,9 @@ class Comparison:
         """Epochs that are still to be trained, of autoencoders and classifiers, at most."""
         missing = self.missing()
         n_autoencoders = len({seed for seed, arm in missing if arm != "plain"})
-        return n_autoencoders * AutoencoderNet().max_epochs + len(missing) * self.settings.epochs
+        return (
+            n_autoencoders * self.settings.autoencoder_epochs + len(missing) * self.settings.epochs
+        )
 
     def results(self) -> list[dict[str, Any]]:
         """Rows of the runs that are done, by seed and arm."""
@@ -185,7 +200,7 @@ class Comparison:
         """
         missing = self.missing()
         if missing:
-            with _relayed(self.out / "progress.txt", report), _exit_on_interrupt():
+            with relayed(self.out / "progress.txt", report), exit_on_interrupt():
                 self._run(missing)
         self.write_results()
 
@@ -225,24 +240,25 @@ class Comparison:
 
     def _train_autoencoder(self, seed: int) -> tuple[AutoencoderNet, float]:
         """Train the autoencoder that the arms of a seed share, on the seed's own images alone."""
-        with _one_thread():
+        with one_thread():
             X, _ = self._training_images(seed)
             x = ImageFormat.infer(X).to_tensor(X).numpy()
             start = process_time()
-            progress = _Progress(self.out / "progress.txt", f"seed {seed}: autoencoder")
+            progress = EpochReport(self.out / "progress.txt", f"seed {seed}: autoencoder")
             with scoped_seed(seed):
-                net = AutoencoderNet(callbacks=[progress]).fit(x)
+                epochs = self.settings.autoencoder_epochs
+                net = AutoencoderNet(max_epochs=epochs, callbacks=[progress]).fit(x)
             return net.set_params(callbacks=None), process_time() - start
 
     def _run_one(self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray]) -> None:
-        with _one_thread():
+        with one_thread():
             X, y = self._training_images(seed)
             autoencoder, seconds = trained if trained and arm != "plain" else (None, 0.0)
             synthesizer = TargetedSynthesizer(
                 autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
                 objective="mutual_info" if arm == "plain" else arm,
             )
-            progress = _Progress(self.out / "progress.txt", f"seed {seed}: {arm}")
+            progress = EpochReport(self.out / "progress.txt", f"seed {seed}: {arm}")
             classifier = AugmentedClassifier(
                 NetClassifier(max_epochs=self.settings.epochs, callbacks=[progress]),
                 synthesizer,
@@ -306,81 +322,6 @@ def _last_synthesis(history) -> dict[str, float | None]:
     names = ("uncertainty_source", "uncertainty", "label_agreement")
     refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
     return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}
-
-
-class _Progress(Callback):
-    """Append a line to a file after each epoch: processes have no other way to the terminal."""
-
-    def __init__(self, path: Path, label: str):
-        self.path = path
-        self.label = label
-
-    def on_epoch_end(self, net, **kwargs):
-        text = f"{self.label}, epoch {len(net.history)}"
-        if "synthesis_dur" in net.history[-1]:
-            text += ", synthesised"
-        self._tell(text, 1)
-
-    def on_train_end(self, net, **kwargs):
-        self._tell(self.label, net.max_epochs - len(net.history))
-
-    def _tell(self, text: str, epochs: int) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{epochs} {text}\n")
-
-
-@contextmanager
-def _relayed(path: Path, report: Callable[[str, int], None]) -> Iterator[None]:
-    """Report the lines that other processes append to a file, while they do."""
-    path.write_text("")
-    finished = threading.Event()
-
-    def follow():
-        with path.open() as file:
-            while True:
-                last = finished.wait(0.2)
-                for line in file:
-                    epochs, text = line.rstrip("\n").split(" ", 1)
-                    report(text, int(epochs))
-                if last:
-                    return
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        follower.join()
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _exit_on_interrupt() -> Iterator[None]:
-    """Turn Ctrl-C into an exit, which skorch's training does not swallow."""
-
-    def leave(*_):
-        raise SystemExit(128 + signal.SIGINT)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread, so that results do not depend on the number of processes."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _write(path: Path, text: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 
@@ -23,7 +23,7 @@ _SETTLE = (
 def _canonical(image_shape: Sequence[int]) -> tuple[tuple[int, int, int], str]:
     """Read `image_shape` as (channels, height, width) and the layout that it stands for."""
     try:
-        shape = tuple(int(side) for side in image_shape)
+        shape: tuple[Any, ...] = tuple(int(side) for side in image_shape)
         valid = len(shape) in (2, 3) and min(shape) >= 1 and list(shape) == list(image_shape)
     except (TypeError, ValueError):
         valid = False
@@ -254,7 +254,7 @@ class ValueRange:
         return rounded + (x - x.detach())
 
 
-def check_images(estimator, X: ArrayLike, *, reset: bool, image_shape=None) -> np.ndarray:
+def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray:
     """Validate images for an estimator; with `reset`, learn their format.
 
     Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
@@ -266,7 +266,7 @@ def check_images(estimator, X: ArrayLike, *, reset: bool, image_shape=None) -> n
         If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
     """
     name = type(estimator).__name__
-    ndim = getattr(X, "ndim", None) or np.ndim(X)
+    ndim = getattr(X, "ndim", None) or np.asarray(X).ndim
     if ndim == 2:
         X = validate_data(estimator, X, reset=reset, dtype="numeric")
     else:

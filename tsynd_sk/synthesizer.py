@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
@@ -201,10 +202,12 @@ class TargetedSynthesizer(BaseEstimator):
         TypeError
             If `classifier` or `autoencoder` is not what it should be.
         """
-        # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
+        # On a copy, so that a failing fit leaves what an earlier one has learnt whole, and without
+        # it, so that nothing of it outlives a successful one.
         learned = copy.copy(self)
+        learned.__dict__ = {k: v for k, v in vars(self).items() if not k.endswith("_")}
         learned._fit(X, y)
-        self.__dict__.update(learned.__dict__)
+        self.__dict__ = learned.__dict__
         return self
 
     def _fit(self, X, y, *, with_autoencoder=True) -> None:
@@ -275,6 +278,14 @@ class TargetedSynthesizer(BaseEstimator):
             return autoencoder.estimator
         with _skorch.scoped_seed(seed):
             return _skorch.cloned_net(autoencoder, self.device).fit(x.numpy(), x.numpy())
+
+    def _check_can_synthesize(self) -> None:
+        if hasattr(self, "classifier_") and not hasattr(self, "autoencoder_"):
+            raise NotFittedError(
+                "this synthesizer comes from training with synthetic_ratio=0 and has no "
+                "autoencoder: it tells uncertainty, but cannot synthesise"
+            )
+        check_is_fitted(self, "latent_scale_")
 
     @property
     def _device(self) -> torch.device:
@@ -366,7 +377,7 @@ class TargetedSynthesizer(BaseEstimator):
         ValueError
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
         """
-        check_is_fitted(self, "latent_scale_")
+        self._check_can_synthesize()
         rng = check_random_state(self.random_state if random_state is None else random_state)
         wanted = _sampling.requested_codes(n_samples, y, self.classes_, self._codes, rng)
         sources, occurrence = _sampling.draw_sources(wanted, self._codes, rng)
@@ -390,7 +401,7 @@ class TargetedSynthesizer(BaseEstimator):
         X_new, y_new[, info]
             As in `sample`, row by row for the images given.
         """
-        check_is_fitted(self, "latent_scale_")
+        self._check_can_synthesize()
         X = check_images(self, X, reset=False)
         y = column_or_1d(y, warn=True)
         check_consistent_length(X, y)
@@ -466,7 +477,7 @@ class TargetedSynthesizer(BaseEstimator):
         ndarray of the shape of `X`
             In the layout, dtype and value range of `fit`.
         """
-        check_is_fitted(self, "latent_scale_")
+        self._check_can_synthesize()
         x = self.format_.to_tensor(check_images(self, X, reset=False))
         codec = self._codec()
         with torch.no_grad():

@@ -141,7 +141,7 @@ class FrozenDropout(nn.Module):
 
     def __init__(self, layer: nn.Module, n_members: int, generator: torch.Generator):
         super().__init__()
-        self.p = layer.p
+        self.p = float(layer.p)  # type: ignore[arg-type]
         self.channelwise = isinstance(layer, _CHANNELWISE)
         self.alpha = isinstance(layer, _ALPHA)
         self.n_members = n_members
@@ -177,9 +177,13 @@ class FrozenDropout(nn.Module):
         return x * scale if shift is None else x * scale + shift
 
 
+def _drops(layer: nn.Module) -> bool:
+    return isinstance(layer, _DROPOUT) and float(layer.p) > 0
+
+
 def has_dropout(module: nn.Module) -> bool:
     """Tell whether a network has a dropout layer that drops anything."""
-    return any(isinstance(m, _DROPOUT) and m.p > 0 for m in module.modules())
+    return any(_drops(part) for part in module.modules())
 
 
 def check_has_dropout(module: nn.Module) -> None:
@@ -210,7 +214,7 @@ def _freeze(module: nn.Module, n_members: int, generator: torch.Generator) -> nn
     for parent in list(root.modules()):
         # Not named_children, which passes over the second name of a layer.
         for name, child in parent._modules.items():
-            if isinstance(child, _DROPOUT) and child.p > 0:
+            if child is not None and _drops(child):
                 if child not in replaced:
                     replaced[child] = FrozenDropout(child, n_members, generator)
                 parent._modules[name] = replaced[child]

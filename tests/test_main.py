@@ -1,0 +1,296 @@
+"""The main job, as somebody runs it."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tsynd_sk.__main__ import format_table, load_splits, main
+from tsynd_sk.comparison import ARMS, METRICS, Comparison, Settings, Splits
+from tsynd_sk.datasets import load_digits_images
+
+TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2", "--autoencoder-epochs", "1"]
+
+
+def results(out):
+    with (out / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def scores(out):
+    return {(r["seed"], r["arm"]): [r[m] for m in METRICS] for r in results(out)}
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory):
+    """Four classes of digits with few test images, in a file with MedMNIST's keys."""
+    X, y, _ = load_digits_images()
+    keep = np.flatnonzero(y < 4)
+    X, y = (X[keep] * 255).astype(np.uint8), y[keep, None]
+    path = tmp_path_factory.mktemp("data") / "few.npz"
+    np.savez(
+        path,
+        train_images=X[:200],
+        train_labels=y[:200],
+        test_images=X[200:240],
+        test_labels=y[200:240],
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(npz, tmp_path_factory):
+    """Results of the tiny job, all arms."""
+    out = tmp_path_factory.mktemp("results") / "undisturbed"
+    assert main(["--dataset", str(npz), *TINY, "--n-jobs", "1", "--out", str(out)]) == 0
+    return out
+
+
+class TestResults:
+    def test_there_is_a_row_for_each_seed_and_arm(self, undisturbed):
+        rows = results(undisturbed)
+        assert [(r["seed"], r["arm"]) for r in rows] == [(s, a) for s in "01" for a in ARMS]
+        for row in rows:
+            assert row["n_train"] == "40"
+            assert all(0 <= float(row[metric]) <= 1 for metric in METRICS)
+            assert float(row["seconds"]) > 0
+            assert (row["label_agreement"] == "") == (row["arm"] == "plain")
+
+    def test_there_is_a_picture(self, undisturbed):
+        picture = np.asarray(Image.open(undisturbed / "synthesis.png").convert("RGB"))
+        assert min(picture.shape[:2]) > 200
+        assert picture.std() > 10
+
+    def test_nothing_temporary_is_left(self, undisturbed):
+        names = {path.name for path in undisturbed.iterdir()}
+        assert names == {"results.csv", "settings.json", "runs", "synthesis.png"}
+        assert all(path.suffix == ".json" for path in (undisturbed / "runs").iterdir())
+
+    def test_processes_do_not_change_results(self, npz, undisturbed, tmp_path):
+        out = tmp_path / "two"
+        arguments = ["--dataset", str(npz), *TINY, "--n-jobs", "2", "--out", str(out)]
+        assert main(arguments) == 0
+        assert scores(out) == scores(undisturbed)
+
+    def test_arms_can_be_chosen(self, npz, undisturbed, tmp_path):
+        arguments = ["--dataset", str(npz), *TINY, "--arms", "plain", "--out", str(tmp_path)]
+        assert main([*arguments, "--n-jobs", "1"]) == 0
+        plain = {key: row for key, row in scores(undisturbed).items() if key[1] == "plain"}
+        assert scores(tmp_path) == plain
+        assert not (tmp_path / "synthesis.png").exists()
+
+
+class TestResuming:
+    def test_only_what_is_missing_is_run_again(self, npz, undisturbed, tmp_path, capsys):
+        out = tmp_path / "copy"
+        shutil.copytree(undisturbed, out)
+        lost = out / "runs" / "seed1-random.json"
+        lost.unlink()
+        (out / "results.csv").unlink()
+        before = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+        arguments = ["--dataset", str(npz), *TINY, "--n-jobs", "1", "--out", str(out)]
+        assert main(arguments) == 0
+        assert "9 runs are done already, 1 to go" in capsys.readouterr().out
+        assert scores(out) == scores(undisturbed)
+        after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
+        assert {name for name in after if after[name] != before.get(name)} == {lost.name}
+
+    def test_a_finished_job_prints_its_table_again(self, npz, undisturbed, capsys):
+        arguments = ["--dataset", str(npz), *TINY, "--out", str(undisturbed)]
+        assert main(arguments) == 0
+        assert "mutual_info" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("changed", "named"),
+        [
+            (["--epochs", "3"], "epochs: 2 -> 3"),
+            (["--n-train", "41"], "n_train: 40 -> 41"),
+            (["--seeds", "3"], "seeds"),
+            (["--arms", "plain"], "arms"),
+            (["--dataset", "digits"], "dataset"),
+        ],
+    )
+    def test_changed_settings_are_refused(self, npz, undisturbed, capsys, changed, named):
+        before = scores(undisturbed)
+        arguments = ["--dataset", str(npz), *TINY, "--out", str(undisturbed), *changed]
+        assert main(arguments) == 2
+        message = capsys.readouterr().err
+        assert named in message
+        assert "Choose another folder" in message
+        assert scores(undisturbed) == before
+
+    def test_changed_images_are_refused(self, npz, undisturbed):
+        splits = load_splits(str(npz))
+        other = Splits(**{**vars(splits), "X_train": 255 - splits.X_train})
+        settings = Settings(40, seeds=2, epochs=2, autoencoder_epochs=1)
+        with pytest.raises(ValueError, match="digest"):
+            Comparison(other, settings, undisturbed)
+
+    @pytest.mark.parametrize("n_jobs", ["1", "2"])
+    def test_an_interrupted_job_goes_on(self, npz, undisturbed, tmp_path, n_jobs):
+        out = tmp_path / "interrupted"
+        arguments = ["--dataset", str(npz), *TINY, "--n-jobs", n_jobs, "--out", str(out)]
+        command = [sys.executable, "-m", "tsynd_sk", *arguments]
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120
+        while not list(out.glob("runs/*.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # As the terminal does it: to every process of the job.
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+        done = list(out.glob("runs/*.json"))
+        assert 0 < len(done) < 10
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        assert scores(out) == scores(undisturbed)
+
+    def test_a_failing_run_leaves_the_others(self, npz, tmp_path, monkeypatch):
+        splits = load_splits(str(npz))
+        settings = Settings(40, arms=("plain", "random"), seeds=1, epochs=2, autoencoder_epochs=1)
+        comparison = Comparison(splits, settings, tmp_path, n_jobs=1)
+
+        def fail(*args, **kwargs):
+            raise RuntimeError("no space")
+
+        monkeypatch.setattr("tsynd_sk.TargetedSynthesizer.sample", fail)
+        with pytest.raises(RuntimeError, match="no space"):
+            comparison.run()
+        assert [row["arm"] for row in results(tmp_path)] == ["plain"]
+
+
+class TestTable:
+    rows = [
+        {"seed": seed, "arm": arm, "seconds": 2.0, **dict.fromkeys(METRICS, value)}
+        for arm, values in {"plain": [0.5, 0.7], "mutual_info": [0.6, 0.9]}.items()
+        for seed, value in enumerate(values)
+    ]
+
+    def test_differences_are_paired(self):
+        table = format_table(self.rows).splitlines()
+        assert table[2].split()[:4] == ["plain", "0.600", "±", "0.100"]
+        assert table[3].split()[:4] == ["mutual_info", "0.750", "±", "0.150"]
+        assert table[4].split()[:6] == ["difference", "to", "plain", "+0.150", "±", "0.050"]
+
+    def test_one_seed_has_no_standard_error(self):
+        assert "±" not in format_table(self.rows[::2])
+
+    def test_half_of_the_results_can_be_tabulated(self):
+        table = format_table([self.rows[0], self.rows[3]])
+        assert "difference to plain" in table
+
+    def test_without_plain_there_are_no_differences(self):
+        assert "difference" not in format_table(self.rows[2:])
+
+
+class TestDatasets:
+    def folder(self, path, n=6, size=(9, 12)):
+        rng = np.random.default_rng(0)
+        for name in ("ill", "well"):
+            (path / name).mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 256, size[::-1], dtype=np.uint8)
+                Image.fromarray(pixels).save(path / name / f"{i}.png")
+        return path
+
+    def test_digits_are_held_out_by_class(self):
+        splits = load_splits("digits")
+        assert (len(splits.X_train), len(splits.X_test)) == (1347, 450)
+        shares = [np.bincount(y) / len(y) for y in (splits.y_train, splits.y_test)]
+        assert np.abs(shares[0] - shares[1]).max() < 0.01
+
+    def test_a_folder_is_held_out_alike_every_time(self, tmp_path):
+        folder = str(self.folder(tmp_path / "scans"))
+        splits = load_splits(folder, size=8)
+        assert splits.name == "scans"
+        assert splits.class_names == ["ill", "well"]
+        assert splits.X_train.shape == (9, 8, 8)
+        assert np.bincount(splits.y_test).min() >= 1
+        assert splits.digest() == load_splits(folder, size=8).digest()
+
+    def test_a_folder_keeps_its_own_test_split(self, tmp_path):
+        self.folder(tmp_path / "train", 4)
+        self.folder(tmp_path / "test", 2)
+        splits = load_splits(str(tmp_path))
+        assert splits.X_train.shape == (8, 28, 28)
+        assert splits.X_test.shape == (4, 28, 28)
+
+    def test_classes_of_train_and_test_must_agree(self, tmp_path):
+        self.folder(tmp_path / "train")
+        self.folder(tmp_path / "test")
+        (tmp_path / "test" / "ill").rename(tmp_path / "test" / "odd")
+        with pytest.raises(ValueError, match=r"\['ill', 'well'\] in train, but \['odd'"):
+            load_splits(str(tmp_path))
+
+    def test_a_folder_too_small_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="too small to hold out"):
+            load_splits(str(self.folder(tmp_path, 1)))
+
+    def test_a_class_without_training_images_is_refused(self, tmp_path):
+        X = np.zeros((4, 8, 8), np.uint8)
+        splits = Splits("x", X, np.array([0, 0, 1, 1]), X, np.array([0, 1, 2, 2]), list("abc"))
+        with pytest.raises(ValueError, match=r"no training ones of \['c'\]"):
+            Comparison(splits, Settings(4), tmp_path)
+
+    @pytest.mark.parametrize("name", ["breastmnist", "retinamnist"])
+    def test_the_job_runs_on_real_images(self, medmnist_root, tmp_path, name):
+        arguments = ["--dataset", name, "--root", str(medmnist_root), "--out", str(tmp_path)]
+        small = ["--n-train", "30", "--seeds", "1", "--epochs", "2", "--autoencoder-epochs", "1"]
+        assert main([*arguments, *small, "--arms", "plain", "mutual_info", "--n-jobs", "1"]) == 0
+        assert len(results(tmp_path)) == 2
+        assert (tmp_path / "synthesis.png").exists()
+
+
+class TestWrongArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--dataset", "brestmnist"], "breastmnist"),
+            (["--dataset", "missing.npz"], "missing.npz"),
+            (["--size", "32"], "size=32 does not apply to digits"),
+            (["--n-train", "9"], "at least one image for each of its 10 classes"),
+            (["--n-train", "5000"], "at most the 1347"),
+        ],
+    )
+    def test_are_explained(self, arguments, message, tmp_path, capsys):
+        assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert message in error
+        assert "Traceback" not in error
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["--seeds", "0"], ["--epochs", "-1"], ["--arms", "magic"], ["--n-train", "few"]],
+    )
+    def test_are_refused_by_the_command_line(self, arguments, capsys):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 2
+        assert arguments[0] in capsys.readouterr().err
+
+    def test_an_out_that_is_a_file_is_explained(self, npz, tmp_path, capsys):
+        path = tmp_path / "file"
+        path.write_text("")
+        assert main(["--dataset", str(npz), *TINY, "--out", str(path)]) == 2
+        assert "file" in capsys.readouterr().err
+
+
+def test_settings_file_says_what_was_compared(undisturbed):
+    settings = json.loads((undisturbed / "settings.json").read_text())
+    assert settings["n_train"] == 40
+    assert settings["arms"] == list(ARMS)
