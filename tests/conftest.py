@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
+from small import digits, tiny
 
 torch.set_num_threads(1)
 
@@ -18,3 +20,19 @@ def medmnist_root() -> Path:
         if not (root / f"{name}.npz").is_file():
             pytest.skip(f"no {name}.npz in {root}; set TSYND_SK_DATA to the folder of these files")
     return root
+
+
+@pytest.fixture(scope="session")
+def digits_synthesizer():
+    return tiny().fit(*digits())
+
+
+@pytest.fixture
+def frozen(digits_synthesizer):
+    """Make fitted synthesizers around nets that have learnt digits."""
+
+    def make(**params):
+        nets = digits_synthesizer.classifier_, digits_synthesizer.autoencoder_
+        return tiny(*map(FrozenEstimator, nets), **params).fit(*digits())
+
+    return make

@@ -41,9 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--n-train",
         type=_positive,
-        default=100,
         metavar="N",
-        help="labelled training images, drawn anew for each seed (default: 100)",
+        help="labelled training images, drawn anew for each seed (default: 100, or all if fewer)",
     )
     add(
         "--arms",
@@ -210,7 +209,7 @@ def _run(arguments: argparse.Namespace) -> None:
     splits = load_splits(arguments.dataset, size=arguments.size, root=arguments.root)
     n_classes = len(splits.class_names)
     settings = Settings(
-        n_train=min(arguments.n_train, len(splits.X_train)),
+        n_train=arguments.n_train or min(100, len(splits.X_train)),
         arms=tuple(dict.fromkeys(arguments.arms)),
         seeds=arguments.seeds,
         epochs=arguments.epochs,
@@ -228,7 +227,9 @@ def _run(arguments: argparse.Namespace) -> None:
     done = settings.seeds * len(settings.arms) - len(missing)
     if done:
         print(f"{done} runs are done already, {len(missing)} to go")
-    with tqdm(total=comparison.n_epochs(), unit="epoch", smoothing=0, disable=not missing) as bar:
+    # Into a log file go fewer lines.
+    bar_options = {"smoothing": 0, "mininterval": 0.1 if sys.stderr.isatty() else 10}
+    with tqdm(total=comparison.n_epochs(), unit="epoch", disable=not missing, **bar_options) as bar:
 
         def report(text: str, epochs: int) -> None:
             bar.set_postfix_str(text, refresh=False)

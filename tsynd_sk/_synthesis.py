@@ -22,7 +22,8 @@ from tsynd_sk.uncertainty import mean_log_proba, mutual_information, private_cop
 _FIRST_START, _LATER_START = 0.1, 0.5
 
 # Shares of the source image that are tried where a reconstruction alone has lost the label.
-_BLENDS = (0.25, 0.5, 0.75, 1.0)
+# The source itself comes last, for it is no new image.
+_BLENDS = (0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,14 @@ class Synthesis:
         members = self.make_members(derived_seed(seed, occurrence))
         z_0 = self.codec.encode(x)
         moves: dict = {"objective": None}
-        if self.objective == "random":
-            moves["direction"] = _noise(seed, rows, z_0)
-        elif self.objective != "reconstruction":
-            name = self.objective
-            moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
-            share = _LATER_START if occurrence else _FIRST_START
-            moves["start"] = share * self.radius * normalise(_noise(seed, rows, z_0))
+        if self.objective != "reconstruction":
+            name, way = self.objective, normalise(_noise(seed, rows, z_0))
+            share = _LATER_START if occurrence and name != "random" else _FIRST_START
+            moves["start"] = share * self.radius * way
+            if name == "random":
+                moves["direction"] = way
+            else:
+                moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
         result = ascend(
             members,
             self.codec.decode,

@@ -14,8 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from skorch.callbacks import Callback, PrintLog
-from skorch.utils import data_from_dataset
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Subset, default_collate
 
 from tsynd_sk import _skorch
 from tsynd_sk.synthesizer import TargetedSynthesizer
@@ -26,10 +25,14 @@ __all__ = ["TargetedSynthesis"]
 _MEANS = ("uncertainty_source", "uncertainty", "label_agreement")
 
 
-class _AugmentedDataset(Dataset):
-    """Real rows, followed by synthetic ones that can be exchanged between epochs."""
+class _AugmentedDataset(Subset):
+    """Real rows, followed by synthetic ones that can be exchanged between epochs.
+
+    To callbacks that take data sets apart, as skorch's scores do, it is the real rows alone.
+    """
 
     def __init__(self, real: Any):
+        super().__init__(real, list(range(len(real))))
         self.real = real
         self.synthetic: list = []
 
@@ -40,14 +43,8 @@ class _AugmentedDataset(Dataset):
         n_real = len(self.real)
         return self.real[i] if i < n_real else self.synthetic[i - n_real]
 
-    # A score that asks for the training data, as skorch's EpochScoring may, gets the real rows.
-    @property
-    def X(self):
-        return data_from_dataset(self.real)[0]
-
-    @property
-    def y(self):
-        return data_from_dataset(self.real)[1]
+    def __getitems__(self, indices):
+        return [self[i] for i in indices]
 
 
 class _AugmentedSplit:
@@ -150,7 +147,7 @@ class TargetedSynthesis(Callback):
         if self.synthetic_ratio:
             check_has_dropout(_skorch.bare_module(net))
         # Another training, also one that goes on with the same net, has rows of its own.
-        vars(self).pop("synthesizer_", None)
+        self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_ = len(net.history)
         self.train_split_ = net.train_split
@@ -176,7 +173,7 @@ class TargetedSynthesis(Callback):
         if epoch == 0:
             # What cannot be synthesised from is refused before the warm-up, not after it.
             _rows_of(real, 1)
-        # 0.55 * 20 is a little more than 11.
+        # In floating point 0.28 * 25 is a little more than 7.
         warm_up = math.ceil(round(self.warm_up * net.max_epochs, 6))
         if epoch < warm_up or (epoch - warm_up) % self.refresh_every:
             return

@@ -177,7 +177,9 @@ class ImageFormat:
             return x
         channels, height, width = self.image_shape
         if self.layout == "hwc":
-            return x.reshape(-1, height, width, channels).permute(0, 3, 1, 2).contiguous()
+            x = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+            # For one channel, contiguous() would keep strides that change the rounding of nets.
+            return x.clone(memory_format=torch.contiguous_format)
         return x.reshape(-1, channels, height, width)
 
     def to_array(self, x: Tensor) -> np.ndarray:

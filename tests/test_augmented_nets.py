@@ -1,0 +1,150 @@
+"""`AugmentedClassifier` around users' own nets, and inside scikit-learn's tools."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetBinaryClassifier
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, LRScheduler
+from skorch.dataset import ValidSplit
+from tiny_nets import (
+    IMAGES,
+    LABELS,
+    FirstOutput,
+    Recorder,
+    X,
+    augmented,
+    net,
+    own_net,
+    refreshed,
+    synthesizer,
+    y,
+)
+from torch import nn
+
+from tsynd_sk import TargetedSynthesis
+
+
+class TestModelSelection:
+    def test_cross_validation(self):
+        estimator = net(module__width=16)
+        first, second = (
+            cross_val_score(augmented(estimator, warm_up=0.5), IMAGES[:150], LABELS[:150], cv=2)
+            for _ in range(2)
+        )
+        assert (first == second).all()
+        assert first.min() > 0.3
+
+    def test_grid_over_nested_names(self):
+        grid = {
+            "synthesizer__radius": [0.2, 1.0],
+            "estimator__lr": [1e-9, 1e-2],
+            "synthetic_ratio": [0, 1],
+        }
+        search = GridSearchCV(augmented(net(max_epochs=4)), grid, cv=2).fit(X, y)
+        assert len(search.cv_results_["params"]) == 8
+        assert search.best_params_["estimator__lr"] == 1e-2
+        fitted, params = search.best_estimator_, search.best_params_
+        assert fitted.synthesizer_.radius == params["synthesizer__radius"]
+        assert fitted.estimator_.lr == 1e-2
+        assert not np.isnan(search.cv_results_["mean_test_score"]).any()
+
+    def test_pipeline_in_one_process_and_in_two(self):
+        rows = X.reshape(80, -1)
+        pipeline = make_pipeline(
+            StandardScaler(), augmented(net(max_epochs=4), synthesizer(image_shape=(8, 8)))
+        )
+        grid = {"augmentedclassifier__synthetic_ratio": [0.5, 1]}
+        one, two = (
+            GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, scoring="neg_log_loss").fit(rows, y)
+            for n_jobs in (1, 2)
+        )
+        np.testing.assert_array_equal(
+            one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+        )
+        assert one.best_estimator_[-1].image_shape_ == (1, 8, 8)
+
+
+def assert_no_trace(learned):
+    callbacks = [callback for _, callback in learned.estimator_.callbacks_]
+    assert not any(isinstance(callback, TargetedSynthesis) for callback in callbacks)
+    given = learned.estimator.train_split
+    assert type(learned.estimator_.train_split) is type(given)
+    # A plain skorch net from here on.
+    n_epochs = len(learned.history_)
+    plain = pickle.loads(pickle.dumps(learned.estimator_)).set_params(max_epochs=1)
+    plain.partial_fit(X[:, None], y)
+    assert len(plain.history) == n_epochs + 1
+    assert not [key for key in plain.history[-1] if key.startswith("synthesis_")]
+    assert plain.predict_proba(X[:, None]).shape == (80, len(learned.classes_))
+
+
+class TestUsersNets:
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"train_split": None},
+            {"train_split": ValidSplit(4, stratified=True)},
+            {"callbacks": "disable"},
+            {"callbacks": "disable", "train_split": None},
+            {"callbacks": [LRScheduler("StepLR", step_size=2)]},
+            {"callbacks": [EpochScoring("accuracy", on_train=True, use_caching=False)]},
+            {"callbacks": [("mine", Recorder())]},
+            {"criterion": nn.NLLLoss, "module__softmax": True},
+            {"criterion": FirstOutput, "module__extra": True},
+            {"iterator_train__drop_last": True},
+            {"optimizer": torch.optim.Adam, "lr": 0.01, "warm_start": True},
+        ],
+        ids=lambda params: "-".join(params),
+    )
+    def test_settings(self, params):
+        estimator = own_net(**params)
+        learned = augmented(estimator, warm_up=0.5).fit(X, y)
+        assert refreshed(learned.history_) == [4]
+        assert len(learned.history_) == 8
+        assert learned.predict_proba(X).shape == (80, 10)
+        assert learned.uncertainty(X).max() > 0
+        assert_no_trace(learned)
+
+    def test_binary_net(self):
+        names = np.array(["benign", "malignant"])[(y > 4).astype(int)]
+        estimator = own_net(NeuralNetBinaryClassifier, module__n_out=1)
+        learned = augmented(estimator).fit(X, names)
+        assert refreshed(learned.history_) == [2, 7]
+        assert set(learned.predict(X)) <= {"benign", "malignant"}
+        proba = learned.predict_proba(X)
+        assert proba.shape == (80, 2)
+        np.testing.assert_array_equal(learned.classes_[proba.argmax(1)], learned.predict(X))
+        assert learned.synthesizer_.sample(4)[1].dtype == names.dtype
+
+    def test_early_stopping_ends_training_but_not_the_fit(self):
+        stop = EarlyStopping("train_loss", patience=2, threshold=10)
+        learned = augmented(own_net(callbacks=[stop], max_epochs=12), warm_up=0.5).fit(X, y)
+        assert len(learned.history_) < 6
+        assert refreshed(learned.history_) == []
+        # It has an autoencoder all the same.
+        assert learned.synthesizer_.sample(3)[0].shape == (3, 8, 8)
+
+    def test_checkpoint_loads_the_best_epoch(self, tmp_path):
+        checkpoint = Checkpoint(monitor="train_loss_best", dirname=tmp_path, load_best=True)
+        learned = augmented(own_net(callbacks=[checkpoint])).fit(X, y)
+        stored = torch.load(tmp_path / "params.pt", weights_only=True)
+        for name, value in learned.estimator_.module_.state_dict().items():
+            assert (stored[name] == value).all()
+
+    def test_learning_rates_go_on_undisturbed(self):
+        plain, learned = (augmented(synthetic_ratio=ratio).fit(X, y) for ratio in (0, 1))
+        rates = learned.history_[:, "event_lr"]
+        assert rates == plain.history_[:, "event_lr"]
+        assert len(set(rates)) == 8
+
+    def test_printed_table_keeps_its_columns(self, capsys):
+        augmented(net(verbose=1)).fit(X, y)
+        lines = capsys.readouterr().out.strip("\n").split("\n")
+        assert lines[0].split() == ["epoch", "train_loss", "lr", "dur"]
+        assert len(lines) == 2 + 8
+        assert {len(line.split()) for line in lines} == {4}
