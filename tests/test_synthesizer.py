@@ -147,6 +147,18 @@ class TestInfo:
         assert info.displacement.max() <= 0.5 * (1 + 1e-5)
         assert info.displacement.min() > 0
 
+    def test_source_used_again_meets_other_members(self, digits_synthesizer):
+        (X_new, _, info), members = members_used(digits_synthesizer, n_samples=320)
+        assert len(members) == 2
+        x = digits_synthesizer.format_.to_tensor(X_new)
+        first, second = (textbook_information(m(x)) for m in members)
+        assert not np.isclose(first, second, atol=1e-4).any()
+        of_first = np.isclose(info.uncertainty, first, atol=2e-6)
+        of_second = np.isclose(info.uncertainty, second, atol=2e-6)
+        assert (of_first ^ of_second).all()
+        for chosen in (of_first, of_second):
+            assert len(np.unique(info.source_index[chosen])) == chosen.sum() == 160
+
     def test_reconstruction_error_is_that_of_the_source(self, digits_synthesizer):
         X, _ = digits()
         _, _, info = digits_synthesizer.sample(50, return_info=True)
@@ -241,6 +253,20 @@ class TestPromises:
         agreed = mean_prediction(members(synthesizer.format_.to_tensor(X_new))) == y_new
         np.testing.assert_array_equal(info.label_agreement, agreed)
         assert agreed[correct].all()
+
+    def test_wrong_labels_stay_beside_their_source(self, frozen):
+        X, y = digits()
+        wrong = np.arange(len(y)) % 10 == 0
+        y = np.where(wrong, (y + 1) % 4, y)
+        # So near that the label cannot be climbed to.
+        _, _, info = frozen(radius=0.02).fit(X, y).sample(160, return_info=True)
+        disagreed = wrong[info.source_index]
+        assert not info.label_agreement[disagreed].any()
+        np.testing.assert_allclose(info.displacement[disagreed], 0.002, rtol=1e-3)
+        assert np.median(info.displacement[~disagreed]) > 0.01
+        # From further away it is, and then agreement is true.
+        _, _, info = frozen(radius=1.0).fit(X, y).sample(160, return_info=True)
+        assert info.label_agreement[wrong[info.source_index]].mean() > 0.5
 
     def test_agreement_survives_an_autoencoder_that_loses_the_labels(self, frozen):
         X, y = digits()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
@@ -13,7 +11,7 @@ from tsynd_sk import _sampling, _skorch
 from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
-from tsynd_sk.synthesizer import TargetedSynthesizer
+from tsynd_sk.synthesizer import TargetedSynthesizer, unlearned
 
 __all__ = ["AugmentedClassifier"]
 
@@ -118,8 +116,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         ValueError, TypeError
             As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
         """
-        # On a copy, so that a failing fit leaves what an earlier one has learnt whole.
-        learned = copy.copy(self)
+        learned = unlearned(self)
         learned._fit(X, y)
         self.__dict__ = learned.__dict__
         return self

@@ -26,6 +26,17 @@ __all__ = ["TargetedSynthesizer"]
 _UNCERTAINTY_STREAM = 2**31
 
 
+def unlearned(estimator):
+    """Copy an estimator without its fitted attributes.
+
+    Fitting the copy leaves what an earlier fit has learnt whole if it fails, and lets nothing of
+    it outlive a success.
+    """
+    duplicate = copy.copy(estimator)
+    duplicate.__dict__ = {k: v for k, v in vars(estimator).items() if not k.endswith("_")}
+    return duplicate
+
+
 class TargetedSynthesizer(BaseEstimator):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
@@ -63,7 +74,8 @@ class TargetedSynthesizer(BaseEstimator):
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for; "constrain" the most uncertain one at which the members' mean prediction is
         that label. Where there is none, the start of the ascent is taken, or, if the source
-        itself was classified correctly, a mixture with the source that is so too.
+        itself was classified correctly, a mixture with the source that is so too (with as little
+        of the source as will do; where the members are sure of nothing, that can be the source).
     sampling_strategy : str, float, dict or callable, default="auto"
         Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
         "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
@@ -202,10 +214,7 @@ class TargetedSynthesizer(BaseEstimator):
         TypeError
             If `classifier` or `autoencoder` is not what it should be.
         """
-        # On a copy, so that a failing fit leaves what an earlier one has learnt whole, and without
-        # it, so that nothing of it outlives a successful one.
-        learned = copy.copy(self)
-        learned.__dict__ = {k: v for k, v in vars(self).items() if not k.endswith("_")}
+        learned = unlearned(self)
         learned._fit(X, y)
         self.__dict__ = learned.__dict__
         return self
