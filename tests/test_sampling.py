@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from small import digits, distinct, quick, tiny
 
 from tsynd_sk._sampling import apportion, draw_sources
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.classifiers import NetClassifier
 
 LABELS = {
@@ -267,13 +268,26 @@ class TestFitResample:
 
         steps = [
             ("synthesize", tiny(*map(FrozenEstimator, nets))),
-            ("classify", Recording(max_epochs=8, module__width=8)),
+            ("classify", Recording(max_epochs=12, module__width=8)),
         ]
-        model = clone(pipeline.Pipeline(steps)).fit(X[:, None], y)
-        assert seen == [((120, 1, 8, 8), {0: 40, 1: 40, 2: 40})]
-        # Prediction passes over the step.
-        assert model.predict(X[:, None]).shape == y.shape
-        search = GridSearchCV(
-            pipeline.Pipeline(steps), {"synthesize__radius": [0.2, 0.5]}, cv=2, error_score="raise"
-        ).fit(X[:, None], y)
-        assert search.best_score_ > 0.5
+        # The net of the pipeline has no seed of its own.
+        with scoped_seed(0):
+            model = clone(pipeline.Pipeline(steps)).fit(X[:, None], y)
+            assert seen == [((120, 1, 8, 8), {0: 40, 1: 40, 2: 40})]
+            # Prediction passes over the step.
+            assert model.predict(X[:, None]).shape == y.shape
+            search = GridSearchCV(
+                pipeline.Pipeline(steps),
+                {"synthesize__radius": [0.2, 0.5]},
+                cv=2,
+                error_score="raise",
+            ).fit(X[:, None], y)
+            assert search.best_score_ > 0.6
+
+
+def test_an_impossible_strategy_is_refused_before_training():
+    X, y = digits()
+    classifier = NetClassifier(max_epochs=10**9)
+    synthesizer = quick(sampling_strategy={0: 1}).set_params(classifier=classifier)
+    with pytest.raises(ValueError, match="synthesis only adds"):
+        synthesizer.fit_resample(X, y)

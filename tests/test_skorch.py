@@ -110,7 +110,9 @@ VARIETIES = {
 @pytest.fixture(params=VARIETIES)
 def variety(request):
     make, n_classes = VARIETIES[request.param]
-    return make, digits(120, n_classes)
+    # Module instances draw their weights when they are made.
+    with scoped_seed(0):
+        yield make, digits(120, n_classes)
 
 
 def snapshot(net):
@@ -466,3 +468,16 @@ class TestErrors:
     def test_autoencoder(self, autoencoder, error, message):
         with pytest.raises(error, match=message):
             quick().set_params(autoencoder=autoencoder).fit(*digits(60))
+
+
+def test_a_net_without_dropout_is_refused_before_training():
+    X, y = digits()
+    # It would train for years.
+    classifier = NetClassifier(max_epochs=10**9, module__dropout=0.0)
+    with pytest.raises(ValueError, match=r"add torch\.nn\.Dropout .* list of several classifiers"):
+        quick().set_params(classifier=classifier).fit(X, y)
+
+
+def test_images_net_says_what_it_expects_of_a_table():
+    with pytest.raises(ValueError, match="Give image_shape if rows are flat images"):
+        quick().set_params(classifier=NetClassifier()).fit(np.eye(8), np.arange(8) % 2)

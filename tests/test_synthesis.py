@@ -110,3 +110,11 @@ class TestDeterminism:
             synthesizer.uncertainty(X[:3])
             synthesizer.reconstruct(X[:3])
             assert global_state() == before
+
+
+def test_sampling_works_in_inference_mode(digits_synthesizer):
+    expected = digits_synthesizer.sample(4, random_state=0, return_info=True)
+    with torch.inference_mode():
+        answer = digits_synthesizer.sample(4, random_state=0, return_info=True)
+        assert torch.is_inference_mode_enabled()
+    assert_same_answer(answer, expected)

@@ -15,7 +15,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk.uncertainty import _log
+from tsynd_sk.uncertainty import _log, check_has_dropout
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -175,7 +175,14 @@ def check_probabilities(net: NeuralNet, x: Tensor, n_classes: int) -> None:
 
 
 def fit_classifier(
-    classifier, x: Tensor, y: np.ndarray, *, seed: int, device=None, callback=None
+    classifier,
+    x: Tensor,
+    y: np.ndarray,
+    *,
+    seed: int,
+    device=None,
+    callback=None,
+    needs_dropout: bool = False,
 ) -> NeuralNet:
     """Clone and fit a classifier on class indices, after a look at what it predicts untrained.
 
@@ -184,7 +191,7 @@ def fit_classifier(
     net, X = cloned_net(classifier, device), x.numpy()
     targets = encode_labels(net, y)
     with scoped_seed(seed):
-        rehearse(net, X, targets, n_classes=int(y.max()) + 1)
+        rehearse(net, X, targets, int(y.max()) + 1, needs_dropout)
     with scoped_seed(seed):
         if callback is None:
             return net.fit(X, targets)
@@ -196,12 +203,16 @@ def fit_classifier(
         return net
 
 
-def rehearse(net: NeuralNet, X: np.ndarray, y: np.ndarray, n_classes: int) -> None:
+def rehearse(
+    net: NeuralNet, X: np.ndarray, y: np.ndarray, n_classes: int, needs_dropout: bool
+) -> None:
     """Initialise a throw-away clone of a net and refuse it if it predicts no probabilities."""
     probe = clone(net).set_params(verbose=0)
     with _seeing(probe, X, y):
         probe.initialize()
     check_probabilities(probe, torch.from_numpy(X[:8]), n_classes)
+    if needs_dropout:
+        check_has_dropout(bare_module(probe))
 
 
 def classes_of_frozen(net: NeuralNet, x: Tensor, y: np.ndarray) -> np.ndarray:

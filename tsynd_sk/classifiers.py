@@ -63,6 +63,11 @@ class ConvNet(nn.Module):
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> ConvNet:
         """Size the network by images (n, C, H, W) and integer classes (n,)."""
+        if X.ndim != 4:
+            raise ValueError(
+                f"X has shape {tuple(X.shape)}; ConvNet expects images, (n, channels, height, "
+                "width). Give image_shape if rows are flat images; for tables use DenseNet."
+            )
         params = {"image_shape": tuple(X.shape[1:]), "n_classes": _n_classes(y), **params}
         return cls(**params)
 
@@ -104,6 +109,8 @@ class DenseNet(nn.Module):
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> DenseNet:
         """Size the network by rows (n, n_features) and integer classes (n,)."""
+        if X.ndim != 2:
+            raise ValueError(f"X has shape {tuple(X.shape)}; DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
         net.mean.copy_(X.mean(0))
         net.scale.copy_(safe_scale(X, (0,)))

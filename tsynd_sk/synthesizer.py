@@ -278,7 +278,14 @@ class TargetedSynthesizer(BaseEstimator):
             if len(classes) != len(self.classes_):
                 self._set_sources(self._X, y, classes)
             return classifier.estimator
-        return _skorch.fit_classifier(classifier, x, self._codes, seed=seed, device=self.device)
+        return _skorch.fit_classifier(
+            classifier,
+            x,
+            self._codes,
+            seed=seed,
+            device=self.device,
+            needs_dropout=not isinstance(self.classifier, list | tuple),
+        )
 
     def _fitted_autoencoder(self, x, seed):
         given = self.autoencoder
@@ -322,6 +329,8 @@ class TargetedSynthesizer(BaseEstimator):
             device=self._device,
         )
 
+    # A caller's inference mode would keep the ascent from its gradients.
+    @torch.inference_mode(False)
     def _synthesize(self, X, codes, occurrence, random_state):
         """Synthesise from rows of the user's array; the way that all public methods go."""
         synthesis = Synthesis(
@@ -443,8 +452,10 @@ class TargetedSynthesizer(BaseEstimator):
         y_resampled : ndarray of shape (n + n_new,)
             Their labels.
         """
+        y = _sampling.check_labels(self, y, X)
+        # Before fit, which may take minutes, for it can be impossible.
+        counts = _sampling.resampling_counts(self.sampling_strategy, y)
         self.fit(X, y)
-        counts = _sampling.resampling_counts(self.sampling_strategy, self._y)
         counts = {label: count for label, count in counts.items() if count}
         if not counts:
             self.sample_indices_ = np.arange(len(self._X))
