@@ -481,3 +481,17 @@ def test_a_net_without_dropout_is_refused_before_training():
 def test_images_net_says_what_it_expects_of_a_table():
     with pytest.raises(ValueError, match="Give image_shape if rows are flat images"):
         quick().set_params(classifier=NetClassifier()).fit(np.eye(8), np.arange(8) % 2)
+
+
+@pytest.mark.parametrize("device", ["tpu9", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device):
+    X, y = digits()
+    with pytest.raises(ValueError, match=f"device='{device}' is not to be had"):
+        quick(device=device).fit(X, y)
+
+
+def test_a_device_is_handed_to_the_nets():
+    X, y = digits()
+    synthesizer = quick(device="cpu").fit(X, y)
+    assert synthesizer.classifier_.device == "cpu"
+    assert synthesizer.autoencoder_.device == "cpu"

@@ -74,8 +74,15 @@ def unfreeze(estimator) -> NeuralNet:
 
 def cloned_net(net: NeuralNet, device: str | None) -> NeuralNet:
     """Clone an unfitted net, onto a device if one is given."""
-    net = clone(net)
-    return net if device is None else net.set_params(device=device)
+    if device is None:
+        return clone(net)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not to be had here: {error}. Leave it at None, or give 'cpu'."
+        ) from None
+    return clone(net).set_params(device=device)
 
 
 def bare_module(net: NeuralNet) -> nn.Module:
