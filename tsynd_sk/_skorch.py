@@ -15,7 +15,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk.uncertainty import _log, check_has_dropout
+from tsynd_sk.uncertainty import check_has_dropout, safe_log
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -135,7 +135,7 @@ def _to_log_proba(output, *, kind: str, nonlinearity, flat: bool) -> Tensor:
     if kind == "sigmoid":
         log_sigmoid = torch.nn.functional.logsigmoid
         return torch.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
-    return _log(nonlinearity(logits))
+    return safe_log(nonlinearity(logits))
 
 
 @contextmanager

@@ -308,9 +308,6 @@ class TargetedSynthesizer(BaseEstimator):
         nets = self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
         return torch.device(self.device) if self.device else _skorch.device_of(nets[0])
 
-    def _split(self, x):
-        return x.split(self.batch_size)
-
     def _codec(self) -> Codec:
         module = _skorch.bare_module(self.autoencoder_)
         return Codec.of(module, self.value_range_, self._device)
@@ -481,7 +478,9 @@ class TargetedSynthesizer(BaseEstimator):
         x = self.format_.to_tensor(check_images(self, X, reset=False))
         members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
-            parts = [mutual_information(members(p.to(self._device))) for p in self._split(x)]
+            parts = [
+                mutual_information(members(p.to(self._device))) for p in x.split(self.batch_size)
+            ]
         return torch.cat(parts).clamp_min(0).cpu().numpy()
 
     def reconstruct(self, X):
@@ -501,7 +500,9 @@ class TargetedSynthesizer(BaseEstimator):
         x = self.format_.to_tensor(check_images(self, X, reset=False))
         codec = self._codec()
         with torch.no_grad():
-            parts = [codec.decode(codec.encode(p.to(self._device))) for p in self._split(x)]
+            parts = [
+                codec.decode(codec.encode(p.to(self._device))) for p in x.split(self.batch_size)
+            ]
         return self.format_.to_array(torch.cat(parts))
 
     def __sklearn_tags__(self):

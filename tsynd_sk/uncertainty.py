@@ -35,7 +35,8 @@ _DROPOUT = _ELEMENTWISE + _CHANNELWISE
 _SELU_FLOOR = -1.7580993408473766
 
 
-def _log(p: Tensor) -> Tensor:
+def safe_log(p: Tensor) -> Tensor:
+    """Take the logarithm of probabilities, finite at zero."""
     # The floor keeps log and its gradient finite at p = 0, where the factor p makes the product 0.
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
@@ -53,7 +54,7 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     Tensor of shape (n_samples, n_classes)
         ``log(mean_k p_k)``, at least the logarithm of the smallest normal number.
     """
-    return _log(log_probs.exp().mean(0))
+    return safe_log(log_probs.exp().mean(0))
 
 
 def predictive_entropy(log_probs: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     tensor([0.6931])
     """
     p = log_probs.exp().mean(0)
-    return -(p * _log(p)).sum(-1)
+    return -(p * safe_log(p)).sum(-1)
 
 
 def mutual_information(log_probs: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     """
     p = log_probs.exp()
     floor = math.log(torch.finfo(log_probs.dtype).tiny)
-    divergence = p * (log_probs.clamp_min(floor) - _log(p.mean(0)))
+    divergence = p * (log_probs.clamp_min(floor) - safe_log(p.mean(0)))
     return divergence.sum(-1).mean(0)
 
 
