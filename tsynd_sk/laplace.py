@@ -1,0 +1,376 @@
+"""Last-layer Laplace approximation: epistemic uncertainty for classifiers without dropout.
+
+A trained classifier is one point in the space of the weights that the data leave plausible. Around
+it, a Gaussian over the weights of the last linear layer has the curvature of the log-likelihood as
+its precision: narrow where the training rows pin the weights down, as wide as the prior where they
+do not. The classifier with weights drawn from it is a member, as one with a dropout mask is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tsynd_sk._inference import private_copy
+
+__all__ = ["LastLayerPosterior", "last_layer_posterior"]
+
+_WEAKEST_PRIOR, _STRONGEST_PRIOR = 1e-4, 1e4
+_WAYS_OUT = (
+    "Either add torch.nn.Dropout before the last layers of the network, or give a list of several "
+    "classifiers, which then form an ensemble."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayerPosterior:
+    """Gaussian over the weight and bias of the last linear layer of a network.
+
+    Its mean is what was trained. Its precision is ``A ⊗ B + prior_precision * I`` with the
+    Kronecker factors of the curvature, of which the eigen-decompositions are kept. All tensors are
+    on the CPU, whatever the device of the network, so that every device gets the same samples.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer in the network, as in ``named_modules``; "" if the network is the layer.
+    weight : Tensor of shape (n_outputs, n_features)
+        Mean of the weight, in the layer's dtype.
+    bias : Tensor of shape (n_outputs,) or None
+        Mean of the bias; None if the layer has none.
+    feature_eigenvalues : Tensor of shape (n_inputs,)
+        Of ``A``, not negative, in float64; ``n_inputs`` is ``n_features``, plus one if there is a
+        bias, which is the weight of a last feature that is always 1.
+    feature_eigenvectors : Tensor of shape (n_inputs, n_inputs)
+        Of ``A``, in columns.
+    output_eigenvalues : Tensor of shape (n_outputs,)
+        Of ``B``, not negative, in float64.
+    output_eigenvectors : Tensor of shape (n_outputs, n_outputs)
+        Of ``B``, in columns.
+    prior_precision : float
+        Precision of the prior of every weight and bias: one over its variance.
+
+    See Also
+    --------
+    last_layer_posterior : Fit it.
+    """
+
+    layer: str
+    weight: Tensor
+    bias: Tensor | None
+    feature_eigenvalues: Tensor
+    feature_eigenvectors: Tensor
+    output_eigenvalues: Tensor
+    output_eigenvectors: Tensor
+    prior_precision: float
+
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Draw a weight and a bias.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of the randomness, on the CPU. Equal states give equal samples.
+
+        Returns
+        -------
+        weight : Tensor of shape (n_outputs, n_features)
+            On the CPU, in the layer's dtype.
+        bias : Tensor of shape (n_outputs,) or None
+            None if the layer has none.
+        """
+        precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
+        precision = precision + self.prior_precision
+        noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
+        # Independent along the eigenvectors of a Kronecker product, which are products as well.
+        step = self.output_eigenvectors @ (noise / precision.sqrt()) @ self.feature_eigenvectors.T
+        n_features = self.weight.shape[1]
+        weight = (self.weight + step[:, :n_features]).to(self.weight.dtype)
+        if self.bias is None:
+            return weight, None
+        return weight, (self.bias + step[:, -1]).to(self.bias.dtype)
+
+
+class _Call(NamedTuple):
+    """One call of a linear layer: its name, what it received and what it gave."""
+
+    layer: str
+    features: Tensor
+    output: Tensor
+
+
+def _record(calls: list[_Call], name: str, _: nn.Module, args, kwargs, output: Tensor) -> Tensor:
+    leaf = output.detach().requires_grad_()
+    features = args[0] if args else kwargs["input"]
+    calls.append(_Call(name, features.detach(), leaf))
+    # Not the leaf itself, which an in-place activation would not be allowed to change.
+    return leaf.clone()
+
+
+@contextmanager
+def _recorded(layers: dict[str, nn.Linear]) -> Iterator[list[_Call]]:
+    """Record the calls of some layers in order, each output a leaf of the graph that follows."""
+    calls: list[_Call] = []
+    handles = [
+        # First in line, to see what the layer computes before other hooks change it.
+        layer.register_forward_hook(partial(_record, calls, name), prepend=True, with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer_label(name: str) -> str:
+    return f"linear layer {name!r}" if name else "linear layer"
+
+
+def _last_linear(
+    network: nn.Module, to_log_proba: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[str, nn.Linear]:
+    """Find the linear layer called last among those that the prediction depends on."""
+    layers = {n: part for n, part in network.named_modules() if isinstance(part, nn.Linear)}
+    with _recorded(layers) as calls:
+        log_probs = to_log_proba(network(x))
+    outputs = [call.output for call in calls]
+    # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
+    used: tuple[Tensor | None, ...] = ()
+    if outputs and log_probs.requires_grad:
+        used = torch.autograd.grad(log_probs.sum(), outputs, allow_unused=True)
+    last = [call.layer for call, slope in zip(calls, used, strict=False) if slope is not None][-1:]
+    if not last:
+        raise ValueError(
+            f"{type(network).__name__} calls no torch.nn.Linear that its prediction depends on, so "
+            f"that there is no last layer to be uncertain about. {_WAYS_OUT}"
+        )
+    return last[0], layers[last[0]]
+
+
+def _check_plain(name: str, layer: nn.Linear) -> None:
+    """Refuse a layer whose weight is recomputed from other parameters, or used in another way."""
+    kept = {"weight", "bias"} <= layer._parameters.keys()
+    plain = kept and type(layer).forward is nn.Linear.forward
+    if not plain:
+        raise ValueError(
+            f"the last {_layer_label(name)} is a {type(layer).__name__} whose weight is computed "
+            "from other parameters (as by weight_norm) or whose forward is its own, so that no "
+            f"weight can be drawn for it. {_WAYS_OUT}"
+        )
+
+
+def _only_call(calls: list[_Call], name: str, log_probs: Tensor) -> _Call:
+    """Check that the layer was called once, with one row of features for each prediction."""
+    if len(calls) != 1:
+        raise ValueError(
+            f"the last {_layer_label(name)} is called {len(calls)} times in a forward pass, but "
+            f"its weights can be given a distribution only if it is called once. {_WAYS_OUT}"
+        )
+    shape = tuple(calls[0].features.shape)
+    if log_probs.ndim != 2:
+        raise ValueError(
+            f"expected log-probabilities of shape (n_samples, n_classes), got an array of shape "
+            f"{tuple(log_probs.shape)}"
+        )
+    if len(shape) != 2 or shape[0] != len(log_probs):
+        raise ValueError(
+            f"the last {_layer_label(name)} receives an array of shape {shape} for "
+            f"{len(log_probs)} rows, but one vector of features for each row, of shape "
+            "(n_samples, n_features), is needed. Either flatten or pool before that layer. "
+            f"{_WAYS_OUT}"
+        )
+    return calls[0]
+
+
+def _inputs(features: Tensor, bias: Tensor | None) -> Tensor:
+    """Append to the features the 1 that the bias is the weight of."""
+    features = features.cpu().double()
+    return (
+        features if bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
+    )
+
+
+def _output_fisher(log_probs: Tensor, output: Tensor) -> Tensor:
+    """Sum over the rows ``sum_c p_c g_c g_c^T``, where ``g_c = d log p_c / d output``."""
+    p = log_probs.detach().cpu().double().exp()
+    fisher = output.new_zeros((output.shape[1],) * 2, dtype=torch.float64, device="cpu")
+    for c in range(log_probs.shape[1]):
+        # Rows do not depend on each other, so that the gradient of a sum has all of theirs.
+        (slope,) = torch.autograd.grad(log_probs[:, c].sum(), output, retain_graph=True)
+        root = p[:, c, None].sqrt() * slope.cpu().double()
+        fisher += root.T @ root
+    return fisher
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    if not values.isfinite().all():
+        raise ValueError(
+            f"{what} is not finite (nan or infinity). Check the weights of the network, the range "
+            "of its inputs, and that no logarithm is taken of a probability of zero."
+        )
+
+
+def _kronecker_factors(
+    network: nn.Module,
+    to_log_proba: Callable[[Tensor], Tensor],
+    batches: Iterable[Tensor],
+    name: str,
+    layer: nn.Linear,
+) -> tuple[Tensor, Tensor]:
+    """Sum the features' outer products and average the curvatures at the output over all rows."""
+    n_inputs = layer.in_features + (layer.bias is not None)
+    a = torch.zeros(n_inputs, n_inputs, dtype=torch.float64)
+    b = torch.zeros(layer.out_features, layer.out_features, dtype=torch.float64)
+    n_rows = 0
+    for x in batches:
+        with _recorded({name: layer}) as calls:
+            log_probs = to_log_proba(network(x))
+        call = _only_call(calls, name, log_probs)
+        inputs = _inputs(call.features, layer.bias)
+        _check_finite(inputs, f"what the last {_layer_label(name)} receives")
+        fisher = _output_fisher(log_probs, call.output)
+        _check_finite(fisher, f"the curvature of the prediction at the last {_layer_label(name)}")
+        a += inputs.T @ inputs
+        b += fisher
+        n_rows += len(inputs)
+    return a, b / n_rows
+
+
+def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
+    """Maximise the marginal likelihood over the precision of the prior, within bounds.
+
+    Its slope in ``log(precision)`` is half of ``sum(l / (l + precision)) - precision * |theta|^2``:
+    the number of parameters that the data determine, less the number that the prior explains. It
+    never rises, so that halving finds the one maximum, and an end of the range where there is none.
+    """
+
+    def rises(log_precision: float) -> bool:
+        precision = math.exp(log_precision)
+        determined = float((eigenvalues / (eigenvalues + precision)).sum())
+        return determined > precision * squared_norm
+
+    low, high = math.log(_WEAKEST_PRIOR), math.log(_STRONGEST_PRIOR)
+    if not rises(low):
+        return _WEAKEST_PRIOR
+    if rises(high):
+        return _STRONGEST_PRIOR
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rises(middle) else (low, middle)
+    return math.exp(low)
+
+
+def _check_prior_precision(prior_precision: float | None) -> None:
+    if prior_precision is not None and not 0 < prior_precision < math.inf:
+        raise ValueError(
+            f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
+        )
+
+
+def last_layer_posterior(
+    module: nn.Module,
+    to_log_proba: Callable[[Tensor], Tensor],
+    batches: Iterable[Tensor],
+    *,
+    prior_precision: float | None = None,
+) -> LastLayerPosterior:
+    """Fit a Gaussian to the plausible weights of the last linear layer of a trained classifier.
+
+    The Laplace approximation [1]_ with the Kronecker-factored [2]_ generalised Gauss-Newton matrix
+    as curvature, restricted to the last layer [3]_. Labels are not needed: the curvature is an
+    expectation under the predictions. Works on a private copy of the network in evaluation mode:
+    the original keeps its modes, statistics, gradients and hooks.
+
+    Parameters
+    ----------
+    module : Module
+        Trained network. The layer is the ``torch.nn.Linear`` that is called last among those that
+        the prediction depends on. What follows it may be anything differentiable that treats each
+        row by itself, such as a softmax.
+    to_log_proba : callable
+        Turns the output of the network into log-probabilities of shape (n_samples, n_classes), with
+        finite gradients also where a probability is zero.
+    batches : iterable of Tensor, each of shape (n_samples, ...)
+        The images that the network was trained on, as it takes them and where it is.
+    prior_precision : float or None, default=None
+        Precision of the prior of every weight and bias: one over its variance. None for the value
+        between 1e-4 and 1e4 that maximises the marginal likelihood [1]_ [4]_.
+
+    Returns
+    -------
+    LastLayerPosterior
+        The Gaussian, to draw weights from.
+
+    Raises
+    ------
+    ValueError
+        If ``prior_precision`` is not positive and finite, if ``batches`` has no rows, if the
+        network calls no linear layer, or calls the last one more than once in a pass or with
+        anything but one vector of features for each row, if the weight of that layer is computed
+        from other parameters, or if its features or its curvature are not finite.
+
+    Notes
+    -----
+    With ``phi`` the features of a row, followed by a 1 if there is a bias, the curvature is
+    ``A ⊗ B``: ``A = sum phi phi^T`` over the rows, ``B = mean (sum_c p_c g_c g_c^T)`` with
+    ``g_c`` the gradient of ``log p_c`` with respect to the output of the layer. It costs one
+    gradient through what follows the layer for each class, and the eigen-decomposition of ``A``,
+    which grows with the cube of the number of features.
+
+    Rows that the network is certain of have no curvature. The closer a network has come to a loss
+    of zero, the weaker the prior that the marginal likelihood takes, down to samples that no longer
+    fit the training rows. So compare some members with the network on those rows, and if they
+    differ, give a larger ``prior_precision``; ``dataclasses.replace`` exchanges it without another
+    pass over the images.
+
+    References
+    ----------
+    .. [1] D. J. C. MacKay, "A Practical Bayesian Framework for Backpropagation Networks", Neural
+       Computation 4, 1992.
+    .. [2] H. Ritter, A. Botev, D. Barber, "A Scalable Laplace Approximation for Neural Networks",
+       ICLR 2018.
+    .. [3] E. Daxberger et al., "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
+    .. [4] A. Immer et al., "Scalable Marginal Likelihood Estimation for Model Selection in Deep
+       Learning", ICML 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.laplace import last_layer_posterior
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    >>> batches = torch.ones(10, 1, 2, 2).split(5)
+    >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
+    >>> posterior.layer
+    '1'
+    >>> weight, bias = posterior.sample(torch.Generator().manual_seed(0))
+    >>> weight.shape, bias.shape
+    (torch.Size([3, 4]), torch.Size([3]))
+    """
+    _check_prior_precision(prior_precision)
+    filled = (x.detach() for x in batches if len(x))
+    first = next(filled, None)
+    if first is None:
+        raise ValueError("batches must hold at least one row, got none")
+    network = private_copy(module)
+    with torch.enable_grad():
+        name, layer = _last_linear(network, to_log_proba, first)
+        _check_plain(name, layer)
+        factors = _kronecker_factors(network, to_log_proba, chain([first], filled), name, layer)
+    weight = layer.weight.detach().cpu()
+    bias = None if layer.bias is None else layer.bias.detach().cpu()
+    # Rounding leaves eigenvalues of zero slightly negative.
+    (a, u_a), (b, u_b) = ((v.clamp_min(0), u) for v, u in map(torch.linalg.eigh, factors))
+    if prior_precision is None:
+        means = [weight] if bias is None else [weight, bias]
+        squared_norm = sum(float(mean.double().square().sum()) for mean in means)
+        prior_precision = _best_prior_precision(torch.outer(b, a), squared_norm)
+    return LastLayerPosterior(name, weight, bias, a, u_a, b, u_b, float(prior_precision))

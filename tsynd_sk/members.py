@@ -1,0 +1,376 @@
+"""Members of a network: deterministic networks drawn from those that the data leave plausible.
+
+A member is the user's network under one frozen draw of all that is random in it (Monte Carlo
+dropout), under one draw of its last layer (Laplace approximation), or one network of an ensemble.
+All members see the same images and answer with log-probabilities of shape
+``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty` computes its measures.
+Members work on private copies: a user's network keeps its mode, statistics, gradients and hooks.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.utils._pytree import tree_map
+
+from tsynd_sk._frozen_network import FrozenNetwork, Restriction
+from tsynd_sk._inference import InferenceCopy
+from tsynd_sk._plans import count_work, rounding, same_values
+from tsynd_sk._tracing import evaluated, frozen, frozen_layer, trace, visiting
+from tsynd_sk._watch import foreign_generators_kept
+from tsynd_sk.laplace import LastLayerPosterior
+from tsynd_sk.randomness import Noise
+
+__all__ = ["DropoutMembers", "EnsembleMembers", "JoinedMembers", "LaplaceMembers"]
+
+#: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
+Head = Callable[[Any], Tensor]
+
+Plan = Literal["auto", "fold", "vmap", "loop"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class _FrozenMembers:
+    """Members that are one network under `n_members` draws of its noise."""
+
+    def __init__(self, network: FrozenNetwork, seed: int):
+        self.n_members = network.n_members
+        self._network = network
+        self._seed = seed
+        self._noise: dict[torch.Size, dict[str, Any]] = {}
+
+    def redrawn(self, seed: int) -> _FrozenMembers:
+        """Give members of the same network under other draws, without preparing it again."""
+        other = copy.copy(self)
+        other._seed, other._noise = seed, {}
+        return other
+
+    def plan(self, x: Tensor) -> str:
+        """Name the way in which members are computed: "fold", "vmap" or "loop"."""
+        return self._network.plan(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict with every member.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, ...)
+            What the network takes.
+
+        Returns
+        -------
+        Tensor of shape (n_members, n_samples, n_classes)
+            Log-probabilities, differentiable in `x`.
+        """
+        shape = x.shape[1:]
+        if shape not in self._noise:
+            self._noise[shape] = self._network.draw(x, self._seed)
+        return self._network(self._noise[shape], x)
+
+
+class DropoutMembers(_FrozenMembers):
+    """Members of one network by frozen dropout (Monte Carlo dropout [1]_).
+
+    Found and frozen are torch's dropout layers and dropout functions, the dropout of attention
+    weights, stochastic depth, and what `tsynd_sk.randomness.register_stochastic` was told of. Noise
+    is drawn once for each member, shared by the rows of a batch, and held. (Rows are taken to be
+    the first axis of what a layer receives: where sequences come as (length, n, ...), their
+    positions share the noise.)
+
+    Parameters
+    ----------
+    module : Module
+        Network in which something is random.
+    to_log_proba : callable
+        Turns the output of the network into log-probabilities of shape (n_samples, n_classes).
+    n_members : int, default=16
+        Number of draws.
+    seed : int, default=0
+        Seed of the draws. Equal seeds give equal members, whatever the batch and the device.
+    device : torch.device or None, default=None
+        Where to predict; by default where the network is.
+    restrict : None, "last", int or sequence of str, default=None
+        Which random layers are random; the others rest, as in evaluation mode. ``None``: all;
+        "last": the last one in the forward pass; an int: as many last ones; names: the layers
+        of these names and those within them. An approximation, which leaves out what earlier
+        layers contribute to the uncertainty: everything before the first random layer is computed
+        once for all members, so that late ones cost hardly anything.
+    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
+        How members are computed; the values are equal up to rounding. "fold": as one large batch,
+        from the first random layer on. "vmap": by ``torch.func.vmap`` over the draws. "loop": one
+        after another. "auto": whichever, of those that can run the network, causes the least work
+        on the shapes at hand, counted while a few rows pass.
+    precision : {"float32", "bfloat16"}, default="float32"
+        "bfloat16" computes in bfloat16 where operations bear it (``torch.autocast``); the
+        log-probabilities are computed in float32 from what comes out.
+
+    Raises
+    ------
+    ValueError
+        At the first call, if nothing in the network is random, if something draws random
+        numbers in a way that cannot be frozen, if `restrict` names no random layer, or if the
+        network cannot be run by `plan`.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import DropoutMembers
+    >>> from tsynd_sk.uncertainty import mutual_information
+    >>> net = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
+    >>> members = DropoutMembers(net, lambda logits: logits.log_softmax(-1), n_members=4)
+    >>> log_probs = members(torch.ones(5, 8))
+    >>> log_probs.shape
+    torch.Size([4, 5, 3])
+    >>> bool((mutual_information(log_probs) > 0).all())
+    True
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        to_log_proba: Head,
+        *,
+        n_members: int = 16,
+        seed: int = 0,
+        device: torch.device | None = None,
+        restrict: Restriction = None,
+        plan: Plan = "auto",
+        precision: Precision = "float32",
+    ):
+        network = FrozenNetwork(
+            InferenceCopy(module, to_log_proba, device, precision, exchange=frozen),
+            n_members=n_members,
+            restrict=restrict,
+            plan=plan,
+        )
+        super().__init__(network, seed)
+
+
+class LaplaceMembers(_FrozenMembers):
+    """Members of one network by draws of its last linear layer; its dropout rests.
+
+    Parameters
+    ----------
+    module, to_log_proba
+        As in `DropoutMembers`; nothing need be random in the network.
+    posterior : LastLayerPosterior
+        What `tsynd_sk.laplace.last_layer_posterior` gave for this network.
+    n_members, seed, device, plan, precision
+        As in `DropoutMembers`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        to_log_proba: Head,
+        posterior: LastLayerPosterior,
+        *,
+        n_members: int = 16,
+        seed: int = 0,
+        device: torch.device | None = None,
+        plan: Plan = "auto",
+        precision: Precision = "float32",
+    ):
+        noise = Noise(partial(_draw_weights, posterior), _linear, bool)
+        exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
+        network = FrozenNetwork(
+            InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
+            n_members=n_members,
+            # Nothing else, in particular not what functions drop.
+            restrict=[posterior.layer or type(module).__name__],
+            plan=plan,
+        )
+        super().__init__(network, seed)
+
+
+def _draw_weights(posterior: LastLayerPosterior, layer: Any, generator, x: Tensor) -> tuple:
+    return tuple(part.to(layer.weight) for part in posterior.sample(generator) if part is not None)
+
+
+def _linear(layer: nn.Module, weights: tuple, x: Tensor) -> Tensor:
+    return F.linear(x, *weights)
+
+
+class EnsembleMembers:
+    """Members that are networks of their own, with nothing random in them.
+
+    Parameters
+    ----------
+    modules : sequence of Module
+        Networks.
+    to_log_probas : sequence of callables
+        For each network, what turns its output into log-probabilities.
+    device : torch.device or None, default=None
+        Where to predict; by default where each network is.
+    plan : {"auto", "vmap", "loop"}, default="auto"
+        How members are computed. "vmap": by ``torch.func.vmap`` over their stacked parameters,
+        which asks for networks of one architecture. "auto": so on an accelerator if it can be,
+        one after another on a processor, where stacking has no advantage.
+    precision : {"float32", "bfloat16"}, default="float32"
+        As in `DropoutMembers`.
+
+    Raises
+    ------
+    ValueError
+        If there is no network, or, at the first call, if the networks cannot be stacked and `plan`
+        is "vmap".
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        to_log_probas: Sequence[Head],
+        *,
+        device: torch.device | None = None,
+        plan: Plan = "auto",
+        precision: Precision = "float32",
+    ):
+        if not modules:
+            raise ValueError("modules is empty; an ensemble needs networks")
+        if plan == "fold":
+            raise ValueError(
+                "plan='fold' repeats one network's batch, but the members of an ensemble differ in "
+                "their weights: use 'vmap', 'loop' or 'auto'"
+            )
+        self.n_members = len(modules)
+        self._copies = [
+            InferenceCopy(module, head, device, precision)
+            for module, head in zip(modules, to_log_probas, strict=True)
+        ]
+        self._plan = plan
+        self._stack: _Stack | None = None
+        self._functions = False
+        self._prepared = False
+
+    def redrawn(self, seed: int) -> EnsembleMembers:
+        """Give the members themselves, in which nothing is drawn."""
+        return self
+
+    def plan(self, x: Tensor) -> str:
+        """Name the way in which members are computed: "vmap" or "loop"."""
+        if not self._prepared:
+            with foreign_generators_kept():
+                sites = [network.prepare(x, trace) for network in self._copies]
+            self._functions = any(sites)
+            if self._plan == "vmap" or (self._plan == "auto" and x.device.type != "cpu"):
+                self._stack = self._stacked(x[:2])
+            self._prepared = True
+        return "loop" if self._stack is None else "vmap"
+
+    def _stacked(self, x: Tensor) -> _Stack | None:
+        exact = copy.copy(self)
+        exact._copies = [network.exact() for network in self._copies]
+        with torch.no_grad():
+            reference = exact._one_by_one(x)
+        try:
+            stack = _Stack(self._copies)
+            exact_stack = copy.copy(stack)
+            exact_stack.copies = exact._copies
+            with torch.no_grad(), self._resting():
+                agree = same_values(exact_stack(x), reference, rounding(x))
+            with self._resting():
+                # Some operations can be mapped, but not their gradients.
+                count_work(stack, x)
+            if agree:
+                return stack
+            why = "their outputs differ from those of the networks alone"
+        except Exception as error:
+            why = str(error).partition("\n")[0]
+        if self._plan == "vmap":
+            raise ValueError(
+                f"plan='vmap' cannot stack these networks: {why}. Use 'loop' or 'auto'."
+            )
+        return None
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        with self._resting():
+            return torch.stack([network(x) for network in self._copies])
+
+    def _resting(self) -> AbstractContextManager:
+        return visiting(evaluated, functions=self._functions)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict with every network; see `DropoutMembers`."""
+        if self.plan(x) == "vmap" and self._stack is not None:
+            with self._resting():
+                return self._stack(x)
+        return self._one_by_one(x)
+
+
+class _Stack:
+    """Networks of one architecture, mapped over their stacked parameters."""
+
+    # For the time of a call, `functional_call` puts parameters into a module that threads share.
+    _lock = threading.RLock()
+
+    def __init__(self, copies: Sequence[InferenceCopy]):
+        modules = [network.module for network in copies]
+        kinds = [[(name, type(part)) for name, part in m.named_modules()] for m in modules]
+        if any(kind != kinds[0] for kind in kinds):
+            raise ValueError("they are of different architectures")
+        self.copies = copies
+        self.empty = copy.deepcopy(modules[0]).to("meta")
+        state = stack_module_state(modules)
+        self.state = tuple({k: v.detach() for k, v in part.items()} for part in state)
+
+    def __call__(self, x: Tensor) -> Tensor:
+
+        def output(state):
+            return self.copies[0].output(x, lambda x: functional_call(self.empty, state, (x,)))
+
+        with self._lock:
+            outputs = vmap(output)(self.state)
+        return torch.stack(
+            [
+                network.to_log_proba(tree_map(lambda part, k=k: part[k], outputs))
+                for k, network in enumerate(self.copies)
+            ]
+        )
+
+
+class JoinedMembers:
+    """All members of several groups, with equal weights.
+
+    An ensemble whose networks have several members each is the joined members of its networks.
+
+    Parameters
+    ----------
+    groups : sequence of members
+        Any of this module, or joined ones.
+    """
+
+    def __init__(self, groups: Sequence[Any]):
+        if not groups:
+            raise ValueError("groups is empty; give at least one group of members")
+        self.groups = list(groups)
+        self.n_members = sum(group.n_members for group in groups)
+
+    def redrawn(self, seed: int) -> JoinedMembers:
+        """Give the members under other draws, independent ones for each group."""
+        seeds = torch.randint(
+            2**62, (len(self.groups),), generator=torch.Generator().manual_seed(seed)
+        )
+        return JoinedMembers(
+            [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
+        )
+
+    def plan(self, x: Tensor) -> str:
+        """Name the ways in which the groups are computed."""
+        return ", ".join(group.plan(x) for group in self.groups)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict with every member; see `DropoutMembers`."""
+        return torch.cat([group(x) for group in self.groups])
