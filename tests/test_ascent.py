@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tsynd_sk.ascent import OBJECTIVES, ascend, displacement_norm
+from tsynd_sk.members import DropoutMembers
 from tsynd_sk.uncertainty import (
-    DropoutMembers,
     mean_log_proba,
     mutual_information,
     predictive_entropy,
@@ -77,7 +77,7 @@ class TestBestPointOfTheWay:
     @pytest.mark.parametrize("goal", GOALS)
     def test_best_iterate_is_kept_not_the_last(self, task, goal):
         objective = GOALS[goal]
-        result = task(objective=objective, constrain=False)
+        result = task(objective=objective, constrain=False, n_iter_no_change=None)
         values = torch.stack([objective(log_probs, task.y) for _, log_probs in task.seen])
         assert len(values) == 11
         kept = objective(task.members(result.images), task.y)
@@ -85,7 +85,7 @@ class TestBestPointOfTheWay:
 
     def test_constrained_rows_keep_the_best_iterate_that_has_their_label(self):
         task = Task(n=60)
-        result = task()
+        result = task(n_iter_no_change=None)
         log_probs = torch.stack([log_probs for _, log_probs in task.seen])
         agreement = log_probs.exp().mean(1).argmax(-1) == task.y
         values = torch.stack([mutual_information(each) for each in log_probs])
@@ -370,3 +370,119 @@ class TestGradients:
         assert torch.equal(task.z_0, z_0)
         assert torch.equal(task.y, y)
         assert (start == 0.1).all()
+
+
+def steps_until_still(values, admissible, patience):
+    """Iterates that a row goes through: by hand, what `n_iter_no_change` promises."""
+    best, idle = None, 0
+    for i, (value, may_be_kept) in enumerate(
+        zip(values.tolist(), admissible.tolist(), strict=True)
+    ):
+        if may_be_kept and (best is None or value > best + 1e-3 * abs(best)):
+            best, idle = value, 0
+        elif best is not None:
+            best, idle = max(best, value) if may_be_kept else best, idle + 1
+        if idle == patience:
+            return i + 1
+    return len(values)
+
+
+class TestEarlyStopping:
+    @pytest.mark.parametrize("patience", [1, 3])
+    @pytest.mark.parametrize("constrain", [True, False])
+    def test_row_ends_where_it_stood_still_and_costs_nothing_afterwards(self, patience, constrain):
+        task = Task(n=60)
+        params = {"constrain": constrain, "max_iter": 12}
+        whole = task(**params, n_iter_no_change=None)
+        images, log_probs = (torch.stack(parts) for parts in zip(*task.seen, strict=True))
+        values = torch.stack([mutual_information(each) for each in log_probs])
+        agreement = log_probs.exp().mean(1).argmax(-1) == task.y
+        admissible = agreement if constrain else torch.ones_like(agreement)
+        n_steps = torch.tensor(
+            [
+                steps_until_still(values[:, i], admissible[:, i], patience)
+                for i in range(len(task.y))
+            ]
+        )
+        # Rows stop at different times, and some of them never do.
+        assert len(n_steps.unique()) > 3
+        assert n_steps.max() == 13
+
+        task.seen.clear()
+        decoded = []
+        decode = task.decode
+        task.decode = lambda z: decoded.append(len(z)) or decode(z)
+        result = task(**params, n_iter_no_change=patience)
+        n_rows = [int((n_steps > i).sum()) for i in range(13)]
+        assert decoded == [len(seen) for seen, _ in task.seen] == n_rows
+
+        on_the_way = admissible & (torch.arange(13)[:, None] < n_steps)
+        best = torch.where(on_the_way, values, -torch.inf)
+        ever, where = on_the_way.any(0), best.argmax(0)
+        torch.testing.assert_close(result.uncertainty[ever], best.amax(0)[ever])
+        expected = images[where, torch.arange(60)]
+        torch.testing.assert_close(result.images[ever], expected[ever], atol=1e-5, rtol=0)
+        assert torch.equal(result.images[~ever], images[0][~ever])
+        # Who never stopped ends where an ascent without stopping does.
+        throughout = n_steps == 13
+        torch.testing.assert_close(
+            result.latents[throughout], whole.latents[throughout], atol=1e-5, rtol=0
+        )
+        assert (result.uncertainty <= whole.uncertainty + 1e-6).all()
+
+    def test_none_takes_all_steps_with_all_rows(self, task):
+        task(max_iter=40, n_iter_no_change=None)
+        assert [len(images) for images, _ in task.seen] == [N] * 41
+
+    def test_ascent_is_over_when_no_row_goes_on(self, task):
+        params = {"max_iter": 40, "constrain": False, "n_iter_no_change": 4}
+        still = task(objective=lambda p, y: 0 * mutual_information(p), **params)
+        assert len(task.seen) == 5
+        assert torch.equal(still.latents, task.z_0)
+
+    @pytest.mark.parametrize("patience", [1, 3])
+    def test_row_on_its_way_back_to_its_label_is_not_stopped(self, patience):
+        # It takes many steps of which none can be kept; its companion has its label at once.
+        z_0, result = on_the_line([-0.55, 0.4], radius=0.5, max_iter=40, n_iter_no_change=patience)
+        _, whole = on_the_line([-0.55, 0.4], radius=0.5, max_iter=40, n_iter_no_change=None)
+        assert result.agreement.all()
+        assert result.latents[0, 0] > 0
+        assert result.latents[0, 0] - z_0[0, 0] > 10 * 2.5 * 0.5 / 40
+        torch.testing.assert_close(result.uncertainty, whole.uncertainty, rtol=0.05, atol=0)
+
+    def test_values_of_any_size_and_sign_may_rise(self, task):
+        """Standing still is relative: neither tiny nor negative values stop a row that rises."""
+
+        def lowered(log_probs, y):
+            return 1e-6 * mutual_information(log_probs) - 1e-5
+
+        task(
+            objective=lambda p, y: 1e-6 * mutual_information(p),
+            constrain=False,
+            n_iter_no_change=2,
+        )
+        tiny = [len(images) for images, _ in task.seen]
+        task.seen.clear()
+        task(constrain=False, n_iter_no_change=2)
+        assert min(tiny) < N
+        assert tiny == [len(images) for images, _ in task.seen]
+        result = task(objective=lowered, constrain=False, n_iter_no_change=2)
+        assert result.displacement.max() > 0.5 * RADIUS
+
+    @pytest.mark.parametrize("patience", [1, None])
+    def test_scale_may_differ_from_row_to_row(self, patience):
+        task = Task(n=30)
+        scale = torch.rand(30, 2, 1, 1, generator=torch.Generator().manual_seed(2)) * 3 + 0.1
+        whole = task(scale=scale, n_iter_no_change=patience)
+        assert (len(task.seen[-1][0]) < 30) == (patience == 1)
+        for i in range(30):
+            alone = ascend(
+                task.members,
+                task.decode,
+                task.z_0[i : i + 1],
+                task.y[i : i + 1],
+                scale=scale[i],
+                radius=RADIUS,
+                n_iter_no_change=patience,
+            )
+            torch.testing.assert_close(whole.latents[i], alone.latents[0], atol=1e-5, rtol=0)
