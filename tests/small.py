@@ -48,10 +48,12 @@ def distinct(X):
 
 def members_used(synthesizer, **request):
     """Sample, and give the members against which each occurrence of a source was ascended."""
-    spy, seeds = copy.copy(synthesizer), []
-    spy._members = lambda seed: seeds.append(seed) or synthesizer._members(seed)
+    spy, members = copy.copy(synthesizer), synthesizer._members(seed=0)
+    recorded, used = copy.copy(members), {}
+    recorded.redrawn = lambda seed: used.setdefault(seed, members.redrawn(seed))
+    spy._members = lambda seed: recorded
     answer = spy.sample(return_info=True, **request)
-    return answer, [synthesizer._members(seed) for seed in dict.fromkeys(seeds)]
+    return answer, list(used.values())
 
 
 def textbook_information(log_probs):

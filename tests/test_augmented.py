@@ -201,12 +201,37 @@ class TestSchedule:
         learned = augmented(estimator, synthetic_ratio=0.001).fit(X, y)
         assert recorder_of(learned.estimator_).n_rows() == [80, 80] + [81] * 6
 
-    def test_ratio_zero_needs_no_dropout_and_trains_no_autoencoder(self):
-        failing = synthesizer(autoencoder=AutoencoderNet(module__patch_size="no size"))
+    def test_ratio_zero_needs_no_members_and_trains_no_autoencoder(self):
+        failing = synthesizer(
+            autoencoder=AutoencoderNet(module__patch_size="no size"), members="dropout"
+        )
         learned = augmented(own_net(module__dropout=0), failing, synthetic_ratio=0).fit(X, y)
         assert not hasattr(learned.synthesizer_, "autoencoder_")
-        with pytest.raises(ValueError, match="dropout"):
+        assert learned.predict(X).shape == (80,)
+        with pytest.raises(ValueError, match="nothing random"):
             learned.uncertainty(X)
+
+    def test_ratio_zero_trains_nets_that_can_have_no_members(self):
+        class WithoutLinear(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.filters = nn.Conv2d(1, 10, 3)
+
+            def forward(self, x):
+                return self.filters(x).mean((2, 3))
+
+        learned = augmented(own_net(module=WithoutLinear), synthetic_ratio=0).fit(X, y)
+        assert learned.predict(X).shape == (80,)
+        with pytest.raises(ValueError, match=r"calls no torch\.nn\.Linear"):
+            learned.uncertainty(X)
+
+    def test_ratio_zero_tells_uncertainty_of_nets_without_dropout(self):
+        learned = augmented(own_net(module__dropout=0), synthetic_ratio=0).fit(X, y)
+        copied = pickle.loads(pickle.dumps(learned))
+        with torch.inference_mode():
+            uncertainty = learned.uncertainty(X)
+        assert uncertainty.max() > 0
+        assert (copied.uncertainty(X) == uncertainty).all()
 
     def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):
         learned = augmented(synthetic_ratio=0).fit(X, y)
@@ -347,7 +372,16 @@ class TestErrors:
             ({"warm_up": 1.1}, ValueError, "'warm_up' parameter"),
             ({"refresh_every": 0}, ValueError, "'refresh_every' parameter"),
             ({"random_state": "seed"}, ValueError, "'random_state' parameter"),
-            ({"estimator": own_net(module__dropout=0)}, ValueError, "dropout"),
+            (
+                {
+                    "estimator": own_net(module__dropout=0),
+                    "synthesizer": synthesizer(members="dropout"),
+                },
+                ValueError,
+                "nothing random",
+            ),
+            ({"synthesizer": synthesizer(members="ensemble")}, ValueError, "but one net trains"),
+            ({"n_snapshots": -1}, ValueError, "'n_snapshots' parameter"),
             ({"estimator": own_net(criterion=nn.NLLLoss)}, ValueError, "not probabilities"),
             ({"estimator": own_net(module__n_out=3)}, ValueError, r"expected \(8, 10\)"),
         ],

@@ -14,6 +14,7 @@ from skorch.dataset import ValidSplit
 from tiny_nets import (
     IMAGES,
     LABELS,
+    Dense,
     FirstOutput,
     Recorder,
     X,
@@ -27,6 +28,18 @@ from tiny_nets import (
 from torch import nn
 
 from tsynd_sk import TargetedSynthesis
+
+
+class FunctionalDropout(nn.Module):
+    """Its dropout is a function, not a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.hidden(x.flatten(1)))
+        return self.head(nn.functional.dropout(x, 0.5, self.training))
 
 
 class TestModelSelection:
@@ -120,6 +133,34 @@ class TestUsersNets:
         assert proba.shape == (80, 2)
         np.testing.assert_array_equal(learned.classes_[proba.argmax(1)], learned.predict(X))
         assert learned.synthesizer_.sample(4)[1].dtype == names.dtype
+
+    @pytest.mark.parametrize("n_snapshots", [0, 2])
+    @pytest.mark.parametrize(
+        ("module", "params"),
+        [
+            (Dense, {"module__dropout": 0}),
+            (Dense, {"module__dropout": 0.5}),
+            (FunctionalDropout, {}),
+        ],
+        ids=["no dropout", "dropout layer", "dropout function"],
+    )
+    def test_members_of_any_kind(self, module, params, n_snapshots):
+        learned = augmented(
+            own_net(module=module, **params), refresh_every=2, n_snapshots=n_snapshots
+        ).fit(X, y)
+        assert refreshed(learned.history_) == [2, 4, 6]
+        assert len(learned.history_) == 8
+        for i in (2, 4, 6):
+            row = learned.history_[i]
+            assert 0 < row["synthesis_uncertainty_source"] < row["synthesis_uncertainty"]
+        uncertainty = learned.uncertainty(X)
+        assert uncertainty.max() > 0
+        X_new, _, info = learned.synthesizer_.sample(30, return_info=True)
+        assert info.uncertainty.mean() > info.uncertainty_source.mean()
+        copied = pickle.loads(pickle.dumps(learned))
+        assert (copied.uncertainty(X) == uncertainty).all()
+        assert (copied.synthesizer_.sample(30)[0] == X_new).all()
+        assert_no_trace(learned)
 
     def test_early_stopping_ends_training_but_not_the_fit(self):
         stop = EarlyStopping("train_loss", patience=2, threshold=10)

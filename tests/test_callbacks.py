@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback, Checkpoint, EpochScoring
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 from tiny_nets import (
@@ -21,7 +22,7 @@ from tiny_nets import (
 )
 from torch.utils.data import TensorDataset
 
-from tsynd_sk import TargetedSynthesis
+from tsynd_sk import TargetedSynthesis, TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
@@ -275,12 +276,136 @@ class TestSecondRound:
         assert (distances.argmin(1) >= 40).all()
 
 
+class Witness(TargetedSynthesizer):
+    """Tells, whenever it is sampled from, what its members are and what its net is."""
+
+    seen = []
+
+    def sample(self, *args, **kwargs):
+        net = self.classifier_
+        fresh = clone(self).set_params(classifier=FrozenEstimator(copy.deepcopy(net)))
+        weights = {name: w.clone() for name, w in net.module_.state_dict().items()}
+        x = self.format_.to_tensor(self._X)
+        self.seen.append((self._members(0)(x), fresh, weights, self.uncertainty(self._X)))
+        return super().sample(*args, **kwargs)
+
+
+@pytest.fixture
+def witness():
+    Witness.seen.clear()
+    params = {"n_members": 4, "max_iter": 2, "random_state": 3}
+    return Witness(autoencoder=AutoencoderNet(max_epochs=1, epoch_size=64), **params)
+
+
+class TestNetsWithoutDropout:
+    """Their last layer tells how uncertain they are, as they are at the moment."""
+
+    def test_posterior_is_that_of_the_present_state_at_each_refresh_and_at_the_end(
+        self, digits, witness
+    ):
+        X, y = digits
+        callback = synthesis(witness, refresh_every=1)
+        net = train(net_with(callback, module__dropout=0), X, y)
+        assert refreshed(net.history) == [1, 2, 3]
+        states = [fresh.fit(X, y).uncertainty(X) for _, fresh, _, _ in Witness.seen]
+        for expected, (_, _, _, uncertainty) in zip(states, Witness.seen, strict=True):
+            np.testing.assert_array_equal(uncertainty, expected)
+            assert (uncertainty > 0).any()
+        for one, other in [(0, 1), (1, 2)]:
+            assert not np.allclose(states[one], states[other], rtol=0.01)
+        at_the_end = callback.synthesizer_.uncertainty(X)
+        final = clone(witness).set_params(classifier=FrozenEstimator(net)).fit(X, y)
+        np.testing.assert_array_equal(at_the_end, final.uncertainty(X))
+        assert not np.allclose(at_the_end, states[2], rtol=0.01)
+
+    def test_posterior_is_that_of_the_state_that_another_callback_loads(
+        self, digits, witness, tmp_path
+    ):
+        X, y = digits
+        checkpoint = Checkpoint(monitor=first_epoch, dirname=tmp_path, load_best=True)
+        callback = synthesis(witness, warm_up=0)
+        net = train(net_with(callback, checkpoint, module__dropout=0), X, y)
+        loaded = clone(witness).set_params(classifier=FrozenEstimator(net)).fit(X, y)
+        np.testing.assert_array_equal(callback.synthesizer_.uncertainty(X), loaded.uncertainty(X))
+
+
+def first_epoch(net):
+    return len(net.history) == 1
+
+
+class TestSnapshots:
+    """Earlier states of the net that are members beside the present one."""
+
+    @pytest.mark.parametrize("dropout", [0.5, 0])
+    def test_are_the_states_at_the_latest_refreshes(self, digits, witness, dropout):
+        X, y = digits
+        callback = synthesis(witness, refresh_every=1, n_snapshots=2, warm_up=0.2)
+        net = train(net_with(callback, max_epochs=6, module__dropout=dropout), X, y)
+        assert refreshed(net.history) == [2, 3, 4, 5]
+        assert len(net.history) == 6
+        assert [len(members) for members, _, _, _ in Witness.seen] == [4, 5, 6, 6]
+        state = copy.deepcopy(net)
+        predictions = []
+        for _, _, weights, _ in Witness.seen:
+            state.module_.load_state_dict(weights)
+            predictions.append(state.predict_proba(X))
+        expected = [[], [0], [0, 1], [1, 2]]
+        for earlier, (members, _, _, _) in zip(expected, Witness.seen, strict=True):
+            for member, state in zip(members[4:].exp(), earlier, strict=True):
+                np.testing.assert_allclose(member, predictions[state], atol=1e-6)
+        # At the end the latest ones stand beside the trained net.
+        members = callback.synthesizer_._members(0)(torch.from_numpy(X)).exp()
+        assert len(members) == 6
+        for member, state in zip(members[4:], (2, 3), strict=True):
+            np.testing.assert_allclose(member, predictions[state], atol=1e-6)
+        X_new, _, info = callback.synthesizer_.sample(20, return_info=True)
+        assert X_new.shape == (20, 1, 8, 8)
+        assert (info.uncertainty > 0).all()
+
+    def test_count_in_the_uncertainty(self, digits):
+        X, y = digits
+        # With hardly any dropout the members of one state are one.
+        without, with_two = (synthesis(refresh_every=1, n_snapshots=n, warm_up=0.2) for n in (0, 2))
+        for callback in (without, with_two):
+            train(net_with(callback, max_epochs=6, module__dropout=1e-6), X, y)
+        assert without.synthesizer_.uncertainty(X).max() < 1e-6
+        assert with_two.synthesizer_.uncertainty(X).mean() > 1e-4
+
+    def test_none_leave_all_as_it_is(self, digits):
+        X, y = digits
+        assert synthesis().n_snapshots == 0
+        plain, none, one = (
+            train(net_with(synthesis(refresh_every=1, **params)), X, y)
+            for params in ({}, {"n_snapshots": 0}, {"n_snapshots": 1})
+        )
+        assert (plain.predict_proba(X) == none.predict_proba(X)).all()
+        assert (plain.predict_proba(X) != one.predict_proba(X)).any()
+        # There is no earlier state at the first refresh.
+        for name in ("synthesis_uncertainty", "train_loss"):
+            assert plain.history[1, name] == one.history[1, name]
+        assert plain.history[2, "synthesis_uncertainty"] != one.history[2, "synthesis_uncertainty"]
+
+    def test_are_those_of_one_training(self, digits, witness):
+        X, y = digits
+        net = net_with(synthesis(witness, refresh_every=1, n_snapshots=3))
+        train(net, X, y)
+        train(net, X, y, how="partial_fit")
+        assert [len(members) for members, _, _, _ in Witness.seen] == [4, 5, 6] * 2
+
+    def test_leave_the_net_and_its_gradients_alone(self, digits):
+        callback = synthesis(refresh_every=1, n_snapshots=2)
+        net = train(net_with(callback), *digits)
+        states = {id(p) for m in callback.synthesizer_._snapshots for p in m.parameters()}
+        assert len(states) == 8
+        assert not states & {id(p) for p in net.module_.parameters()}
+        assert all(p.requires_grad for p in net.module_.parameters())
+
+
 class TestRefuses:
-    def test_net_without_dropout_before_it_trains(self, digits):
-        net = net_with(synthesis(), module__dropout=0)
-        with pytest.raises(ValueError, match="dropout") as caught:
+    def test_net_without_the_dropout_that_its_members_need_before_it_trains(self, digits):
+        net = net_with(synthesis(synthesizer(members="dropout")), module__dropout=0)
+        with pytest.raises(ValueError, match=r"nothing random .* members='laplace'"):
             train(net, *digits)
-        assert "ensemble" in str(caught.value) or "several" in str(caught.value)
         assert len(net.history) == 0
         assert net.train_split is None
 
@@ -289,13 +414,15 @@ class TestRefuses:
         net = net_with(synthesis(warm_up=0.5))
         with pytest.raises(TypeError, match="yields dict as its input"):
             train(net, {"x": X}, y)
-        assert len(net.history) == 1
+        assert len(net.history) == 0
+        assert net.train_split is None
 
     def test_targets_that_are_no_labels(self, digits):
         X, y = digits
         net = net_with(synthesis(warm_up=0.5))
         with pytest.raises(TypeError, match=r"targets of shape \(10,\).*one integer label a row"):
             train(net, TensorDataset(torch.from_numpy(X), torch.eye(10)[y]))
+        assert len(net.history) == 0
 
     @pytest.mark.parametrize(
         ("params", "error", "message"),
@@ -305,6 +432,11 @@ class TestRefuses:
             ({"warm_up": np.nan}, ValueError, "'warm_up' parameter"),
             ({"refresh_every": 0}, ValueError, "'refresh_every' parameter"),
             ({"refresh_every": 2.0}, ValueError, "'refresh_every' parameter"),
+            ({"n_snapshots": -1}, ValueError, "'n_snapshots' parameter"),
+            ({"n_snapshots": 1.0}, ValueError, "'n_snapshots' parameter"),
+            ({"given": synthesizer(members="ensemble")}, ValueError, "but one net trains"),
+            ({"given": synthesizer(restrict=["body"])}, ValueError, "restrict names 'body'"),
+            ({"given": synthesizer(restrict=True)}, ValueError, "restrict must be"),
             ({"random_state": "0"}, ValueError, "'random_state' parameter"),
             ({"given": NetClassifier()}, TypeError, "must be a TargetedSynthesizer or None"),
             ({"given": synthesizer(classifier=NetClassifier())}, ValueError, "of its own"),

@@ -10,7 +10,8 @@ from torch import nn
 
 from tsynd_sk._skorch import log_proba_head, scoped_seed
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.uncertainty import DropoutMembers, has_dropout, mean_log_proba, mutual_information
+from tsynd_sk.members import DropoutMembers
+from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
 
 def digits(n_train=300):
@@ -64,7 +65,6 @@ class TestNetClassifier:
 
     def test_members_of_the_default_net_disagree_and_centre_on_it(self, digits_net):
         X = torch.from_numpy(digits()[1][:100])
-        assert has_dropout(digits_net.module_)
         members = DropoutMembers(digits_net.module_, log_proba_head(digits_net), n_members=32)
         log_probs = members(X)
         mi = mutual_information(log_probs)
@@ -134,7 +134,7 @@ class TestNetClassifier:
         X, _, y, _ = digits(60)
         net = fitted(X, y, max_epochs=1, module__n_classes=12, module__dropout=0.0)
         assert net.predict_proba(X).shape == (60, 12)
-        assert not has_dropout(net.module_)
+        assert all(part.p == 0 for part in net.module_.modules() if isinstance(part, nn.Dropout))
 
     def test_missing_labels_are_named(self):
         with pytest.raises(ValueError, match="y is None"):

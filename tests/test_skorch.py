@@ -48,6 +48,17 @@ class WithFeatures(Classifier):
         return self.head(features), features
 
 
+class WithoutLinear(nn.Module):
+    """Nothing in it is random, and it has no last layer to draw weights for."""
+
+    def __init__(self):
+        super().__init__()
+        self.filters = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x):
+        return self.filters(x).mean((2, 3))
+
+
 class TupleNet(NeuralNetClassifier):
     def get_loss(self, y_pred, y_true, *args, **kwargs):
         return super().get_loss(y_pred[0], y_true, *args, **kwargs)
@@ -402,9 +413,9 @@ class TestErrors:
         ("classifier", "error", "message"),
         [
             (
-                NeuralNetClassifier(Classifier, module__p=0.0, **LOGITS),
+                NeuralNetClassifier(WithoutLinear, **LOGITS),
                 ValueError,
-                r"Classifier has no dropout layer .* torch.nn.Dropout .* several classifiers",
+                r"WithoutLinear calls no torch.nn.Linear .* torch.nn.Dropout .* several class",
             ),
             (
                 NeuralNetClassifier(Classifier, module__n_out=7, **LOGITS),
@@ -470,12 +481,37 @@ class TestErrors:
             quick().set_params(autoencoder=autoencoder).fit(*digits(60))
 
 
-def test_a_net_without_dropout_is_refused_before_training():
-    X, y = digits()
-    # It would train for years.
-    classifier = NetClassifier(max_epochs=10**9, module__dropout=0.0)
-    with pytest.raises(ValueError, match=r"add torch\.nn\.Dropout .* list of several classifiers"):
-        quick().set_params(classifier=classifier).fit(X, y)
+# They would train for years.
+ENDLESS = NetClassifier(max_epochs=10**9)
+WITHOUT_DROPOUT = NetClassifier(max_epochs=10**9, module__dropout=0.0)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "params", "message"),
+    [
+        (
+            WITHOUT_DROPOUT,
+            {"members": "dropout"},
+            r"through torch\.nn\.Dropout .* members='laplace', or give a list of several class",
+        ),
+        ([WITHOUT_DROPOUT, ENDLESS], {"members": "dropout"}, "nothing random"),
+        (
+            NeuralNetClassifier(WithoutLinear, **{**LOGITS, "max_epochs": 10**9}),
+            {"members": "laplace"},
+            r"calls no torch\.nn\.Linear",
+        ),
+        (
+            ENDLESS,
+            {"restrict": ["head.0", "body"]},
+            r"restrict names 'body', but the random layers are \['head\.0', 'head\.3'\]",
+        ),
+        (ENDLESS, {"members": "ensemble"}, "members='ensemble' needs a list of classifiers"),
+    ],
+)
+def test_a_net_that_has_no_members_is_refused_before_training(classifier, params, message):
+    synthesizer = quick(**params).set_params(classifier=classifier)
+    with pytest.raises(ValueError, match=message):
+        synthesizer.fit(*digits())
 
 
 def test_images_net_says_what_it_expects_of_a_table():

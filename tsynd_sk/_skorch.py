@@ -15,7 +15,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk.uncertainty import check_has_dropout, safe_log
+from tsynd_sk.uncertainty import safe_log
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -189,16 +189,16 @@ def fit_classifier(
     seed: int,
     device=None,
     callback=None,
-    needs_dropout: bool = False,
+    check: Callable[[NeuralNet], object] | None = None,
 ) -> NeuralNet:
     """Clone and fit a classifier on class indices, after a look at what it predicts untrained.
 
-    The callback takes part in this one training and leaves no trace in the net.
+    `check` is called with an untrained net, to refuse it. The callback takes part in this one
+    training and leaves no trace in the net.
     """
     net, X = cloned_net(classifier, device), x.numpy()
     targets = encode_labels(net, y)
-    with scoped_seed(seed):
-        rehearse(net, X, targets, int(y.max()) + 1, needs_dropout)
+    rehearse(classifier, x, y, seed=seed, device=device, check=check)
     with scoped_seed(seed):
         if callback is None:
             return net.fit(X, targets)
@@ -211,15 +211,24 @@ def fit_classifier(
 
 
 def rehearse(
-    net: NeuralNet, X: np.ndarray, y: np.ndarray, n_classes: int, needs_dropout: bool
+    classifier,
+    x: Tensor,
+    y: np.ndarray,
+    *,
+    seed: int,
+    device=None,
+    check: Callable[[NeuralNet], object] | None = None,
 ) -> None:
-    """Initialise a throw-away clone of a net and refuse it if it predicts no probabilities."""
-    probe = clone(net).set_params(verbose=0)
-    with _seeing(probe, X, y):
+    """Initialise a throw-away clone of a classifier and refuse it if it cannot be what it should.
+
+    Parameters are those of `fit_classifier`.
+    """
+    probe, X = cloned_net(classifier, device).set_params(verbose=0), x.numpy()
+    with scoped_seed(seed), _seeing(probe, X, encode_labels(probe, y)):
         probe.initialize()
-    check_probabilities(probe, torch.from_numpy(X[:8]), n_classes)
-    if needs_dropout:
-        check_has_dropout(bare_module(probe))
+        check_probabilities(probe, x, int(y.max()) + 1)
+        if check is not None:
+            check(probe)
 
 
 def classes_of_frozen(net: NeuralNet, x: Tensor, y: np.ndarray) -> np.ndarray:

@@ -1,21 +1,17 @@
-"""One pass of targeted synthesis over real images, as networks see them."""
+"""Targeted synthesis from a batch of real images, as networks see them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import Tensor
 
+from tsynd_sk._codec import Codec
 from tsynd_sk.ascent import OBJECTIVES, AscentResult, Objective, ascend, normalise
-from tsynd_sk.autoencoders import encode
-from tsynd_sk.images import ImageFormat, ValueRange
-from tsynd_sk.uncertainty import mean_log_proba, mutual_information, private_copy
+from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
 # Length of the random first step as a share of the radius: enough to tell equal images apart
 # where a source is used for the first time, and to reach another maximum where it is used again.
@@ -24,42 +20,6 @@ _FIRST_START, _LATER_START = 0.1, 0.5
 # Shares of the source image that are tried where a reconstruction alone has lost the label.
 # The source itself comes last, for it is no new image.
 _BLENDS = (0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
-
-
-@dataclass(frozen=True)
-class Codec:
-    """Private, frozen copy of an autoencoder that decodes into the range of real images.
-
-    Attributes
-    ----------
-    module : Module
-        With ``encode`` and ``decode``.
-    value_range : ValueRange
-        Range of the real images.
-    """
-
-    module: Any
-    value_range: ValueRange
-
-    @classmethod
-    def of(cls, module: nn.Module, value_range: ValueRange, device: torch.device) -> Codec:
-        """Copy a user's module."""
-        return cls(private_copy(module, device), value_range)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes of images."""
-        with torch.no_grad():
-            return encode(self.module, x)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Images of codes, in the range of real images; differentiable."""
-        images = self.module.decode(z)
-        if isinstance(images, tuple | list):
-            images = images[0]
-        if not isinstance(images, Tensor):
-            # Variational autoencoders of diffusers and pythae wrap what they decode.
-            images = getattr(images, "sample", getattr(images, "reconstruction", images))
-        return self.value_range.clip(images)
 
 
 @dataclass(frozen=True)
@@ -76,7 +36,7 @@ class Synthesis:
         Standard deviation of the latent coordinates, broadcastable to codes.
     objective : str or callable
         See `TargetedSynthesizer`.
-    radius, max_iter, constrain
+    radius, max_iter, n_iter_no_change, constrain
         See `tsynd_sk.ascent.ascend`.
     device : torch.device
         Where everything is computed.
@@ -88,6 +48,7 @@ class Synthesis:
     objective: str | Objective
     radius: float
     max_iter: int
+    n_iter_no_change: int | None
     constrain: bool
     device: torch.device
 
@@ -135,6 +96,7 @@ class Synthesis:
             scale=self.latent_scale.to(z_0),
             radius=self.radius,
             max_iter=self.max_iter,
+            n_iter_no_change=self.n_iter_no_change,
             constrain=self.constrain,
             **moves,
         )
@@ -153,58 +115,6 @@ class Synthesis:
                 "label_agreement": result.agreement,
             }
         return result.images, {name: value.cpu().numpy() for name, value in info.items()}
-
-    def stream(
-        self,
-        X: np.ndarray | Rows,
-        y: np.ndarray,
-        occurrence: np.ndarray,
-        image_format: ImageFormat,
-        *,
-        seed: int,
-        batch_size: int,
-        n_jobs: int | None,
-        verbose: int,
-    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Synthesise from rows of the user's array, batch by batch, in the user's format.
-
-        Parameters
-        ----------
-        X : array of shape (n, ...)
-            Real images in the user's layout; only the rows of a batch are read at a time.
-        y : ndarray of shape (n,), int64
-            Their classes.
-        occurrence : ndarray of shape (n,)
-            How often each source has been used before.
-        image_format : ImageFormat
-            The user's layout and dtype.
-        seed : int
-            Seed of the whole pass.
-        batch_size, n_jobs, verbose
-            See `TargetedSynthesizer`.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n, ...)
-        info : dict of ndarrays of shape (n,)
-        """
-
-        def one_batch(rows):
-            x, codes = image_format.to_tensor(X[rows]), torch.from_numpy(y[rows])
-            images, info = self(x, codes, rows=rows, occurrence=int(occurrence[rows[0]]), seed=seed)
-            return rows, image_format.to_array(images), info
-
-        X_new = np.empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
-        columns: dict[str, np.ndarray] = {}
-        jobs = (delayed(one_batch)(rows) for rows in _batches(occurrence, batch_size))
-        workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
-        with tqdm(total=len(y), desc="synthesis", disable=not verbose) as progress:
-            for rows, images, info in workers(jobs):
-                X_new[rows] = images
-                for name, values in info.items():
-                    columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
-                progress.update(len(rows))
-        return X_new, columns
 
     def _towards_source(
         self, result: AscentResult, x: Tensor, y: Tensor, lost: Tensor, members
@@ -226,25 +136,6 @@ class Synthesis:
         return replace(result, images=images, uncertainty=uncertainty, agreement=agreement)
 
 
-def latent_scale(codec: Codec, x: Tensor, batch_size: int, device: torch.device) -> Tensor:
-    """Measure the deviations of codes: by channel of a spatial code, by coordinate of a flat one.
-
-    Raises
-    ------
-    ValueError
-        If codes do not decode to the shape of the images.
-    """
-    codes = torch.cat([codec.encode(part.to(device)) for part in x.split(batch_size)])
-    with torch.no_grad():
-        decoded = codec.decode(codes[:1])
-    if decoded.shape != x[:1].shape:
-        raise ValueError(
-            f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
-            f"{tuple(decoded.shape[1:])}; the two must be equal"
-        )
-    return codes.std((0, *range(2, codes.ndim)), correction=0, keepdim=True).cpu()
-
-
 def derived_seed(seed: int, stream: int) -> int:
     """Seed of an independent stream of random numbers."""
     return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
@@ -258,21 +149,3 @@ def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
         for row in rows
     ]
     return torch.from_numpy(np.stack(draws)).to(like)
-
-
-def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Split rows into batches that share their members, in an order of their own."""
-    for value in np.unique(occurrence):
-        rows = np.flatnonzero(occurrence == value)
-        for first in range(0, len(rows), batch_size):
-            yield rows[first : first + batch_size]
-
-
-class Rows:
-    """Rows of an array under new numbers, without a copy of them all."""
-
-    def __init__(self, X: np.ndarray, index: np.ndarray):
-        self.X, self.index = X, index
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.X[self.index[rows]]

@@ -36,6 +36,9 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         Fraction of the epochs that train on real images alone.
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
+    n_snapshots : int, default=0
+        Number of earlier states of the net, those at its latest refreshes, that are members
+        beside the present one. They cost predictions, but no training.
     verbose : int, default=0
         With 1, the default net prints a line an epoch. Nets of your own have a `verbose` of
         theirs, and so has `synthesizer`.
@@ -85,6 +88,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         synthetic_ratio=1.0,
         warm_up=0.25,
         refresh_every=5,
+        n_snapshots=0,
         verbose=0,
         random_state=None,
     ):
@@ -93,6 +97,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         self.synthetic_ratio = synthetic_ratio
         self.warm_up = warm_up
         self.refresh_every = refresh_every
+        self.n_snapshots = n_snapshots
         self.verbose = verbose
         self.random_state = random_state
 
@@ -138,6 +143,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
             synthetic_ratio=self.synthetic_ratio,
             warm_up=self.warm_up,
             refresh_every=self.refresh_every,
+            n_snapshots=self.n_snapshots,
             random_state=rng.randint(2**31 - 1),
         )
         self.estimator_ = _skorch.fit_classifier(

@@ -17,8 +17,8 @@ from skorch.callbacks import Callback, PrintLog
 from torch.utils.data import Subset, default_collate
 
 from tsynd_sk import _skorch
+from tsynd_sk._inference import private_copy
 from tsynd_sk.synthesizer import TargetedSynthesizer
-from tsynd_sk.uncertainty import check_has_dropout
 
 __all__ = ["TargetedSynthesis"]
 
@@ -81,6 +81,9 @@ class TargetedSynthesis(Callback):
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
         Epochs between two refreshes.
+    n_snapshots : int, default=0
+        Number of earlier states of the net that are members beside those of the present one: its
+        states at the latest refreshes. They cost predictions, but no training.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 
@@ -121,6 +124,7 @@ class TargetedSynthesis(Callback):
         "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
+        "n_snapshots": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
 
@@ -130,12 +134,14 @@ class TargetedSynthesis(Callback):
         synthetic_ratio=1.0,
         warm_up=0.25,
         refresh_every=5,
+        n_snapshots=0,
         random_state=None,
     ):
         self.synthesizer = synthesizer
         self.synthetic_ratio = synthetic_ratio
         self.warm_up = warm_up
         self.refresh_every = refresh_every
+        self.n_snapshots = n_snapshots
         self.random_state = random_state
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
@@ -145,7 +151,9 @@ class TargetedSynthesis(Callback):
         )
         check_synthesizer(self._given())
         if self.synthetic_ratio:
-            check_has_dropout(_skorch.bare_module(net))
+            # What cannot be synthesised from is refused before the warm-up, not after it.
+            example, _ = _rows_of(net.get_dataset(X, y), 1)
+            self._given()._scheme().settled(net, torch.from_numpy(example))
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
@@ -163,6 +171,9 @@ class TargetedSynthesis(Callback):
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Give the net its own split back."""
         net.train_split = self.train_split_
+        if hasattr(self, "synthesizer_"):
+            # Learnt when they are next needed, for other callbacks may yet load another state.
+            self.synthesizer_._posteriors = []
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Refresh the synthetic rows where the schedule says so."""
@@ -170,9 +181,6 @@ class TargetedSynthesis(Callback):
             return
         real = dataset_train.real
         epoch = len(net.history) - 1 - self.first_epoch_
-        if epoch == 0:
-            # What cannot be synthesised from is refused before the warm-up, not after it.
-            _rows_of(real, 1)
         # In floating point 0.28 * 25 is a little more than 7.
         warm_up = math.ceil(round(self.warm_up * net.max_epochs, 6))
         if epoch < warm_up or (epoch - warm_up) % self.refresh_every:
@@ -180,9 +188,13 @@ class TargetedSynthesis(Callback):
         start = perf_counter()
         X, y = _rows_of(real, len(real))
         n_synthetic = max(round(self.synthetic_ratio * len(real)), 1)
-        X_new, y_new, info = self.fitted(net, X, y).sample(
+        synthesizer = self.fitted(net, X, y)
+        X_new, y_new, info = synthesizer.sample(
             n_synthetic, random_state=self.rng_.randint(2**31 - 1), return_info=True
         )
+        if self.n_snapshots:
+            snapshots = [*synthesizer._snapshots, private_copy(_skorch.bare_module(net))]
+            synthesizer._snapshots = snapshots[-self.n_snapshots :]
         dataset_train.synthetic = _like(real[0], X_new, y_new)
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
@@ -213,6 +225,8 @@ class TargetedSynthesis(Callback):
                 synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
             synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
             self.synthesizer_ = synthesizer
+        else:
+            self.synthesizer_._update_posteriors()
         return self.synthesizer_
 
     def _given(self):
@@ -229,6 +243,11 @@ def check_synthesizer(synthesizer) -> None:
             "parameter classifier at None"
         )
     synthesizer._validate_params()
+    if synthesizer.members == "ensemble":
+        raise ValueError(
+            "synthesizer has members='ensemble', but one net trains: use 'auto', 'dropout' or "
+            "'laplace', and n_snapshots for earlier states of the net as further members"
+        )
     if synthesizer.autoencoder is not None:
         _skorch.check_autoencoder(synthesizer.autoencoder)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,11 +15,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from tsynd_sk import _sampling, _skorch
-from tsynd_sk._synthesis import Codec, Rows, Synthesis, derived_seed, latent_scale
+from tsynd_sk._codec import Codec, latent_scale
+from tsynd_sk._inference import PRECISIONS
+from tsynd_sk._membership import KINDS, N_JUDGED, Scheme
+from tsynd_sk._plans import PLANS
+from tsynd_sk._stream import Rows, stream
+from tsynd_sk._synthesis import Synthesis, derived_seed
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
-from tsynd_sk.uncertainty import DropoutMembers, EnsembleMembers, mutual_information
+from tsynd_sk.uncertainty import mutual_information
 
 __all__ = ["TargetedSynthesizer"]
 
@@ -48,10 +54,8 @@ class TargetedSynthesizer(BaseEstimator):
     ----------
     classifier : skorch classifier, list of them, or None, default=None
         An unfitted net is cloned and fitted; a fitted one wrapped in
-        `sklearn.frozen.FrozenEstimator` is used as it is. It needs dropout layers, whose masks
-        give its members; a list of classifiers is a deep ensemble, whose members are the
-        classifiers themselves. ``None``: a small convolutional network, or a dense one for
-        tables.
+        `sklearn.frozen.FrozenEstimator` is used as it is. A list of classifiers is a deep
+        ensemble. ``None``: a small convolutional network, or a dense one for tables.
     autoencoder : skorch net or None, default=None
         Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted (cloned and fitted on
         `X`) or wrapped in `sklearn.frozen.FrozenEstimator`, which is how unlabelled images are put
@@ -63,13 +67,26 @@ class TargetedSynthesizer(BaseEstimator):
         "random" goes to the surface of the trust region in a random direction, "reconstruction"
         does not move: controls, on the same path. A callable maps ``(log_probs, y)``, tensors of
         shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
+    members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
+        What tells how uncertain a classifier is. "dropout": the classifier under frozen draws of
+        all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer
+        from the posterior that its training images leave, see `last_layer_posterior`.
+        "ensemble": the classifiers of a list, each as it predicts. With a list, "dropout" and
+        "laplace" give every classifier `n_members` members. "auto": "ensemble" for a list,
+        "dropout" for a classifier in which something is random, else "laplace".
     n_members : int, default=16
-        Number of dropout masks. Unused for an ensemble.
+        Number of members of each classifier. Unused for ``members="ensemble"``.
+    restrict : None, "last", int or list of str, default=None
+        Which random layers of the classifier make members, the others at rest: all of them, the
+        last, as many last ones, or those of these names. Fewer and later ones are faster.
     radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations.
     max_iter : int, default=10
         Number of ascent steps.
+    n_iter_no_change : int or None, default=5
+        An image is finished before `max_iter` when its best value has not risen, by more than a
+        thousandth, for so many steps. ``None``: never.
     label_policy : {"constrain", "keep"}, default="constrain"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for; "constrain" the most uncertain one at which the members' mean prediction is
@@ -85,11 +102,19 @@ class TargetedSynthesizer(BaseEstimator):
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
     batch_size : int, default=256
-        Images that are synthesised at a time. Changes results by rounding only.
+        Images that are synthesised at a time. Changes results by rounding only. Batches for
+        which a device has not enough memory are halved, with a warning.
+    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
+        How members are computed, see `DropoutMembers`. Changes results by rounding only.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Number format of the networks in the ascent; measures are computed in float32. "bfloat16"
+        is faster on processors and accelerators with units for it, but small uncertainties, which
+        are differences of predictions, lose digits.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
-        Threads that synthesise batches side by side. Does not change results.
+        Batches that are synthesised side by side, each on one core: by threads, or in whatever
+        way `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
     verbose : int, default=0
         With 1, progress bars; with 2, also the nets' lines for every epoch.
     random_state : int, RandomState instance or None, default=None
@@ -139,9 +164,18 @@ class TargetedSynthesizer(BaseEstimator):
             StrOptions({"mutual_info", "entropy", "random", "reconstruction"}),
             callable,
         ],
+        "members": [StrOptions(set(KINDS))],
         "n_members": [Interval(Integral, 2, None, closed="left")],
+        "restrict": [
+            StrOptions({"last"}),
+            Interval(Integral, 1, None, closed="left"),
+            list,
+            tuple,
+            None,
+        ],
         "radius": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "label_policy": [StrOptions({"constrain", "keep"})],
         "sampling_strategy": [
             StrOptions(set(_sampling.STRATEGIES)),
@@ -151,6 +185,8 @@ class TargetedSynthesizer(BaseEstimator):
         ],
         "image_shape": [tuple, list, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "plan": [StrOptions({"auto", *PLANS})],
+        "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -163,13 +199,18 @@ class TargetedSynthesizer(BaseEstimator):
         autoencoder=None,
         *,
         objective="mutual_info",
+        members="auto",
         n_members=16,
+        restrict=None,
         radius=0.5,
         max_iter=10,
+        n_iter_no_change=5,
         label_policy="constrain",
         sampling_strategy="auto",
         image_shape=None,
         batch_size=256,
+        plan="auto",
+        precision="float32",
         device=None,
         n_jobs=None,
         verbose=0,
@@ -178,13 +219,18 @@ class TargetedSynthesizer(BaseEstimator):
         self.classifier = classifier
         self.autoencoder = autoencoder
         self.objective = objective
+        self.members = members
         self.n_members = n_members
+        self.restrict = restrict
         self.radius = radius
         self.max_iter = max_iter
+        self.n_iter_no_change = n_iter_no_change
         self.label_policy = label_policy
         self.sampling_strategy = sampling_strategy
         self.image_shape = image_shape
         self.batch_size = batch_size
+        self.plan = plan
+        self.precision = precision
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -224,6 +270,8 @@ class TargetedSynthesizer(BaseEstimator):
         ensemble = isinstance(given, list | tuple)
         if ensemble and len(given) < 2:
             raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
+        if self.members == "ensemble" and not ensemble:
+            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
         for i, classifier in enumerate(given if ensemble else [given]):
             if classifier is not None or ensemble:
                 _skorch.check_classifier(
@@ -241,8 +289,17 @@ class TargetedSynthesizer(BaseEstimator):
         classifiers = (
             given if ensemble else [self._default_classifier() if given is None else given]
         )
+        if ensemble and not any(map(_skorch.is_frozen, classifiers)):
+            # What the last one is refused for is said before the first one trains.
+            for classifier in classifiers[1:]:
+                _skorch.rehearse(
+                    classifier, x, self._codes, seed=self._seed, **self._circumstances(x)
+                )
         nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1)) for c in classifiers]
         self.classifier_ = nets if ensemble else nets[0]
+        self._snapshots: list = []
+        self._kinds: list[str] = []
+        self._posteriors: list = []
         if with_autoencoder:
             # What keeps the members from answering is said now and not at the first sample.
             self._members(seed=0)(x[:1].to(self._device))
@@ -279,13 +336,11 @@ class TargetedSynthesizer(BaseEstimator):
                 self._set_sources(self._X, y, classes)
             return classifier.estimator
         return _skorch.fit_classifier(
-            classifier,
-            x,
-            self._codes,
-            seed=seed,
-            device=self.device,
-            needs_dropout=not isinstance(self.classifier, list | tuple),
+            classifier, x, self._codes, seed=seed, **self._circumstances(x)
         )
+
+    def _circumstances(self, x) -> dict:
+        return {"device": self.device, "check": partial(self._scheme().settled, x=x)}
 
     def _fitted_autoencoder(self, x, seed):
         given = self.autoencoder
@@ -305,43 +360,80 @@ class TargetedSynthesizer(BaseEstimator):
 
     @property
     def _device(self) -> torch.device:
-        nets = self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
-        return torch.device(self.device) if self.device else _skorch.device_of(nets[0])
+        return torch.device(self.device) if self.device else _skorch.device_of(self._nets[0])
 
     def _codec(self) -> Codec:
         module = _skorch.bare_module(self.autoencoder_)
-        return Codec.of(module, self.value_range_, self._device)
+        codec = Codec(module, self.value_range_, self._device, self.precision)
+        return codec.prepare(self._example())
+
+    @property
+    def _nets(self) -> list:
+        return self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
+
+    def _scheme(self, kind: str | None = None) -> Scheme:
+        kind = kind or self.members
+        if kind == "auto" and isinstance(self.classifier, list | tuple):
+            kind = "ensemble"
+        return Scheme(kind, self.n_members, self.restrict, self.plan, self.precision)
+
+    # Also in a caller's inference mode, for gradients are taken.
+    @torch.inference_mode(False)
+    def _update_posteriors(self) -> None:
+        """Learn the posteriors of the last layers as the classifiers are now."""
+        if not self._kinds:
+            x = self._example()
+            self._kinds = [self._scheme().settled(net, x) for net in self._nets]
+        self._posteriors = [
+            self._scheme().posterior(net, self._batches(), self._some_images())
+            if kind == "laplace"
+            else None
+            for net, kind in zip(self._nets, self._kinds, strict=True)
+        ]
+
+    def _some_images(self):
+        """Training images, evenly spread, as many as serve to judge members."""
+        n_rows = len(self._X)
+        rows = np.linspace(0, n_rows - 1, min(n_rows, N_JUDGED)).astype(int)
+        return self.format_.to_tensor(self._X[rows])
+
+    def _batches(self):
+        """Training images as networks see them."""
+        for first in range(0, len(self._X), self.batch_size):
+            yield self.format_.to_tensor(self._X[first : first + self.batch_size])
 
     def _members(self, seed: int):
         """Private copies of the classifier's members; equal seeds, equal members."""
-        if isinstance(self.classifier_, list):
-            modules = [_skorch.bare_module(net) for net in self.classifier_]
-            heads = [_skorch.log_proba_head(net) for net in self.classifier_]
-            return EnsembleMembers(modules, heads, device=self._device)
-        return DropoutMembers(
-            _skorch.bare_module(self.classifier_),
-            _skorch.log_proba_head(self.classifier_),
-            n_members=self.n_members,
-            seed=seed,
-            device=self._device,
+        if not self._posteriors:
+            self._update_posteriors()
+        return self._scheme(self._kinds[0]).members(
+            self._nets, self._posteriors, self._snapshots, seed=seed, device=self._device
         )
 
-    # A caller's inference mode would keep the ascent from its gradients.
+    def _example(self):
+        """One training image as networks see it."""
+        return self.format_.to_tensor(self._X[:1]).to(self._device)
+
+    # Tensors made in a caller's inference mode could not take part in the ascent.
     @torch.inference_mode(False)
     def _synthesize(self, X, codes, occurrence, random_state):
         """Synthesise from rows of the user's array; the way that all public methods go."""
+        members = self._members(seed=0)
+        # What is prepared now is shared by all jobs.
+        members.plan(self._example())
         synthesis = Synthesis(
             codec=self._codec(),
-            make_members=self._members,
+            make_members=members.redrawn,
             latent_scale=self.latent_scale_,
             objective=self.objective,
             radius=self.radius,
             max_iter=self.max_iter,
+            n_iter_no_change=self.n_iter_no_change,
             constrain=self.label_policy == "constrain",
             device=self._device,
         )
-
-        return synthesis.stream(
+        return stream(
+            synthesis,
             X,
             codes,
             occurrence,

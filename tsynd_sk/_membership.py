@@ -1,0 +1,194 @@
+"""How the members of fitted nets are made: the scheme that a synthesizer's parameters describe."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsynd_sk import _skorch
+from tsynd_sk._frozen_network import (
+    Restriction,
+    check_restriction,
+    nothing_random,
+    restricted,
+)
+from tsynd_sk._inference import InferenceCopy, private_copy
+from tsynd_sk._tracing import Site, find_training_noise, frozen, trace
+from tsynd_sk.laplace import LastLayerPosterior, last_layer_posterior
+from tsynd_sk.members import (
+    DropoutMembers,
+    EnsembleMembers,
+    JoinedMembers,
+    LaplaceMembers,
+    Plan,
+    Precision,
+)
+
+#: What members may be made of.
+KINDS = ("auto", "dropout", "laplace", "ensemble")
+
+
+# Members of a last layer are to be this faithful to their net (see `_fidelity`) on its training
+# images; until they are, the precision of their prior rises by this factor.
+_FIDELITY, _STRONGER, _STRONGEST_PRIOR = 0.99, 10**0.5, 1e4
+
+# Members, and images, that are asked for it.
+_JUDGES, N_JUDGED = 16, 1000
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How members are made of one net or of an ensemble.
+
+    Attributes
+    ----------
+    kind : {"auto", "dropout", "laplace", "ensemble"}
+        "auto" is settled by `settled`.
+    n_members, restrict, plan, precision
+        See `TargetedSynthesizer`.
+    """
+
+    kind: str
+    n_members: int
+    restrict: Restriction
+    plan: Plan
+    precision: Precision
+
+    def settled(self, net: Any, x: Tensor) -> str:
+        """Say what members of a net are made of, and refuse a net that can have none.
+
+        Parameters
+        ----------
+        net : skorch classifier
+            Initialised; it need not be trained.
+        x : Tensor of shape (n, ...)
+            Some images.
+        """
+        if self.kind == "ensemble":
+            return self.kind
+        check_restriction(self.restrict)
+        if self.kind != "laplace":
+            module, rows = _skorch.bare_module(net), x[:1].to(_skorch.device_of(net))
+            sites = random_sites(module, rows)
+            if sites:
+                restricted(sites, self.restrict)
+                return "dropout"
+            if self.kind == "dropout":
+                raise ValueError(nothing_random(type(module).__name__))
+        batches = [x[:2].to(_skorch.device_of(net))]
+        last_layer_posterior(_skorch.bare_module(net), _skorch.log_proba_head(net), batches)
+        return "laplace"
+
+    def posterior(self, net: Any, batches: Iterable[Tensor], judged: Tensor) -> LastLayerPosterior:
+        """Fit the last layer's posterior of a net, narrow enough for its members to be classifiers.
+
+        Parameters
+        ----------
+        net : skorch classifier
+            Fitted.
+        batches : iterable of Tensor
+            All training images.
+        judged : Tensor of shape (n, ...)
+            Some of them.
+        """
+        module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
+        device = _skorch.device_of(net)
+        judged = judged.to(device)
+        posterior = last_layer_posterior(module, head, (batch.to(device) for batch in batches))
+        with torch.no_grad():
+            proba = InferenceCopy(module, head)(judged).exp()
+            # Few images that a net has learnt by heart leave hardly any curvature, and the prior of
+            # the highest marginal likelihood then gives members that contradict them.
+            while posterior.prior_precision < _STRONGEST_PRIOR:
+                members = LaplaceMembers(module, head, posterior, n_members=_JUDGES)
+                if _fidelity(members(judged), proba) >= _FIDELITY:
+                    break
+                stronger = min(_STRONGER * posterior.prior_precision, _STRONGEST_PRIOR)
+                posterior = replace(posterior, prior_precision=stronger)
+        return posterior
+
+    def members(
+        self,
+        nets: Sequence[Any],
+        posteriors: Sequence[LastLayerPosterior | None],
+        snapshots: Sequence[nn.Module],
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> Any:
+        """Make the members.
+
+        Parameters
+        ----------
+        nets : sequence of skorch classifiers
+            Fitted.
+        posteriors : sequence of LastLayerPosterior or None
+            For each net, where the scheme asks for it.
+        snapshots : sequence of Module
+            Earlier states of the one net, which are members too.
+        seed : int
+            Seed of what is drawn.
+        device : torch.device
+            Where to predict.
+        """
+        modules = [_skorch.bare_module(net) for net in nets]
+        heads = [_skorch.log_proba_head(net) for net in nets]
+        common: dict[str, Any] = {
+            "device": device,
+            "plan": self.plan,
+            "precision": self.precision,
+        }
+        drawn: dict[str, Any] = {"n_members": self.n_members, **common}
+        groups: list[Any]
+        if self.kind == "ensemble":
+            groups = [EnsembleMembers(modules, heads, **common)]
+        elif self.kind == "laplace":
+            groups = [
+                LaplaceMembers(module, head, posterior, **drawn)
+                for module, head, posterior in zip(modules, heads, posteriors, strict=True)
+                if posterior is not None
+            ]
+        else:
+            groups = [
+                DropoutMembers(module, head, restrict=self.restrict, **drawn)
+                for module, head in zip(modules, heads, strict=True)
+            ]
+        if snapshots:
+            # Their batch cannot be folded, for they differ in their weights.
+            common["plan"] = "auto"
+            groups.append(EnsembleMembers(snapshots, heads * len(snapshots), **common))
+        members = groups[0] if len(groups) == 1 else JoinedMembers(groups)
+        return members.redrawn(seed)
+
+
+def _fidelity(log_probs: Tensor, proba: Tensor) -> float:
+    """Probability that a net gives what its members choose, as a share of what it gives its own.
+
+    Where a net is undecided, members may be of either opinion.
+    """
+    chosen = log_probs.argmax(-1, keepdim=True)
+    theirs = proba.expand_as(log_probs).gather(-1, chosen).mean(0)
+    return float(theirs.sum() / proba.amax(-1).sum())
+
+
+def random_sites(module: nn.Module, x: Tensor) -> dict[str, Site]:
+    """Find what is random when a network predicts, in the order of its forward pass.
+
+    Warns of a part that is random in training, but not known to be.
+    """
+    network = frozen(private_copy(module))
+    sites = trace(network, x[:1])
+    unknown = find_training_noise(network, x[:1])
+    if unknown:
+        advice = (
+            f"{unknown} of {type(module).__name__} draws random numbers in training. It is not "
+            "known how, so that it rests in the members of the network. If it is to be random in "
+            "them, tell how by tsynd_sk.randomness.register_stochastic."
+        )
+        warnings.warn(advice, UserWarning, stacklevel=2)
+    return sites

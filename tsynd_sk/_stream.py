@@ -1,0 +1,160 @@
+"""Synthesis from rows of the user's array, batch by batch, on one core or on many."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tsynd_sk._synthesis import Synthesis
+from tsynd_sk.images import ImageFormat
+
+Columns = dict[str, np.ndarray]
+
+
+def stream(
+    synthesis: Synthesis,
+    X: np.ndarray | Rows,
+    y: np.ndarray,
+    occurrence: np.ndarray,
+    image_format: ImageFormat,
+    *,
+    seed: int,
+    batch_size: int,
+    n_jobs: int | None,
+    verbose: int,
+) -> tuple[np.ndarray, Columns]:
+    """Synthesise one image from each row, in the user's format.
+
+    Parameters
+    ----------
+    synthesis : Synthesis
+        What to do with a batch.
+    X : array of shape (n, ...)
+        Real images in the user's layout; only the rows of the batches at work are in memory.
+    y : ndarray of shape (n,), int64
+        Their classes.
+    occurrence : ndarray of shape (n,)
+        How often each source has been used before.
+    image_format : ImageFormat
+        The user's layout and dtype.
+    seed : int
+        Seed of the whole pass.
+    batch_size, n_jobs, verbose
+        See `TargetedSynthesizer`.
+
+    Returns
+    -------
+    X_new : ndarray of shape (n, ...)
+    info : dict of ndarrays of shape (n,)
+    """
+    X_new = np.empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
+    columns: Columns = {}
+    job = delayed(partial(_job, synthesis, image_format, seed))
+    jobs = (
+        job(X[rows], y[rows], rows, int(occurrence[rows[0]]))
+        for rows in _batches(occurrence, batch_size)
+    )
+    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
+    with tqdm(total=len(y), desc="synthesis", disable=not verbose) as progress:
+        for rows, images, info in workers(jobs):
+            X_new[rows] = images
+            for name, values in info.items():
+                columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
+            progress.update(len(rows))
+    return X_new, columns
+
+
+def _job(
+    synthesis: Synthesis,
+    image_format: ImageFormat,
+    seed: int,
+    X: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    occurrence: int,
+) -> tuple[np.ndarray, np.ndarray, Columns]:
+    x, codes = image_format.to_tensor(X), torch.from_numpy(y)
+    with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+        parts = list(_as_memory_allows(synthesis, x, codes, rows, occurrence, seed))
+    images = np.concatenate([image_format.to_array(images) for images, _ in parts])
+    names = parts[0][1]
+    return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
+
+
+def _as_memory_allows(
+    synthesis: Synthesis, x: Tensor, y: Tensor, rows: np.ndarray, occurrence: int, seed: int
+) -> Iterator[tuple[Tensor, Columns]]:
+    """Synthesise from a batch, in halves if it does not fit."""
+    try:
+        yield synthesis(x, y, rows=rows, occurrence=occurrence, seed=seed)
+        return
+    except RuntimeError as error:
+        if len(rows) == 1 or not _is_out_of_memory(error):
+            raise
+        message = str(error).splitlines()[0]
+    # Not within the handler above, where the traceback keeps tensors alive.
+    half = (len(rows) + 1) // 2
+    warnings.warn(
+        f"out of memory with {len(rows)} images at a time, going on with {half}: give a smaller "
+        f"batch_size to save the attempt ({message})",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    if synthesis.device.type == "cuda":
+        torch.cuda.empty_cache()
+    for part in (slice(None, half), slice(half, None)):
+        yield from _as_memory_allows(synthesis, x[part], y[part], rows[part], occurrence, seed)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Metal and the allocator of the processor have no type of their own for it.
+    message = str(error).lower()
+    return "out of memory" in message or "can't allocate memory" in message
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute with one core in this thread, and in no other one.
+
+    Kernels sum in another order when they share their work among more threads, and small ones are
+    slower. (``torch.set_num_threads`` would hold for the whole process.)
+    """
+    # Torch sets the number of a new thread at its first use, which would undo the limit.
+    torch.get_num_threads()
+    with _thread_pools().limit(limits=1, user_api="openmp"):
+        yield
+
+
+def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Split rows into batches that share their members, in an order of their own."""
+    for value in np.unique(occurrence):
+        rows = np.flatnonzero(occurrence == value)
+        for first in range(0, len(rows), batch_size):
+            yield rows[first : first + batch_size]
+
+
+class Rows:
+    """Rows of an array under new numbers, without a copy of them all."""
+
+    def __init__(self, X: Any, index: np.ndarray):
+        self.X, self.index = X, index
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.X[self.index[rows]]
