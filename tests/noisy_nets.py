@@ -213,16 +213,16 @@ NETWORKS = {
     "FeatureAlphaDropout": Case(
         lambda: _over_channels(nn.Conv2d(1, 8, 3), nn.FeatureAlphaDropout(0.5), 128), (1, 6, 6)
     ),
-    "residual": Case(Residual, (6,), "vmap loop"),
-    "stochastic depth": Case(_stochastic_depth, (3, 12, 12), "vmap loop"),
+    "residual": Case(Residual, (6,)),
+    "stochastic depth": Case(_stochastic_depth, (3, 12, 12)),
     "sequence first": Case(SequenceFirst, (4, 6), "vmap loop"),
-    "transformer": Case(Attentive, (4, 6), "vmap loop"),
-    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6), "vmap loop"),
+    "transformer": Case(Attentive, (4, 6)),
+    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6)),
     "attention pooling": Case(Pooled, (4, 6)),
     "GRU": Case(lambda: Recurrent(nn.GRU), (4, 6), "fold loop"),
     "LSTM": Case(lambda: Recurrent(nn.LSTM), (4, 6), "fold loop"),
     "branching": Case(Branching, (6,), "loop"),
-    "writing": Case(Writing, (6,), "loop"),
+    "writing": Case(Writing, (6,), "fold loop"),
 }
 ROW_BY_ROW = [name for name in NETWORKS if name != "branching"]
 

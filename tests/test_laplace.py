@@ -323,6 +323,11 @@ class TestPriorPrecision:
         with pytest.raises(ValueError, match=f"prior_precision must be a positive.*{value}"):
             last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
 
+    @pytest.mark.parametrize("value", ["1", True, [1.0], torch.ones(2)])
+    def test_that_is_no_number_is_refused(self, value):
+        with pytest.raises(TypeError, match="prior_precision must be a number, or None"):
+            last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
+
 
 class TestSample:
     @pytest.mark.parametrize("bias", [True, False])
@@ -499,6 +504,19 @@ class TestRefusals:
     @pytest.mark.parametrize("batches", [[], [torch.zeros(0, 4)]])
     def test_no_rows(self, batches):
         self.refused(mlp(), batches, "batches must hold at least one row")
+
+    @pytest.mark.parametrize(
+        ("batches", "message"),
+        [
+            (rows(5, 4), r"batches is a tensor: .* batches\.split\(256\)"),
+            ([(rows(5, 4), torch.zeros(5))], r"got a tuple; .* \(X for X, _ in loader\)"),
+            ([rows(5, 4).numpy()], r"got a ndarray; .* torch\.from_numpy"),
+            (iter([rows(5, 4), [rows(5, 4)]]), "got a list"),
+        ],
+    )
+    def test_batches_that_are_not_images_alone(self, batches, message):
+        with pytest.raises(TypeError, match=message):
+            last_layer_posterior(mlp(), log_softmax, batches)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_features_that_are_not_finite(self, value):

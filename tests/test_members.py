@@ -1,3 +1,4 @@
+import copy
 import math
 import pickle
 import random
@@ -5,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from noisy_nets import NETWORKS, ROW_BY_ROW, Functional, build, identity, log_softmax
 from torch import nn
 
-from tsynd_sk.laplace import last_layer_posterior
+from tsynd_sk.laplace import LastLayerPosterior, last_layer_posterior
 from tsynd_sk.members import DropoutMembers, EnsembleMembers, JoinedMembers, LaplaceMembers
 from tsynd_sk.uncertainty import mutual_information, predictive_entropy
 
@@ -121,6 +123,72 @@ class Blocks(nn.Module):
         return self.head(self.body_too(self.body(self.body(x))))
 
 
+def fitted(net, n_features=6):
+    return last_layer_posterior(net, log_softmax, [torch.ones(4, n_features)])
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+class TestRefusals:
+    """What is no network, head or number is refused at once, and it is said what would be one."""
+
+    @pytest.mark.parametrize(
+        ("params", "error", "message"),
+        [
+            ({"module": log_softmax}, TypeError, "must be a torch.nn.Module, got a function"),
+            ({"module": nn.Linear}, TypeError, "must be a torch.nn.Module, got the type Linear"),
+            ({"module": "scripted"}, TypeError, "RecursiveScriptModule.* module that was scripted"),
+            ({"to_log_proba": "softmax"}, TypeError, "must be callable .* got a str"),
+            ({"to_log_proba": None}, TypeError, "must be callable .* got a NoneType"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["dropout", "laplace", "ensemble"])
+    def test_of_networks_and_heads(self, kind, params, error, message):
+        net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+        module = params.get("module", net)
+        module = torch.jit.script(net) if module == "scripted" else module
+        head = params.get("to_log_proba", log_softmax)
+        name = next(iter(params))
+        name = rf"{name}s\[1\]" if kind == "ensemble" else name
+        make = {
+            "dropout": DropoutMembers,
+            "laplace": partial(LaplaceMembers, posterior=fitted(net)),
+            "ensemble": lambda *last: EnsembleMembers(*zip((net, log_softmax), last, strict=True)),
+        }[kind]
+        with pytest.raises(error, match=f"^{name} .*{message}"):
+            make(module, head)
+
+    @pytest.mark.parametrize("name", ["n_members", "seed"])
+    @pytest.mark.parametrize("value", [2.0, "2", None, True])
+    def test_of_numbers(self, name, value):
+        net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+        for make in (DropoutMembers, partial(LaplaceMembers, posterior=fitted(net))):
+            with pytest.raises(TypeError, match=f"{name} must be an int, got {value!r}"):
+                make(net, log_softmax, **{name: value})
+            members = make(net, log_softmax, n_members=np.int64(2), seed=np.uint8(3))
+            expected = make(net, log_softmax, n_members=2, seed=3)
+            assert torch.equal(members(torch.ones(1, 6)), expected(torch.ones(1, 6)))
+            for group in (members, JoinedMembers([members])):
+                with pytest.raises(TypeError, match=f"seed must be an int, got {value!r}"):
+                    group.redrawn(value)
+
+    @pytest.mark.parametrize("kind", ["dropout", "laplace", "ensemble", "joined"])
+    def test_of_images_that_are_no_tensor(self, kind):
+        members = make_members(kind, *build("late"))
+        for use in (members, members.plan):
+            with pytest.raises(TypeError, match=r"x must be a Tensor, got a ndarray; .*from_numpy"):
+                use(np.ones((2, 6), np.float32))
+
+    @pytest.mark.parametrize("kind", ["dropout", "laplace", "ensemble loop", "ensemble vmap"])
+    @pytest.mark.parametrize(
+        ("head", "shape"),
+        [(lambda y: y[:, 0], r"\(5,\)"), (lambda y: y[:, None], r"\(5, 1, 3\)"), (torch.t, "3, 5")],
+    )
+    def test_of_heads_that_give_no_table_of_classes(self, kind, head, shape):
+        net, x = build("late")
+        with pytest.raises(ValueError, match=f"to_log_proba must .* here .5, n_classes.*{shape}"):
+            make_members(kind, net, x, head)(x)
+
+
 class TestRestriction:
     @pytest.mark.parametrize(
         ("restrict", "rates"),
@@ -159,7 +227,8 @@ class TestRestriction:
 
     @pytest.mark.parametrize("restrict", ["first", "head", True, False])
     def test_that_chooses_no_layers_is_refused_at_once(self, restrict):
-        with pytest.raises(ValueError, match="restrict must be None, 'last', an int or a list"):
+        message = r"restrict must be None .*, 'last', an int .* or a list"
+        with pytest.raises(ValueError, match=message):
             DropoutMembers(Blocks(), log_softmax, restrict=restrict)
 
     @pytest.mark.parametrize("restrict", [0, -2])
@@ -232,12 +301,36 @@ class TestEnsembleMembers:
         nets = [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.LogSoftmax(-1))]
         log_probs = EnsembleMembers(nets, [log_softmax, identity])(torch.ones(3, 2))
         torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2, 3))
-        with pytest.raises(ValueError, match="argument"):
-            EnsembleMembers(nets, [log_softmax])(torch.ones(3, 2))
 
     def test_without_networks_is_refused(self):
         with pytest.raises(ValueError, match="modules is empty"):
             EnsembleMembers([], [])
+
+    @pytest.mark.parametrize(
+        ("modules", "heads", "params", "error", "message"),
+        [
+            (nn.Sequential(nn.Linear(2, 2)), [log_softmax], {}, TypeError, "modules .* a Sequenti"),
+            (nn.Linear(2, 2), [log_softmax], {}, TypeError, "modules must be a list .* a Linear"),
+            ([nn.Linear(2, 2)], log_softmax, {}, TypeError, "to_log_probas must be .* a function"),
+            ([nn.Linear(2, 2)] * 2, [log_softmax], {}, ValueError, "to_log_probas .* 2 and 1"),
+            ([nn.Linear(2, 2)], [log_softmax] * 3, {}, ValueError, "to_log_probas .* 1 and 3"),
+            ([nn.Linear(2, 2)], [log_softmax], {"plan": "map"}, ValueError, "plan must.*'map'"),
+            ([nn.Linear(2, 2)], [log_softmax], {"plan": None}, ValueError, "plan must.*None"),
+        ],
+    )
+    def test_of_something_else_are_refused(self, modules, heads, params, error, message):
+        with pytest.raises(error, match=message):
+            EnsembleMembers(modules, heads, **params)
+
+    @pytest.mark.parametrize("plan", ["auto", "loop", "vmap"])
+    def test_of_different_classes_are_refused(self, plan):
+        nets = [nn.Linear(6, 3), nn.Linear(6, 2)]
+        members = EnsembleMembers(nets, [log_softmax] * 2, plan=plan)
+        with pytest.raises(ValueError, match=r"modules must .* classes.*\[\(\d, 3\), \(\d, 2\)\]"):
+            members(torch.ones(2, 6))
+        groups = [EnsembleMembers([net], [log_softmax], plan=plan) for net in nets]
+        with pytest.raises(ValueError, match=r"groups must .* classes.*\[\(2, 3\), \(2, 2\)\]"):
+            JoinedMembers(groups)(torch.ones(2, 6))
 
     def test_nothing_is_random_in_them(self):
         class AlwaysOn(nn.Linear):
@@ -304,6 +397,40 @@ class TestLaplaceMembers:
         assert torch.equal(members.redrawn(5)(x), laplace(seed=5)[0](x))
         assert not torch.equal(members.redrawn(5)(x), members(x))
 
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            (lambda net: nn.Sequential(net[1]), "named '1', which Sequential does not have"),
+            (lambda net: nn.Sequential(net[1], nn.ReLU()), "named '1', which Sequential does not"),
+            (
+                lambda net: nn.Sequential(net[0], nn.Linear(6, 4)),
+                r"\(3, 6\).*\(4, 6\).*: fit it for",
+            ),
+            (lambda net: nn.Sequential(net[0], nn.Linear(6, 3, bias=False)), "'bias': None.*: fit"),
+            (lambda net: nn.Sequential(net[0], nn.Linear(6, 3)), "other weights.*: fit it anew"),
+        ],
+    )
+    def test_of_another_network_are_refused(self, other, message):
+        net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+        with pytest.raises(ValueError, match=f"posterior .*{message}"):
+            LaplaceMembers(other(net), log_softmax, fitted(net))
+
+    @pytest.mark.parametrize("name", ["weight", "bias"])
+    def test_of_a_network_that_was_trained_since_are_refused(self, name):
+        net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+        posterior = fitted(net)
+        for dtype in (torch.float64, torch.bfloat16):
+            LaplaceMembers(copy.deepcopy(net).to(dtype), log_softmax, posterior)
+        with torch.no_grad():
+            getattr(net[1], name).add_(1e-3)
+        with pytest.raises(ValueError, match=r"other weights .* was trained after its posterior"):
+            LaplaceMembers(net, log_softmax, posterior)
+
+    @pytest.mark.parametrize("posterior", [None, LastLayerPosterior, "1"])
+    def test_without_a_posterior_are_refused(self, posterior):
+        with pytest.raises(TypeError, match=r"posterior must be what .*last_layer_post"):
+            LaplaceMembers(nn.Linear(6, 3), log_softmax, posterior)
+
 
 class TestJoinedMembers:
     def test_are_all_members_of_an_ensemble_whose_networks_have_several(self):
@@ -328,6 +455,20 @@ class TestJoinedMembers:
     def test_without_groups_are_refused(self):
         with pytest.raises(ValueError, match="groups is empty"):
             JoinedMembers([])
+
+    @pytest.mark.parametrize(
+        ("groups", "message"),
+        [
+            (EnsembleMembers([nn.Linear(2, 2)], [log_softmax]), "groups .* got a EnsembleMembers"),
+            (nn.Sequential(nn.Linear(2, 2)), "groups must be a list of members, got a Sequential"),
+            (None, "groups must be a list of members, got a NoneType"),
+            ([nn.Linear(2, 2)], r"groups\[0\] must be members, .* got a Linear"),
+            ([DropoutMembers], r"groups\[0\] must be members, .* got the type DropoutMembers"),
+        ],
+    )
+    def test_of_something_else_are_refused(self, groups, message):
+        with pytest.raises(TypeError, match=message):
+            JoinedMembers(groups)
 
 
 def make_members(kind, net, x, head=log_softmax, **params):
@@ -445,10 +586,10 @@ class TestUsersNetwork:
         fresh = pickle.loads(pickle.dumps(members))
         expected = members(x)
         used = pickle.loads(pickle.dumps(members))
-        for copy in (fresh, used):
-            assert torch.equal(copy(x), expected)
-            assert copy.plan(x) == members.plan(x)
-            assert torch.equal(copy.redrawn(3)(x), members.redrawn(3)(x))
+        for other in (fresh, used):
+            assert torch.equal(other(x), expected)
+            assert other.plan(x) == members.plan(x)
+            assert torch.equal(other.redrawn(3)(x), members.redrawn(3)(x))
 
     def test_threads_may_share_members_from_the_first_call_on(self, kind, hasty_threads):
         net, x = build("convolutional")

@@ -58,9 +58,8 @@ class TestPlansAgree:
             torch.manual_seed(0)
             net, x = resnet(), torch.randn(2, 3, 28, 28)
         loop = predicted(net, x, "loop", n_members=3)
-        assert_as_far_as_rounding(predicted(net, x, "vmap", n_members=3), loop, 1e-5)
-        with pytest.raises(ValueError, match="plan='fold' cannot run ResNet"):
-            DropoutMembers(net, log_softmax, n_members=3, plan="fold")(x)
+        for plan in ("fold", "vmap"):
+            assert_as_far_as_rounding(predicted(net, x, plan, n_members=3), loop, 1e-5)
 
     @pytest.mark.parametrize("plan", PLANS)
     def test_when_images_change_their_size_from_call_to_call(self, plan):
@@ -155,10 +154,9 @@ class TestChoice:
         with pytest.raises(ValueError, match="cannot run Centred: its values would differ"):
             DropoutMembers(Centred(), log_softmax, plan="fold")(x)
 
-    def test_is_a_loop_where_mapping_takes_longer_than_two_members(self):
+    def test_repeats_images_where_that_costs_less_than_mapping(self):
         net, x = build("residual")
-        assert DropoutMembers(net, log_softmax, n_members=2).plan(x) == "loop"
-        assert DropoutMembers(net, log_softmax, n_members=32).plan(x) == "vmap"
+        assert DropoutMembers(net, log_softmax, n_members=32).plan(x) == "fold"
 
     def test_is_a_loop_for_networks_that_have_no_gradient(self):
         class Rounded(torch.autograd.Function):
@@ -189,8 +187,9 @@ class TestChoice:
                 self.drop = nn.Dropout(0.5)
 
             def forward(self, x):
-                assert len(self.drop(x)) == len(x)
-                return self.drop(x)
+                x = self.drop(x)
+                assert len(x) < 4
+                return x
 
         assert DropoutMembers(Strict(), log_softmax).plan(torch.ones(2, 4)) == "vmap"
         with pytest.raises(ValueError, match="plan='fold' cannot run Strict: AssertionError"):

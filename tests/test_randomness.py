@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from noisy_nets import identity, log_softmax
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from tsynd_sk._membership import random_sites
+from tsynd_sk._inference import private_copy
+from tsynd_sk._tracing import frozen, trace
 from tsynd_sk.members import DropoutMembers
-from tsynd_sk.randomness import register_stochastic
+from tsynd_sk.randomness import noise_of, register_stochastic
 from tsynd_sk.uncertainty import mutual_information
 
 
@@ -28,9 +29,23 @@ class Calling(nn.Module):
         return self.function(self, x)
 
 
+def outputs(net, x, **params):
+    """What members of a net give that need not be a classifier."""
+    shapes = []
+
+    def head(output):
+        shapes.append(output.shape[1:])
+        return output.flatten(1)
+
+    return DropoutMembers(net, head, **params)(x).unflatten(-1, shapes[-1])
+
+
 def members_of(function, x, n_members=8, seed=0, plan="auto", **parts):
-    net = Calling(function, **parts)
-    return DropoutMembers(net, identity, n_members=n_members, seed=seed, plan=plan)(x)
+    return outputs(Calling(function, **parts), x, n_members=n_members, seed=seed, plan=plan)
+
+
+def traced(net, x):
+    return trace(frozen(private_copy(net)), x)
 
 
 def distinct(members):
@@ -64,7 +79,7 @@ class TestDropoutLayers:
         ],
     )
     def test_channelwise_layers_drop_whole_channels(self, layer, shape):
-        output = DropoutMembers(nn.Sequential(layer), identity, n_members=8)(torch.ones(2, *shape))
+        output = outputs(nn.Sequential(layer), torch.ones(2, *shape), n_members=8)
         channels = output.flatten(3)
         assert (channels == channels[..., :1]).all()
         for member in channels[:, 0, :, 0]:
@@ -72,8 +87,7 @@ class TestDropoutLayers:
 
     @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.AlphaDropout(0.5)])
     def test_elementwise_layers_drop_within_channels(self, layer):
-        members = DropoutMembers(nn.Sequential(layer), identity, n_members=8)
-        channels = members(torch.ones(2, 12, 3, 4)).flatten(3)
+        channels = outputs(nn.Sequential(layer), torch.ones(2, 12, 3, 4), n_members=8).flatten(3)
         assert (channels != channels[..., :1]).any(-1).float().mean() > 0.9
 
     @pytest.mark.parametrize("p", [0.1, 0.5])
@@ -164,7 +178,7 @@ class TestStochasticDepth:
     @pytest.mark.parametrize("mode", ["row", "batch"])
     def test_of_torchvision_leaves_out_whole_branches(self, mode):
         net = nn.Sequential(StochasticDepth(0.2, mode))
-        output = DropoutMembers(net, identity, n_members=400)(torch.ones(3, 5, 2, 2))
+        output = outputs(net, torch.ones(3, 5, 2, 2), n_members=400)
         branches = output.flatten(1)
         assert (branches == branches[:, :1]).all()
         assert set(branches[:, 0].tolist()) == {0.0, 1.25}
@@ -348,9 +362,9 @@ class TestRegistered:
     def test_layers_can_be_told_to_rest(self, registered):
         registered(Jitter, active=lambda layer: layer.scale > 0)
         net = nn.Sequential(Jitter(0.0), nn.Dropout(0.5), Jitter())
-        with pytest.warns(UserWarning, match="layer '0'"):
-            sites = random_sites(net, torch.ones(1, 4))
-        assert [site.layer_name for site in sites.values()] == ["1", "2"]
+        found = traced(net, torch.ones(1, 4))
+        assert [site.layer_name for site in found.sites.values()] == ["1", "2"]
+        assert "layer '0'" in found.resting
 
     def test_noise_that_is_no_real_number_stays_so_in_low_precision(self, registered):
         registered(Jitter)
@@ -362,6 +376,28 @@ class TestRegistered:
         registered(Jitter)
         with pytest.raises(ValueError, match=r"layer 'own' \(Restless\)"):
             members_of(lambda net, x: net.own(x), torch.ones(1, 4), own=Restless())
+
+
+class TestRegistering:
+    @pytest.mark.parametrize(
+        ("layer_type", "params", "error", "message"),
+        [
+            (Jitter(), {}, TypeError, r"got Jitter\(\), an instance of Jitter: give its type"),
+            (Tensor, {}, TypeError, "layer_type must be a subclass of torch.nn.Module or its qual"),
+            (None, {}, TypeError, "layer_type must be .* got None$"),
+            ("Jitter", {}, ValueError, r"qualified name such as 'package\.module.* got 'Jitter'"),
+            (Jitter, {"draw": 1}, TypeError, "draw must be callable, got a int"),
+            (Jitter, {"apply": None}, TypeError, "apply must be callable, got a NoneType"),
+            (Jitter, {"active": True}, TypeError, "active must be callable, got a bool"),
+        ],
+    )
+    def test_of_something_else_is_refused_and_changes_nothing(
+        self, registered, layer_type, params, error, message
+    ):
+        functions = {"draw": own_noise, "apply": torch.add} | params
+        with pytest.raises(error, match=message):
+            register_stochastic(layer_type, **functions)
+        assert noise_of(Jitter()) is None
 
 
 class Noisy(nn.Module):
@@ -379,7 +415,7 @@ class Noisy(nn.Module):
 UNKNOWN = {
     "randn_like": lambda net, x: torch.randn_like(x),
     "bernoulli_ of a tensor": lambda net, x: torch.empty_like(x).bernoulli_(x.sigmoid()),
-    "torch.dropout": lambda net, x: torch.dropout(x, 0.5, True),
+    "native dropout": lambda net, x: torch.native_dropout(x, 0.5, True)[0],
     "attention": lambda net, x: F.scaled_dot_product_attention(
         x[:, None], x[:, None], x[:, None], dropout_p=0.5
     )[:, 0],
@@ -444,8 +480,8 @@ def global_states():
     )
 
 
-class TestRandomSites:
-    """What a synthesizer asks a network."""
+class TestTrace:
+    """What a network is asked before it predicts."""
 
     def test_names_the_layers_in_the_order_of_the_forward_pass(self):
         net = Calling(
@@ -454,11 +490,13 @@ class TestRandomSites:
             first=nn.Dropout2d(0.5),
             unused=nn.Dropout(0.5),
         )
+        found = traced(net, torch.ones(1, 4))
+        names = [site.layer_name for site in found.sites.values()]
+        assert names == ["first", "last.1", "functional.dropout.0"]
+        assert found.resting is None
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            sites = random_sites(net, torch.ones(2, 4))
-        names = [site.layer_name for site in sites.values()]
-        assert names == ["first", "last.1", "functional.dropout.0"]
+            DropoutMembers(net, identity)(torch.ones(2, 4))
 
     @pytest.mark.parametrize(
         ("part", "name"),
@@ -472,8 +510,9 @@ class TestRandomSites:
         net = Calling(function, drop=nn.Dropout(0.5), rows=part, norm=nn.BatchNorm1d(4))
         states = global_states()
         with pytest.warns(UserWarning, match=f"{name} of Calling draws.*rests in the members"):
-            sites = random_sites(net, torch.ones(1, 4))
-        assert [site.layer_name for site in sites.values()] == ["drop"]
+            DropoutMembers(net, identity)(torch.ones(1, 4))
+        found = traced(net, torch.ones(1, 4))
+        assert [site.layer_name for site in found.sites.values()] == ["drop"]
         assert global_states() == states
         assert net.training
 

@@ -27,6 +27,24 @@ def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Mo
     return duplicate if device is None else duplicate.to(device)
 
 
+def without_fast_paths(module: nn.Module) -> nn.Module:
+    """Keep the transformers of a private copy from kernels that have no gradients."""
+    for part in module.modules():
+        if isinstance(part, nn.TransformerEncoder):
+            # It would drop padded rows where no gradients are asked for, and only there.
+            part.use_nested_tensor = False
+        elif isinstance(part, nn.TransformerEncoderLayer):
+            part.register_forward_hook(_no_hook)
+        elif isinstance(part, nn.MultiheadAttention) and part.dropout == 0:
+            # Dropout is all that training means to it.
+            part.training = True
+    return module
+
+
+def _no_hook(module: nn.Module, args: tuple, output: Any) -> None:
+    pass
+
+
 class _Affine(nn.Module):
     """Batch normalisation with its statistics held, as one multiplication and one addition."""
 
@@ -159,11 +177,7 @@ class InferenceCopy:
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}; got {precision!r}")
-        duplicate = private_copy(module, device)
-        for part in duplicate.modules():
-            if isinstance(part, nn.TransformerEncoder):
-                # It would drop padded rows where no gradients are asked for, and only there.
-                part.use_nested_tensor = False
+        duplicate = without_fast_paths(private_copy(module, device))
         duplicate = exchange(duplicate) if exchange else duplicate
         self.name = type(module).__name__
         self.module = streamlined(duplicate, precision)

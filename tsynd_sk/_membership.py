@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,9 +15,10 @@ from tsynd_sk._frozen_network import (
     check_restriction,
     nothing_random,
     restricted,
+    warn_of_resting,
 )
-from tsynd_sk._inference import InferenceCopy, private_copy
-from tsynd_sk._tracing import Site, find_training_noise, frozen, trace
+from tsynd_sk._inference import InferenceCopy, private_copy, without_fast_paths
+from tsynd_sk._tracing import frozen, trace
 from tsynd_sk.laplace import LastLayerPosterior, last_layer_posterior
 from tsynd_sk.members import (
     DropoutMembers,
@@ -73,13 +73,18 @@ class Scheme:
             return self.kind
         check_restriction(self.restrict)
         if self.kind != "laplace":
-            module, rows = _skorch.bare_module(net), x[:1].to(_skorch.device_of(net))
-            sites = random_sites(module, rows)
-            if sites:
-                restricted(sites, self.restrict)
+            module, rows = _skorch.bare_module(net), x[:2].to(_skorch.device_of(net))
+            found = trace(frozen(without_fast_paths(private_copy(module))), rows[:1])
+            if found.sites:
+                restricted(found.sites, self.restrict)
+                if self.plan != "auto":
+                    settled = replace(self, kind="dropout")
+                    settled.members([net], [None], [], seed=0, device=rows.device).plan(rows)
                 return "dropout"
             if self.kind == "dropout":
-                raise ValueError(nothing_random(type(module).__name__))
+                raise ValueError(nothing_random(type(module).__name__, found.resting))
+            if found.resting:
+                warn_of_resting(type(module).__name__, found.resting)
         batches = [x[:2].to(_skorch.device_of(net))]
         last_layer_posterior(_skorch.bare_module(net), _skorch.log_proba_head(net), batches)
         return "laplace"
@@ -174,21 +179,3 @@ def _fidelity(log_probs: Tensor, proba: Tensor) -> float:
     chosen = log_probs.argmax(-1, keepdim=True)
     theirs = proba.expand_as(log_probs).gather(-1, chosen).mean(0)
     return float(theirs.sum() / proba.amax(-1).sum())
-
-
-def random_sites(module: nn.Module, x: Tensor) -> dict[str, Site]:
-    """Find what is random when a network predicts, in the order of its forward pass.
-
-    Warns of a part that is random in training, but not known to be.
-    """
-    network = frozen(private_copy(module))
-    sites = trace(network, x[:1])
-    unknown = find_training_noise(network, x[:1])
-    if unknown:
-        advice = (
-            f"{unknown} of {type(module).__name__} draws random numbers in training. It is not "
-            "known how, so that it rests in the members of the network. If it is to be random in "
-            "them, tell how by tsynd_sk.randomness.register_stochastic."
-        )
-        warnings.warn(advice, UserWarning, stacklevel=2)
-    return sites

@@ -144,8 +144,8 @@ def single_threaded() -> Iterator[None]:
 
 def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Split rows into batches that share their members, in an order of their own."""
-    for value in np.unique(occurrence):
-        rows = np.flatnonzero(occurrence == value)
+    order = np.argsort(occurrence, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(occurrence[order])) + 1):
         for first in range(0, len(rows), batch_size):
             yield rows[first : first + batch_size]
 

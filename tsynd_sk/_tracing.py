@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from tsynd_sk._watch import Randomness, Watch
 from tsynd_sk.randomness import Noise, noise_of
@@ -25,6 +26,10 @@ _FUNCTIONS = {
     F.dropout3d: nn.Dropout3d,
     F.alpha_dropout: nn.AlphaDropout,
     F.feature_alpha_dropout: nn.FeatureAlphaDropout,
+    torch.dropout: nn.Dropout,
+    torch.feature_dropout: nn.Dropout2d,
+    torch.alpha_dropout: nn.AlphaDropout,
+    torch.feature_alpha_dropout: nn.FeatureAlphaDropout,
 }
 
 
@@ -52,6 +57,7 @@ class _Pass:
     def __init__(self, visitor: Visitor):
         self.visitor = visitor
         self.calls: Counter[str] = Counter()
+        self.switches: dict[str, bool] = {}
         self.inside = False
 
     def visit(self, name: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
@@ -69,18 +75,15 @@ _PASS: ContextVar[_Pass] = ContextVar("_PASS")
 
 
 @contextmanager
-def visiting(visitor: Visitor, *, functions: bool) -> Iterator[None]:
+def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
     """Answer the visits of all random sites, those of dropout functions among them or not."""
-    token = _PASS.set(_Pass(visitor))
+    current = _Pass(visitor)
+    token = _PASS.set(current)
     try:
         with _DropoutFunctions() if functions else nullcontext():
-            yield
+            yield current
     finally:
         _PASS.reset(token)
-
-
-def _no_hook(module: nn.Module, args: tuple, output: Any) -> None:
-    pass
 
 
 class FrozenLayer(nn.Module):
@@ -89,9 +92,6 @@ class FrozenLayer(nn.Module):
     def __init__(self, name: str, layer: nn.Module, noise: Noise):
         super().__init__()
         self.name, self.layer, self.noise = name, layer, noise
-        # torch.nn.TransformerEncoderLayer has a fast path that passes over its dropout layers,
-        # but not when hooks are attached to them.
-        self.register_forward_hook(_no_hook)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -125,14 +125,17 @@ class _DropoutFunctions(TorchFunctionMode):
         p = float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
         if p == 0:
             return x
-        # Whatever `training` says: it is false because the whole network is evaluated.
         layer = _layer_of_function(func, p)
         noise = noise_of(layer)
-        assert noise is not None
+        if noise is None:
+            return func(*args, **kwargs)
         # Functions have no names of their own, so that each call counts as a layer.
         name = f"functional.{func.__name__}"
+        call = f"{name}.{current.calls[name]}"
         current.calls[name] += 1
-        return current.visit(f"{name}.{current.calls[name] - 1}", layer, noise, (x,), {})
+        on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
+        current.switches[f"{call}#0"] = bool(on)
+        return current.visit(call, layer, noise, (x,), {})
 
 
 def frozen(module: nn.Module) -> nn.Module:
@@ -168,8 +171,23 @@ def evaluated(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: d
     return layer(*inputs, **kwargs)
 
 
-def trace(module: nn.Module, x: Tensor) -> dict[str, Site]:
-    """Find the random sites of a frozen network, in the order of its forward pass.
+class Trace(NamedTuple):
+    """What one row told about a network.
+
+    Attributes
+    ----------
+    sites : dict of str to Site
+        Random sites in the order of the forward pass.
+    resting : str or None
+        Names something that draws random numbers in training, in a way that is not known.
+    """
+
+    sites: dict[str, Site]
+    resting: str | None
+
+
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Find the random sites of a frozen network.
 
     Parameters
     ----------
@@ -185,19 +203,16 @@ def trace(module: nn.Module, x: Tensor) -> dict[str, Site]:
     """
     sites: dict[str, Site] = {}
     generator = torch.Generator().manual_seed(0)
-    watch = Watch(module)
 
     def record(key, layer, noise, inputs, kwargs):
-        with watch.looking_away():
-            site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
-            sites[key] = site
-            try:
-                return noise.apply(layer, site.draw(generator), *inputs, **kwargs)
-            except NotImplementedError as error:
-                raise ValueError(f"layer {site.layer_name!r}: {error}") from None
+        sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
+        try:
+            return noise.apply(layer, _checked_draw(site, generator), *inputs, **kwargs)
+        except NotImplementedError as error:
+            raise ValueError(f"layer {site.layer_name!r}: {error}") from None
 
     try:
-        with torch.no_grad(), visiting(record, functions=True), watch:
+        with visiting(record, functions=True) as current, Watch(module):
             module(x)
     except Randomness as randomness:
         raise ValueError(
@@ -205,38 +220,55 @@ def trace(module: nn.Module, x: Tensor) -> dict[str, Site]:
             "way that cannot be frozen, so that members cannot hold still. Tell how it draws by "
             "tsynd_sk.randomness.register_stochastic, or use torch.nn.Dropout in its place."
         ) from None
-    return sites
+    switched_on, resting = _in_training(module, x)
+    for key, on in current.switches.items():
+        # What is switched off even in training is not random.
+        if not on and not switched_on.get(key, True):
+            del sites[key]
+    return Trace(sites, resting)
 
 
-def find_training_noise(module: nn.Module, x: Tensor) -> str | None:
-    """Name a part that draws random numbers in training, but is not known and so stays off.
+def _checked_draw(site: Site, generator: torch.Generator) -> Any:
+    """Draw, and refuse draws that do not come from the generator alone."""
+    state = generator.get_state()
+    try:
+        draw = site.draw(generator)
+        generator.set_state(state)
+        again = site.draw(generator)
+        same = all(map(torch.equal, tree_leaves(draw), tree_leaves(again)))
+    except Randomness:
+        same = False
+    if not same:
+        raise ValueError(
+            f"the draw that is registered for {type(site.layer).__name__} (layer "
+            f"{site.layer_name!r}) does not take all its random numbers from the generator that it "
+            "is given, so that members could not be drawn again"
+        )
+    return draw
 
-    Parameters
-    ----------
-    module : Module
-        Result of `frozen`; it is left in training mode.
-    x : Tensor of shape (1, ...)
-        One row of what the network takes.
-    """
-    for part in module.modules():
-        # Batch statistics of one row are none, and running ones are not to be moved.
-        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
-    watch = Watch(module)
+
+def _in_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
+    """Tell which dropout functions are on in training, and name what else draws there."""
+    modes = [(part, part.training) for part in module.modules()]
     generator = torch.Generator().manual_seed(0)
 
     def answer(key, layer, noise, inputs, kwargs):
-        with watch.looking_away():
-            layer.eval()
-            return noise.apply(
-                layer, noise.draw(layer, generator, *inputs, **kwargs), *inputs, **kwargs
-            )
+        layer.eval()
+        draw = noise.draw(layer, generator, *inputs, **kwargs)
+        return noise.apply(layer, draw, *inputs, **kwargs)
 
+    for part, _ in modes:
+        # Batch statistics of one row are none, and running ones are not to be moved.
+        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
     try:
-        with torch.no_grad(), visiting(answer, functions=True), watch:
+        with visiting(answer, functions=True) as current, Watch(module):
             module(x)
     except Randomness as randomness:
-        return str(randomness)
+        return {}, str(randomness)
     except Exception:
         # In training mode a network may want other inputs; then there is nothing to be known.
-        return None
-    return None
+        return {}, None
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return current.switches, None

@@ -27,7 +27,6 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.names = {part: name for name, part in module.named_modules()}
         self.within: list[nn.Module] = [module]
-        self.away = False
         self.hooks: list[Any] = []
         self.thread = threading.get_ident()
 
@@ -56,18 +55,9 @@ class Watch(TorchDispatchMode):
         # To skip it would import it, which takes seconds.
         return False
 
-    @contextmanager
-    def looking_away(self) -> Iterator[None]:
-        """Let a known layer draw."""
-        self.away = True
-        try:
-            yield
-        finally:
-            self.away = False
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if not self.away and _draws(func, args, kwargs):
+        if _draws(func, args, kwargs):
             part = self.within[-1]
             name = self.names[part]
             where = f"layer {name!r} ({type(part).__name__})" if name else "the forward"

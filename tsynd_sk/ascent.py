@@ -145,6 +145,7 @@ def ascend(
     reach = origin if direction is None else radius * normalise(direction)
     if walk and direction is None:
         max_iter = 0
+    patience = max_iter + 1 if n_iter_no_change is None else n_iter_no_change
     first_step = _FIRST_STEP * radius / max(max_iter, 1)
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device)
     u, way, row = origin, torch.zeros_like(z_0), torch.arange(len(z_0), device=z_0.device)
@@ -185,7 +186,7 @@ def ascend(
             record = record or _Record(candidate)
             record.update(row, candidate, value.detach(), admissible)
             if climbing:
-                going = record.idle[row] < (n_iter_no_change or max_iter + 1)
+                going = record.idle[row] < patience
                 way = _MOMENTUM * way + normalise(gradient)
                 step = first_step * _LAST_STEP ** (iteration / max(max_iter - 1, 1))
                 u = _project(u + step * normalise(way), radius)

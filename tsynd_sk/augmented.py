@@ -207,7 +207,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,), float32
-            Between 0 and ``log(min(n_members, n_classes))``.
+            Between 0 and the logarithm of the number of members in all, or of classes, whichever
+            is smaller.
         """
         check_is_fitted(self, "estimator_")
         return self.synthesizer_.uncertainty(X)

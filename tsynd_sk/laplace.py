@@ -4,6 +4,11 @@ A trained classifier is one point in the space of the weights that the data leav
 it, a Gaussian over the weights of the last linear layer has the curvature of the log-likelihood as
 its precision: narrow where the training rows pin the weights down, as wide as the prior where they
 do not. The classifier with weights drawn from it is a member, as one with a dropout mask is.
+
+This is code of its own rather than the package laplace-torch (0.3), whose sampling writes weights
+into the model that it was given, so that members neither hold still nor can be shared by threads,
+and which holds weight and bias independent. It also fails for networks with a single logit, takes
+the output of networks that end in a softmax for logits, and pins an alpha release (asdfghjkl).
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -72,6 +78,26 @@ class LastLayerPosterior:
     output_eigenvectors: Tensor
     prior_precision: float
 
+    def is_of(self, module: nn.Module) -> bool:
+        """Tell whether a network has this layer, with the weights that are the mean.
+
+        Parameters
+        ----------
+        module : Module
+            Network.
+
+        Returns
+        -------
+        bool
+            False also if the network was trained since.
+        """
+        layer = dict(module.named_modules()).get(self.layer)
+        return (
+            isinstance(layer, nn.Linear)
+            and _agree(layer.weight, self.weight)
+            and _agree(layer.bias, self.bias)
+        )
+
     def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Draw a weight and a bias.
 
@@ -97,6 +123,13 @@ class LastLayerPosterior:
         if self.bias is None:
             return weight, None
         return weight, (self.bias + step[:, -1]).to(self.bias.dtype)
+
+
+def _agree(part: Tensor | None, mean: Tensor | None) -> bool:
+    if part is None or mean is None:
+        return part is mean
+    # In the dtype of the layer, to which the network may have been cast since.
+    return torch.equal(part.detach().cpu(), mean.to(part.dtype))
 
 
 class _Call(NamedTuple):
@@ -270,10 +303,30 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
 
 
 def _check_prior_precision(prior_precision: float | None) -> None:
+    if isinstance(prior_precision, bool) or not isinstance(prior_precision, Real | None):
+        raise TypeError(
+            "prior_precision must be a number, or None for the one of the highest marginal "
+            f"likelihood; got {prior_precision!r}"
+        )
     if prior_precision is not None and not 0 < prior_precision < math.inf:
         raise ValueError(
             f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
         )
+
+
+def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Give the batches that have rows."""
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
+    for batch in batches:
+        if not isinstance(batch, Tensor):
+            raise TypeError(
+                f"each of batches must be a tensor of images, got a {type(batch).__name__}; of "
+                "pairs with labels give images only, e.g. (X for X, _ in loader), and of numpy "
+                "arrays torch.from_numpy(X)"
+            )
+        if len(batch):
+            yield batch.detach()
 
 
 def last_layer_posterior(
@@ -300,7 +353,8 @@ def last_layer_posterior(
         Turns the output of the network into log-probabilities of shape (n_samples, n_classes), with
         finite gradients also where a probability is zero.
     batches : iterable of Tensor, each of shape (n_samples, ...)
-        The images that the network was trained on, as it takes them and where it is.
+        The images that the network was trained on, without labels, as it takes them and where it
+        is.
     prior_precision : float or None, default=None
         Precision of the prior of every weight and bias: one over its variance. None for the value
         between 1e-4 and 1e4 that maximises the marginal likelihood [1]_ [4]_.
@@ -312,6 +366,9 @@ def last_layer_posterior(
 
     Raises
     ------
+    TypeError
+        If ``batches`` is a single tensor or holds anything but tensors, or if ``prior_precision``
+        is no number.
     ValueError
         If ``prior_precision`` is not positive and finite, if ``batches`` has no rows, if the
         network calls no linear layer, or calls the last one more than once in a pass or with
@@ -356,7 +413,7 @@ def last_layer_posterior(
     (torch.Size([3, 4]), torch.Size([3]))
     """
     _check_prior_precision(prior_precision)
-    filled = (x.detach() for x in batches if len(x))
+    filled = _filled(batches)
     first = next(filled, None)
     if first is None:
         raise ValueError("batches must hold at least one row, got none")

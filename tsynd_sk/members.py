@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
 from tsynd_sk._frozen_network import FrozenNetwork, Restriction
-from tsynd_sk._inference import InferenceCopy
+from tsynd_sk._inference import PREPARING, InferenceCopy
 from tsynd_sk._plans import count_work, rounding, same_values
 from tsynd_sk._tracing import evaluated, frozen, frozen_layer, trace, visiting
 from tsynd_sk._watch import foreign_generators_kept
@@ -39,23 +40,86 @@ Plan = Literal["auto", "fold", "vmap", "loop"]
 Precision = Literal["float32", "bfloat16"]
 
 
+def _check_network(
+    module: Any, to_log_proba: Any, names: tuple[str, str] = ("module", "to_log_proba")
+) -> None:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{names[0]} must be a torch.nn.Module, got {_kind(module)}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{names[0]} is a {type(module).__name__}, in which layers such as dropout cannot be "
+            "found; give the module that was scripted or traced"
+        )
+    if not callable(to_log_proba):
+        raise TypeError(
+            f"{names[1]} must be callable and turn the output of the network into "
+            f"log-probabilities, such as lambda logits: logits.log_softmax(-1); "
+            f"got {_kind(to_log_proba)}"
+        )
+
+
+def _kind(value: Any) -> str:
+    """Say what came in place of what was expected."""
+    return f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    return int(value)
+
+
+def _listed(name: str, values: Any, what: str) -> list[Any]:
+    # A network may be iterable: torch.nn.Sequential gives its layers.
+    if isinstance(values, nn.Module) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be a list of {what}, got {_kind(values)}; give a list")
+    values = list(values)
+    if not values:
+        raise ValueError(f"{name} is empty; give at least one of {what}")
+    return values
+
+
+def _check_images(x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a Tensor, got {_kind(x)}; torch.from_numpy makes one of arrays")
+
+
+def _check_log_probs(log_probs: Tensor, x: Tensor) -> Tensor:
+    if log_probs.ndim != 3 or log_probs.shape[1] != len(x):
+        raise ValueError(
+            f"to_log_proba must give log-probabilities of shape (n_samples, n_classes), here "
+            f"({len(x)}, n_classes), got {tuple(log_probs.shape[1:])}"
+        )
+    return log_probs
+
+
+def _check_agreement(parts: Sequence[Tensor], whose: str) -> None:
+    shapes = [tuple(part.shape[-2:]) for part in parts]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"{whose} must give log-probabilities of the same classes, but their shapes "
+            f"(n_samples, n_classes) are {shapes}"
+        )
+
+
 class _FrozenMembers:
     """Members that are one network under `n_members` draws of its noise."""
 
     def __init__(self, network: FrozenNetwork, seed: int):
         self.n_members = network.n_members
         self._network = network
-        self._seed = seed
+        self._seed = _whole("seed", seed)
         self._noise: dict[torch.Size, dict[str, Any]] = {}
 
     def redrawn(self, seed: int) -> _FrozenMembers:
         """Give members of the same network under other draws, without preparing it again."""
         other = copy.copy(self)
-        other._seed, other._noise = seed, {}
+        other._seed, other._noise = _whole("seed", seed), {}
         return other
 
     def plan(self, x: Tensor) -> str:
         """Name the way in which members are computed: "fold", "vmap" or "loop"."""
+        _check_images(x)
         return self._network.plan(x)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -71,10 +135,11 @@ class _FrozenMembers:
         Tensor of shape (n_members, n_samples, n_classes)
             Log-probabilities, differentiable in `x`.
         """
+        _check_images(x)
         shape = x.shape[1:]
         if shape not in self._noise:
             self._noise[shape] = self._network.draw(x, self._seed)
-        return self._network(self._noise[shape], x)
+        return _check_log_probs(self._network(self._noise[shape], x), x)
 
 
 class DropoutMembers(_FrozenMembers):
@@ -85,6 +150,11 @@ class DropoutMembers(_FrozenMembers):
     is drawn once for each member, shared by the rows of a batch, and held. (Rows are taken to be
     the first axis of what a layer receives: where sequences come as (length, n, ...), their
     positions share the noise.)
+
+    Other dropout rests, as in evaluation mode, with a warning that names its layer: that between
+    the layers of LSTM, GRU and RNN, ``dropout_p`` of ``scaled_dot_product_attention``, and what a
+    network does under ``if self.training``. Forward hooks of the network go with its private copy,
+    and are called there.
 
     Parameters
     ----------
@@ -100,10 +170,10 @@ class DropoutMembers(_FrozenMembers):
         Where to predict; by default where the network is.
     restrict : None, "last", int or sequence of str, default=None
         Which random layers are random; the others rest, as in evaluation mode. ``None``: all;
-        "last": the last one in the forward pass; an int: as many last ones; names: the layers
-        of these names and those within them. An approximation, which leaves out what earlier
-        layers contribute to the uncertainty: everything before the first random layer is computed
-        once for all members, so that late ones cost hardly anything.
+        "last": the last one in the forward pass; an int: as many last ones, or all if there are
+        fewer; names: the layers of these names and those within them. An approximation, which
+        leaves out what earlier layers contribute to the uncertainty: everything before the first
+        random layer is computed once for all members, so that late ones cost hardly anything.
     plan : {"auto", "fold", "vmap", "loop"}, default="auto"
         How members are computed; the values are equal up to rounding. "fold": as one large batch,
         from the first random layer on. "vmap": by ``torch.func.vmap`` over the draws. "loop": one
@@ -115,10 +185,13 @@ class DropoutMembers(_FrozenMembers):
 
     Raises
     ------
+    TypeError
+        If an argument is not of its type, or `module` is a ``torch.jit.ScriptModule``.
     ValueError
-        At the first call, if nothing in the network is random, if something draws random
-        numbers in a way that cannot be frozen, if `restrict` names no random layer, or if the
-        network cannot be run by `plan`.
+        If an argument has none of its values; at a call, if nothing in the network is random, if
+        something draws random numbers in a way that cannot be frozen, if `restrict` names no
+        random layer, if the network cannot be run by `plan`, or if `to_log_proba` gives another
+        shape.
 
     References
     ----------
@@ -150,9 +223,10 @@ class DropoutMembers(_FrozenMembers):
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
+        _check_network(module, to_log_proba)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=frozen),
-            n_members=n_members,
+            n_members=_whole("n_members", n_members),
             restrict=restrict,
             plan=plan,
         )
@@ -170,6 +244,11 @@ class LaplaceMembers(_FrozenMembers):
         What `tsynd_sk.laplace.last_layer_posterior` gave for this network.
     n_members, seed, device, plan, precision
         As in `DropoutMembers`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `DropoutMembers`, and if `posterior` is not one of this network as it is now.
     """
 
     def __init__(
@@ -184,16 +263,50 @@ class LaplaceMembers(_FrozenMembers):
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
+        _check_network(module, to_log_proba)
+        _check_posterior(posterior, module)
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
         exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
-            n_members=n_members,
+            n_members=_whole("n_members", n_members),
             # Nothing else, in particular not what functions drop.
             restrict=[posterior.layer or type(module).__name__],
             plan=plan,
         )
         super().__init__(network, seed)
+
+
+def _check_posterior(posterior: Any, module: nn.Module) -> None:
+    if not isinstance(posterior, LastLayerPosterior):
+        raise TypeError(
+            "posterior must be what tsynd_sk.laplace.last_layer_posterior gives, "
+            f"got {_kind(posterior)}"
+        )
+    if posterior.is_of(module):
+        return
+    layer = dict(module.named_modules()).get(posterior.layer)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"posterior is of a torch.nn.Linear named {posterior.layer!r}, which "
+            f"{type(module).__name__} does not have: fit it for this network"
+        )
+    held, expected = (
+        {"weight": _shape(part.weight), "bias": _shape(part.bias)} for part in (layer, posterior)
+    )
+    if held != expected:
+        raise ValueError(
+            f"posterior is of a layer {posterior.layer!r} with shapes {expected}, but that of "
+            f"module has {held}: fit it for this network"
+        )
+    raise ValueError(
+        f"posterior has other weights of layer {posterior.layer!r} than module: the network was "
+        "trained after its posterior was fitted: fit it anew"
+    )
+
+
+def _shape(part: Tensor | None) -> tuple[int, ...] | None:
+    return None if part is None else tuple(part.shape)
 
 
 def _draw_weights(posterior: LastLayerPosterior, layer: Any, generator, x: Tensor) -> tuple:
@@ -224,9 +337,11 @@ class EnsembleMembers:
 
     Raises
     ------
+    TypeError
+        If `modules` or `to_log_probas` is no list, or of anything else.
     ValueError
-        If there is no network, or, at the first call, if the networks cannot be stacked and `plan`
-        is "vmap".
+        If there is no network, or not one head for each; at a call, if the networks differ in
+        their classes, or if they cannot be stacked and `plan` is "vmap".
     """
 
     def __init__(
@@ -238,13 +353,22 @@ class EnsembleMembers:
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
-        if not modules:
-            raise ValueError("modules is empty; an ensemble needs networks")
+        modules = _listed("modules", modules, "networks")
+        to_log_probas = _listed("to_log_probas", to_log_probas, "callables, one for each network")
+        if len(modules) != len(to_log_probas):
+            raise ValueError(
+                "modules and to_log_probas must be of one length, one head for each network; got "
+                f"{len(modules)} and {len(to_log_probas)}"
+            )
+        for k, (module, head) in enumerate(zip(modules, to_log_probas, strict=True)):
+            _check_network(module, head, (f"modules[{k}]", f"to_log_probas[{k}]"))
         if plan == "fold":
             raise ValueError(
                 "plan='fold' repeats one network's batch, but the members of an ensemble differ in "
                 "their weights: use 'vmap', 'loop' or 'auto'"
             )
+        if plan not in ("auto", "vmap", "loop"):
+            raise ValueError(f"plan must be 'auto', 'vmap' or 'loop'; got {plan!r}")
         self.n_members = len(modules)
         self._copies = [
             InferenceCopy(module, head, device, precision)
@@ -261,29 +385,32 @@ class EnsembleMembers:
 
     def plan(self, x: Tensor) -> str:
         """Name the way in which members are computed: "vmap" or "loop"."""
-        if not self._prepared:
-            with foreign_generators_kept():
-                sites = [network.prepare(x, trace) for network in self._copies]
-            self._functions = any(sites)
-            if self._plan == "vmap" or (self._plan == "auto" and x.device.type != "cpu"):
-                self._stack = self._stacked(x[:2])
-            self._prepared = True
+        _check_images(x)
+        # Tracing changes modes for a moment, which threads that share the copies must not see.
+        with nullcontext() if self._prepared else PREPARING:
+            if not self._prepared:
+                self._prepare(x)
+                self._prepared = True
         return "loop" if self._stack is None else "vmap"
 
+    def _prepare(self, x: Tensor) -> None:
+        with foreign_generators_kept():
+            traces = [network.prepare(x, trace) for network in self._copies]
+        self._functions = any(found.sites for found in traces)
+        if self._plan == "vmap" or (self._plan == "auto" and x.device.type != "cpu"):
+            self._stack = self._stacked(x[:2])
+
     def _stacked(self, x: Tensor) -> _Stack | None:
-        exact = copy.copy(self)
-        exact._copies = [network.exact() for network in self._copies]
+        exact = [network.exact() for network in self._copies]
         with torch.no_grad():
-            reference = exact._one_by_one(x)
+            reference = self._one_by_one(exact, x)
         try:
             stack = _Stack(self._copies)
-            exact_stack = copy.copy(stack)
-            exact_stack.copies = exact._copies
             with torch.no_grad(), self._resting():
-                agree = same_values(exact_stack(x), reference, rounding(x))
+                agree = same_values(stack(exact, x), reference, rounding(x))
             with self._resting():
                 # Some operations can be mapped, but not their gradients.
-                count_work(stack, x)
+                count_work(partial(stack, self._copies), x)
             if agree:
                 return stack
             why = "their outputs differ from those of the networks alone"
@@ -295,9 +422,11 @@ class EnsembleMembers:
             )
         return None
 
-    def _one_by_one(self, x: Tensor) -> Tensor:
+    def _one_by_one(self, copies: Sequence[InferenceCopy], x: Tensor) -> Tensor:
         with self._resting():
-            return torch.stack([network(x) for network in self._copies])
+            predictions = [network(x) for network in copies]
+        _check_agreement(predictions, "modules")
+        return torch.stack(predictions)
 
     def _resting(self) -> AbstractContextManager:
         return visiting(evaluated, functions=self._functions)
@@ -306,8 +435,8 @@ class EnsembleMembers:
         """Predict with every network; see `DropoutMembers`."""
         if self.plan(x) == "vmap" and self._stack is not None:
             with self._resting():
-                return self._stack(x)
-        return self._one_by_one(x)
+                return _check_log_probs(self._stack(self._copies, x), x)
+        return _check_log_probs(self._one_by_one(self._copies, x), x)
 
 
 class _Stack:
@@ -321,22 +450,21 @@ class _Stack:
         kinds = [[(name, type(part)) for name, part in m.named_modules()] for m in modules]
         if any(kind != kinds[0] for kind in kinds):
             raise ValueError("they are of different architectures")
-        self.copies = copies
         self.empty = copy.deepcopy(modules[0]).to("meta")
         state = stack_module_state(modules)
         self.state = tuple({k: v.detach() for k, v in part.items()} for part in state)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, copies: Sequence[InferenceCopy], x: Tensor) -> Tensor:
 
         def output(state):
-            return self.copies[0].output(x, lambda x: functional_call(self.empty, state, (x,)))
+            return copies[0].output(x, lambda x: functional_call(self.empty, state, (x,)))
 
         with self._lock:
             outputs = vmap(output)(self.state)
         return torch.stack(
             [
                 network.to_log_proba(tree_map(lambda part, k=k: part[k], outputs))
-                for k, network in enumerate(self.copies)
+                for k, network in enumerate(copies)
             ]
         )
 
@@ -345,23 +473,39 @@ class JoinedMembers:
     """All members of several groups, with equal weights.
 
     An ensemble whose networks have several members each is the joined members of its networks.
+    Give each group a seed of its own, or call `redrawn`: groups of equal seeds draw equal noise
+    where their architectures agree.
 
     Parameters
     ----------
     groups : sequence of members
         Any of this module, or joined ones.
+
+    Raises
+    ------
+    TypeError
+        If `groups` is no list, or of anything but members.
+    ValueError
+        If there is no group, or, at a call, if groups differ in their classes.
     """
 
     def __init__(self, groups: Sequence[Any]):
-        if not groups:
-            raise ValueError("groups is empty; give at least one group of members")
-        self.groups = list(groups)
+        self.groups = _listed("groups", groups, "members")
+        for k, group in enumerate(self.groups):
+            if not (
+                callable(group) and all(hasattr(group, a) for a in ("n_members", "redrawn", "plan"))
+            ):
+                raise TypeError(
+                    f"groups[{k}] must be members, such as DropoutMembers(...), got {_kind(group)}"
+                )
         self.n_members = sum(group.n_members for group in groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:
         """Give the members under other draws, independent ones for each group."""
         seeds = torch.randint(
-            2**62, (len(self.groups),), generator=torch.Generator().manual_seed(seed)
+            2**62,
+            (len(self.groups),),
+            generator=torch.Generator().manual_seed(_whole("seed", seed)),
         )
         return JoinedMembers(
             [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
@@ -373,4 +517,6 @@ class JoinedMembers:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every member; see `DropoutMembers`."""
-        return torch.cat([group(x) for group in self.groups])
+        parts = [group(x) for group in self.groups]
+        _check_agreement(parts, "groups")
+        return torch.cat(parts)

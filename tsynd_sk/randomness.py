@@ -56,6 +56,18 @@ def register_stochastic(
     active : callable or None, default=None
         ``active(layer)`` tells whether a layer is random at all; by default every one is.
 
+    Raises
+    ------
+    TypeError
+        If `layer_type` is neither a subclass of Module nor a str, or a function is not callable.
+    ValueError
+        If `layer_type` is a name without its module.
+
+    Notes
+    -----
+    Members hold these functions. Lambdas cannot be pickled: give functions of a module if members
+    are to travel to other processes by pickle. (joblib's loky and dask use cloudpickle, which can.)
+
     Examples
     --------
     >>> import torch
@@ -74,6 +86,24 @@ def register_stochastic(
     >>> members(torch.ones(5, 4)).shape
     torch.Size([8, 5, 3])
     """
+    if isinstance(layer_type, str):
+        if "." not in layer_type:
+            raise ValueError(
+                "layer_type must be a qualified name such as 'package.module.Class' if it is a "
+                f"str; got {layer_type!r}"
+            )
+    elif not (isinstance(layer_type, type) and issubclass(layer_type, nn.Module)):
+        kind = type(layer_type).__name__
+        advice = (
+            f", an instance of {kind}: give its type" if isinstance(layer_type, nn.Module) else ""
+        )
+        raise TypeError(
+            "layer_type must be a subclass of torch.nn.Module or its qualified name; "
+            f"got {layer_type!r}{advice}"
+        )
+    for name, function in (("draw", draw), ("apply", apply), ("active", active)):
+        if not (callable(function) or (name == "active" and function is None)):
+            raise TypeError(f"{name} must be callable, got a {type(function).__name__}")
     _NOISES[layer_type] = Noise(draw, apply, active or _always)
 
 

@@ -270,6 +270,11 @@ class TargetedSynthesizer(BaseEstimator):
         ensemble = isinstance(given, list | tuple)
         if ensemble and len(given) < 2:
             raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
+        if self.plan == "fold" and self._scheme().kind == "ensemble":
+            raise ValueError(
+                "plan='fold' makes one batch of the draws of one network, but the members of an "
+                "ensemble differ in all their weights: use 'auto', 'vmap' or 'loop'"
+            )
         if self.members == "ensemble" and not ensemble:
             raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
         for i, classifier in enumerate(given if ensemble else [given]):
@@ -404,7 +409,11 @@ class TargetedSynthesizer(BaseEstimator):
 
     def _members(self, seed: int):
         """Private copies of the classifier's members; equal seeds, equal members."""
-        if not self._posteriors:
+        trained_on = any(
+            posterior is not None and not posterior.is_of(_skorch.bare_module(net))
+            for net, posterior in zip(self._nets, self._posteriors, strict=False)
+        )
+        if trained_on or not self._posteriors:
             self._update_posteriors()
         return self._scheme(self._kinds[0]).members(
             self._nets, self._posteriors, self._snapshots, seed=seed, device=self._device
@@ -564,7 +573,8 @@ class TargetedSynthesizer(BaseEstimator):
         Returns
         -------
         ndarray of shape (n,), float32
-            Between 0 and ``log(min(n_members, n_classes))``.
+            Between 0 and the logarithm of the number of members in all, or of classes, whichever
+            is smaller.
         """
         check_is_fitted(self, "classifier_")
         x = self.format_.to_tensor(check_images(self, X, reset=False))

@@ -75,7 +75,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n_samples,)
-        Between 0 and ``log(min(n_members, n_classes))`` nats, up to rounding. Differentiable.
+        Between 0 and ``log(min(n_members, n_classes))`` nats. Differentiable.
 
     References
     ----------
@@ -95,4 +95,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     p = log_probs.exp()
     floor = math.log(torch.finfo(log_probs.dtype).tiny)
     divergence = p * (log_probs.clamp_min(floor) - safe_log(p.mean(0)))
-    return divergence.sum(-1).mean(0)
+    value = divergence.sum(-1).mean(0)
+    # Rounding can leave the bounds; the gradient is that of the value without them.
+    n_members, _, n_classes = log_probs.shape
+    return value + (value.clamp(0, math.log(min(n_members, n_classes))) - value).detach()
