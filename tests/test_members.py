@@ -246,6 +246,12 @@ def ensemble(dtype=torch.float32, n_networks=3):
     return nets, build("convolutional", dtype=dtype)[1]
 
 
+def test_first_batch_may_be_empty():
+    members = DropoutMembers(nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), log_softmax)
+    assert members(torch.ones(0, 4)).shape == (16, 0, 3)
+    assert members(torch.ones(2, 4)).shape == (16, 2, 3)
+
+
 class TestEnsembleMembers:
     def test_stacks_the_predictions_of_networks_in_evaluation_mode(self):
         nets, x = ensemble()

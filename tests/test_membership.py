@@ -320,6 +320,68 @@ class TestAllKinds:
         )
 
 
+class Skipping(nn.Module):
+    """Counts in `epochs` how often it is trained on; only a loop can run it."""
+
+    epochs = 0
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.drop, self.head = nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 4)
+
+    def forward(self, x):
+        type(self).epochs += self.training and torch.is_grad_enabled()
+        hidden = self.drop(self.hidden(x.flatten(1)))
+        return self.head(hidden - hidden.mean() if hidden.mean() > 100 else hidden)
+
+
+class TestRefusedBeforeTraining:
+    """What cannot have members is said before hours of training, not after them."""
+
+    @pytest.mark.parametrize("plan", ["fold", "vmap"])
+    def test_plan_that_cannot_run_the_net(self, plan):
+        net = functional_net().set_params(module=Skipping)
+        Skipping.epochs = 0
+        with pytest.raises(ValueError, match=f"plan='{plan}' cannot run Skipping"):
+            quick().set_params(classifier=net, plan=plan).fit(*digits())
+        assert Skipping.epochs == 0
+
+    def test_folding_an_ensemble(self):
+        nets = [functional_net(module__p=0.0), functional_net()]
+        with pytest.raises(ValueError, match="plan='fold' makes one batch of the draws of one"):
+            quick().set_params(classifier=nets, plan="fold").fit(*digits())
+
+    def test_last_net_of_a_list(self):
+        nets = [functional_net().set_params(module=Skipping), functional_net(module__p=0.0)]
+        Skipping.epochs = 0
+        with pytest.raises(ValueError, match="nothing random"):
+            quick(members="dropout").set_params(classifier=nets).fit(*digits())
+        assert Skipping.epochs == 0
+
+    @pytest.mark.parametrize("restrict", [[], ["no such layer"], [1], True, 0, 1.5, "head"])
+    def test_restriction_that_chooses_nothing(self, restrict):
+        with pytest.raises(ValueError, match="restrict"):
+            quick(restrict=restrict).set_params(classifier=functional_net()).fit(*digits())
+
+
+def test_numpy_integers_restrict_as_integers_do(digits_synthesizer):
+    one, other = (refitted(digits_synthesizer, restrict=m) for m in (1, np.int64(1)))
+    np.testing.assert_array_equal(one.uncertainty(digits()[0]), other.uncertainty(digits()[0]))
+
+
+def test_posterior_follows_a_frozen_net_that_is_trained_on():
+    X, y = digits()
+    net = NetClassifier(max_epochs=3, module__width=8, module__dropout=0.0)
+    net.fit(np.float32(X[:, None]), y)
+    synthesizer = quick().set_params(classifier=FrozenEstimator(net)).fit(X, y)
+    before = synthesizer.uncertainty(X)
+    net.partial_fit(np.float32(X[:, None]), y)
+    after = synthesizer.uncertainty(X)
+    anew = quick().set_params(classifier=FrozenEstimator(net)).fit(X, y)
+    assert (after != before).any()
+    np.testing.assert_array_equal(after, anew.uncertainty(X))
+
+
 def test_functions_for_dropout_are_as_good_as_layers():
     X, y = digits(120)
     synthesizer = quick(label_policy="keep").set_params(classifier=functional_net()).fit(X, y)

@@ -166,6 +166,22 @@ class TestDropoutFunctions:
             "['functional.dropout.0']": {0.0, 1.25},
         }
 
+    def test_what_is_switched_off_in_training_too_is_not_random(self):
+        def function(net, x):
+            return F.dropout(F.dropout(x, 0.5, net.training), 0.5, training=False)
+
+        output = members_of(function, torch.ones(1, 200))
+        assert set(output.unique().tolist()) == {0.0, 2.0}
+
+    def test_functions_of_torch_itself_are_found(self):
+        output = members_of(lambda net, x: torch.dropout(x, 0.5, net.training), torch.ones(1, 40))
+        assert set(output.unique().tolist()) == {0.0, 2.0}
+        channels = members_of(
+            lambda net, x: torch.feature_dropout(x, 0.5, net.training).flatten(1),
+            torch.ones(1, 20, 3, 3),
+        )
+        assert set(channels.unflatten(-1, (20, 9)).sum(-1).unique().tolist()) == {0.0, 18.0}
+
 
 class TestStochasticDepth:
     def timm_like(self, **attributes):

@@ -104,6 +104,20 @@ class TestMeasures:
             lambda values: measure(log_softmax(values)), logits.requires_grad_()
         )
 
+    @pytest.mark.parametrize(("k", "c"), [(2, 5), (3, 2), (16, 7)])
+    def test_rounding_leaves_neither_bound_and_keeps_the_gradient(self, k, c):
+        logits = torch.randn(1, 500, c, generator=torch.Generator().manual_seed(0))
+        logits = logits.repeat(k, 1, 1).requires_grad_()
+        alike = mutual_information(log_softmax(logits))
+        assert alike.min() >= 0
+        certain = torch.full((k, 3, c), -1e3)
+        certain[torch.arange(k), :, torch.arange(k) % c] = 0
+        assert mutual_information(log_softmax(certain)).max() <= math.log(min(k, c))
+        hardly_apart = logits + 1e-4 * torch.arange(k)[:, None, None] * torch.ones(c).cumsum(0)
+        value = mutual_information(log_softmax(hardly_apart))
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        assert (gradient.abs().amax((0, 2)) > 0).all()
+
     def test_mutual_information_is_what_baal_calls_bald(self):
         heuristics = pytest.importorskip("baal.active.heuristics")
         log_probs = random_log_probs(16, 50, 6, dtype=torch.float64)

@@ -71,12 +71,12 @@ class Scheme:
         """
         if self.kind == "ensemble":
             return self.kind
-        check_restriction(self.restrict)
+        restrict = check_restriction(self.restrict)
         if self.kind != "laplace":
             module, rows = _skorch.bare_module(net), x[:2].to(_skorch.device_of(net))
             found = trace(frozen(without_fast_paths(private_copy(module))), rows[:1])
             if found.sites:
-                restricted(found.sites, self.restrict)
+                restricted(found.sites, restrict)
                 if self.plan != "auto":
                     settled = replace(self, kind="dropout")
                     settled.members([net], [None], [], seed=0, device=rows.device).plan(rows)

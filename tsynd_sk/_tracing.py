@@ -186,6 +186,7 @@ class Trace(NamedTuple):
     resting: str | None
 
 
+@torch.no_grad()
 def trace(module: nn.Module, x: Tensor) -> Trace:
     """Find the random sites of a frozen network.
 
