@@ -37,8 +37,9 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
     n_snapshots : int, default=0
-        Number of earlier states of the net, those at its latest refreshes, that are members
-        beside the present one. They cost predictions, but no training.
+        Number of earlier states of the net, those at its latest refreshes, that are members beside
+        those of the present one: each counts as one, as it predicts. They cost predictions, but no
+        training.
     verbose : int, default=0
         With 1, the default net prints a line an epoch. Nets of your own have a `verbose` of
         theirs, and so has `synthesizer`.

@@ -82,8 +82,9 @@ class TargetedSynthesis(Callback):
     refresh_every : int, default=5
         Epochs between two refreshes.
     n_snapshots : int, default=0
-        Number of earlier states of the net that are members beside those of the present one: its
-        states at the latest refreshes. They cost predictions, but no training.
+        Number of earlier states of the net, those at its latest refreshes, that are members beside
+        those of the present one: each counts as one, as it predicts. They cost predictions, but no
+        training.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 

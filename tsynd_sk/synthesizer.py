@@ -77,8 +77,9 @@ class TargetedSynthesizer(BaseEstimator):
     n_members : int, default=16
         Number of members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
-        Which random layers of the classifier make members, the others at rest: all of them, the
-        last, as many last ones, or those of these names. Fewer and later ones are faster.
+        For ``members="dropout"``: which random layers of the classifier make members, the others
+        at rest: all of them, the last, as many last ones, or those of these names. Fewer and later
+        ones are faster; what earlier ones would contribute to the uncertainty is left out.
     radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations.
