@@ -108,7 +108,7 @@ class Synthesis:
                     result = self._towards_source(result, x, y, lost, members)
             error = (self.codec.decode(z_0) - x).flatten(1).square().mean(1).sqrt()
             info = {
-                "uncertainty_source": mutual_information(log_probs).clamp_min(0),
+                "uncertainty_source": mutual_information(log_probs),
                 "uncertainty": result.uncertainty,
                 "displacement": result.displacement,
                 "reconstruction_error": error,
@@ -128,7 +128,7 @@ class Synthesis:
             log_probs = members(mixed)
             mended = mean_log_proba(log_probs).argmax(-1) == y[rows]
             images[rows[mended]] = mixed[mended]
-            uncertainty[rows[mended]] = mutual_information(log_probs)[mended].clamp_min(0)
+            uncertainty[rows[mended]] = mutual_information(log_probs)[mended]
             agreement[rows[mended]] = True
             rows = rows[~mended]
             if len(rows) == 0:

@@ -179,7 +179,7 @@ def ascend(
                 images=images.detach(),
                 latents=codes + _rows(scale, row, u.ndim) * u,
                 displacement=displacement_norm(u),
-                uncertainty=mutual_information(log_probs.detach()).clamp_min(0),
+                uncertainty=mutual_information(log_probs.detach()),
                 agreement=agreement,
             )
             admissible = agreement if constrain else torch.ones_like(agreement)

@@ -584,7 +584,7 @@ class TargetedSynthesizer(BaseEstimator):
             parts = [
                 mutual_information(members(p.to(self._device))) for p in x.split(self.batch_size)
             ]
-        return torch.cat(parts).clamp_min(0).cpu().numpy()
+        return torch.cat(parts).cpu().numpy()
 
     def reconstruct(self, X):
         """Encode and decode images, without any displacement.

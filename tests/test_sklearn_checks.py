@@ -1,0 +1,28 @@
+"""scikit-learn's own checks of estimators, on tables and with tiny nets."""
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.classifiers import DenseNet, NetClassifier
+
+
+def tiny_synthesizer(**params):
+    autoencoder = AutoencoderNet(DenseAutoencoder, max_epochs=2, epoch_size=64)
+    return TargetedSynthesizer(
+        autoencoder=autoencoder, n_members=4, max_iter=2, random_state=0, **params
+    )
+
+
+def tiny_net(**params):
+    return NetClassifier(DenseNet, module__width=16, **params)
+
+
+@parametrize_with_checks(
+    [
+        AugmentedClassifier(tiny_net(max_epochs=60), tiny_synthesizer(), random_state=0),
+        tiny_synthesizer(classifier=tiny_net(max_epochs=3)),
+    ]
+)
+def test_estimator_is_one_of_scikit_learn(estimator, check):
+    check(estimator)
