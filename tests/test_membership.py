@@ -347,9 +347,11 @@ class TestRefusedBeforeTraining:
         assert Skipping.epochs == 0
 
     def test_folding_an_ensemble(self):
-        nets = [functional_net(module__p=0.0), functional_net()]
-        with pytest.raises(ValueError, match="plan='fold' makes one batch of the draws of one"):
+        nets = [functional_net().set_params(module=Skipping) for _ in range(2)]
+        Skipping.epochs = 0
+        with pytest.raises(ValueError, match="plan='fold' repeats one network's batch"):
             quick().set_params(classifier=nets, plan="fold").fit(*digits())
+        assert Skipping.epochs == 0
 
     def test_last_net_of_a_list(self):
         nets = [functional_net().set_params(module=Skipping), functional_net(module__p=0.0)]

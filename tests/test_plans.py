@@ -53,6 +53,16 @@ class TestPlansAgree:
             loop = predicted(net, rows, "loop")
             assert_as_far_as_rounding(predicted(net, rows, plan), loop, tolerance)
 
+    @pytest.mark.parametrize("plan", ["fold", "vmap"])
+    def test_for_a_transformer_whose_attention_drops_nothing(self, plan):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+            head = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
+            net, x = nn.Sequential(nn.Dropout(0.5), layer, head), torch.randn(5, 4, 8)
+        loop = predicted(net, x, "loop", n_members=3)
+        assert_as_far_as_rounding(predicted(net, x, plan, n_members=3), loop, 1e-5)
+
     def test_for_a_residual_network_of_torchvision(self):
         with torch.random.fork_rng():
             torch.manual_seed(0)

@@ -38,7 +38,7 @@ KINDS = ("auto", "dropout", "laplace", "ensemble")
 _FIDELITY, _STRONGER, _STRONGEST_PRIOR = 0.99, 10**0.5, 1e4
 
 # Members, and images, that are asked for it.
-_JUDGES, N_JUDGED = 16, 1000
+_JUDGES, N_JUDGED = 16, 256
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Scheme:
             Some images.
         """
         if self.kind == "ensemble":
+            self.members([net], [None], [], seed=0, device=_skorch.device_of(net))
             return self.kind
         restrict = check_restriction(self.restrict)
         if self.kind != "laplace":
@@ -89,7 +90,9 @@ class Scheme:
         last_layer_posterior(_skorch.bare_module(net), _skorch.log_proba_head(net), batches)
         return "laplace"
 
-    def posterior(self, net: Any, batches: Iterable[Tensor], judged: Tensor) -> LastLayerPosterior:
+    def posterior(
+        self, net: Any, batches: Iterable[Tensor], judged: Sequence[Tensor]
+    ) -> LastLayerPosterior:
         """Fit the last layer's posterior of a net, narrow enough for its members to be classifiers.
 
         Parameters
@@ -98,20 +101,22 @@ class Scheme:
             Fitted.
         batches : iterable of Tensor
             All training images.
-        judged : Tensor of shape (n, ...)
-            Some of them.
+        judged : sequence of Tensor
+            Some of them, in batches too.
         """
         module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
         device = _skorch.device_of(net)
-        judged = judged.to(device)
+        judged = [batch.to(device) for batch in judged]
         posterior = last_layer_posterior(module, head, (batch.to(device) for batch in batches))
         with torch.no_grad():
-            proba = InferenceCopy(module, head)(judged).exp()
+            network = InferenceCopy(module, head)
+            proba = torch.cat([network(batch) for batch in judged]).exp()
             # Few images that a net has learnt by heart leave hardly any curvature, and the prior of
             # the highest marginal likelihood then gives members that contradict them.
             while posterior.prior_precision < _STRONGEST_PRIOR:
                 members = LaplaceMembers(module, head, posterior, n_members=_JUDGES)
-                if _fidelity(members(judged), proba) >= _FIDELITY:
+                log_probs = torch.cat([members(batch) for batch in judged], 1)
+                if _fidelity(log_probs, proba) >= _FIDELITY:
                     break
                 stronger = min(_STRONGER * posterior.prior_precision, _STRONGEST_PRIOR)
                 posterior = replace(posterior, prior_precision=stronger)

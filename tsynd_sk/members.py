@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -23,6 +22,15 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
+from tsynd_sk._checks import (
+    check_agreement,
+    check_images,
+    check_log_probs,
+    check_network,
+    kind_of,
+    listed,
+    whole,
+)
 from tsynd_sk._frozen_network import FrozenNetwork, Restriction
 from tsynd_sk._inference import PREPARING, InferenceCopy
 from tsynd_sk._plans import count_work, rounding, same_values
@@ -40,86 +48,24 @@ Plan = Literal["auto", "fold", "vmap", "loop"]
 Precision = Literal["float32", "bfloat16"]
 
 
-def _check_network(
-    module: Any, to_log_proba: Any, names: tuple[str, str] = ("module", "to_log_proba")
-) -> None:
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"{names[0]} must be a torch.nn.Module, got {_kind(module)}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError(
-            f"{names[0]} is a {type(module).__name__}, in which layers such as dropout cannot be "
-            "found; give the module that was scripted or traced"
-        )
-    if not callable(to_log_proba):
-        raise TypeError(
-            f"{names[1]} must be callable and turn the output of the network into "
-            f"log-probabilities, such as lambda logits: logits.log_softmax(-1); "
-            f"got {_kind(to_log_proba)}"
-        )
-
-
-def _kind(value: Any) -> str:
-    """Say what came in place of what was expected."""
-    return f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    return int(value)
-
-
-def _listed(name: str, values: Any, what: str) -> list[Any]:
-    # A network may be iterable: torch.nn.Sequential gives its layers.
-    if isinstance(values, nn.Module) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of {what}, got {_kind(values)}; give a list")
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name} is empty; give at least one of {what}")
-    return values
-
-
-def _check_images(x: Any) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a Tensor, got {_kind(x)}; torch.from_numpy makes one of arrays")
-
-
-def _check_log_probs(log_probs: Tensor, x: Tensor) -> Tensor:
-    if log_probs.ndim != 3 or log_probs.shape[1] != len(x):
-        raise ValueError(
-            f"to_log_proba must give log-probabilities of shape (n_samples, n_classes), here "
-            f"({len(x)}, n_classes), got {tuple(log_probs.shape[1:])}"
-        )
-    return log_probs
-
-
-def _check_agreement(parts: Sequence[Tensor], whose: str) -> None:
-    shapes = [tuple(part.shape[-2:]) for part in parts]
-    if len(set(shapes)) > 1:
-        raise ValueError(
-            f"{whose} must give log-probabilities of the same classes, but their shapes "
-            f"(n_samples, n_classes) are {shapes}"
-        )
-
-
 class _FrozenMembers:
     """Members that are one network under `n_members` draws of its noise."""
 
     def __init__(self, network: FrozenNetwork, seed: int):
         self.n_members = network.n_members
         self._network = network
-        self._seed = _whole("seed", seed)
+        self._seed = whole("seed", seed)
         self._noise: dict[torch.Size, dict[str, Any]] = {}
 
     def redrawn(self, seed: int) -> _FrozenMembers:
         """Give members of the same network under other draws, without preparing it again."""
         other = copy.copy(self)
-        other._seed, other._noise = _whole("seed", seed), {}
+        other._seed, other._noise = whole("seed", seed), {}
         return other
 
     def plan(self, x: Tensor) -> str:
         """Name the way in which members are computed: "fold", "vmap" or "loop"."""
-        _check_images(x)
+        check_images(x)
         return self._network.plan(x)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -135,11 +81,11 @@ class _FrozenMembers:
         Tensor of shape (n_members, n_samples, n_classes)
             Log-probabilities, differentiable in `x`.
         """
-        _check_images(x)
+        check_images(x)
         shape = x.shape[1:]
         if shape not in self._noise:
             self._noise[shape] = self._network.draw(x, self._seed)
-        return _check_log_probs(self._network(self._noise[shape], x), x)
+        return check_log_probs(self._network(self._noise[shape], x), x)
 
 
 class DropoutMembers(_FrozenMembers):
@@ -223,10 +169,10 @@ class DropoutMembers(_FrozenMembers):
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
-        _check_network(module, to_log_proba)
+        check_network(module, to_log_proba)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=frozen),
-            n_members=_whole("n_members", n_members),
+            n_members=whole("n_members", n_members),
             restrict=restrict,
             plan=plan,
         )
@@ -263,13 +209,13 @@ class LaplaceMembers(_FrozenMembers):
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
-        _check_network(module, to_log_proba)
+        check_network(module, to_log_proba)
         _check_posterior(posterior, module)
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
         exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
-            n_members=_whole("n_members", n_members),
+            n_members=whole("n_members", n_members),
             # Nothing else, in particular not what functions drop.
             restrict=[posterior.layer or type(module).__name__],
             plan=plan,
@@ -281,7 +227,7 @@ def _check_posterior(posterior: Any, module: nn.Module) -> None:
     if not isinstance(posterior, LastLayerPosterior):
         raise TypeError(
             "posterior must be what tsynd_sk.laplace.last_layer_posterior gives, "
-            f"got {_kind(posterior)}"
+            f"got {kind_of(posterior)}"
         )
     if posterior.is_of(module):
         return
@@ -353,15 +299,15 @@ class EnsembleMembers:
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
-        modules = _listed("modules", modules, "networks")
-        to_log_probas = _listed("to_log_probas", to_log_probas, "callables, one for each network")
+        modules = listed("modules", modules, "networks")
+        to_log_probas = listed("to_log_probas", to_log_probas, "callables, one for each network")
         if len(modules) != len(to_log_probas):
             raise ValueError(
                 "modules and to_log_probas must be of one length, one head for each network; got "
                 f"{len(modules)} and {len(to_log_probas)}"
             )
         for k, (module, head) in enumerate(zip(modules, to_log_probas, strict=True)):
-            _check_network(module, head, (f"modules[{k}]", f"to_log_probas[{k}]"))
+            check_network(module, head, (f"modules[{k}]", f"to_log_probas[{k}]"))
         if plan == "fold":
             raise ValueError(
                 "plan='fold' repeats one network's batch, but the members of an ensemble differ in "
@@ -385,7 +331,7 @@ class EnsembleMembers:
 
     def plan(self, x: Tensor) -> str:
         """Name the way in which members are computed: "vmap" or "loop"."""
-        _check_images(x)
+        check_images(x)
         # Tracing changes modes for a moment, which threads that share the copies must not see.
         with nullcontext() if self._prepared else PREPARING:
             if not self._prepared:
@@ -425,7 +371,7 @@ class EnsembleMembers:
     def _one_by_one(self, copies: Sequence[InferenceCopy], x: Tensor) -> Tensor:
         with self._resting():
             predictions = [network(x) for network in copies]
-        _check_agreement(predictions, "modules")
+        check_agreement(predictions, "modules")
         return torch.stack(predictions)
 
     def _resting(self) -> AbstractContextManager:
@@ -435,8 +381,8 @@ class EnsembleMembers:
         """Predict with every network; see `DropoutMembers`."""
         if self.plan(x) == "vmap" and self._stack is not None:
             with self._resting():
-                return _check_log_probs(self._stack(self._copies, x), x)
-        return _check_log_probs(self._one_by_one(self._copies, x), x)
+                return check_log_probs(self._stack(self._copies, x), x)
+        return check_log_probs(self._one_by_one(self._copies, x), x)
 
 
 class _Stack:
@@ -490,13 +436,14 @@ class JoinedMembers:
     """
 
     def __init__(self, groups: Sequence[Any]):
-        self.groups = _listed("groups", groups, "members")
+        self.groups = listed("groups", groups, "members")
         for k, group in enumerate(self.groups):
             if not (
                 callable(group) and all(hasattr(group, a) for a in ("n_members", "redrawn", "plan"))
             ):
                 raise TypeError(
-                    f"groups[{k}] must be members, such as DropoutMembers(...), got {_kind(group)}"
+                    f"groups[{k}] must be members, such as DropoutMembers(...), got "
+                    f"{kind_of(group)}"
                 )
         self.n_members = sum(group.n_members for group in groups)
 
@@ -505,7 +452,7 @@ class JoinedMembers:
         seeds = torch.randint(
             2**62,
             (len(self.groups),),
-            generator=torch.Generator().manual_seed(_whole("seed", seed)),
+            generator=torch.Generator().manual_seed(whole("seed", seed)),
         )
         return JoinedMembers(
             [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
@@ -518,5 +465,5 @@ class JoinedMembers:
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every member; see `DropoutMembers`."""
         parts = [group(x) for group in self.groups]
-        _check_agreement(parts, "groups")
+        check_agreement(parts, "groups")
         return torch.cat(parts)

@@ -271,11 +271,6 @@ class TargetedSynthesizer(BaseEstimator):
         ensemble = isinstance(given, list | tuple)
         if ensemble and len(given) < 2:
             raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
-        if self.plan == "fold" and self._scheme().kind == "ensemble":
-            raise ValueError(
-                "plan='fold' makes one batch of the draws of one network, but the members of an "
-                "ensemble differ in all their weights: use 'auto', 'vmap' or 'loop'"
-            )
         if self.members == "ensemble" and not ensemble:
             raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
         for i, classifier in enumerate(given if ensemble else [given]):
@@ -398,10 +393,10 @@ class TargetedSynthesizer(BaseEstimator):
         ]
 
     def _some_images(self):
-        """Training images, evenly spread, as many as serve to judge members."""
+        """Batches of training images, evenly spread, as many as serve to judge members."""
         n_rows = len(self._X)
         rows = np.linspace(0, n_rows - 1, min(n_rows, N_JUDGED)).astype(int)
-        return self.format_.to_tensor(self._X[rows])
+        return self.format_.to_tensor(self._X[rows]).split(self.batch_size)
 
     def _batches(self):
         """Training images as networks see them."""
