@@ -222,7 +222,8 @@ class TestObjectives:
             p = members(synthesizer.format_.to_tensor(X_new)).exp().mean(0)
             return -(p * p.log()).sum(-1).mean()
 
-        assert entropy_of("entropy") > entropy_of("mutual_info") > entropy_of("reconstruction")
+        others = entropy_of("mutual_info"), entropy_of("reconstruction")
+        assert entropy_of("entropy") > max(others)
 
     def test_larger_radius_reaches_higher_uncertainty(self, frozen):
         small, large = (
@@ -318,21 +319,19 @@ class TestPromises:
 
 
 class TestSynthesize:
-    def test_one_image_for_each_in_its_order(self, digits_synthesizer):
+    def test_one_image_for_each_in_its_order(self, frozen):
+        # In a ball this small, every image stays nearer to its own source than to all others.
+        synthesizer = frozen(radius=0.1)
         X, y, _ = load_digits_images()
         new = np.flatnonzero(y < 4)[300:330]
-        X_new, y_new, info = digits_synthesizer.synthesize(X[new], y[new], return_info=True)
+        X_new, y_new, info = synthesizer.synthesize(X[new], y[new], return_info=True)
         assert X_new.shape == (30, 8, 8)
         np.testing.assert_array_equal(y_new, y[new])
         np.testing.assert_array_equal(info.source_index, np.arange(30))
-        reconstructed = digits_synthesizer.reconstruct(X[new])
-        distance = np.abs(X_new[:, None] - reconstructed).mean((2, 3))
-        own = np.diag(distance)
-        # Of another row it can be nearer only to one that looks alike.
-        assert (own < np.quantile(distance, 0.2, axis=1)).all()
-        assert np.mean(own <= distance.min(1)) > 0.8
+        distance = np.abs(X_new[:, None] - synthesizer.reconstruct(X[new])).mean((2, 3))
+        np.testing.assert_array_equal(distance.argmin(1), np.arange(30))
         assert info.uncertainty.mean() > info.uncertainty_source.mean()
-        repeated = digits_synthesizer.synthesize(X[new], y[new], random_state=0)
+        repeated = synthesizer.synthesize(X[new], y[new], random_state=0)
         np.testing.assert_array_equal(repeated[0], X_new)
 
     def test_answers_uint8_with_the_type_of_fit(self, digits_synthesizer):

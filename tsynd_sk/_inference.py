@@ -24,6 +24,10 @@ def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Mo
     kept = (value for part in module.modules() for value in vars(part).values())
     memo = {id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf}
     duplicate = copy.deepcopy(module, memo).eval().requires_grad_(False)
+    for part in duplicate.modules():
+        # What accelerate wraps for mixed precision; here `precision` says how to compute.
+        if "_original_forward" in vars(part):
+            part.forward = vars(part).pop("_original_forward")
     return duplicate if device is None else duplicate.to(device)
 
 
@@ -34,15 +38,12 @@ def without_fast_paths(module: nn.Module) -> nn.Module:
             # It would drop padded rows where no gradients are asked for, and only there.
             part.use_nested_tensor = False
         elif isinstance(part, nn.TransformerEncoderLayer):
-            part.register_forward_hook(_no_hook)
+            # Its kernel knows these two activations only; without it, the layer calls its own.
+            part.activation_relu_or_gelu = 0
         elif isinstance(part, nn.MultiheadAttention) and part.dropout == 0:
             # Dropout is all that training means to it.
             part.training = True
     return module
-
-
-def _no_hook(module: nn.Module, args: tuple, output: Any) -> None:
-    pass
 
 
 class _Affine(nn.Module):
