@@ -45,15 +45,15 @@ _ = SynthesisDisplay.from_estimator(synthesizer, X_train, random_state=0).plot()
 # same network on the real images alone. One split says little; ``python -m tsynd_sk`` compares over
 # several, with standard errors.
 from tsynd_sk import AugmentedClassifier
-from tsynd_sk.evaluation import perturbed_scores
+from tsynd_sk.evaluation import corruption_scores
 
 for name, synthetic_ratio in {"real images alone": 0, "with targeted images": 1}.items():
     classifier = AugmentedClassifier(synthetic_ratio=synthetic_ratio, random_state=0)
     classifier.fit(X_train, y_train)
-    perturbed = perturbed_scores(classifier, X_test, y_test, random_state=0)
+    corrupted = corruption_scores(classifier, X_test, y_test, random_state=0)
     print(
         f"{name:<22} accuracy {classifier.score(X_test, y_test):.3f}, balanced accuracy on "
-        f"perturbed images {perturbed['balanced_accuracy']:.3f}"
+        f"corrupted images {corrupted.mean['balanced_accuracy']:.3f}"
     )
 
 # %%
