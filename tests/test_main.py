@@ -2,12 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -134,30 +129,6 @@ class TestResuming:
         with pytest.raises(ValueError, match="digest"):
             Comparison(other, settings, undisturbed)
 
-    @pytest.mark.parametrize("n_jobs", ["1", "2"])
-    def test_an_interrupted_job_goes_on(self, npz, undisturbed, tmp_path, n_jobs):
-        out = tmp_path / "interrupted"
-        arguments = ["--dataset", str(npz), *TINY, "--n-jobs", n_jobs, "--out", str(out)]
-        command = [sys.executable, "-m", "tsynd_sk", *arguments]
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 120
-        while not list(out.glob("runs/*.json")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        # As the terminal does it: to every process of the job.
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) != 0
-        done = list(out.glob("runs/*.json"))
-        assert 0 < len(done) < 10
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        assert scores(out) == scores(undisturbed)
-
     def test_a_failing_run_leaves_the_others(self, npz, tmp_path, monkeypatch):
         splits = load_splits(str(npz))
         settings = Settings(40, arms=("plain", "random"), seeds=1, epochs=2, autoencoder_epochs=1)
@@ -166,7 +137,7 @@ class TestResuming:
         def fail(*args, **kwargs):
             raise RuntimeError("no space")
 
-        monkeypatch.setattr("tsynd_sk.TargetedSynthesizer.sample", fail)
+        monkeypatch.setattr("tsynd_sk.TargetedSynthesizer._sample", fail)
         with pytest.raises(RuntimeError, match="no space"):
             comparison.run()
         assert [row["arm"] for row in results(tmp_path)] == ["plain"]

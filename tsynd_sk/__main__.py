@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from tsynd_sk import datasets
+from tsynd_sk._processes import Interrupted
 from tsynd_sk.comparison import ARMS, METRICS, Comparison, Settings, Splits
 
 _HEADINGS = ("ROC AUC", "balanced accuracy", "ROC AUC", "balanced accuracy")
@@ -205,9 +208,8 @@ def _default_out(splits: Splits, settings: Settings) -> Path:
     return Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _prepare(arguments: argparse.Namespace) -> Comparison:
     splits = load_splits(arguments.dataset, size=arguments.size, root=arguments.root)
-    n_classes = len(splits.class_names)
     settings = Settings(
         n_train=arguments.n_train or min(100, len(splits.X_train)),
         arms=tuple(dict.fromkeys(arguments.arms)),
@@ -216,13 +218,19 @@ def _run(arguments: argparse.Namespace) -> None:
         autoencoder_epochs=arguments.autoencoder_epochs,
     )
     out = arguments.out or _default_out(splits, settings)
-    comparison = Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
+    return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
+
+
+def _run(comparison: Comparison) -> None:
+    splits, settings, out = comparison.splits, comparison.settings, comparison.out
     print(
         f"{splits.name}: {settings.n_train} of {len(splits.X_train)} training images, "
         f"{len(splits.X_test)} test images of shape {splits.X_test.shape[1:]}, "
-        f"{n_classes} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
+        f"{len(splits.class_names)} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
         f"{settings.epochs} epochs"
     )
+    for path in comparison.damaged():
+        print(f"{path} is damaged: that run is made again")
     missing = comparison.missing()
     done = settings.seeds * len(settings.arms) - len(missing)
     if done:
@@ -249,6 +257,12 @@ def _run(arguments: argparse.Namespace) -> None:
         print('No picture: it needs matplotlib (pip install "tsynd_sk[plot]") and a targeted arm')
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison that the command line asks for.
 
@@ -260,15 +274,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, or 2 if the arguments or the data do not allow a comparison.
+        Exit status: 0; 2 if the arguments or the data do not allow a comparison; 1 if it could not
+        go on; 130 after Ctrl-C, 143 after a request to terminate.
     """
     arguments = build_parser().parse_args(argv)
+    status = 2
     try:
-        _run(arguments)
+        comparison = _prepare(arguments)
+        status = 1
+        _run(comparison)
+        return 0
+    except KeyboardInterrupt:
+        status, reason = 130, "interrupted"
+    except Interrupted as interrupt:
+        status, reason = int(interrupt.code or 0), "interrupted"
+    except BrokenExecutor as error:
+        reason = f"error: {error}\nWith a smaller --n-jobs it needs less memory."
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        reason = f"error: {_reason(error)}"
+    if status != 2:
+        reason += "\nRuns that are done are kept: the same command goes on from there."
+    if argv is None and status > 128:
+        # The process ends already; another Ctrl-C must not fill the terminal.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print(reason, file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,15 +1,22 @@
-"""What the processes of a comparison need: progress, interruption, and one thread each."""
+"""What the processes of a comparison need: progress, an end in time, and one thread each."""
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import torch
 from skorch.callbacks import Callback
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class EpochReport(Callback):
@@ -29,7 +36,8 @@ class EpochReport(Callback):
         self._tell(self.label, net.max_epochs - len(net.history))
 
     def _tell(self, text: str, epochs: int) -> None:
-        with self.path.open("a") as file:
+        # A full disk must not cost the training that it tells about.
+        with suppress(OSError), self.path.open("a") as file:
             file.write(f"{epochs} {text}\n")
 
 
@@ -44,8 +52,10 @@ def relayed(path: Path, report: Callable[[str, int], None]) -> Iterator[None]:
             while True:
                 last = finished.wait(0.2)
                 for line in file:
-                    epochs, text = line.rstrip("\n").split(" ", 1)
-                    report(text, int(epochs))
+                    epochs, _, text = line.rstrip("\n").partition(" ")
+                    # A full disk ends a line anywhere.
+                    if epochs.isdecimal():
+                        report(text, int(epochs))
                 if last:
                     return
 
@@ -59,21 +69,84 @@ def relayed(path: Path, report: Callable[[str, int], None]) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
+class Interrupted(SystemExit):
+    """Exit by a signal, which skorch's training does not swallow as it does Ctrl-C."""
+
+
 @contextmanager
-def exit_on_interrupt() -> Iterator[None]:
-    """Turn Ctrl-C into an exit, which skorch's training does not swallow."""
+def exit_on_signals() -> Iterator[None]:
+    """Turn Ctrl-C, and the request to end that schedulers send, into `Interrupted`."""
+    last = -math.inf
 
-    def leave(*_):
-        raise SystemExit(128 + signal.SIGINT)
+    def leave(number, frame):
+        nonlocal last
+        # Who presses twice means it once, and must not disturb the end that has begun. Python may
+        # lose an exception, though.
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            raise Interrupted(128 + number)
 
+    with _handled_by(leave, *_SIGNALS):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Finish something short whatever is pressed meanwhile."""
+    with _handled_by(signal.SIG_IGN, *_SIGNALS):
+        yield
+
+
+@contextmanager
+def _handled_by(handler, *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, leave)
+    # What is ignored, as in a job in the background, remains so.
+    before = {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to this one: they inherit that it is ignored."""
+    with _handled_by(signal.SIG_IGN, signal.SIGINT):
+        yield
+
+
+@cache
+def leave_with(pid: int) -> None:
+    """End this process soon after the one that started it, if that is `pid`, even if killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid != pid:
+        return
+
+    def is_gone():
+        # Windows never gives a process another parent, but its handle tells.
+        return not parent.is_alive() if os.name == "nt" else os.getppid() != pid
+
+    def watch():
+        while not is_gone():
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def working_for(pid: int) -> Iterator[None]:
+    """Compute for a job, in its own process or in one that it has started."""
+    leave_with(pid)
+    with exit_on_signals(), one_thread():
+        yield
 
 
 @contextmanager

@@ -6,11 +6,10 @@ comparison that was interrupted goes on with the runs that are missing.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,17 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk._processes import EpochReport, exit_on_interrupt, one_thread, relayed
+from tsynd_sk._files import write_atomically
+from tsynd_sk._processes import (
+    EpochReport,
+    deaf_children,
+    exit_on_signals,
+    leave_with,
+    relayed,
+    undisturbed,
+    working_for,
+)
+from tsynd_sk._results_folder import ResultsFolder
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -115,7 +124,8 @@ class Comparison:
         What is compared.
     out : Path
         Folder for ``results.csv`` (a row for each seed and arm), ``settings.json``, the folder
-        ``runs`` from which an interrupted comparison goes on, and ``synthesis.png``.
+        ``runs`` from which an interrupted comparison goes on, and ``synthesis.png``. A process
+        that is killed leaves nothing behind that another would stumble over.
     n_jobs : int, default=-1
         Processes, each of which computes with one thread, so that results do not depend on their
         number. -1 stands for all cores.
@@ -123,7 +133,7 @@ class Comparison:
     Raises
     ------
     ValueError
-        If `out` holds a comparison with other settings or images.
+        If `out` holds a comparison with other settings or images, or one whose settings are lost.
     """
 
     def __init__(self, splits: Splits, settings: Settings, out: Path, *, n_jobs: int = -1):
@@ -132,8 +142,8 @@ class Comparison:
         self.out = out
         self.n_jobs = n_jobs
         self._check_classes()
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        self._check_settings()
+        determined = {"dataset": splits.name, "digest": splits.digest(), **asdict(settings)}
+        self._folder = ResultsFolder(out, {**determined, "arms": list(settings.arms)})
 
     def _check_classes(self) -> None:
         names, y_train = self.splits.class_names, self.splits.y_train
@@ -148,33 +158,17 @@ class Comparison:
                 f"{len(y_train)} there are"
             )
 
-    def _check_settings(self) -> None:
-        ours = {
-            "dataset": self.splits.name,
-            "digest": self.splits.digest(),
-            **asdict(self.settings),
-        }
-        ours["arms"] = list(self.settings.arms)
-        path = self.out / "settings.json"
-        if not path.exists():
-            _write(path, json.dumps(ours, indent=2))
-            return
-        theirs = json.loads(path.read_text())
-        changed = [name for name in ours if ours[name] != theirs.get(name)]
-        if changed:
-            differences = "; ".join(f"{n}: {theirs.get(n)!r} -> {ours[n]!r}" for n in changed)
-            raise ValueError(
-                f"{self.out} holds a comparison with other settings ({differences}). Choose "
-                "another folder, or the same settings to go on with it."
-            )
-
-    def _path(self, seed: int, arm: str) -> Path:
-        return self.out / "runs" / f"seed{seed}-{arm}.json"
+    def _pairs(self) -> list[tuple[int, str]]:
+        return [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
 
     def missing(self) -> list[tuple[int, str]]:
-        """Pairs of seed and arm that have not been run yet."""
-        pairs = [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
-        return [pair for pair in pairs if not self._path(*pair).exists()]
+        """Pairs of seed and arm that have not been run yet, or whose result is damaged."""
+        return [pair for pair in self._pairs() if self._folder.row(*pair) is None]
+
+    def damaged(self) -> list[Path]:
+        """Results that nobody can read, as after a failure of the disk."""
+        paths = [self._folder.run_path(*pair) for pair in self.missing()]
+        return [path for path in paths if path.exists()]
 
     def n_epochs(self) -> int:
         """Epochs that are still to be trained, of autoencoders and classifiers, at most."""
@@ -186,9 +180,8 @@ class Comparison:
 
     def results(self) -> list[dict[str, Any]]:
         """Rows of the runs that are done, by seed and arm."""
-        pairs = [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
-        paths = [self._path(*pair) for pair in pairs]
-        return [json.loads(path.read_text()) for path in paths if path.exists()]
+        rows = [self._folder.row(*pair) for pair in self._pairs()]
+        return [row for row in rows if row is not None]
 
     def run(self, report: Callable[[str, int], None] = lambda text, epochs: None) -> None:
         """Run what is missing and write the results.
@@ -197,68 +190,82 @@ class Comparison:
         ----------
         report : callable
             Called with a text and a number of epochs as they are done.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process runs a comparison in the same folder.
+        OSError
+            If something cannot be written. Every run that is done is kept.
         """
-        missing = self.missing()
-        if missing:
-            with relayed(self.out / "progress.txt", report), exit_on_interrupt():
-                self._run(missing)
-        self.write_results()
+        if not self.missing() and self._folder.is_finished(self.results()):
+            return
+        with self._folder.reserved(), exit_on_signals():
+            try:
+                if missing := self.missing():
+                    with relayed(self._folder.progress, report):
+                        self._run(missing)
+            except BaseException:
+                with suppress(OSError), undisturbed():
+                    self.write_results()
+                raise
+            self.write_results()
 
     def _run(self, missing: list[tuple[int, str]]) -> None:
-        parallel = Parallel(n_jobs=self.n_jobs)
+        parallel, job = Parallel(n_jobs=self.n_jobs), os.getpid()
+        with deaf_children():
+            started = Parallel(n_jobs=self.n_jobs, return_as="generator")(
+                [delayed(leave_with)(job)]
+            )
+        list(started)
         seeds = sorted({seed for seed, arm in missing if arm != "plain"})
-        trained = parallel(delayed(self._train_autoencoder)(seed) for seed in seeds)
+        trained = parallel(delayed(self._train_autoencoder)(seed, job) for seed in seeds)
         autoencoders = dict(zip(seeds, trained, strict=True))
         X_test = self.splits.X_test
         corrupted = parallel(
             delayed(corrupt)(X_test, kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS
         )
         perturbed = dict(zip(CORRUPTIONS, corrupted, strict=True))
-        try:
-            parallel(
-                delayed(self._run_one)(seed, arm, autoencoders.get(seed), perturbed)
-                for seed, arm in missing
-            )
-        finally:
-            self.write_results()
+        problems = parallel(
+            delayed(self._run_one)(seed, arm, autoencoders.get(seed), perturbed, job)
+            for seed, arm in missing
+        )
+        for problem in filter(None, problems):
+            raise OSError(problem)
 
     def write_results(self) -> None:
         """Collect the runs that are done in ``results.csv``."""
-        rows = self.results()
-        if rows:
-            temporary = self.out / "results.csv.part"
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-            temporary.replace(self.out / "results.csv")
+        self._folder.write_table(self.results())
 
     def _training_images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         y = self.splits.y_train
         index = subsample(y, self.settings.n_train, random_state=seed)
         return self.splits.X_train[index], y[index]
 
-    def _train_autoencoder(self, seed: int) -> tuple[AutoencoderNet, float]:
+    def _train_autoencoder(self, seed: int, job: int) -> tuple[AutoencoderNet, float]:
         """Train the autoencoder that the arms of a seed share, on the seed's own images alone."""
-        with one_thread():
+        with working_for(job):
             X, _ = self._training_images(seed)
             x = ImageFormat.infer(X).to_tensor(X).numpy()
             start = process_time()
-            progress = EpochReport(self.out / "progress.txt", f"seed {seed}: autoencoder")
+            progress = EpochReport(self._folder.progress, f"seed {seed}: autoencoder")
             with scoped_seed(seed):
                 epochs = self.settings.autoencoder_epochs
                 net = AutoencoderNet(max_epochs=epochs, callbacks=[progress]).fit(x)
             return net.set_params(callbacks=None), process_time() - start
 
-    def _run_one(self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray]) -> None:
-        with one_thread():
+    def _run_one(
+        self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray], job: int
+    ) -> str | None:
+        """Train and score one arm; give back what is wrong with its picture, if anything is."""
+        with working_for(job):
             X, y = self._training_images(seed)
             autoencoder, seconds = trained if trained and arm != "plain" else (None, 0.0)
             synthesizer = TargetedSynthesizer(
                 autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
                 objective="mutual_info" if arm == "plain" else arm,
             )
-            progress = EpochReport(self.out / "progress.txt", f"seed {seed}: {arm}")
+            progress = EpochReport(self._folder.progress, f"seed {seed}: {arm}")
             classifier = AugmentedClassifier(
                 NetClassifier(max_epochs=self.settings.epochs, callbacks=[progress]),
                 synthesizer,
@@ -268,7 +275,6 @@ class Comparison:
             start = process_time()
             classifier.fit(X, y)
             seconds += process_time() - start
-            self._check_complete(classifier)
             row = {
                 "dataset": self.splits.name,
                 "n_train": len(X),
@@ -279,15 +285,18 @@ class Comparison:
                 **_last_synthesis(classifier.history_),
                 "seconds": seconds,
             }
-            if (seed, arm) == (0, self._pictured_arm()):
-                self._draw(classifier, X)
-            _write(self._path(seed, arm), json.dumps(row))
-
-    def _check_complete(self, classifier: AugmentedClassifier) -> None:
-        # skorch takes an interrupt for the wish to train no further, and goes on.
-        trained = len(classifier.history_)
-        if trained != self.settings.epochs:
-            raise RuntimeError(f"training ended after {trained} of {self.settings.epochs} epochs")
+            problem = None
+            try:
+                if self._is_pictured(row):
+                    self._draw(classifier, X)
+            except Exception as error:
+                # A picture is not worth a training.
+                problem = (
+                    f"no picture could be drawn: {error}. To have it, remove "
+                    f"{self._folder.run_path(seed, arm)}: that run is then made again."
+                )
+            self._folder.save(row)
+            return problem
 
     def _scores(self, classifier, perturbed: dict[str, np.ndarray]) -> dict[str, float]:
         def scores(X):
@@ -298,9 +307,9 @@ class Comparison:
         means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
         return {**clean, **means}
 
-    def _pictured_arm(self) -> str | None:
+    def _is_pictured(self, row: dict[str, Any]) -> bool:
         targeted = [arm for arm in self.settings.arms if arm not in ("plain", "reconstruction")]
-        return targeted[-1] if targeted else None
+        return row["seed"] == 0 and row["arm"] in targeted[-1:]
 
     def _draw(self, classifier: AugmentedClassifier, X: np.ndarray) -> None:
         if find_spec("matplotlib") is None:
@@ -311,10 +320,13 @@ class Comparison:
 
         display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
         display.labels = [self.splits.class_names[code] for code in display.labels]
-        temporary = self.out / "synthesis.part.png"
-        display.plot().figure_.savefig(temporary, dpi=150)
-        plt.close(display.figure_)
-        temporary.replace(self.out / "synthesis.png")
+        figure = display.plot().figure_
+        try:
+            write_atomically(
+                self._folder.picture, lambda file: figure.savefig(file, dpi=150, format="png")
+            )
+        finally:
+            plt.close(figure)
 
 
 def _last_synthesis(history) -> dict[str, float | None]:
@@ -322,10 +334,3 @@ def _last_synthesis(history) -> dict[str, float | None]:
     names = ("uncertainty_source", "uncertainty", "label_agreement")
     refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
     return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(text)
-    temporary.replace(path)

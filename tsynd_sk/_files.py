@@ -1,0 +1,67 @@
+"""Write files as a whole or not at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+#: How names of files end that are not whole yet.
+UNFINISHED = ".part"
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Put a file in its place once it is written and safe on the disk.
+
+    Whoever reads `path`, also after a kill or a power failure in the middle of it, finds the old
+    file or the new one. A killed process may leave a file beside it whose name ends in
+    `UNFINISHED`.
+
+    Parameters
+    ----------
+    path : path-like
+        Where the file belongs. What is there already is replaced; a symbolic link is followed.
+    write : callable
+        Called with a binary file to write to.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, with `path` as its `filename`. What was there stays.
+    """
+    target = Path(os.path.realpath(path))
+    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    try:
+        try:
+            with unfinished.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        # A full disk is reported without a name, and a missing folder with that of the part.
+        raise type(error)(error.errno, error.strerror or str(error), os.fspath(path)) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name outlive a power failure, where folders can be opened for that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Remove what killed processes have left of files whose names match a pattern."""
+    for path in folder.glob(f"{pattern}.????????{UNFINISHED}"):
+        path.unlink(missing_ok=True)

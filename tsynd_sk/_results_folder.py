@@ -1,0 +1,139 @@
+"""The files of a comparison: its settings, a result for each run, and the table of them all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tsynd_sk._files import remove_unfinished, write_atomically
+from tsynd_sk._lock import locked
+
+
+class ResultsFolder:
+    """Folder of one comparison, whose files are whole at any moment.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    settings : dict
+        What determines the numbers in it, as JSON has it.
+
+    Raises
+    ------
+    ValueError
+        If it holds a comparison with other settings, or one whose settings are lost.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path = path
+        self.settings = settings
+        self._runs = path / "runs"
+        self._settings = path / "settings.json"
+        self._lock = path / "lock"
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        ours, theirs = self.settings, _read(self._settings)
+        if theirs is None:
+            if any(self._runs.glob("*.json")):
+                raise ValueError(
+                    f"{self._settings} is missing or damaged, so that nobody knows what the runs "
+                    f"beside it have compared. Choose another folder, or remove {self._runs} to "
+                    "begin anew."
+                )
+            return
+        changed = [name for name in ours if ours[name] != theirs.get(name)]
+        if changed:
+            differences = "; ".join(f"{n}: {theirs.get(n)!r} -> {ours[n]!r}" for n in changed)
+            raise ValueError(
+                f"{self.path} holds a comparison with other settings ({differences}). Choose "
+                "another folder, or the same settings to go on with it."
+            )
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Write to the folder alone, and tidy it up first after processes that were killed.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process does.
+        """
+        self._runs.mkdir(parents=True, exist_ok=True)
+        with locked(self._lock):
+            # Since the first look another job may have begun here, and ended.
+            self._check_settings()
+            self.progress.unlink(missing_ok=True)
+            remove_unfinished(self._runs, "*.json")
+            for path in (self._settings, self.table, self.picture):
+                remove_unfinished(self.path, path.name)
+            if _read(self._settings) is None:
+                _write(self._settings, json.dumps(self.settings, indent=2).encode())
+            yield
+
+    @property
+    def table(self) -> Path:
+        """Results of all runs that are done."""
+        return self.path / "results.csv"
+
+    @property
+    def picture(self) -> Path:
+        """Synthetic images of one run."""
+        return self.path / "synthesis.png"
+
+    @property
+    def progress(self) -> Path:
+        """Where processes tell how far they are."""
+        return self.path / "progress.txt"
+
+    def run_path(self, seed: int, arm: str) -> Path:
+        """File with the result of a run."""
+        return self._runs / f"seed{seed}-{arm}.json"
+
+    def row(self, seed: int, arm: str) -> dict[str, Any] | None:
+        """Give the result of a run; None if there is none that anybody could read."""
+        row = _read(self.run_path(seed, arm))
+        return row if row and (row.get("seed"), row.get("arm")) == (seed, arm) else None
+
+    def save(self, row: dict[str, Any]) -> None:
+        """Keep the result of a run."""
+        _write(self.run_path(row["seed"], row["arm"]), json.dumps(row).encode())
+
+    def is_finished(self, rows: list[dict[str, Any]]) -> bool:
+        """Tell whether nobody is at work, nor was killed at it, and the table is that of `rows`."""
+        return not self._lock.exists() and self._holds_table(rows)
+
+    def _holds_table(self, rows: list[dict[str, Any]]) -> bool:
+        return self.table.exists() and self.table.read_bytes() == _csv(rows)
+
+    def write_table(self, rows: list[dict[str, Any]]) -> None:
+        """Collect results, if there are any."""
+        if rows and not self._holds_table(rows):
+            _write(self.table, _csv(rows))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        # A disk that fails, or a copy that was cut short.
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
