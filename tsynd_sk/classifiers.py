@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from skorch import NeuralNetClassifier
-from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
+from tsynd_sk._checks import at_least, check_number, check_sides, training_data
 from tsynd_sk._components import safe_scale
-from tsynd_sk._skorch import SizedFromData
+from tsynd_sk._skorch import Schedule, SizedFromData
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 
@@ -38,6 +38,11 @@ class ConvNet(nn.Module):
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
+        # What `from_data` finds out; without data, the constructor can be given the same.
+        image_shape, n_classes = check_sides(image_shape), at_least("n_classes", n_classes, 1)
+        width = at_least("width", width, 1)
+        check_number("dropout", dropout, 0, 1)
+        self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])
         layers: list[nn.Module] = []
         n_out = width
@@ -63,11 +68,12 @@ class ConvNet(nn.Module):
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> ConvNet:
         """Size the network by images (n, C, H, W) and integer classes (n,)."""
-        if X.ndim != 4:
-            raise ValueError(
-                f"X has shape {tuple(X.shape)}; ConvNet expects images, (n, channels, height, "
-                "width). Give image_shape if rows are flat images; for tables use DenseNet."
-            )
+        X = training_data(
+            X,
+            4,
+            "ConvNet expects images, (n, channels, height, width). Give image_shape if rows are "
+            "flat images; for tables use DenseNet.",
+        )
         params = {"image_shape": tuple(X.shape[1:]), "n_classes": _n_classes(y), **params}
         return cls(**params)
 
@@ -94,6 +100,10 @@ class DenseNet(nn.Module):
 
     def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
         super().__init__()
+        n_features = at_least("n_features", n_features, 1)
+        n_classes, width = at_least("n_classes", n_classes, 1), at_least("width", width, 1)
+        check_number("dropout", dropout, 0, 1)
+        self.sizes = {"n_features": n_features, "n_classes": n_classes}
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.layers = nn.Sequential(
@@ -109,8 +119,7 @@ class DenseNet(nn.Module):
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> DenseNet:
         """Size the network by rows (n, n_features) and integer classes (n,)."""
-        if X.ndim != 2:
-            raise ValueError(f"X has shape {tuple(X.shape)}; DenseNet expects (n, n_features)")
+        X = training_data(X, 2, "DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
         net.mean.copy_(X.mean(0))
         net.scale.copy_(safe_scale(X, (0,)))
@@ -124,7 +133,15 @@ class DenseNet(nn.Module):
 def _n_classes(y) -> int:
     if y is None:
         raise ValueError("y is None; the number of classes is read off y")
-    return int(np.max(np.asarray(y))) + 1
+    codes = np.asarray(y)
+    if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
+        shown = codes.ravel()[:5].tolist()
+        raise ValueError(
+            f"y must hold classes numbered from 0, got dtype {codes.dtype} and {shown}: encode it, "
+            "for instance by numpy.unique(y, return_inverse=True)[1], or give the net to an "
+            "AugmentedClassifier, which takes any labels"
+        )
+    return int(codes.max()) + 1
 
 
 class NetClassifier(SizedFromData, NeuralNetClassifier):
@@ -188,5 +205,5 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
 
     @property
     def _default_callbacks(self):
-        schedule = LRScheduler("CosineAnnealingLR", T_max=self.max_epochs)
+        schedule = Schedule("CosineAnnealingLR", T_max=self.max_epochs)
         return [*super()._default_callbacks, ("lr_scheduler", schedule)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tsynd_sk._checks import at_least, training_data
 from tsynd_sk._components import (
     ComponentAutoencoder,
     check_n_components,
@@ -44,7 +45,9 @@ class DenseAutoencoder(ComponentAutoencoder):
     def __init__(
         self, n_features: int, *, n_components: int = 8, width: int = 64, noise: float = 0.1
     ):
+        n_features, width = at_least("n_features", n_features, 1), at_least("width", width, 1)
         super().__init__(n_features, n_components, noise)
+        self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.project = nn.Linear(n_features, self.n_components)
@@ -71,12 +74,10 @@ class DenseAutoencoder(ComponentAutoencoder):
         -------
         DenseAutoencoder
         """
-        if X.ndim != 2:
-            raise ValueError(f"X has shape {tuple(X.shape)}; expected (n, n_features)")
+        X = training_data(X, 2, "expected (n, n_features)")
         n_components = params.pop("n_components", 0.95)
         check_n_components(n_components)
         params.setdefault("n_features", X.shape[1])
-        X = X.float()
         mean, scale = X.mean(0), safe_scale(X, (0,))
         offset, axes, spread = principal_components((X - mean) / scale, n_components)
         autoencoder = cls(n_components=len(axes), **params)

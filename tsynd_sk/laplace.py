@@ -25,6 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tsynd_sk._checks import check_network, kind_of
 from tsynd_sk._inference import private_copy
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
@@ -113,6 +114,11 @@ class LastLayerPosterior:
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
         """
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator must be a torch.Generator, got {kind_of(generator)}; "
+                "torch.Generator().manual_seed(0) makes one"
+            )
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
         precision = precision + self.prior_precision
         noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
@@ -174,7 +180,7 @@ def _last_linear(
     """Find the linear layer called last among those that the prediction depends on."""
     layers = {n: part for n, part in network.named_modules() if isinstance(part, nn.Linear)}
     with _recorded(layers) as calls:
-        log_probs = to_log_proba(network(x))
+        log_probs = _check_head(to_log_proba(network(x)))
     outputs = [call.output for call in calls]
     # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
     used: tuple[Tensor | None, ...] = ()
@@ -187,6 +193,14 @@ def _last_linear(
             f"that there is no last layer to be uncertain about. {_WAYS_OUT}"
         )
     return last[0], layers[last[0]]
+
+
+def _check_head(log_probs) -> Tensor:
+    if not isinstance(log_probs, Tensor):
+        raise TypeError(
+            f"to_log_proba must give a Tensor of log-probabilities, got {kind_of(log_probs)}"
+        )
+    return log_probs
 
 
 def _check_plain(name: str, layer: nn.Linear) -> None:
@@ -318,6 +332,8 @@ def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """Give the batches that have rows."""
     if isinstance(batches, Tensor):
         raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be a list of tensors, got {kind_of(batches)}")
     for batch in batches:
         if not isinstance(batch, Tensor):
             raise TypeError(
@@ -412,6 +428,7 @@ def last_layer_posterior(
     >>> weight.shape, bias.shape
     (torch.Size([3, 4]), torch.Size([3]))
     """
+    check_network(module, to_log_proba)
     _check_prior_precision(prior_precision)
     filled = _filled(batches)
     first = next(filled, None)
@@ -425,7 +442,9 @@ def last_layer_posterior(
     weight = layer.weight.detach().cpu()
     bias = None if layer.bias is None else layer.bias.detach().cpu()
     # Rounding leaves eigenvalues of zero slightly negative.
-    (a, u_a), (b, u_b) = ((v.clamp_min(0), u) for v, u in map(torch.linalg.eigh, factors))
+    (a, u_a), (b, u_b) = (
+        (v.clamp_min(0), u.contiguous()) for v, u in map(torch.linalg.eigh, factors)
+    )
     if prior_precision is None:
         means = [weight] if bias is None else [weight, bias]
         squared_norm = sum(float(mean.double().square().sum()) for mean in means)

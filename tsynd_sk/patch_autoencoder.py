@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tsynd_sk._checks import at_least, check_sides, training_data
 from tsynd_sk._components import (
     ComponentAutoencoder,
     check_n_components,
@@ -80,12 +81,18 @@ class PatchAutoencoder(ComponentAutoencoder):
         depth: int = 2,
         noise: float = 0.1,
     ):
-        channels, height, width_px = image_shape
-        patch_size = patch_size or _default_patch_size(max(height, width_px))
+        channels, height, width_px = check_sides(image_shape)
+        patch_size = _checked_patch_size(patch_size, max(height, width_px))
+        width, depth = at_least("width", width, 1), at_least("depth", depth, 0)
         n_values = channels * patch_size**2
         super().__init__(n_values, n_components, noise)
         self.image_size = (height, width_px)
         self.patch_size = patch_size
+        self.sizes = {
+            "image_shape": (int(channels), int(height), int(width_px)),
+            "patch_size": int(patch_size),
+            "n_components": self.n_components,
+        }
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
         self.project = nn.Conv2d(n_values, self.n_components, 1)
@@ -112,18 +119,17 @@ class PatchAutoencoder(ComponentAutoencoder):
         -------
         PatchAutoencoder
         """
-        if X.ndim != 4:
-            raise ValueError(f"X has shape {tuple(X.shape)}; expected (n, channels, height, width)")
+        X = training_data(X, 4, "expected (n, channels, height, width)")
         n_components = params.pop("n_components", 0.95)
         check_n_components(n_components)
         params.setdefault("image_shape", tuple(X.shape[1:]))
-        side = max(params["image_shape"][1:])
-        patch_size = params.pop("patch_size", None) or _default_patch_size(side)
-        patches = F.pixel_unshuffle(_padded(X.float(), patch_size), patch_size)
+        side = max(check_sides(params["image_shape"])[1:])
+        patch_size = _checked_patch_size(params.pop("patch_size", None), side)
+        patches = F.pixel_unshuffle(_padded(X, patch_size), patch_size)
         mean, axes, scale = principal_components(patches.movedim(1, -1).flatten(0, 2), n_components)
         autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
         autoencoder.mean.copy_(X.mean())
-        autoencoder.scale.copy_(safe_scale(X.float()))
+        autoencoder.scale.copy_(safe_scale(X))
         autoencoder.set_components(mean, axes, scale)
         return autoencoder
 
@@ -153,7 +159,9 @@ class PatchAutoencoder(ComponentAutoencoder):
         return x
 
 
-def _default_patch_size(side: int) -> int:
+def _checked_patch_size(patch_size: int | None, side: int) -> int:
+    if patch_size is not None:
+        return at_least("patch_size", patch_size, 1)
     return 4 if side <= 48 else 8 if side <= 96 else 16
 
 
