@@ -5,6 +5,7 @@ import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -15,9 +16,10 @@ from skorch import NeuralNet, NeuralNetClassifier
 from small import assert_same_answer, digits, quick, tiny
 from torch import nn
 
-from tsynd_sk._stream import Rows, stream
+from tsynd_sk._arrays import Selection
+from tsynd_sk._stream import stream
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.images import ImageFormat
+from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.randomness import register_stochastic
 
 
@@ -183,6 +185,7 @@ class Watched:
 
     def __init__(self, X, events):
         self.X, self.events = X, events
+        self.shape, self.dtype = X.shape, X.dtype
 
     def __getitem__(self, rows):
         self.events.append(("read", rows))
@@ -194,8 +197,9 @@ class Copying:
 
     device = torch.device("cpu")
 
-    def __init__(self, events):
+    def __init__(self, events, value_range):
         self.events = events
+        self.codec = SimpleNamespace(value_range=value_range)
 
     def __call__(self, x, y, *, rows, occurrence, seed):
         self.events.append(("work", rows))
@@ -211,8 +215,8 @@ class TestRows:
         y, occurrence = index % 7, np.arange(1000) % 3
         events = []
         images, info = stream(
-            Copying(events),
-            Rows(Watched(X, events), index),
+            Copying(events, ValueRange.of(X, image_format)),
+            Selection(Watched(X, events), index),
             y,
             occurrence,
             image_format,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -67,20 +68,55 @@ def _tensor(decoded: Any) -> Tensor:
     return getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
 
 
-def latent_scale(codec: Codec, x: Tensor, batch_size: int, device: torch.device) -> Tensor:
+def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
     """Measure the deviations of codes: by channel of a spatial code, by coordinate of a flat one.
+
+    Parameters
+    ----------
+    codec : Codec
+        Autoencoder.
+    batches : iterable of Tensor of shape (n, ...)
+        Training images; one batch at a time is in memory.
 
     Raises
     ------
     ValueError
-        If codes do not decode to the shape of the images.
+        If codes do not decode to the shape of the images, or are not finite.
     """
-    codes = torch.cat([codec.encode(part.to(device)) for part in x.split(batch_size)])
+    count, shift = 0, None
+    total = squares = torch.zeros(())
+    for x in batches:
+        z = codec.encode(x)
+        if shift is None:
+            _check_decoded(codec, x, z)
+            axes = (0, *range(2, z.ndim))
+            # Sums of squares lose digits where the mean is far from zero.
+            shift = z.mean(axes, keepdim=True).cpu()
+        z = (z.cpu() - shift).double()
+        count += z.numel() // shift.numel()
+        total = total + z.sum(axes, keepdim=True)
+        squares = squares + z.square().sum(axes, keepdim=True)
+    variance = squares / count - (total / count).square()
+    scale = variance.clamp(min=0).sqrt().float()
+    check_finite(scale, "autoencoder")
+    return scale
+
+
+def check_finite(values: Tensor, role: str) -> None:
+    """Refuse a net whose training has diverged."""
+    if not values.isfinite().all():
+        raise ValueError(
+            f"what the {role} gives for training images is not finite: its training has diverged. "
+            "Scale the images, for instance to values between 0 and 1, or lower its lr."
+        )
+
+
+def _check_decoded(codec: Codec, x: Tensor, z: Tensor) -> None:
     with torch.no_grad():
-        decoded = codec.decode(codes[:1])
-    if decoded.shape != x[:1].shape:
+        decoded = codec.decode(z)
+    if decoded.shape != x.shape:
         raise ValueError(
             f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
             f"{tuple(decoded.shape[1:])}; the two must be equal"
         )
-    return codes.std((0, *range(2, codes.ndim)), correction=0, keepdim=True).cpu()
+    check_finite(decoded, "autoencoder")

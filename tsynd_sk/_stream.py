@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -23,7 +25,7 @@ Columns = dict[str, np.ndarray]
 
 def stream(
     synthesis: Synthesis,
-    X: np.ndarray | Rows,
+    X: Any,
     y: np.ndarray,
     occurrence: np.ndarray,
     image_format: ImageFormat,
@@ -32,6 +34,7 @@ def stream(
     batch_size: int,
     n_jobs: int | None,
     verbose: int,
+    empty: Callable[..., np.ndarray] = np.empty,
 ) -> tuple[np.ndarray, Columns]:
     """Synthesise one image from each row, in the user's format.
 
@@ -51,21 +54,26 @@ def stream(
         Seed of the whole pass.
     batch_size, n_jobs, verbose
         See `TargetedSynthesizer`.
+    empty : callable, default=numpy.empty
+        Makes the array of images from its shape and dtype.
 
     Returns
     -------
     X_new : ndarray of shape (n, ...)
     info : dict of ndarrays of shape (n,)
     """
-    X_new = np.empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
+    X_new = empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
     columns: Columns = {}
     job = delayed(partial(_job, synthesis, image_format, seed))
     jobs = (
-        job(X[rows], y[rows], rows, int(occurrence[rows[0]]))
+        job(_Batch(X[rows], y[rows], rows, int(occurrence[rows[0]])))
         for rows in _batches(occurrence, batch_size)
     )
-    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered")
-    with tqdm(total=len(y), desc="synthesis", disable=not verbose) as progress:
+    kind = {"backend": "sequential"} if n_jobs is None and _in_dask_worker() else {}
+    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered", **kind)
+    # Inside another bar, as that of a training, it vanishes when it is full.
+    bar = tqdm(total=len(y), desc="synthesis", unit="image", leave=None, disable=not verbose)
+    with bar as progress:
         for rows, images, info in workers(jobs):
             X_new[rows] = images
             for name, values in info.items():
@@ -74,19 +82,39 @@ def stream(
     return X_new, columns
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a job works on, as one object.
+
+    On a dask cluster, joblib would leave large arrays to a single worker, and with that worker
+    they would be lost; what it does not know, it sends with the job.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
+    occurrence: int
+
+
+def _in_dask_worker() -> bool:
+    """Tell whether this is a job of a dask cluster.
+
+    There, joblib takes the cluster for the default of jobs within jobs. But those of this module
+    are small, and the workers busy.
+    """
+    utils = sys.modules.get("distributed.utils")
+    return utils is not None and hasattr(utils.thread_state, "execution_state")
+
+
 def _job(
-    synthesis: Synthesis,
-    image_format: ImageFormat,
-    seed: int,
-    X: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    occurrence: int,
+    synthesis: Synthesis, image_format: ImageFormat, seed: int, batch: _Batch
 ) -> tuple[np.ndarray, np.ndarray, Columns]:
-    x, codes = image_format.to_tensor(X), torch.from_numpy(y)
+    rows = batch.rows
+    x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
     with torch.inference_mode(False), torch.enable_grad(), single_threaded():
-        parts = list(_as_memory_allows(synthesis, x, codes, rows, occurrence, seed))
+        parts = list(_as_memory_allows(synthesis, x, codes, rows, batch.occurrence, seed))
     images = np.concatenate([image_format.to_array(images) for images, _ in parts])
+    images = synthesis.codec.value_range.hold(images)
     names = parts[0][1]
     return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
 
@@ -148,13 +176,3 @@ def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     for rows in np.split(order, np.flatnonzero(np.diff(occurrence[order])) + 1):
         for first in range(0, len(rows), batch_size):
             yield rows[first : first + batch_size]
-
-
-class Rows:
-    """Rows of an array under new numbers, without a copy of them all."""
-
-    def __init__(self, X: Any, index: np.ndarray):
-        self.X, self.index = X, index
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.X[self.index[rows]]

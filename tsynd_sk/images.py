@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
+
+from tsynd_sk._arrays import AsSeen, Stored, is_stored, parts
+from tsynd_sk._checks import kind_of
 
 __all__ = ["ImageFormat", "ValueRange"]
 
@@ -25,7 +29,7 @@ def _canonical(image_shape: Sequence[int]) -> tuple[tuple[int, int, int], str]:
     try:
         shape: tuple[Any, ...] = tuple(int(side) for side in image_shape)
         valid = len(shape) in (2, 3) and min(shape) >= 1 and list(shape) == list(image_shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         valid = False
     if not valid:
         raise ValueError(
@@ -96,6 +100,8 @@ class ImageFormat:
         ValueError
             If the layout is ambiguous or does not match `image_shape`.
         """
+        if not hasattr(X, "shape"):
+            raise TypeError(f"X must be an array, got {kind_of(X)}; numpy.asarray makes one")
         row = X.shape[1:]
         if image_shape is None:
             shape, layout = cls._guess(row)
@@ -170,6 +176,8 @@ class ImageFormat:
         Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
             Never shares memory with `X`.
         """
+        if tuple(X.shape[1:]) != self.row_shape:
+            raise ValueError(f"X has rows of shape {X.shape[1:]}; expected {self.row_shape}")
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
         if X.dtype == np.uint8:
             x /= 255
@@ -177,10 +185,24 @@ class ImageFormat:
             return x
         channels, height, width = self.image_shape
         if self.layout == "hwc":
-            x = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+            x = x.reshape(len(x), height, width, channels).permute(0, 3, 1, 2)
             # For one channel, contiguous() would keep strides that change the rounding of nets.
             return x.clone(memory_format=torch.contiguous_format)
-        return x.reshape(-1, channels, height, width)
+        return x.reshape(len(x), channels, height, width)
+
+    def seen(self, X: np.ndarray | Stored) -> np.ndarray | AsSeen:
+        """Give what networks see of images as an array, or as one that converts what is read.
+
+        Parameters
+        ----------
+        X : array of shape (n, *row_shape)
+            Images, in memory or not.
+
+        Returns
+        -------
+        array of shape (n, C, H, W), or (n, n_features) for a table, float32
+        """
+        return AsSeen(X, self) if isinstance(X, Stored) else self.to_tensor(X).numpy()
 
     def to_array(self, x: Tensor) -> np.ndarray:
         """Convert what networks see back to images in the user's layout and dtype.
@@ -194,9 +216,13 @@ class ImageFormat:
         -------
         ndarray of shape (n, *row_shape)
         """
+        expected = self.image_shape or self.row_shape
+        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
+            shown = tuple(x.shape) if isinstance(x, Tensor) else kind_of(x)
+            raise ValueError(f"x must be a Tensor with rows of shape {expected}; got {shown}")
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)
-        values = x.detach().cpu().numpy().reshape(-1, *self.row_shape)
+        values = x.detach().cpu().numpy().reshape(len(x), *self.row_shape)
         if self.dtype == np.uint8:
             values = values * 255
         if np.issubdtype(self.dtype, np.integer):
@@ -219,24 +245,43 @@ class ValueRange:
         Number of steps in a unit of that scale where the user's type is not a float.
     half : bool
         Whether the user's type is float16.
+    extremes : tuple of ndarray
+        Lowest and highest values in the user's type and scale.
     """
 
     low: Tensor
     high: Tensor
     levels: int | None
-    half: bool = False
+    half: bool
+    extremes: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
         """Range of images in the user's layout; feature by feature in a table."""
         axis = 0 if image_format.image_shape is None else None
-        divisor = 255 if X.dtype == np.uint8 else 1
+        return cls.between((X.min(axis=axis), X.max(axis=axis)), image_format)
+
+    @classmethod
+    def between(
+        cls, extremes: tuple[np.ndarray, np.ndarray], image_format: ImageFormat
+    ) -> ValueRange:
+        """Range from lowest to highest values in the user's dtype."""
+        dtype = image_format.dtype
+        divisor = 255 if dtype == np.uint8 else 1
         low, high = (
-            torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor
-            for extreme in (X.min(axis=axis), X.max(axis=axis))
+            torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor for extreme in extremes
         )
-        levels = None if np.issubdtype(X.dtype, np.floating) else divisor
-        return cls(low, high, levels, half=X.dtype == np.float16)
+        levels = None if np.issubdtype(dtype, np.floating) else divisor
+        half = dtype.kind == "f" and dtype.itemsize == 2
+        return cls(low, high, levels, half=half, extremes=extremes)
+
+    def hold(self, X: np.ndarray) -> np.ndarray:
+        """Hold images in the user's dtype to the range.
+
+        float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.
+        """
+        # numpy answers in the byte order of the machine.
+        return np.clip(X, *self.extremes).astype(X.dtype, copy=False)
 
     def clip(self, x: Tensor) -> Tensor:
         """Hold images to the range, and to the user's type, differentiably.
@@ -256,11 +301,12 @@ class ValueRange:
         return rounded + (x - x.detach())
 
 
-def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray:
+def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray | Stored:
     """Validate images for an estimator; with `reset`, learn their format.
 
     Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
-    when `reset`, and compares with them otherwise.
+    when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
+    stay where they are.
 
     Raises
     ------
@@ -268,20 +314,19 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
     """
     name = type(estimator).__name__
-    ndim = getattr(X, "ndim", None) or np.asarray(X).ndim
-    if ndim == 2:
-        X = validate_data(estimator, X, reset=reset, dtype="numeric")
+    if is_stored(X):
+        X = _stored(X, name)
+        check_filled(X)
     else:
-        X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
-    if 0 in X.shape:
-        raise ValueError(f"X has shape {X.shape}: there is nothing in it")
-    if X.dtype == np.float64 and np.abs(X).max() > np.finfo(np.float32).max:
-        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+        X = array_of_images(X, name=name, estimator=estimator, reset=reset)
+    table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
+    low, high = _extremes(X, axis=0 if table else None, name=name)
+    _check_magnitude(X.dtype, low, high)
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
         estimator.n_features_in_ = estimator.format_.n_features
         estimator.image_shape_ = estimator.format_.image_shape
-        estimator.value_range_ = ValueRange.of(X, estimator.format_)
+        estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
         return X
 
     expected = estimator.format_
@@ -291,19 +336,104 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
             f"{expected.row_shape}, as in fit"
         )
     if expected.image_shape is not None:
-        _check_scale(X, expected.dtype, float(estimator.value_range_.high), name)
+        _check_scale(X.dtype, float(high), estimator)
     return X
 
 
-def _check_scale(X: np.ndarray, dtype: np.dtype, high: float, name: str) -> None:
-    """Refuse uint8, which is divided by 255, where fit saw another scale, and the reverse."""
-    if dtype == np.uint8 and X.dtype != np.uint8 and X.max() > 1.5:
+def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -> np.ndarray:
+    """Give images, or rows of a table, as an array of finite numbers.
+
+    Parameters
+    ----------
+    X : array-like
+        Images in memory.
+    name : str
+        Who asks for them.
+    estimator : estimator or None, default=None
+        Learns the number and the names of a table's columns, or compares with them.
+    reset : bool, default=False
+        Which of the two.
+    """
+    try:
+        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+    except ValueError as error:
         raise ValueError(
-            f"X has values up to {X.max():g} in dtype {X.dtype}, but {name} was fitted on uint8 "
+            f"X is ragged, but all images must be of one shape: {error} Resize or crop them."
+        ) from None
+    if n_dims == 0:
+        raise ValueError(
+            f"X must be an array of images, or of the rows of a table; got {kind_of(X)}, which "
+            "numpy takes for a scalar"
+        )
+    try:
+        if n_dims == 2 and estimator is not None:
+            X = validate_data(estimator, X, reset=reset, dtype="numeric")
+        else:
+            X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+    except ValueError as error:
+        if str(error).startswith("could not convert"):
+            raise ValueError(f"X must hold numbers only: {error}") from None
+        raise
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
+    check_filled(X)
+    return X
+
+
+def check_filled(X: np.ndarray | Stored) -> None:
+    """Refuse an array without values."""
+    if 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}: there is nothing in it")
+
+
+def _check_magnitude(dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> None:
+    wide = dtype.kind == "f" and dtype.itemsize > 4
+    if wide and max(-low.min(), high.max()) > np.finfo(np.float32).max:
+        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+
+
+def _stored(X: Any, name: str) -> Stored:
+    X = X if isinstance(X, Stored) else Stored(X)
+    if not all(isinstance(side, Integral) for side in X.shape):
+        raise ValueError(
+            f"X has the shape {X.shape}; dask knows all of it after X.compute_chunk_sizes()"
+        )
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
+    if X.ndim < 2:
+        raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
+    return X
+
+
+def _extremes(X: np.ndarray | Stored, *, axis, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest values of images, which are checked as they are read from a store."""
+    lows, highs, n_read = [], [], 0
+    for part in parts(X):
+        if isinstance(X, Stored):
+            try:
+                check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+            except ValueError as error:
+                finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+                if not finite.all():
+                    error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
+                raise
+        lows.append(part.min(axis=axis))
+        highs.append(part.max(axis=axis))
+        n_read += len(part)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def _check_scale(dtype: np.dtype, high: float, estimator) -> None:
+    """Refuse uint8, which is divided by 255, where fit saw another scale, and the reverse."""
+    name, expected = type(estimator).__name__, estimator.format_.dtype
+    fitted_high = float(estimator.value_range_.high)
+    if expected == np.uint8 and dtype != np.uint8 and high > 1.5:
+        raise ValueError(
+            f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on uint8 "
             "images, which it divides by 255. Pass uint8, or floats between 0 and 1."
         )
-    if dtype != np.uint8 and X.dtype == np.uint8 and high > 1.5:
+    if expected != np.uint8 and dtype == np.uint8 and fitted_high > 1.5:
         raise ValueError(
-            f"X is uint8, which is divided by 255, but {name} was fitted on {dtype} images with "
-            f"values up to {high:g}. Pass X.astype({str(dtype)!r})."
+            f"X is uint8, which is divided by 255, but {name} was fitted on {expected} images with "
+            f"values up to {fitted_high:g}. Pass X.astype({str(expected)!r})."
         )

@@ -1,0 +1,210 @@
+"""Arrays that are larger than memory: read in parts, converted as they are read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+#: Bytes of an array that are read at a time where nothing else says how much.
+PART_BYTES = 2**24
+
+# What arrays that live in memory have and stored ones do not: those of the array API standard,
+# tables, sparse matrices.
+_IN_MEMORY = ("__array_namespace__", "iloc", "__dataframe__", "tocsr")
+_ARRAY_LIKE = ("shape", "dtype", "ndim", "__getitem__")
+
+
+def is_stored(X: Any) -> bool:
+    """Tell whether an array is to be read in parts: `numpy.memmap`, zarr, h5py, dask and their kin.
+
+    Arrays of other libraries that live in memory (torch, cupy, pandas, scipy) are not.
+    """
+    if isinstance(X, np.ndarray):
+        return isinstance(X, np.memmap)
+    if isinstance(X, Tensor | np.generic) or any(hasattr(X, name) for name in _IN_MEMORY):
+        return False
+    if not all(hasattr(X, name) for name in _ARRAY_LIKE):
+        return False
+    try:
+        np.dtype(X.dtype)
+    except TypeError:
+        # Tensors of libraries with types of their own; numpy knows how to ask for their values.
+        return False
+    return True
+
+
+class Stored:
+    """Array outside of memory, of which rows are read by any index that numpy knows for rows.
+
+    Parameters
+    ----------
+    array : array-like
+        With ``shape``, ``dtype`` and slicing along the first axis; lists of rows need only work
+        in rising order without repetition, as in HDF5.
+    """
+
+    def __init__(self, array: Any):
+        # Reading rows of a memmap as an ndarray saves numpy a good deal of ceremony.
+        self.array = array.view(np.ndarray) if isinstance(array, np.memmap) else array
+        self.shape = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        if isinstance(rows, int | np.integer):
+            return np.asarray(self.array[range(len(self))[rows]])
+        numbers = numbered(rows, len(self))
+        if isinstance(numbers, range):
+            return np.asarray(self.array[numbers.start : numbers.stop])
+        if isinstance(self.array, np.ndarray):
+            return self.array[numbers]
+        if len(numbers) == 0:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        ordered, inverse = np.unique(numbers, return_inverse=True)
+        first, last = int(ordered[0]), int(ordered[-1])
+        # What lies side by side is read as one block: many stores are slow at lists of rows.
+        side_by_side = last - first + 1 == len(ordered)
+        read = self.array[first : last + 1] if side_by_side else self.array[ordered]
+        return np.asarray(read)[inverse]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        array = np.empty(self.shape, dtype or self.dtype)
+        filled = 0
+        for part in parts(self):
+            array[filled : filled + len(part)] = part
+            filled += len(part)
+        return array
+
+
+def numbered(rows: Any, n_rows: int) -> range | np.ndarray:
+    """Numbers from 0 of the rows that an index of numpy names; of neighbours a range.
+
+    Raises
+    ------
+    IndexError
+        If the index names anything but rows, or rows that do not exist.
+    """
+    if isinstance(rows, slice | range):
+        numbers = range(n_rows)[rows] if isinstance(rows, slice) else rows
+        return numbers if numbers.step == 1 else np.array(numbers, dtype=np.int64)
+    # Of several indices in a tuple, numpy would take all but the first for other axes.
+    index = np.empty(()) if isinstance(rows, tuple) else np.asarray(rows)
+    if index.dtype == bool and index.shape == (n_rows,):
+        return np.flatnonzero(index)
+    if index.shape == (0,):
+        return np.empty(0, np.int64)
+    if index.dtype.kind not in "iu" or index.ndim != 1:
+        raise IndexError(
+            "images that are not in memory are indexed by rows alone: by an integer, a slice, a "
+            f"list of integers or a mask of {n_rows} booleans; got {rows!r}"
+        )
+    if index.min() < -n_rows or index.max() >= n_rows:
+        raise IndexError(f"rows {index.min()} to {index.max()} are not all among {n_rows} rows")
+    return np.where(index < 0, index + n_rows, index)
+
+
+def parts(X: np.ndarray | Stored) -> Iterator[np.ndarray]:
+    """Go through an array, in memory as a whole and elsewhere part by part."""
+    if isinstance(X, np.ndarray):
+        yield X
+        return
+    n_rows = rows_of_a_part(X)
+    for first in range(0, len(X), n_rows):
+        yield X[first : first + n_rows]
+
+
+def rows_of_a_part(X: Any) -> int:
+    """Tell how many rows a part of an array has."""
+    return max(PART_BYTES // max(X.dtype.itemsize * int(np.prod(X.shape[1:])), 1), 1)
+
+
+class AsSeen:
+    """What networks see of a stored array: rows of float32, converted as they are read.
+
+    Takes the place of the float32 array that skorch, or a data set of the user's, would get.
+
+    Parameters
+    ----------
+    X : Stored
+        Images in the user's layout.
+    image_format : ImageFormat
+        That layout.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, X: Stored, image_format: Any):
+        self.X = X
+        self.image_format = image_format
+        row = image_format.image_shape or image_format.row_shape
+        self.shape = (len(X), *row)
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> np.ndarray:
+        if isinstance(rows, int | np.integer):
+            return self.image_format.to_tensor(self.X[rows][np.newaxis]).numpy()[0]
+        numbers = numbered(rows, len(self))
+        n_rows = rows_of_a_part(self.X)
+        if len(numbers) <= n_rows:
+            return self.image_format.to_tensor(self.X[numbers]).numpy()
+        x = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        for first in range(0, len(numbers), n_rows):
+            part = slice(first, first + n_rows)
+            x[part] = self.image_format.to_tensor(self.X[numbers[part]]).numpy()
+        return x
+
+
+class Selection:
+    """Some rows of an array under new numbers, without a copy of them."""
+
+    def __init__(self, X: Any, index: np.ndarray):
+        self.X = X
+        self.index = np.asarray(index)
+        self.shape = (len(self.index), *X.shape[1:])
+        self.dtype = X.dtype
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        return self.X[self.index[rows]]
+
+
+def spread(n_rows: int, n_chosen: int) -> np.ndarray:
+    """Choose rows evenly over an array."""
+    return np.linspace(0, n_rows - 1, min(n_rows, n_chosen)).astype(int)
+
+
+def empty_on_disk(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Array in a temporary file that goes with it.
+
+    Raises
+    ------
+    OSError
+        If the disk has not enough space.
+    """
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate") and n_bytes:
+            # Writing to a page that a full disk has no block for would kill the process.
+            try:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            except OSError as error:
+                error.add_note(
+                    f"synthetic rows of {n_bytes:,} bytes do not fit in {tempfile.gettempdir()}: "
+                    "the environment variable TMPDIR can name another folder"
+                )
+                raise
+        return np.memmap(file, dtype=dtype, shape=shape)
