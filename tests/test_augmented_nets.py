@@ -1,19 +1,14 @@
-"""`AugmentedClassifier` around users' own nets, and inside scikit-learn's tools."""
+"""`AugmentedClassifier` around users' own nets."""
 
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier
 from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import ValidSplit
 from tiny_nets import (
-    IMAGES,
-    LABELS,
     Dense,
     FirstOutput,
     Recorder,
@@ -22,7 +17,6 @@ from tiny_nets import (
     net,
     own_net,
     refreshed,
-    synthesizer,
     y,
 )
 from torch import nn
@@ -40,46 +34,6 @@ class FunctionalDropout(nn.Module):
     def forward(self, x):
         x = nn.functional.relu(self.hidden(x.flatten(1)))
         return self.head(nn.functional.dropout(x, 0.5, self.training))
-
-
-class TestModelSelection:
-    def test_cross_validation(self):
-        estimator = net(module__width=16)
-        first, second = (
-            cross_val_score(augmented(estimator, warm_up=0.5), IMAGES[:150], LABELS[:150], cv=2)
-            for _ in range(2)
-        )
-        assert (first == second).all()
-        assert first.min() > 0.3
-
-    def test_grid_over_nested_names(self):
-        grid = {
-            "synthesizer__radius": [0.2, 1.0],
-            "estimator__lr": [1e-9, 1e-2],
-            "synthetic_ratio": [0, 1],
-        }
-        search = GridSearchCV(augmented(net(max_epochs=4)), grid, cv=2).fit(X, y)
-        assert len(search.cv_results_["params"]) == 8
-        assert search.best_params_["estimator__lr"] == 1e-2
-        fitted, params = search.best_estimator_, search.best_params_
-        assert fitted.synthesizer_.radius == params["synthesizer__radius"]
-        assert fitted.estimator_.lr == 1e-2
-        assert not np.isnan(search.cv_results_["mean_test_score"]).any()
-
-    def test_pipeline_in_one_process_and_in_two(self):
-        rows = X.reshape(80, -1)
-        pipeline = make_pipeline(
-            StandardScaler(), augmented(net(max_epochs=4), synthesizer(image_shape=(8, 8)))
-        )
-        grid = {"augmentedclassifier__synthetic_ratio": [0.5, 1]}
-        one, two = (
-            GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, scoring="neg_log_loss").fit(rows, y)
-            for n_jobs in (1, 2)
-        )
-        np.testing.assert_array_equal(
-            one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
-        )
-        assert one.best_estimator_[-1].image_shape_ == (1, 8, 8)
 
 
 def assert_no_trace(learned):

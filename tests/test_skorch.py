@@ -118,7 +118,18 @@ VARIETIES = {
 }
 
 
-@pytest.fixture(params=VARIETIES)
+INSTANCE_WARNING = "the module of classifier is an instance of Classifier"
+
+
+@pytest.fixture(
+    params=[
+        # That it warns is a test of its own.
+        pytest.param(name, marks=pytest.mark.filterwarnings(f"ignore:{INSTANCE_WARNING}"))
+        if name == "module instance"
+        else name
+        for name in VARIETIES
+    ]
+)
 def variety(request):
     make, n_classes = VARIETIES[request.param]
     # Module instances draw their weights when they are made.
@@ -184,7 +195,8 @@ class TestClassifiers:
         X, y = digits(60)
         module = Classifier()
         before = module.head.weight.detach().clone()
-        quick().set_params(classifier=NeuralNetClassifier(module, **LOGITS)).fit(X, y)
+        with pytest.warns(UserWarning, match=INSTANCE_WARNING):
+            quick().set_params(classifier=NeuralNetClassifier(module, **LOGITS)).fit(X, y)
         assert torch.equal(module.head.weight, before)
 
     @pytest.mark.parametrize("training", [True, False, "in parts"])

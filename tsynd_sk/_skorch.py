@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
+from threading import RLock
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,25 +15,35 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from skorch.utils import to_device
+from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from tsynd_sk._arrays import spread
 from tsynd_sk.uncertainty import safe_log
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
+# What a module is sized and initialised by, of more data than that.
+_BYTES_TO_LOOK_AT = 2**25
+
+
+_generators = RLock()
+
 
 @contextmanager
-def scoped_seed(seed: int) -> Iterator[None]:
+def scoped_seed(seed: int | None) -> Iterator[None]:
     """Seed the global generators of torch and numpy for a while, then put them back.
 
-    Weight initialisation, dropout and data loaders know no other source of randomness.
+    Weight initialisation, dropout and data loaders know no other source of randomness. With
+    ``None`` they are put back only. They are those of the whole process: threads take turns.
     """
-    state = np.random.get_state()  # noqa: NPY002
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+    with _generators, torch.random.fork_rng(devices=devices):
+        state = np.random.get_state()  # noqa: NPY002
+        if seed is not None:
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
@@ -76,18 +89,44 @@ def cloned_net(net: NeuralNet, device: str | None) -> NeuralNet:
     """Clone an unfitted net, onto a device if one is given."""
     if device is None:
         return clone(net)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device={device!r} is not to be had here: {error}. Leave it at None, or give 'cpu'."
-        ) from None
+    available(device)
     return clone(net).set_params(device=device)
 
 
+@lru_cache(maxsize=8)
+def available(device: str | torch.device) -> torch.device:
+    """Give a device, and refuse one that is not there."""
+    try:
+        torch.empty(1, device=device).tolist()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not to be had here: {error}. Leave it at None, or give 'cpu'."
+        ) from None
+
+
 def bare_module(net: NeuralNet) -> nn.Module:
-    """Give the module of a fitted net without the wrapper of ``torch.compile``."""
-    return getattr(net.module_, "_orig_mod", net.module_)
+    """Give the module of a net without what ``torch.compile`` or many devices wrap it in."""
+    module = net.module_
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+def predicting(net: NeuralNet) -> NeuralNet:
+    """Give the same net, predictions of which leave the global generators alone.
+
+    The loader draws a seed from them for each pass over the data, though nothing uses it.
+    """
+    same: Any = object.__new__(type(net))
+    vars(same).update(vars(net))
+    if net.iterator_valid is DataLoader and "generator" not in net.get_params_for("iterator_valid"):
+        vars(same)["iterator_valid__generator"] = torch.Generator()
+    return same
 
 
 def device_of(net: NeuralNet) -> torch.device:
@@ -138,123 +177,6 @@ def _to_log_proba(output, *, kind: str, nonlinearity, flat: bool) -> Tensor:
     return safe_log(nonlinearity(logits))
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode for a while, then each of its parts in its mode of before."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def _predict_proba(net: NeuralNet, x: Tensor) -> Tensor:
-    """Do what ``predict_proba`` does, which would leave the net in evaluation mode."""
-    with _evaluating(net.module_), torch.no_grad():
-        output = net.infer(to_device(x, device_of(net)))
-        output = output[0] if isinstance(output, tuple) else output
-        return net._get_predict_nonlinearity()(output).float()
-
-
-def check_probabilities(net: NeuralNet, x: Tensor, n_classes: int) -> None:
-    """Refuse a net whose predictions for a few rows are not `n_classes` probabilities.
-
-    Catches, before training, the misfit of criterion and module that would end in nan.
-    """
-    proba = _predict_proba(net, x[:8])
-    name, criterion = type(net).__name__, type(net.criterion_).__name__
-    if proba.ndim != 2 or proba.shape[1] != n_classes:
-        raise ValueError(
-            f"the module of the {name} predicts an array of shape {tuple(proba.shape)} for "
-            f"{len(x[:8])} rows; expected ({len(x[:8])}, {n_classes}), one column for each of the "
-            f"{n_classes} classes in y"
-        )
-    sums = proba.sum(1)
-    if proba.min() < 0 or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        raise ValueError(
-            f"the predictions of the {name} with criterion {criterion} are not probabilities: "
-            f"rows sum to between {sums.min():.3g} and {sums.max():.3g}. If its module returns "
-            "logits, use criterion=torch.nn.CrossEntropyLoss; for torch.nn.NLLLoss the module "
-            "must end in a softmax; for other criteria give predict_nonlinearity."
-        )
-
-
-def fit_classifier(
-    classifier,
-    x: Tensor,
-    y: np.ndarray,
-    *,
-    seed: int,
-    device=None,
-    callback=None,
-    check: Callable[[NeuralNet], object] | None = None,
-) -> NeuralNet:
-    """Clone and fit a classifier on class indices, after a look at what it predicts untrained.
-
-    `check` is called with an untrained net, to refuse it. The callback takes part in this one
-    training and leaves no trace in the net.
-    """
-    net, X = cloned_net(classifier, device), x.numpy()
-    targets = encode_labels(net, y)
-    rehearse(classifier, x, y, seed=seed, device=device, check=check)
-    with scoped_seed(seed):
-        if callback is None:
-            return net.fit(X, targets)
-        with _seeing(net, X, targets):
-            net.initialize()
-            net.callbacks_.append(("guest", callback.initialize()))
-            net.partial_fit(X, targets)
-        net.callbacks_ = [named for named in net.callbacks_ if named[1] is not callback]
-        return net
-
-
-def rehearse(
-    classifier,
-    x: Tensor,
-    y: np.ndarray,
-    *,
-    seed: int,
-    device=None,
-    check: Callable[[NeuralNet], object] | None = None,
-) -> None:
-    """Initialise a throw-away clone of a classifier and refuse it if it cannot be what it should.
-
-    Parameters are those of `fit_classifier`.
-    """
-    probe, X = cloned_net(classifier, device).set_params(verbose=0), x.numpy()
-    with scoped_seed(seed), _seeing(probe, X, encode_labels(probe, y)):
-        probe.initialize()
-        check_probabilities(probe, x, int(y.max()) + 1)
-        if check is not None:
-            check(probe)
-
-
-def classes_of_frozen(net: NeuralNet, x: Tensor, y: np.ndarray) -> np.ndarray:
-    """Labels of the columns that a fitted net predicts, given labels for the images at hand.
-
-    skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
-    """
-    present, named = np.unique(y), getattr(net, "classes", None)
-    proba = _predict_proba(net, x[:1])
-    n_columns = proba.shape[1] if proba.ndim == 2 else len(present)
-    if named is not None and len(named) == n_columns and set(present) <= set(named):
-        classes = np.asarray(named)
-    elif present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
-        classes = np.arange(n_columns)
-    elif len(present) == n_columns:
-        classes = present
-    else:
-        raise ValueError(
-            f"y has the {len(present)} classes {present.tolist()[:20]}, but the frozen classifier "
-            f"predicts {n_columns} columns: use labels between 0 and {n_columns - 1} that number "
-            "its columns, or name them by its parameter classes"
-        )
-    check_probabilities(net, x, n_columns)
-    return classes
-
-
 def check_autoencoder(estimator) -> None:
     """Refuse what is not a skorch net around a module with ``encode`` and ``decode``."""
     check_net(estimator, "autoencoder")
@@ -268,8 +190,102 @@ def check_autoencoder(estimator) -> None:
         )
 
 
-def _seeing(net: NeuralNet, X, y):
+def seeing(net: NeuralNet, X, y):
     return net._seeing(X, y) if isinstance(net, SizedFromData) else nullcontext()
+
+
+def _representatives(X, y) -> tuple[Tensor, Any]:
+    """Rows evenly spread over the data, at least one of each class, that surely fit in memory."""
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    if X.ndim == 0:
+        raise TypeError("X must be an array of float32, got a scalar")
+    bytes_a_row = max(4 * int(np.prod(X.shape[1:])), 1)
+    n_rows = max(_BYTES_TO_LOOK_AT // bytes_a_row, 1000)
+    if len(X) <= n_rows:
+        # The data may be a torch or numpy array, or one that is not in memory.
+        return torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X[:])), y
+    rows = spread(len(X), n_rows)
+    if y is not None and np.ndim(y) == 1:
+        rows = np.union1d(rows, np.unique(np.asarray(y), return_index=True)[1])
+    if np.ndim(y) == 1:
+        y = np.asarray(y)
+    return torch.as_tensor(X[rows]), y if y is None else y[rows]
+
+
+def is_sized_from_data(net: NeuralNet) -> bool:
+    """Tell whether the module of a net is built from the data that it is fitted on."""
+    return (
+        isinstance(net, SizedFromData)
+        and isinstance(net.module, type)
+        and hasattr(net.module, "from_data")
+    )
+
+
+@contextmanager
+def having(net: NeuralNet, sizes: dict[str, Any] | None) -> Iterator[None]:
+    """Let a net build its module by what was once read off data, without any data."""
+    if sizes is None:
+        yield
+        return
+    net._sizes = sizes
+    try:
+        yield
+    finally:
+        del net._sizes
+
+
+def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
+    """Modules and criteria of an initialised net by name, without wrappers of ``torch.compile``."""
+    parts = {name: getattr(net, f"{name}_") for name in [*net._modules, *net._criteria]}
+    return {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
+
+
+def let_schedules_resume(net: NeuralNet) -> None:
+    """Let learning-rate schedules go on from a net's history with optimizers that are new."""
+    for name in net._optimizers:
+        for group in getattr(net, f"{name}_").param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+
+def duplicate(net: NeuralNet) -> NeuralNet:
+    """Copy a fitted net with all that it has learnt.
+
+    `copy.deepcopy` would pickle it, which modules defined inside functions do not survive.
+    """
+    other = object.__new__(type(net))
+    # Tensors that a training step has left behind cannot be copied with their graph.
+    kept = (v for part in parts_of(net).values() for m in part.modules() for v in vars(m).values())
+    memo: dict[int, Any] = {
+        id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf
+    }
+    # Callbacks may know the net.
+    memo[id(net)] = other
+    other.__dict__.update(copy.deepcopy(vars(net), memo))
+    return other
+
+
+def standing_still(net: NeuralNet) -> NeuralNet:
+    """Copy a net in the middle of its training, to predict as it would now."""
+    attributes = dict(vars(net))
+    for name in ("_data", "get_iterator"):
+        attributes.pop(name, None)
+    bare: Any = object.__new__(type(net))
+    vars(bare).update(attributes, callbacks_=[])
+    return duplicate(bare)
+
+
+class Schedule(LRScheduler):
+    """Learning-rate schedule that leaves its optimizer out of pickles.
+
+    A training begins with a new schedule anyway, and skorch moves to a machine without accelerator
+    what it knows of, which is the net's own optimizer.
+    """
+
+    def __getstate__(self):
+        state = dict(vars(self))
+        if "lr_scheduler_" in state:
+            state["lr_scheduler_"] = None
+        return state
 
 
 class SizedFromData(NeuralNet):
@@ -303,12 +319,18 @@ class SizedFromData(NeuralNet):
     def initialize_module(self):
         """Build the module from the data at hand, or from its parameters alone."""
         kwargs = self.get_params_for("module")
+        if "_sizes" in vars(self):
+            self.module_ = self.module(**{**kwargs, **self._sizes})
+            return self
         data = vars(self).get("_data")
-        if data is None or not (
-            isinstance(self.module, type) and hasattr(self.module, "from_data")
-        ):
+        if data is None or not is_sized_from_data(self):
             return super().initialize_module()
-        X, y = data
-        # The data may be a torch or numpy array; sizes and means need no more than a CPU tensor.
-        self.module_ = self.module.from_data(torch.as_tensor(X), y, **kwargs)
+        X, y = _representatives(*data)
+        if X.dtype != torch.get_default_dtype():
+            raise ValueError(
+                f"X has dtype {X.dtype}, but the {type(self).__name__} computes in "
+                f"{torch.get_default_dtype()}, torch's default dtype: convert X to it. The "
+                "estimators of tsynd_sk need torch.float32 there (torch.set_default_dtype)."
+            )
+        self.module_ = self.module.from_data(X, y, **kwargs)
         return self

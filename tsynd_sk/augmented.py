@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from tsynd_sk import _sampling, _skorch
+from tsynd_sk import _sampling, _skorch, _training
+from tsynd_sk._base_synthesizer import unlearned
+from tsynd_sk._checks import refuse_metadata
+from tsynd_sk._data_state import restore_data
+from tsynd_sk._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._saving import (
+    SavingMixin,
+    restore_members,
+    restored_classifiers,
+    restored_random_state,
+)
 from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
-from tsynd_sk.synthesizer import TargetedSynthesizer, unlearned
+from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["AugmentedClassifier"]
 
 
-class AugmentedClassifier(ClassifierMixin, BaseEstimator):
+class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, BaseEstimator):
     """Train a skorch classifier on real images and on images synthesised against it.
 
     Training and synthesis alternate inside one fit of the net, see `TargetedSynthesis`, which
@@ -41,8 +52,8 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         those of the present one: each counts as one, as it predicts. They cost predictions, but no
         training.
     verbose : int, default=0
-        With 1, the default net prints a line an epoch. Nets of your own have a `verbose` of
-        theirs, and so has `synthesizer`.
+        With 1, a progress bar for the net, the autoencoder and each synthesis; with 2, the default
+        nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, autoencoder, synthesis.
 
@@ -103,15 +114,18 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X, y, **unsupported):
         """Train the net; see `TargetedSynthesizer.fit` for what `X` and `y` may be.
 
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, uint8 or float.
+            Images, uint8 or float. Those that are not in memory (`numpy.memmap`, zarr, h5py, ...)
+            are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
+        **unsupported
+            Nothing: `sample_weight` and the like are refused with an explanation.
 
         Returns
         -------
@@ -122,22 +136,22 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         ValueError, TypeError
             As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
         """
+        refuse_metadata(self, unsupported)
+        net = NetClassifier() if self.estimator is None else self.estimator
+        epochs = getattr(net, "max_epochs", None)
+        task = Task.of_fit(self, X, y, n_subtasks=epochs)
         learned = unlearned(self)
-        learned._fit(X, y)
+        learned._fit(X, y, task)
         self.__dict__ = learned.__dict__
+        task.end(attributes={})
         return self
 
-    def _fit(self, X, y) -> None:
-        synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        check_synthesizer(synthesizer)
-        if self.estimator is not None:
-            _skorch.check_classifier(self.estimator, "estimator")
-            if _skorch.is_frozen(self.estimator):
-                raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
+    def _fit(self, X, y, task) -> None:
+        synthesizer = self._checked_synthesizer()
         X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
         y = _sampling.check_labels(self, y, X)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        x = self.format_.to_tensor(X)
+        x = self.format_.seen(X)
         rng = check_random_state(self.random_state)
         synthesis = TargetedSynthesis(
             synthesizer,
@@ -147,24 +161,43 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
             n_snapshots=self.n_snapshots,
             random_state=rng.randint(2**31 - 1),
         )
-        self.estimator_ = _skorch.fit_classifier(
-            self._default_estimator() if self.estimator is None else self.estimator,
+        self.estimator_ = _training.fit_classifier(
+            self._given_estimator(),
             x,
             codes,
             seed=rng.randint(2**31 - 1),
             device=synthesizer.device,
-            callback=synthesis,
+            guests=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
+            role="estimator",
         )
         self.history_ = self.estimator_.history
-        self.synthesizer_ = synthesis.fitted(self.estimator_, x.numpy(), codes)._over(self, X, y)
+        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
 
-    def _default_estimator(self):
+    def _checked_synthesizer(self):
+        """Check the nets, and give a synthesizer of its own to the fit."""
+        synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+        check_synthesizer(synthesizer)
+        if self.estimator is not None:
+            _skorch.check_classifier(self.estimator, "estimator")
+            if _skorch.is_frozen(self.estimator):
+                raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
+        return clone(synthesizer).set_params(verbose=max(synthesizer.verbose, self.verbose))
+
+    def _given_estimator(self):
+        if self.estimator is not None:
+            return self.estimator
         module = DenseNet if self.image_shape_ is None else ConvNet
-        return NetClassifier(module, verbose=int(self.verbose))
+        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
 
-    def _as_seen(self, X) -> np.ndarray:
+    def _bars(self) -> list:
+        return [EpochBar("classifier")] if self.verbose else []
+
+    def _learnt(self, net) -> dict:
+        return {**vars(self), "estimator_": net, "history_": net.history}
+
+    def _as_seen(self, X):
         check_is_fitted(self, "estimator_")
-        return self.format_.to_tensor(check_images(self, X, reset=False)).numpy()
+        return self.format_.seen(check_images(self, X, reset=False))
 
     def predict(self, X):
         """Predict labels, as the net does.
@@ -179,7 +212,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n,)
         """
         x = self._as_seen(X)
-        return self.classes_[self.estimator_.predict(x).astype(np.int64)]
+        return self.classes_[_skorch.predicting(self.estimator_).predict(x).astype(np.int64)]
 
     def predict_proba(self, X):
         """Predict probabilities of the labels, as the net does.
@@ -195,7 +228,7 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
             Columns in the order of `classes_`.
         """
         x = self._as_seen(X)
-        return self.estimator_.predict_proba(x)
+        return _skorch.predicting(self.estimator_).predict_proba(x)
 
     def uncertainty(self, X):
         """Mutual information between prediction and the net's members, in nats.
@@ -213,6 +246,25 @@ class AugmentedClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "estimator_")
         return self.synthesizer_.uncertainty(X)
+
+    _saved_as = "AugmentedClassifier"
+
+    def _to_save(self):
+        return self.synthesizer_, [self.estimator]
+
+    def _restored(self, contents):
+        learned, synthesizer = unlearned(self), self._checked_synthesizer()
+        restore_data(learned, contents, synthesizer.image_shape)
+        device, n_classes = synthesizer.device, len(learned.classes_)
+        [net] = restored_classifiers([learned._given_estimator()], contents, n_classes, device)
+        learned.estimator_, learned.history_ = net, net.history
+        synthesizer.set_params(classifier=FrozenEstimator(net), image_shape=learned.image_shape_)
+        if synthesizer.random_state is None:
+            synthesizer.set_params(random_state=restored_random_state(contents))
+        synthesizer.classifier_ = net
+        learned.synthesizer_ = synthesizer._laid_out_as(learned)
+        restore_members(learned.synthesizer_, contents)
+        return learned
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

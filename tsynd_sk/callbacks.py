@@ -3,62 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from numbers import Integral, Real
 from time import perf_counter
-from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from skorch.callbacks import Callback, PrintLog
-from torch.utils.data import Subset, default_collate
 
 from tsynd_sk import _skorch
+from tsynd_sk._arrays import Stored, empty_on_disk
+from tsynd_sk._augmented_data import join, leave, training_rows
 from tsynd_sk._inference import private_copy
+from tsynd_sk._look import Look, look_at
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["TargetedSynthesis"]
 
 _MEANS = ("uncertainty_source", "uncertainty", "label_agreement")
-
-
-class _AugmentedDataset(Subset):
-    """Real rows, followed by synthetic ones that can be exchanged between epochs.
-
-    To callbacks that take data sets apart, as skorch's scores do, it is the real rows alone.
-    """
-
-    def __init__(self, real: Any):
-        super().__init__(real, list(range(len(real))))
-        self.real = real
-        self.synthetic: list = []
-
-    def __len__(self) -> int:
-        return len(self.real) + len(self.synthetic)
-
-    def __getitem__(self, i):
-        n_real = len(self.real)
-        return self.real[i] if i < n_real else self.synthetic[i - n_real]
-
-    def __getitems__(self, indices):
-        return [self[i] for i in indices]
-
-
-class _AugmentedSplit:
-    """A net's own ``train_split``, after which synthetic rows can join the training part alone."""
-
-    def __init__(self, train_split):
-        self.train_split = train_split
-
-    def __call__(self, dataset, y=None, **fit_params):
-        if not self.train_split:
-            return _AugmentedDataset(dataset), None
-        targets = () if y is None else (y,)
-        train, valid = self.train_split(dataset, *targets, **fit_params)
-        return _AugmentedDataset(train), valid
 
 
 class TargetedSynthesis(Callback):
@@ -102,6 +67,18 @@ class TargetedSynthesis(Callback):
 
     The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
     (n, C, H, W), or the rows of a table.
+
+    ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
+    what it balances stays balanced. Training iterators are made anew at each refresh.
+
+    On several devices, ``skorch.hf.AccelerateMixin`` trains the net: each process takes its share
+    of every epoch's rows, real and synthetic. Each makes all synthetic rows for itself, on its own
+    device and against its own copy of the net, and trains the autoencoder, which thus takes as
+    long as on one device. The rows are the same everywhere only if `random_state` is an integer;
+    give one. Mixed precision is for the training; how to synthesise, the synthesizer's `precision`
+    says.
+
+    Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
     Examples
     --------
@@ -151,19 +128,24 @@ class TargetedSynthesis(Callback):
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
         check_synthesizer(self._given())
+        if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
+            raise ValueError(
+                "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
+                "rows; AugmentedClassifier brings its own, so that its estimator needs none"
+            )
         if self.synthetic_ratio:
+            _check_iterator(net)
             # What cannot be synthesised from is refused before the warm-up, not after it.
-            example, _ = _rows_of(net.get_dataset(X, y), 1)
-            self._given()._scheme().settled(net, torch.from_numpy(example))
+            dataset = net.get_dataset(X, y)
+            rows, _ = training_rows(dataset, min(len(dataset), 8))
+            if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
+                look_at(net, rows[:], None)
+            self._given()._scheme().settled(net, torch.from_numpy(rows[:1]))
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_ = len(net.history)
-        self.train_split_ = net.train_split
-        # An earlier training that ended in an error has left its wrapper behind.
-        if isinstance(net.train_split, _AugmentedSplit):
-            self.train_split_ = net.train_split.train_split
-        net.train_split = _AugmentedSplit(self.train_split_)
+        join(net)
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.
             if isinstance(callback, PrintLog):
@@ -171,13 +153,14 @@ class TargetedSynthesis(Callback):
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Give the net its own split back."""
-        net.train_split = self.train_split_
+        leave(net)
         if hasattr(self, "synthesizer_"):
             # Learnt when they are next needed, for other callbacks may yet load another state.
             self.synthesizer_._posteriors = []
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Refresh the synthetic rows where the schedule says so."""
+        leave(net)
         if not self.synthetic_ratio:
             return
         real = dataset_train.real
@@ -187,16 +170,25 @@ class TargetedSynthesis(Callback):
         if epoch < warm_up or (epoch - warm_up) % self.refresh_every:
             return
         start = perf_counter()
-        X, y = _rows_of(real, len(real))
-        n_synthetic = max(round(self.synthetic_ratio * len(real)), 1)
-        synthesizer = self.fitted(net, X, y)
-        X_new, y_new, info = synthesizer.sample(
-            n_synthetic, random_state=self.rng_.randint(2**31 - 1), return_info=True
+        if hasattr(self, "synthesizer_"):
+            self.synthesizer_._update_posteriors()
+        else:
+            self._fit_synthesizer(net, *training_rows(real))
+        synthesizer = self.synthesizer_
+        sample = synthesizer.sample
+        if isinstance(synthesizer._X, Stored):
+            # As many rows as there are real ones fit in memory only where those do.
+            sample = partial(synthesizer._sample, empty=empty_on_disk)
+        X_new, y_new, info = sample(
+            max(round(self.synthetic_ratio * len(real)), 1),
+            random_state=self.rng_.randint(2**31 - 1),
+            return_info=True,
         )
         if self.n_snapshots:
-            snapshots = [*synthesizer._snapshots, private_copy(_skorch.bare_module(net))]
-            synthesizer._snapshots = snapshots[-self.n_snapshots :]
-        dataset_train.synthetic = _like(real[0], X_new, y_new)
+            # At rest on the CPU, where a pickle of it can be read on every machine.
+            snapshot = private_copy(_skorch.bare_module(net), torch.device("cpu"))
+            synthesizer._snapshots = [*synthesizer._snapshots, snapshot][-self.n_snapshots :]
+        dataset_train.exchange(X_new, y_new, info.source_index)
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
@@ -208,7 +200,7 @@ class TargetedSynthesis(Callback):
         ----------
         net : skorch classifier
             The net.
-        X : ndarray of shape (n, C, H, W) or (n, n_features), float32
+        X : array of shape (n, C, H, W) or (n, n_features), float32
             Its training rows.
         y : ndarray of shape (n,)
             Their classes, numbered from 0.
@@ -218,20 +210,32 @@ class TargetedSynthesis(Callback):
         TargetedSynthesizer
             With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
         """
-        if not hasattr(self, "synthesizer_"):
-            synthesizer = clone(self._given()).set_params(
-                classifier=FrozenEstimator(net), image_shape=None if X.ndim == 2 else X.shape[1:]
-            )
-            if synthesizer.random_state is None:
-                synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
-            synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
-            self.synthesizer_ = synthesizer
-        else:
+        if hasattr(self, "synthesizer_"):
             self.synthesizer_._update_posteriors()
+        else:
+            self._fit_synthesizer(net, X, y)
         return self.synthesizer_
+
+    def _fit_synthesizer(self, net, X, y) -> None:
+        synthesizer = clone(self._given()).set_params(
+            classifier=FrozenEstimator(net), image_shape=None if X.ndim == 2 else X.shape[1:]
+        )
+        if synthesizer.random_state is None:
+            synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
+        synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
+        self.synthesizer_ = synthesizer
 
     def _given(self):
         return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+
+
+def _check_iterator(net) -> None:
+    if net.get_params_for("iterator_train").get("batch_sampler") is not None:
+        raise ValueError(
+            "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
+            "see a synthetic one: give iterator_train a function that makes the batch sampler from "
+            "the data set it gets, or use iterator_train__sampler, which synthetic rows follow"
+        )
 
 
 def check_synthesizer(synthesizer) -> None:
@@ -251,33 +255,3 @@ def check_synthesizer(synthesizer) -> None:
         )
     if synthesizer.autoencoder is not None:
         _skorch.check_autoencoder(synthesizer.autoencoder)
-
-
-def _rows_of(dataset: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """First `n` images and integer labels of a data set of pairs."""
-    X, y = default_collate([dataset[i] for i in range(n)])
-    if not isinstance(X, torch.Tensor):
-        raise TypeError(
-            f"the net's data set yields {type(X).__name__} as its input; targeted synthesis needs "
-            "single arrays"
-        )
-    if y.numel() != len(X):
-        raise TypeError(
-            f"the net's data set yields targets of shape {tuple(y.shape[1:])}; targeted synthesis "
-            "needs one integer label a row"
-        )
-    return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
-
-
-def _like(example, X: np.ndarray, y: np.ndarray) -> list:
-    """Pairs of the types that a data set yields, so that a batch may mix both."""
-    return list(
-        zip(*(_cast(new, old) for new, old in zip((X, y), example, strict=True)), strict=True)
-    )
-
-
-def _cast(new: np.ndarray, example):
-    """Rows of the type, dtype and shape of an example."""
-    if isinstance(example, torch.Tensor):
-        return torch.from_numpy(new).to(example).reshape(-1, *example.shape)
-    return new.astype(np.asarray(example).dtype).reshape(-1, *np.shape(example))

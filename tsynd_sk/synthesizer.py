@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, check_random_state
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from tsynd_sk import _sampling, _skorch
-from tsynd_sk._codec import Codec, latent_scale
+from tsynd_sk import _sampling
+from tsynd_sk._base_synthesizer import BaseSynthesizer, unlearned
+from tsynd_sk._checks import refuse_metadata
 from tsynd_sk._inference import PRECISIONS
-from tsynd_sk._membership import KINDS, N_JUDGED, Scheme
+from tsynd_sk._labels import labels_of
+from tsynd_sk._membership import KINDS
 from tsynd_sk._plans import PLANS
-from tsynd_sk._stream import Rows, stream
-from tsynd_sk._synthesis import Synthesis, derived_seed
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
-from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk._progress import Task
+from tsynd_sk._saving import as_list, restore_synthesizer
+from tsynd_sk._synthesis import derived_seed
 from tsynd_sk.images import check_images
 from tsynd_sk.uncertainty import mutual_information
 
@@ -32,18 +29,7 @@ __all__ = ["TargetedSynthesizer"]
 _UNCERTAINTY_STREAM = 2**31
 
 
-def unlearned(estimator):
-    """Copy an estimator without its fitted attributes.
-
-    Fitting the copy leaves what an earlier fit has learnt whole if it fails, and lets nothing of
-    it outlive a success.
-    """
-    duplicate = copy.copy(estimator)
-    duplicate.__dict__ = {k: v for k, v in vars(estimator).items() if not k.endswith("_")}
-    return duplicate
-
-
-class TargetedSynthesizer(BaseEstimator):
+class TargetedSynthesizer(BaseSynthesizer):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -117,7 +103,8 @@ class TargetedSynthesizer(BaseEstimator):
         Batches that are synthesised side by side, each on one core: by threads, or in whatever
         way `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
     verbose : int, default=0
-        With 1, progress bars; with 2, also the nets' lines for every epoch.
+        With 1, a progress bar for each training and each synthesis; with 2, also the default nets'
+        lines for every epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, masks, starts.
 
@@ -189,7 +176,11 @@ class TargetedSynthesizer(BaseEstimator):
         "plan": [StrOptions({"auto", *PLANS})],
         "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device, None],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -238,7 +229,7 @@ class TargetedSynthesizer(BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y):
+    def fit(self, X, y, **unsupported):
         """Fit classifier and autoencoder, as far as they are not frozen.
 
         Parameters
@@ -246,8 +237,11 @@ class TargetedSynthesizer(BaseEstimator):
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, uint8 or float. Networks see float32 of shape (n, C, H, W); uint8 is divided
             by 255, floats pass as they are.
+            Images that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
+        **unsupported
+            Nothing: `sample_weight` and the like are refused with an explanation.
 
         Returns
         -------
@@ -261,193 +255,13 @@ class TargetedSynthesizer(BaseEstimator):
         TypeError
             If `classifier` or `autoencoder` is not what it should be.
         """
+        refuse_metadata(self, unsupported)
+        task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings())
         learned = unlearned(self)
-        learned._fit(X, y)
+        learned._fit(X, y, task=task)
         self.__dict__ = learned.__dict__
+        task.end(attributes={})
         return self
-
-    def _fit(self, X, y, *, with_autoencoder=True) -> None:
-        given = self.classifier
-        ensemble = isinstance(given, list | tuple)
-        if ensemble and len(given) < 2:
-            raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
-        if self.members == "ensemble" and not ensemble:
-            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
-        for i, classifier in enumerate(given if ensemble else [given]):
-            if classifier is not None or ensemble:
-                _skorch.check_classifier(
-                    classifier, f"classifier[{i}]" if ensemble else "classifier"
-                )
-        if self.autoencoder is not None:
-            _skorch.check_autoencoder(self.autoencoder)
-
-        X = check_images(self, X, reset=True, image_shape=self.image_shape)
-        y = _sampling.check_labels(self, y, X)
-        self._set_sources(X, y, np.unique(y))
-        x = self.format_.to_tensor(X)
-        rng = check_random_state(self.random_state)
-        self._seed = rng.randint(2**31 - 1)
-        classifiers = (
-            given if ensemble else [self._default_classifier() if given is None else given]
-        )
-        if ensemble and not any(map(_skorch.is_frozen, classifiers)):
-            # What the last one is refused for is said before the first one trains.
-            for classifier in classifiers[1:]:
-                _skorch.rehearse(
-                    classifier, x, self._codes, seed=self._seed, **self._circumstances(x)
-                )
-        nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1)) for c in classifiers]
-        self.classifier_ = nets if ensemble else nets[0]
-        self._snapshots: list = []
-        self._kinds: list[str] = []
-        self._posteriors: list = []
-        if with_autoencoder:
-            # What keeps the members from answering is said now and not at the first sample.
-            self._members(seed=0)(x[:1].to(self._device))
-            self.autoencoder_ = self._fitted_autoencoder(x, rng.randint(2**31 - 1))
-            self.latent_scale_ = latent_scale(self._codec(), x, self.batch_size, self._device)
-
-    def _set_sources(self, X, y, classes) -> None:
-        """Remember the real images from which `sample` starts."""
-        self.classes_ = classes
-        self._X, self._y, self._codes = X, y, _sampling.encode(y, classes)
-
-    def _over(self, owner, X, y):
-        """Give the same synthesizer for an owner's images, in its layout and with its labels."""
-        other = copy.copy(self)
-        for name in ("format_", "value_range_", "image_shape_", "n_features_in_"):
-            setattr(other, name, getattr(owner, name))
-        if hasattr(owner, "feature_names_in_"):
-            other.feature_names_in_ = owner.feature_names_in_
-        other._set_sources(X, y, owner.classes_)
-        return other
-
-    def _default_classifier(self):
-        module = DenseNet if self.image_shape_ is None else ConvNet
-        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _default_autoencoder(self):
-        module = DenseAutoencoder if self.image_shape_ is None else PatchAutoencoder
-        return AutoencoderNet(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _fitted_classifier(self, classifier, x, y, seed):
-        if _skorch.is_frozen(classifier):
-            classes = _skorch.classes_of_frozen(classifier.estimator, x, y)
-            if len(classes) != len(self.classes_):
-                self._set_sources(self._X, y, classes)
-            return classifier.estimator
-        return _skorch.fit_classifier(
-            classifier, x, self._codes, seed=seed, **self._circumstances(x)
-        )
-
-    def _circumstances(self, x) -> dict:
-        return {"device": self.device, "check": partial(self._scheme().settled, x=x)}
-
-    def _fitted_autoencoder(self, x, seed):
-        given = self.autoencoder
-        autoencoder = self._default_autoencoder() if given is None else given
-        if _skorch.is_frozen(autoencoder):
-            return autoencoder.estimator
-        with _skorch.scoped_seed(seed):
-            return _skorch.cloned_net(autoencoder, self.device).fit(x.numpy(), x.numpy())
-
-    def _check_can_synthesize(self) -> None:
-        if hasattr(self, "classifier_") and not hasattr(self, "autoencoder_"):
-            raise NotFittedError(
-                "this synthesizer comes from training with synthetic_ratio=0 and has no "
-                "autoencoder: it tells uncertainty, but cannot synthesise"
-            )
-        check_is_fitted(self, "latent_scale_")
-
-    @property
-    def _device(self) -> torch.device:
-        return torch.device(self.device) if self.device else _skorch.device_of(self._nets[0])
-
-    def _codec(self) -> Codec:
-        module = _skorch.bare_module(self.autoencoder_)
-        codec = Codec(module, self.value_range_, self._device, self.precision)
-        return codec.prepare(self._example())
-
-    @property
-    def _nets(self) -> list:
-        return self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
-
-    def _scheme(self, kind: str | None = None) -> Scheme:
-        kind = kind or self.members
-        if kind == "auto" and isinstance(self.classifier, list | tuple):
-            kind = "ensemble"
-        return Scheme(kind, self.n_members, self.restrict, self.plan, self.precision)
-
-    # Also in a caller's inference mode, for gradients are taken.
-    @torch.inference_mode(False)
-    def _update_posteriors(self) -> None:
-        """Learn the posteriors of the last layers as the classifiers are now."""
-        if not self._kinds:
-            x = self._example()
-            self._kinds = [self._scheme().settled(net, x) for net in self._nets]
-        self._posteriors = [
-            self._scheme().posterior(net, self._batches(), self._some_images())
-            if kind == "laplace"
-            else None
-            for net, kind in zip(self._nets, self._kinds, strict=True)
-        ]
-
-    def _some_images(self):
-        """Batches of training images, evenly spread, as many as serve to judge members."""
-        n_rows = len(self._X)
-        rows = np.linspace(0, n_rows - 1, min(n_rows, N_JUDGED)).astype(int)
-        return self.format_.to_tensor(self._X[rows]).split(self.batch_size)
-
-    def _batches(self):
-        """Training images as networks see them."""
-        for first in range(0, len(self._X), self.batch_size):
-            yield self.format_.to_tensor(self._X[first : first + self.batch_size])
-
-    def _members(self, seed: int):
-        """Private copies of the classifier's members; equal seeds, equal members."""
-        trained_on = any(
-            posterior is not None and not posterior.is_of(_skorch.bare_module(net))
-            for net, posterior in zip(self._nets, self._posteriors, strict=False)
-        )
-        if trained_on or not self._posteriors:
-            self._update_posteriors()
-        return self._scheme(self._kinds[0]).members(
-            self._nets, self._posteriors, self._snapshots, seed=seed, device=self._device
-        )
-
-    def _example(self):
-        """One training image as networks see it."""
-        return self.format_.to_tensor(self._X[:1]).to(self._device)
-
-    # Tensors made in a caller's inference mode could not take part in the ascent.
-    @torch.inference_mode(False)
-    def _synthesize(self, X, codes, occurrence, random_state):
-        """Synthesise from rows of the user's array; the way that all public methods go."""
-        members = self._members(seed=0)
-        # What is prepared now is shared by all jobs.
-        members.plan(self._example())
-        synthesis = Synthesis(
-            codec=self._codec(),
-            make_members=members.redrawn,
-            latent_scale=self.latent_scale_,
-            objective=self.objective,
-            radius=self.radius,
-            max_iter=self.max_iter,
-            n_iter_no_change=self.n_iter_no_change,
-            constrain=self.label_policy == "constrain",
-            device=self._device,
-        )
-        return stream(
-            synthesis,
-            X,
-            codes,
-            occurrence,
-            self.format_,
-            seed=check_random_state(random_state).randint(2**31 - 1),
-            batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
-        )
 
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
@@ -490,11 +304,7 @@ class TargetedSynthesizer(BaseEstimator):
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
         """
         self._check_can_synthesize()
-        rng = check_random_state(self.random_state if random_state is None else random_state)
-        wanted = _sampling.requested_codes(n_samples, y, self.classes_, self._codes, rng)
-        sources, occurrence = _sampling.draw_sources(wanted, self._codes, rng)
-        X_new, columns = self._synthesize(Rows(self._X, sources), wanted, occurrence, rng)
-        return self._answer(X_new, wanted, sources, columns, return_info)
+        return self._sample(n_samples, y=y, random_state=random_state, return_info=return_info)
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
         """Synthesise one targeted image from each image given.
@@ -515,18 +325,12 @@ class TargetedSynthesizer(BaseEstimator):
         """
         self._check_can_synthesize()
         X = check_images(self, X, reset=False)
-        y = column_or_1d(y, warn=True)
+        y = labels_of(y)
         check_consistent_length(X, y)
         codes = _sampling.encode(y, self.classes_)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
+        rng = self._generator(random_state)
         X_new, columns = self._synthesize(X, codes, np.zeros(len(X), dtype=np.int64), rng)
         return self._answer(X_new, codes, np.arange(len(X)), columns, return_info)
-
-    def _answer(self, X_new, codes, sources, columns, return_info):
-        y_new = self.classes_[codes]
-        if not return_info:
-            return X_new, y_new
-        return X_new, y_new, Bunch(source_index=sources, **columns)
 
     def fit_resample(self, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
@@ -541,22 +345,25 @@ class TargetedSynthesizer(BaseEstimator):
 
         Returns
         -------
-        X_resampled : ndarray of shape (n + n_new, ...)
+        X_resampled : ndarray of shape (n + n_new, ...), or DataFrame
             The rows of `X`, unchanged and in their order, then the synthetic ones.
-        y_resampled : ndarray of shape (n + n_new,)
+        y_resampled : ndarray of shape (n + n_new,), or Series
             Their labels.
         """
-        y = _sampling.check_labels(self, y, X)
+        labels = _sampling.check_labels(self, y, X)
         # Before fit, which may take minutes, for it can be impossible.
-        counts = _sampling.resampling_counts(self.sampling_strategy, y)
-        self.fit(X, y)
+        counts = _sampling.resampling_counts(self.sampling_strategy, labels)
+        self.fit(X, labels)
+        X_all, y_all = np.array(self._X), self._y.copy()
+        self.sample_indices_ = np.arange(len(X_all))
         counts = {label: count for label, count in counts.items() if count}
-        if not counts:
-            self.sample_indices_ = np.arange(len(self._X))
-            return self._X.copy(), self._y.copy()
-        X_new, y_new, info = self.sample(y=counts, return_info=True)
-        self.sample_indices_ = np.concatenate([np.arange(len(self._X)), info.source_index])
-        return np.concatenate([self._X, X_new]), np.concatenate([self._y, y_new])
+        if counts:
+            X_new, y_new, info = self.sample(y=counts, return_info=True)
+            # Left alone, numpy answers in the byte order of the machine.
+            X_all = np.concatenate([X_all, X_new], dtype=X_new.dtype)
+            y_all = np.concatenate([y_all, y_new], dtype=y_all.dtype)
+            self.sample_indices_ = np.append(self.sample_indices_, info.source_index)
+        return _sampling.in_container_of(X, X_all), _sampling.in_container_of(y, y_all)
 
     def uncertainty(self, X):
         """Mutual information between prediction and classifier, in nats.
@@ -573,13 +380,12 @@ class TargetedSynthesizer(BaseEstimator):
             is smaller.
         """
         check_is_fitted(self, "classifier_")
-        x = self.format_.to_tensor(check_images(self, X, reset=False))
+        self._validate_params()
+        X = check_images(self, X, reset=False)
         members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
-            parts = [
-                mutual_information(members(p.to(self._device))) for p in x.split(self.batch_size)
-            ]
-        return torch.cat(parts).cpu().numpy()
+            parts = [mutual_information(members(x)).cpu() for x in self._batches(X)]
+        return torch.cat(parts).numpy()
 
     def reconstruct(self, X):
         """Encode and decode images, without any displacement.
@@ -595,13 +401,20 @@ class TargetedSynthesizer(BaseEstimator):
             In the layout, dtype and value range of `fit`.
         """
         self._check_can_synthesize()
-        x = self.format_.to_tensor(check_images(self, X, reset=False))
-        codec = self._codec()
+        X, codec = check_images(self, X, reset=False), self._codec()
         with torch.no_grad():
-            parts = [
-                codec.decode(codec.encode(p.to(self._device))) for p in x.split(self.batch_size)
-            ]
-        return self.format_.to_array(torch.cat(parts))
+            parts = [self.format_.to_array(codec.decode(codec.encode(x))) for x in self._batches(X)]
+        return self.value_range_.hold(np.concatenate(parts, dtype=self.format_.dtype))
+
+    _saved_as = "TargetedSynthesizer"
+
+    def _to_save(self):
+        return self, as_list(self.classifier)
+
+    def _restored(self, contents):
+        learned = unlearned(self)
+        restore_synthesizer(learned, contents)
+        return learned
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
