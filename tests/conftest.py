@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_cases import LAYOUTS, METHODS, cases
+from saved_files import ESTIMATORS
 from sklearn.frozen import FrozenEstimator
 from small import digits, tiny
 
@@ -27,6 +29,12 @@ def digits_synthesizer():
     return tiny().fit(*digits())
 
 
+@pytest.fixture(scope="session")
+def estimators():
+    """Fitted estimators of every kind, which no test may change."""
+    return {name: make().fit(*data()) for name, (make, data) in ESTIMATORS.items()}
+
+
 @pytest.fixture
 def frozen(digits_synthesizer):
     """Make fitted synthesizers around nets that have learnt digits."""
@@ -36,3 +44,14 @@ def frozen(digits_synthesizer):
         return tiny(*map(FrozenEstimator, nets), **params).fit(*digits())
 
     return make
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request):
+    return request.param
+
+
+@pytest.fixture(params=METHODS)
+def case(request, layout):
+    """One of the estimators, with images in one of the layouts."""
+    return cases(request.param, layout)

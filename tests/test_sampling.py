@@ -245,7 +245,7 @@ class TestFitResample:
         ("counts", "sampling_strategy", "message"),
         [
             ((30, 12, 20), 0.5, "a ratio, is defined for two classes; y has 3"),
-            ((30, 20), 0.5, "asks for 15 rows of class 1, fewer than the 20"),
+            ((30, 20), 0.5, "asks for 15 rows of class 1, no more than the 20"),
             ((30, 20), {1: 10}, "asks for 10 rows of class 1"),
             ((30, 20), {1: 25.5}, "asks for 25.5 rows of class 1"),
             ((30, 20), {9: 40}, r"labels that are not in y: \[9\]"),

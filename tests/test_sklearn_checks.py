@@ -1,5 +1,8 @@
 """scikit-learn's own checks of estimators, on tables and with tiny nets."""
 
+from unittest import SkipTest
+
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
@@ -18,11 +21,23 @@ def tiny_net(**params):
     return NetClassifier(DenseNet, module__width=16, **params)
 
 
+@pytest.fixture
+def array_api(monkeypatch):
+    # scikit-learn dispatches over array libraries only where this is set; for numpy's arrays,
+    # which are all that the checks give to these estimators, scipy need not have seen it too.
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
+
+
+@pytest.mark.usefixtures("array_api")
 @parametrize_with_checks(
     [
-        AugmentedClassifier(tiny_net(max_epochs=60), tiny_synthesizer(), random_state=0),
+        AugmentedClassifier(tiny_net(max_epochs=15, lr=0.02), tiny_synthesizer(), random_state=0),
         tiny_synthesizer(classifier=tiny_net(max_epochs=3)),
     ]
 )
 def test_estimator_is_one_of_scikit_learn(estimator, check):
-    check(estimator)
+    try:
+        check(estimator)
+    except SkipTest as skipped:
+        # Every check has to run: what it misses is to be installed or set, not passed over.
+        pytest.fail(f"{check} did not run: {skipped}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -41,6 +42,53 @@ def whole(name: str, value: Any) -> int:
     return int(value)
 
 
+def at_least(name: str, value: Any, low: int) -> int:
+    """Give an int that is not below a bound."""
+    value = whole(name, value)
+    if value < low:
+        raise ValueError(f"{name} must be an int of at least {low}; got {value}")
+    return value
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Refuse what is no finite number within bounds."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (low <= float(value) <= high and math.isfinite(value)):
+        raise ValueError(f"{name} must be finite and in the range [{low}, {high}]; got {value!r}")
+
+
+def check_sides(image_shape: Any) -> tuple[int, int, int]:
+    """Give (n_channels, height, width) as integers."""
+    sides = image_shape if isinstance(image_shape, Sequence) else ()
+    valid = len(sides) == 3 and all(
+        isinstance(side, Integral) and not isinstance(side, bool) and int(side) >= 1
+        for side in sides
+    )
+    if not valid:
+        raise ValueError(
+            "image_shape must be three positive ints, (n_channels, height, width); got "
+            f"{image_shape!r}"
+        )
+    return int(sides[0]), int(sides[1]), int(sides[2])
+
+
+def training_data(X: Any, ndim: int, expected: str) -> Tensor:
+    """Give the data that a module is sized by as floats, if they are as expected."""
+    try:
+        x = torch.as_tensor(X)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"X must be a Tensor, got {kind_of(X)}; {expected}") from None
+    if x.ndim != ndim:
+        raise ValueError(f"X has shape {tuple(x.shape)}; {expected}")
+    if 0 in x.shape:
+        raise ValueError(f"X has shape {tuple(x.shape)}: there is nothing in it")
+    x = x.float()
+    if not x.isfinite().all():
+        raise ValueError("X contains NaN or infinity; a network can learn from finite numbers only")
+    return x
+
+
 def listed(name: str, values: Any, what: str) -> list[Any]:
     """Give a list that is not empty."""
     # A network may be iterable: torch.nn.Sequential gives its layers.
@@ -57,6 +105,21 @@ def check_images(x: Any) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(
             f"x must be a Tensor, got {kind_of(x)}; torch.from_numpy makes one of arrays"
+        )
+
+
+def check_predictions(log_probs: Any) -> None:
+    """Refuse what are no predictions of members."""
+    if not isinstance(log_probs, Tensor):
+        raise TypeError(
+            f"log_probs must be a Tensor, got {kind_of(log_probs)}; torch.from_numpy makes one of "
+            "arrays"
+        )
+    shape = log_probs.shape
+    if len(shape) != 3 or not log_probs.is_floating_point() or 0 in (shape[0], shape[2]):
+        raise ValueError(
+            "log_probs must be log-probabilities of shape (n_members, n_samples, n_classes); got "
+            f"shape {tuple(shape)} and dtype {log_probs.dtype}"
         )
 
 
@@ -78,3 +141,22 @@ def check_agreement(parts: Sequence[Tensor], whose: str) -> None:
             f"{whose} must give log-probabilities of the same classes, but their shapes "
             f"(n_samples, n_classes) are {shapes}"
         )
+
+
+def refuse_metadata(estimator: Any, metadata: dict) -> None:
+    """Refuse what scikit-learn's estimators may be given beside images and labels.
+
+    Raises
+    ------
+    TypeError
+        If there is any.
+    """
+    if not metadata:
+        return
+    name, given = type(estimator).__name__, ", ".join(metadata)
+    raise TypeError(
+        f"{name}.fit takes no {given}: the losses of skorch's nets know no weights of rows. To "
+        "weigh classes, give the net criterion__weight; to weigh rows, give it, as "
+        "iterator_train__sampler, a torch.utils.data.WeightedRandomSampler, whose rule synthetic "
+        "rows follow."
+    )

@@ -7,6 +7,8 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from tsynd_sk._checks import check_number
+
 # Rows beyond this number change principal components by less than training does afterwards.
 _MAX_ROWS = 50_000
 
@@ -91,6 +93,7 @@ class ComponentAutoencoder(nn.Module):
     def __init__(self, n_values: int, n_components: int, noise: float):
         super().__init__()
         check_n_components(n_components)
+        check_number("noise", noise, 0.0)
         if not isinstance(n_components, Integral):
             raise ValueError(
                 f"n_components={n_components!r}, a fraction of variance, needs data: use "

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit, unpack_data
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from tsynd_sk._skorch import SizedFromData, bare_module
+from tsynd_sk._checks import at_least
+from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk.dense_autoencoder import DenseAutoencoder
 from tsynd_sk.patch_autoencoder import PatchAutoencoder
 
@@ -142,7 +143,7 @@ class AutoencoderNet(SizedFromData):
         monitor = "valid_loss" if self.train_split else "train_loss"
         return [
             *super()._default_callbacks,
-            ("lr_scheduler", LRScheduler("CosineAnnealingLR", T_max=self.max_epochs)),
+            ("lr_scheduler", Schedule("CosineAnnealingLR", T_max=self.max_epochs)),
             ("early_stopping", EarlyStopping(monitor, patience=20, load_best=True)),
         ]
 
@@ -152,10 +153,11 @@ class AutoencoderNet(SizedFromData):
             return super().get_iterator(dataset)
         kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
         kwargs.pop("shuffle", None)
+        epoch_size = at_least("epoch_size", self.epoch_size, 1)
+        batch_size = at_least("batch_size", kwargs["batch_size"], 1)
         # The standardisation of codes cannot learn from a last batch of a single row.
-        single = self.epoch_size > 1 and self.epoch_size % kwargs["batch_size"] == 1
-        kwargs.setdefault("drop_last", single)
-        sampler = RandomSampler(dataset, replacement=True, num_samples=self.epoch_size)
+        kwargs.setdefault("drop_last", epoch_size > 1 and epoch_size % batch_size == 1)
+        sampler = RandomSampler(dataset, replacement=True, num_samples=epoch_size)
         return self.iterator_train(dataset, sampler=sampler, **kwargs)
 
     def train_step(self, batch, **fit_params):

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
+from tsynd_sk._labels import check_comparable, check_labels_given
 from tsynd_sk.image_folder import LabeledImages, check_folder, load_image_folder
 
 __all__ = [
@@ -81,7 +82,9 @@ def subsample(
     ['common', 'common', 'rare']
     """
     _validate("subsample", n_samples=n_samples, stratify=stratify, random_state=random_state)
+    check_labels_given(y)
     labels = column_or_1d(y)
+    check_comparable(labels)
     rng = check_random_state(random_state)
     if n_samples > len(labels):
         raise ValueError(f"n_samples={n_samples} is more than the {len(labels)} rows there are")

@@ -185,6 +185,7 @@ class SynthesisDisplay:
                 'SynthesisDisplay.plot needs matplotlib: pip install "tsynd_sk[plot]"'
             ) from error
 
+        self._check()
         source, synthetic = _channels_last(self.source), _channels_last(self.synthetic)
         n = len(source)
         if figure is None:
@@ -212,6 +213,23 @@ class SynthesisDisplay:
         self._annotate(axes)
         self.figure_, self.axes_ = figure, axes
         return self
+
+    def _check(self) -> None:
+        shape = np.shape(self.source)
+        if len(shape) not in (3, 4) or 0 in shape or np.shape(self.synthetic) != shape:
+            raise ValueError(
+                "source and synthetic must be images of one shape, (n, height, width) or (n, "
+                f"height, width, n_channels); got {shape} and {np.shape(self.synthetic)}"
+            )
+        for name in ("uncertainty_source", "uncertainty", "label_agreement", "labels"):
+            value = getattr(self, name)
+            if np.shape(value) != shape[:1] and not (name == "labels" and value is None):
+                raise ValueError(
+                    f"{name} must have one value for each of the {shape[0]} images; got an array "
+                    f"of shape {np.shape(value)}"
+                )
+        if self.value_range is not None and np.shape(self.value_range) != (2,):
+            raise ValueError(f"value_range must be (low, high) or None; got {self.value_range!r}")
 
     def _limits(self) -> tuple[float, float]:
         if self.value_range is not None:

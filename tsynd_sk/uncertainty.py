@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from tsynd_sk._checks import check_predictions
+
 __all__ = ["mean_log_proba", "mutual_information", "predictive_entropy"]
 
 
@@ -33,6 +35,7 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     Tensor of shape (n_samples, n_classes)
         ``log(mean_k p_k)``, at least the logarithm of the smallest normal number.
     """
+    check_predictions(log_probs)
     return safe_log(log_probs.exp().mean(0))
 
 
@@ -57,6 +60,7 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     >>> predictive_entropy(p.log())
     tensor([0.6931])
     """
+    check_predictions(log_probs)
     p = log_probs.exp().mean(0)
     return -(p * safe_log(p)).sum(-1)
 
@@ -92,6 +96,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     >>> mutual_information(p.log())
     tensor([0.6931])
     """
+    check_predictions(log_probs)
     p = log_probs.exp()
     floor = math.log(torch.finfo(log_probs.dtype).tiny)
     divergence = p * (log_probs.clamp_min(floor) - safe_log(p.mean(0)))

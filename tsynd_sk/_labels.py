@@ -1,0 +1,58 @@
+"""Refusals of what are no labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import column_or_1d
+
+
+def check_labels_given(y: Any) -> None:
+    """Refuse what is no array of labels, or lacks some, before others do without their name."""
+    # Columns are taken for one dimension, with a warning, and all else is refused elsewhere.
+    if _n_dims(y) != 1:
+        return
+    y = np.asarray(y)
+    if y.dtype.kind in "mM" and np.isnat(y).any():
+        raise ValueError("y contains NaT; every row needs a label")
+    if y.dtype == object and any(map(_is_missing, y)):
+        raise ValueError("y contains missing labels (None, NaN or NA); every row needs one")
+
+
+def check_comparable(y: np.ndarray) -> None:
+    """Refuse labels of types that have no order among them."""
+    if y.dtype != object:
+        return
+    names = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in y})
+    if len(y) and names != ["str"]:
+        raise ValueError(
+            f"Unknown label type: y is an array of objects of type {' and '.join(names)}. Give "
+            "labels of one type that numpy knows, for instance y.astype(int) or y.astype(str)."
+        )
+
+
+def _n_dims(y: Any) -> int:
+    try:
+        n_dims = np.asarray(y).ndim
+    except ValueError as error:
+        raise ValueError(f"y is ragged; expected one label for each row: {error}") from None
+    if n_dims == 0:
+        raise ValueError(
+            f"y must be an array with one label for each row; got {y!r:.100}, which is a scalar"
+        )
+    return n_dims
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):
+        # pandas.NA says neither yes nor no, and arrays say both.
+        return not hasattr(label, "__len__")
+
+
+def labels_of(y: Any) -> np.ndarray:
+    """Give labels, whatever they are, as an array of one dimension."""
+    _n_dims(y)
+    return column_or_1d(y, warn=True)
