@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from tsynd_sk.__main__ import format_table, load_splits, main
+from tsynd_sk._kept_autoencoder import kept_autoencoder
+from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison import ARMS, METRICS, Comparison, Settings, Splits
 from tsynd_sk.datasets import load_digits_images
 
@@ -66,8 +68,11 @@ class TestResults:
 
     def test_nothing_temporary_is_left(self, undisturbed):
         names = {path.name for path in undisturbed.iterdir()}
-        assert names == {"results.csv", "settings.json", "runs", "synthesis.png"}
+        assert names == {"results.csv", "settings.json", "runs", "autoencoders", "synthesis.png"}
         assert all(path.suffix == ".json" for path in (undisturbed / "runs").iterdir())
+        assert all(
+            path.suffix == ".safetensors" for path in (undisturbed / "autoencoders").iterdir()
+        )
 
     def test_processes_do_not_change_results(self, npz, undisturbed, tmp_path):
         out = tmp_path / "two"
@@ -97,6 +102,27 @@ class TestResuming:
         assert scores(out) == scores(undisturbed)
         after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
         assert {name for name in after if after[name] != before.get(name)} == {lost.name}
+
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_an_autoencoder_is_trained_again_only_if_it_is_damaged(
+        self, npz, undisturbed, tmp_path, monkeypatch, damaged
+    ):
+        out, trained, fit = tmp_path / "copy", [], AutoencoderNet.fit
+        shutil.copytree(undisturbed, out)
+        (out / "runs" / "seed1-random.json").unlink()
+        kept = out / "autoencoders" / "seed1.safetensors"
+        if damaged:
+            kept.write_bytes(kept.read_bytes()[:-1])
+
+        def counted(self, *args, **kwargs):
+            trained.append(self)
+            return fit(self, *args, **kwargs)
+
+        monkeypatch.setattr(AutoencoderNet, "fit", counted)
+        assert main(["--dataset", str(npz), *TINY, "--n-jobs", "1", "--out", str(out)]) == 0
+        assert len(trained) == damaged
+        assert scores(out) == scores(undisturbed)
+        assert kept_autoencoder(kept, AutoencoderNet()) is not None
 
     def test_a_finished_job_prints_its_table_again(self, npz, undisturbed, capsys):
         arguments = ["--dataset", str(npz), *TINY, "--out", str(undisturbed)]

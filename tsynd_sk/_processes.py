@@ -35,6 +35,10 @@ class EpochReport(Callback):
     def on_train_end(self, net, **kwargs):
         self._tell(self.label, net.max_epochs - len(net.history))
 
+    def skip(self, epochs: int) -> None:
+        """Tell of a training that was done before."""
+        self._tell(self.label, epochs)
+
     def _tell(self, text: str, epochs: int) -> None:
         # A full disk must not cost the training that it tells about.
         with suppress(OSError), self.path.open("a") as file:

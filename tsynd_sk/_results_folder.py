@@ -34,6 +34,7 @@ class ResultsFolder:
         self.path = path
         self.settings = settings
         self._runs = path / "runs"
+        self._autoencoders = path / "autoencoders"
         self._settings = path / "settings.json"
         self._lock = path / "lock"
         self._check_settings()
@@ -71,6 +72,7 @@ class ResultsFolder:
             self._check_settings()
             self.progress.unlink(missing_ok=True)
             remove_unfinished(self._runs, "*.json")
+            remove_unfinished(self._autoencoders, "*.safetensors")
             for path in (self._settings, self.table, self.picture):
                 remove_unfinished(self.path, path.name)
             if _read(self._settings) is None:
@@ -91,6 +93,10 @@ class ResultsFolder:
     def progress(self) -> Path:
         """Where processes tell how far they are."""
         return self.path / "progress.txt"
+
+    def autoencoder_path(self, seed: int) -> Path:
+        """File with the weights of the autoencoder of a seed."""
+        return self._autoencoders / f"seed{seed}.safetensors"
 
     def run_path(self, seed: int, arm: str) -> Path:
         """File with the result of a run."""

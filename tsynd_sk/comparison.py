@@ -21,6 +21,7 @@ from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk._files import write_atomically
+from tsynd_sk._kept_autoencoder import keep_autoencoder, kept_autoencoder
 from tsynd_sk._processes import (
     EpochReport,
     deaf_children,
@@ -244,15 +245,21 @@ class Comparison:
 
     def _train_autoencoder(self, seed: int, job: int) -> tuple[AutoencoderNet, float]:
         """Train the autoencoder that the arms of a seed share, on the seed's own images alone."""
+        path, epochs = self._folder.autoencoder_path(seed), self.settings.autoencoder_epochs
         with working_for(job):
+            progress = EpochReport(self._folder.progress, f"seed {seed}: autoencoder")
+            if kept := kept_autoencoder(path, AutoencoderNet(max_epochs=epochs)):
+                progress.skip(epochs)
+                return kept
             X, _ = self._training_images(seed)
             x = ImageFormat.infer(X).to_tensor(X).numpy()
             start = process_time()
-            progress = EpochReport(self._folder.progress, f"seed {seed}: autoencoder")
             with scoped_seed(seed):
-                epochs = self.settings.autoencoder_epochs
                 net = AutoencoderNet(max_epochs=epochs, callbacks=[progress]).fit(x)
-            return net.set_params(callbacks=None), process_time() - start
+            net.set_params(callbacks=None)
+            seconds = process_time() - start
+            keep_autoencoder(path, net, seconds)
+            return net, seconds
 
     def _run_one(
         self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray], job: int
