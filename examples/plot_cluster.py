@@ -48,8 +48,8 @@ if __name__ == "__main__":
 # On a cluster
 # ------------
 # With a real cluster there would be the address of its scheduler in ``Client``, and this package on
-# all of its machines. One thread a worker, for all nets that train in a process draw from the same
-# generator of torch.
+# all of its machines. One thread a worker is enough, for all nets that train in a process draw from
+# the same generator of torch, and so take turns.
 #
 # ``scatter`` puts the images on all workers at once. Without it joblib leaves them to one worker,
 # and a search that loses that worker ends in an error; with it, dask repeats the lost jobs
