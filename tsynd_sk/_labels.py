@@ -34,7 +34,7 @@ def check_comparable(y: np.ndarray) -> None:
 
 def _n_dims(y: Any) -> int:
     try:
-        n_dims = np.asarray(y).ndim
+        n_dims = y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim
     except ValueError as error:
         raise ValueError(f"y is ragged; expected one label for each row: {error}") from None
     if n_dims == 0:

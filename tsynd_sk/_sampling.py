@@ -108,7 +108,7 @@ def _check_most(name: str, n_rows: int) -> None:
 
 def _n_dims(y) -> int:
     try:
-        return np.asarray(y).ndim
+        return y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim
     except ValueError as error:
         raise ValueError(f"y is ragged; expected a label or a 1-D array: {error}") from None
 
