@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 import tsynd_sk
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk._given_images import check_images
 from tsynd_sk._sampling import (
     STRATEGIES,
     check_labels,
@@ -26,7 +27,6 @@ from tsynd_sk._sampling import (
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.corruptions import CORRUPTIONS, corrupt
-from tsynd_sk.images import check_images
 from tsynd_sk.uncertainty import mutual_information, predictive_entropy
 
 

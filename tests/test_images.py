@@ -3,7 +3,8 @@ import pytest
 import torch
 from sklearn.base import BaseEstimator
 
-from tsynd_sk.images import ImageFormat, ValueRange, check_images
+from tsynd_sk._given_images import check_images
+from tsynd_sk.images import ImageFormat, ValueRange
 
 LAYOUTS = {
     # rows of X, image_shape given, image_shape found, layout found

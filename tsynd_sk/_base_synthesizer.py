@@ -17,6 +17,7 @@ from tsynd_sk import _sampling, _skorch, _training
 from tsynd_sk._arrays import Selection, spread
 from tsynd_sk._codec import Codec, check_finite, latent_scale
 from tsynd_sk._data_state import check_has_images, stand_in
+from tsynd_sk._given_images import check_images
 from tsynd_sk._look import classes_of_frozen
 from tsynd_sk._membership import N_JUDGED, Scheme
 from tsynd_sk._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
@@ -25,7 +26,6 @@ from tsynd_sk._stream import stream
 from tsynd_sk._synthesis import Synthesis
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.images import check_images
 
 
 def unlearned(estimator):

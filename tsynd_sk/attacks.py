@@ -19,11 +19,11 @@ from skorch import NeuralNet
 from tsynd_sk import _skorch
 from tsynd_sk._art import Attacker, Target, check_installed
 from tsynd_sk._checks import at_least, check_number, kind_of, listed
+from tsynd_sk._given_images import array_of_images, check_images
 from tsynd_sk._inference import InferenceCopy
 from tsynd_sk._labels import labels_of
 from tsynd_sk._masking import signs_of_masking
 from tsynd_sk.augmented import AugmentedClassifier
-from tsynd_sk.images import array_of_images, check_images
 from tsynd_sk.scores import classification_scores
 
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]

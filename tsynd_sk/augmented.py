@@ -12,6 +12,7 @@ from tsynd_sk import _sampling, _skorch, _training
 from tsynd_sk._base_synthesizer import unlearned
 from tsynd_sk._checks import refuse_metadata
 from tsynd_sk._data_state import restore_data
+from tsynd_sk._given_images import check_images
 from tsynd_sk._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._saving import (
     SavingMixin,
@@ -21,7 +22,6 @@ from tsynd_sk._saving import (
 )
 from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.images import check_images
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["AugmentedClassifier"]

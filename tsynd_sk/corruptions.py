@@ -16,7 +16,8 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from torch import Tensor
 
 from tsynd_sk._checks import check_number
-from tsynd_sk.images import ImageFormat, array_of_images
+from tsynd_sk._given_images import array_of_images
+from tsynd_sk.images import ImageFormat
 
 __all__ = ["CORRUPTIONS", "augment", "corrupt"]
 

@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from tsynd_sk._checks import at_least, kind_of
 from tsynd_sk._diagnosis import ImageSpace, diagnose
 from tsynd_sk._feature_space import frechet_distance, nearest, precision_recall
+from tsynd_sk._given_images import check_images
 from tsynd_sk._labels import labels_of
 from tsynd_sk._robustness_views import frame
 from tsynd_sk.augmented import AugmentedClassifier
-from tsynd_sk.images import check_images
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["SynthesisReport", "synthesis_report"]

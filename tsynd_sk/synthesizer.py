@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tsynd_sk import _sampling
 from tsynd_sk._base_synthesizer import BaseSynthesizer, unlearned
 from tsynd_sk._checks import refuse_metadata
+from tsynd_sk._given_images import check_images
 from tsynd_sk._inference import PRECISIONS
 from tsynd_sk._labels import labels_of
 from tsynd_sk._membership import KINDS
@@ -20,7 +21,6 @@ from tsynd_sk._plans import PLANS
 from tsynd_sk._progress import Task
 from tsynd_sk._saving import as_list, restore_synthesizer
 from tsynd_sk._synthesis import derived_seed
-from tsynd_sk.images import check_images
 from tsynd_sk.uncertainty import mutual_information
 
 __all__ = ["TargetedSynthesizer"]
