@@ -338,7 +338,7 @@ class TestAugmentedClassifier:
         quick(given, images[:5] / 2, LABELS[:5], attacks="fgsm")
         assert seen[0] == (0, 4, 0, 0.5)
         quick(given, images[:5] - 1, LABELS[:5], attacks="fgsm")
-        assert seen[-1] == (-1, 5, 0, 0.8)
+        assert seen[-1] == pytest.approx((-1, 5, 0, 0.8))
 
     def test_tables_are_refused(self):
         rows = X.reshape(400, -1)[:60]
@@ -362,12 +362,17 @@ class TestGradientMasking:
         assert square[-1] < pgd[-1] - 0.1
 
     def test_autoattack_sees_through_saturation(self, classifier):
+        def left(net, attack):
+            scores = quick(net, TEST, TRUE, attacks=attack, eps=0.1, n_queries=1)
+            return accuracies(scores, attack)[0]
+
         masked = own_net(module=Scaled(classifier.module_, factor=1e4)).initialize()
         with pytest.warns(GradientMaskingWarning):
-            scores = quick(masked, TEST, TRUE, attacks="autoattack", eps=0.1, n_queries=1)
-        plain = quick(classifier, TEST, TRUE, attacks="autoattack", eps=0.1, n_queries=1)
-        (left,), (expected,) = (accuracies(s, "autoattack") for s in (scores, plain))
-        assert left == pytest.approx(expected, abs=0.02)
+            seen_through = left(masked, "autoattack")
+        with pytest.warns(GradientMaskingWarning):
+            assert left(masked, "pgd") > seen_through + 0.3
+        # Not equal, for logits as large as these have lost digits.
+        assert seen_through == pytest.approx(left(classifier, "autoattack"), abs=0.05)
 
     @staticmethod
     def signs(rises=1.0, n=200, **accuracy):
