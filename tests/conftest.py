@@ -55,3 +55,21 @@ def layout(request):
 def case(request, layout):
     """One of the estimators, with images in one of the layouts."""
     return cases(request.param, layout)
+
+
+@pytest.fixture
+def table(estimators):
+    """Fitted synthesizer of a table."""
+    return estimators["table"]
+
+
+@pytest.fixture
+def images(estimators):
+    """Fitted classifier of images."""
+    return estimators["images"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """File for what was learnt."""
+    return tmp_path / "params.safetensors"

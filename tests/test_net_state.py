@@ -32,21 +32,6 @@ from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 
 
-@pytest.fixture
-def table(estimators):
-    return estimators["table"]
-
-
-@pytest.fixture
-def images(estimators):
-    return estimators["images"]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "params.safetensors"
-
-
 def weights_of(skorch_net):
     return {name: value.clone() for name, value in skorch_net.module_.state_dict().items()}
 

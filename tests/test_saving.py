@@ -47,21 +47,6 @@ def case(request, estimators):
     return (make, *data(), estimators[request.param])
 
 
-@pytest.fixture
-def table(estimators):
-    return estimators["table"]
-
-
-@pytest.fixture
-def images(estimators):
-    return estimators["images"]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "params.safetensors"
-
-
 class TestRoundTrip:
     def test_all_answers_are_the_same_to_the_bit(self, case, path):
         make, rows, labels, fitted = case

@@ -20,21 +20,6 @@ from saved_files import (
 from tsynd_sk import _files, _tensor_file
 
 
-@pytest.fixture
-def table(estimators):
-    return estimators["table"]
-
-
-@pytest.fixture
-def images(estimators):
-    return estimators["images"]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "params.safetensors"
-
-
 def rewritten(path, change):
     """Change what a file holds, and give it the checksum of what it holds then."""
     contents = _tensor_file.read_tensors(path)
