@@ -64,6 +64,8 @@ class ConvNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(2 * width, n_classes),
         )
+        # On processors a training step takes two thirds of the time in this order.
+        self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> ConvNet:
