@@ -1,0 +1,494 @@
+"""Standard augmentation of training batches, row by row."""
+
+import copy
+import pickle
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from skorch.dataset import ValidSplit
+from tiny_nets import Recorder, X, augmented, dense_net, net, own_net, recorder_of, row_set, y
+from torch.utils.data import DataLoader, default_collate
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from tsynd_sk import augmentation
+from tsynd_sk.augmentation import TransformRows, standard_transform
+from tsynd_sk.autoencoders import AutoencoderNet
+
+RNG = np.random.default_rng(0)
+GREY = RNG.random((1, 12, 10), dtype=np.float32)
+COLOUR = RNG.random((3, 12, 10), dtype=np.float32)
+ROWS = {
+    "grey": GREY,
+    "colour": COLOUR,
+    "many channels": RNG.random((5, 12, 10), dtype=np.float32),
+    "without channels": GREY[0],
+    "another range": 40 * COLOUR - 30,
+    "float64": COLOUR.astype(np.float64),
+    "a tensor": torch.from_numpy(COLOUR),
+    "read-only": np.lib.stride_tricks.as_strided(GREY, writeable=False),
+    "mirrored view": GREY[..., ::-1],
+}
+STILL = {"flip": False, "degrees": 0, "scale": 0, "shift": 0}
+ROWS_20, COLUMNS_20 = np.mgrid[-20:21, -20:21].astype(np.float32)
+
+
+class Negative:
+    """Remembers what it is given, and gives the negative."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, image):
+        self.seen.append(image.numpy().copy())
+        return 1 - image
+
+
+def collated(rows, image, n=12, seed=0):
+    torch.manual_seed(seed)
+    return rows([(image, label) for label in range(n)])
+
+
+def draws(transform, image, n=200):
+    torch.manual_seed(0)
+    return np.stack([transform(torch.from_numpy(image)[None])[0].numpy() for _ in range(n)])
+
+
+def centres(images):
+    mass = images.sum((1, 2))
+    return np.stack([(images * axis).sum((1, 2)) / mass for axis in (ROWS_20, COLUMNS_20)], 1)
+
+
+def global_states():
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+class TestRows:
+    @pytest.mark.parametrize("image", ROWS.values(), ids=ROWS)
+    def test_no_two_rows_of_equal_images_are_alike(self, image):
+        images, labels = collated(TransformRows(), image)
+        assert type(images) is torch.Tensor
+        assert images.shape == (12, *image.shape)
+        assert images.dtype == getattr(torch, str(image.dtype).removeprefix("torch."))
+        assert labels.tolist() == list(range(12))
+        assert len(row_set(images)) == 12
+        assert row_set(images).isdisjoint(row_set([image]))
+        assert images.min() >= min(float(image.min()), 0) - 1e-5
+        assert images.max() <= max(float(image.max()), 0) + 1e-5
+
+    def test_without_channels_are_seen_as_one_channel(self):
+        flat, _ = collated(TransformRows(), GREY[0])
+        images, _ = collated(TransformRows(), GREY)
+        np.testing.assert_array_equal(flat, images[:, 0])
+
+    def test_by_default_go_through_the_standard_transform(self):
+        images, _ = collated(TransformRows(), COLOUR)
+        torch.manual_seed(0)
+        expected = [standard_transform()(torch.from_numpy(COLOUR)) for _ in range(12)]
+        np.testing.assert_array_equal(images, torch.stack(expected))
+
+    @pytest.mark.parametrize(
+        "label", [3, np.int64(3), np.array(3), torch.tensor(3), 0.5, np.float32(0.5), "three"]
+    )
+    def test_are_joined_with_their_labels_as_torch_does(self, label):
+        batch = [(COLOUR, label)] * 4
+        expected = default_collate(batch)
+        joined = TransformRows(torch.clone)(batch)
+        assert type(joined) is type(expected)
+        for part, other in zip(joined, expected, strict=True):
+            assert type(part) is type(other)
+            np.testing.assert_array_equal(part, other)
+            assert getattr(part, "dtype", None) == getattr(other, "dtype", None)
+
+    @pytest.mark.parametrize("image", [COLOUR, torch.from_numpy(COLOUR)], ids=["array", "tensor"])
+    def test_are_copies_that_may_be_changed_in_place(self, image):
+        before = copy.deepcopy(image)
+        images, _ = collated(TransformRows(torch.Tensor.zero_), image)
+        assert not images.any()
+        np.testing.assert_array_equal(image, before)
+
+    def test_may_come_back_as_an_image_of_torchvision(self):
+        images, _ = collated(TransformRows(v2.ToImage()), COLOUR)
+        assert isinstance(v2.ToImage()(COLOUR), tv_tensors.Image)
+        assert type(images) is torch.Tensor
+
+    def test_equal_seeds_give_equal_rows_and_others_do_not(self):
+        for rows in (TransformRows(), TransformRows(v2.TrivialAugmentWide())):
+            one, again, other = (collated(rows, COLOUR, seed=seed)[0] for seed in (0, 0, 1))
+            np.testing.assert_array_equal(one, again)
+            assert not np.array_equal(one, other)
+
+
+class TestWaysThatAreDocumented:
+    def test_through_pil(self):
+        way = [v2.ToPILImage(), v2.RandomHorizontalFlip(1), v2.ToImage()]
+        rows = TransformRows(v2.Compose([*way, v2.ToDtype(torch.float32, scale=True)]))
+        for image in (GREY, COLOUR):
+            images, _ = collated(rows, image)
+            np.testing.assert_allclose(images[0], image[..., ::-1], atol=1 / 255)
+
+    def test_through_uint8(self):
+        to_bytes, back = (v2.ToDtype(t, scale=True) for t in (torch.uint8, torch.float32))
+        seen = []
+        rows = TransformRows(v2.Compose([to_bytes, lambda x: seen.append(x) or x, back]))
+        images, _ = collated(rows, COLOUR)
+        assert seen[0].dtype == torch.uint8
+        np.testing.assert_allclose(images[0], COLOUR, atol=1 / 255)
+
+    def test_another_range_of_values(self):
+        low, high = -30.0, 10.0
+        there = v2.Normalize([low], [high - low])
+        back = v2.Normalize([-low / (high - low)], [1 / (high - low)])
+        rows = TransformRows(v2.Compose([there, v2.RandomInvert(1), back]))
+        images, _ = collated(rows, 40 * COLOUR - 30)
+        np.testing.assert_allclose(images[0], 40 * (1 - COLOUR) - 30, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """Classifier that was trained on negatives, and validated."""
+    estimator = net(
+        max_epochs=4,
+        iterator_train__collate_fn=TransformRows(Negative()),
+        callbacks=[Recorder()],
+        train_split=ValidSplit(4),
+    )
+    return augmented(estimator, warm_up=0.5, refresh_every=2).fit(X, y)
+
+
+class TestTraining:
+    @staticmethod
+    def seen(learned):
+        return learned.estimator_.iterator_train__collate_fn.transform.seen
+
+    def test_sees_real_and_synthetic_rows_transformed(self, learned):
+        seen, recorder = self.seen(learned), recorder_of(learned.estimator_)
+        assert recorder.n_rows() == [60, 60, 120, 120]
+        assert len(seen) == 360
+        trained = np.concatenate([recorder.rows(epoch) for epoch in range(4)])
+        np.testing.assert_array_equal(trained, 1 - np.stack(seen))
+        real = row_set(seen[:60])
+        assert real < row_set(X)
+        for epoch in (seen[120:240], seen[240:]):
+            assert row_set(epoch) > real
+            assert len(row_set(epoch) - real) == 60
+
+    def test_validates_and_predicts_on_images_as_they_are(self, learned):
+        recorder, n_seen = recorder_of(learned.estimator_), len(self.seen(learned))
+        for epoch in range(4):
+            assert row_set(recorder.rows(epoch, "valid")) < row_set(X)
+        learned.predict(X)
+        learned.uncertainty(X[:5])
+        learned.synthesizer_.sample(3, random_state=0)
+        assert len(self.seen(learned)) == n_seen
+
+    def test_synthesises_from_images_as_they_are(self, learned):
+        sources = learned.synthesizer_._X
+        np.testing.assert_array_equal(sources, X)
+
+    def test_follows_random_state_and_leaves_the_users_generators_alone(self):
+        estimator = net(max_epochs=3, iterator_train__collate_fn=TransformRows())
+        predicted = []
+        for user, random_state in ((1, 0), (2, 0), (1, 3)):
+            torch.manual_seed(user)
+            before = global_states()
+            learned = augmented(estimator, random_state=random_state).fit(X, y)
+            assert global_states() == before
+            predicted.append(learned.predict_proba(X))
+        np.testing.assert_array_equal(predicted[0], predicted[1])
+        assert not np.allclose(predicted[0], predicted[2])
+
+    def test_changes_with_the_transform(self):
+        plain = augmented(net(max_epochs=2), synthetic_ratio=0)
+        predicted = [plain.fit(X, y).predict_proba(X)]
+        for rows in (TransformRows(), TransformRows(v2.TrivialAugmentWide()), None):
+            plain.set_params(estimator__iterator_train__collate_fn=rows)
+            predicted.append(plain.fit(X, y).predict_proba(X))
+        np.testing.assert_array_equal(predicted[0], predicted[3])
+        assert not np.allclose(predicted[0], predicted[1])
+        assert not np.allclose(predicted[1], predicted[2])
+
+    def test_of_a_net_of_plain_skorch_on_rows_without_channels(self):
+        estimator = own_net(max_epochs=2, iterator_train__collate_fn=TransformRows())
+        assert estimator.fit(X, y).predict(X).shape == (80,)
+
+    def test_of_an_autoencoder_has_transformed_images_as_its_targets(self):
+        class Kept(torch.nn.MSELoss):
+            def forward(self, output, target):
+                self.target = target
+                return super().forward(output, target)
+
+        autoencoder = AutoencoderNet(
+            criterion=Kept,
+            max_epochs=1,
+            epoch_size=16,
+            train_split=None,
+            iterator_train__collate_fn=TransformRows(lambda image: image + 10),
+        ).fit(X[:, None])
+        assert autoencoder.criterion_.target.min() >= 10
+
+    def test_is_searched_over(self):
+        candidates = [
+            None,
+            TransformRows(standard_transform(flip=False)),
+            TransformRows(v2.TrivialAugmentWide()),
+        ]
+        grid = {"estimator__iterator_train__collate_fn": candidates}
+        estimator = augmented(net(max_epochs=2), synthetic_ratio=0)
+        search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(X, y)
+        scores = search.cv_results_["mean_test_score"]
+        best = search.best_estimator_.estimator.iterator_train__collate_fn
+        assert repr(best) == repr(candidates[int(np.argmax(scores))])
+
+
+class TestWorkers:
+    def test_draw_apart_and_by_the_seed(self):
+        loader = DataLoader(
+            [(COLOUR, 0)] * 24, batch_size=4, num_workers=2, collate_fn=TransformRows()
+        )
+        passes = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            passes.append(torch.cat([images for images, _ in loader]))
+        assert len(row_set(passes[0])) == 24
+        np.testing.assert_array_equal(passes[0], passes[1])
+        assert row_set(passes[0]).isdisjoint(row_set(passes[2]))
+
+    def test_train_an_estimator_by_its_seed(self):
+        estimator = net(
+            max_epochs=2,
+            iterator_train__collate_fn=TransformRows(),
+            iterator_train__num_workers=2,
+            callbacks=[Recorder()],
+        )
+        one, other = (augmented(estimator, warm_up=0.5).fit(X, y) for _ in range(2))
+        np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+        recorder = recorder_of(one.estimator_)
+        assert recorder.n_rows() == [80, 160]
+        assert row_set(recorder.rows(0)).isdisjoint(row_set(X))
+
+
+class TestCopies:
+    @pytest.mark.parametrize(
+        "copied",
+        [
+            lambda rows: pickle.loads(pickle.dumps(rows)),
+            copy.deepcopy,
+            copy.copy,
+            lambda rows: clone(net(iterator_train__collate_fn=rows)).iterator_train__collate_fn,
+            lambda rows: (
+                net()
+                .set_params(iterator_train__collate_fn=rows)
+                .get_params()["iterator_train__collate_fn"]
+            ),
+        ],
+        ids=["pickle", "deepcopy", "copy", "clone", "set_params"],
+    )
+    @pytest.mark.parametrize("transform", [None, v2.TrivialAugmentWide()], ids=["standard", "own"])
+    def test_transform_alike(self, copied, transform):
+        rows = TransformRows(transform)
+        other = copied(rows)
+        assert repr(other) == repr(rows)
+        np.testing.assert_array_equal(collated(other, COLOUR)[0], collated(rows, COLOUR)[0])
+
+    def test_of_a_fitted_classifier_still_augment(self):
+        estimator = net(max_epochs=1, iterator_train__collate_fn=TransformRows())
+        learned = augmented(estimator, synthetic_ratio=0).fit(X, y)
+        other = pickle.loads(pickle.dumps(learned))
+        np.testing.assert_array_equal(other.predict_proba(X), learned.predict_proba(X))
+        np.testing.assert_array_equal(
+            clone(other).fit(X, y).predict_proba(X), learned.predict_proba(X)
+        )
+
+    def test_are_told_apart_by_what_is_shown(self):
+        shown = repr(TransformRows())
+        assert "\n" not in shown
+        assert shown.startswith("TransformRows(Compose( RandomHorizontalFlip(p=0.5) RandomAffine(")
+        assert "degrees=[-15.0, 15.0]" in shown
+        assert repr(TransformRows(v2.RandomInvert(0.25))) == "TransformRows(RandomInvert(p=0.25))"
+        assert repr(TransformRows(draws)) == "TransformRows(draws)"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("transform", "told"),
+        [
+            (0.5, "must be callable.*a float"),
+            ([v2.Identity()], "must be callable.*a list.*Compose"),
+            (v2.TrivialAugmentWide, r"the class TrivialAugmentWide.*TrivialAugmentWide\(...\)"),
+        ],
+    )
+    def test_of_what_is_no_transform(self, transform, told):
+        with pytest.raises(TypeError, match=told):
+            TransformRows(transform)
+
+    def test_of_the_class_in_place_of_an_instance(self):
+        with pytest.raises(TypeError, match=r"collate_fn=TransformRows\(\)"):
+            net(max_epochs=1, iterator_train__collate_fn=TransformRows).fit(X[:, None], y)
+
+    def test_of_rows_of_a_table(self):
+        learned = augmented(dense_net(iterator_train__collate_fn=TransformRows()))
+        learned.set_params(synthetic_ratio=0)
+        told = r"rows have shape \(64,\), as those of a table.*TargetedSynthesizer\(image_shape="
+        with pytest.raises(ValueError, match=told):
+            learned.fit(X.reshape(80, 64), y)
+        learned.set_params(estimator=net(max_epochs=1, iterator_train__collate_fn=TransformRows()))
+        learned.set_params(synthesizer__image_shape=(8, 8))
+        assert learned.fit(X.reshape(80, 64), y).image_shape_ == (1, 8, 8)
+
+    @pytest.mark.parametrize("image", [COLOUR[None], torch.tensor(3.0)])
+    def test_of_other_rows_that_are_no_images(self, image):
+        with pytest.raises(ValueError, match=r"expects images, \(C, H, W\) or \(H, W\)") as error:
+            TransformRows()([(image, 0)])
+        assert str(tuple(image.shape)) in str(error.value)
+        assert "table" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("row", "told"),
+        [
+            ((COLOUR.tolist(), 0), "ndarray or Tensor, got a list"),
+            (({"X": COLOUR}, 0), "ndarray or Tensor, got a dict"),
+            (COLOUR, "pairs of an image and its label.*a ndarray"),
+            ((COLOUR,), "pairs of an image and its label.*a tuple"),
+        ],
+    )
+    def test_of_rows_that_are_no_pairs_of_arrays(self, row, told):
+        with pytest.raises(TypeError, match=told):
+            TransformRows()([row])
+
+    @pytest.mark.parametrize(
+        ("transform", "told"),
+        [
+            (v2.CenterCrop((6, 10)), r"\(3, 6, 10\) for one of \(3, 12, 10\).*size=\(12, 10\)"),
+            (v2.Grayscale(), r"Grayscale gave .*\(1, 12, 10\).*number of channels \(3\)"),
+            (lambda image: image[0], r"<lambda> gave .*shape \(12, 10\)"),
+        ],
+    )
+    def test_of_transforms_that_change_the_shape(self, transform, told):
+        with pytest.raises(ValueError, match=told):
+            TransformRows(transform)([(COLOUR, 0)])
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float64, torch.float16])
+    def test_of_transforms_that_change_the_dtype(self, dtype):
+        told = rf"dtype {dtype}.*v2.ToDtype\(torch.float32, scale=True\)"
+        with pytest.raises(TypeError, match=told):
+            TransformRows(lambda image: image.to(dtype))([(COLOUR, 0)])
+
+    def test_of_other_integers_in_place_of_integers(self):
+        levels = (COLOUR * 255).astype(np.uint8)
+        kept, _ = TransformRows(v2.Identity())([(levels, 0)])
+        assert kept.dtype == torch.uint8
+        floats, _ = TransformRows(v2.ToDtype(torch.float32, scale=True))([(levels, 0)])
+        np.testing.assert_allclose(floats[0], np.float32(levels) / 255, atol=1e-6)
+        with pytest.raises(TypeError, match=r"dtype torch.int32.*v2.ToDtype\(torch.float32"):
+            TransformRows(v2.ToDtype(torch.int32))([(levels, 0)])
+
+    @pytest.mark.parametrize(
+        ("transform", "what"),
+        [(v2.ToPILImage(), "a Image"), (torch.Tensor.numpy, "a ndarray"), (print, "a NoneType")],
+    )
+    def test_of_transforms_that_give_no_tensor(self, transform, what):
+        with pytest.raises(TypeError, match=f"return a Tensor, got {what}; .*v2.ToImage"):
+            TransformRows(transform)([(GREY, 0)])
+
+    def test_errors_of_a_transform_tell_what_it_was_given(self):
+        def for_bytes(image):
+            raise TypeError("only bytes")
+
+        with pytest.raises(TypeError, match="only bytes") as error:
+            TransformRows(for_bytes)([(COLOUR, 0)])
+        [note] = error.value.__notes__
+        assert "for_bytes a Tensor of shape (3, 12, 10) and dtype torch.float32" in note
+        assert "v2.ToDtype(torch.uint8, scale=True)" in note
+
+
+class TestStandardTransform:
+    def test_without_anything_leaves_images_as_they_are(self):
+        for fill in (0.0, 0.5):
+            same = standard_transform(**STILL, fill=fill)(torch.from_numpy(COLOUR))
+            np.testing.assert_array_equal(same, COLOUR)
+
+    def test_flips_every_second_image(self):
+        images = draws(standard_transform(**{**STILL, "flip": True}), GREY[0])
+        mirrored = (images == GREY[0, :, ::-1]).all((1, 2))
+        assert (mirrored | (images == GREY[0]).all((1, 2))).all()
+        assert 0.4 < mirrored.mean() < 0.6
+
+    def test_without_flip_mirrors_nothing(self):
+        corner = np.float32((ROWS_20 < 0) & (COLUMNS_20 < 0))
+        centre = centres(draws(standard_transform(flip=False), corner))
+        assert (centre < 0).all()
+        assert (centres(draws(standard_transform(), corner))[:, 1] > 0).any()
+
+    def test_turns_as_far_as_it_is_told(self):
+        bar = np.exp(-(ROWS_20**2) / 4 - COLUMNS_20**2 / 50)
+        images = draws(standard_transform(**{**STILL, "degrees": 30}), bar)
+        across = (images * ROWS_20 * COLUMNS_20).sum((1, 2))
+        along = (images * (COLUMNS_20**2 - ROWS_20**2)).sum((1, 2))
+        angles = np.degrees(np.arctan2(2 * across, along)) / 2
+        assert 27 < angles.max() < 30.5
+        assert -30.5 < angles.min() < -27
+
+    def test_scales_as_far_as_it_is_told(self):
+        disc = np.exp(-(ROWS_20**2 + COLUMNS_20**2) / 50)
+        images = draws(standard_transform(**{**STILL, "scale": 0.3}), disc)
+        sizes = np.sqrt(images.sum((1, 2)) / disc.sum())
+        assert 0.69 < sizes.min() < 0.73
+        assert 1.27 < sizes.max() < 1.31
+
+    def test_shifts_as_far_as_it_is_told(self):
+        disc = np.exp(-(ROWS_20**2 + COLUMNS_20**2) / 10)
+        moved = centres(draws(standard_transform(**{**STILL, "shift": 0.1}), disc))
+        assert set(moved.round(2).ravel()) == {-4, -3, -2, -1, 0, 1, 2, 3, 4}
+        assert abs(np.corrcoef(moved.T)[0, 1]) < 0.2
+
+    @pytest.mark.parametrize("fill", [0.0, 1.0, -3.0])
+    def test_moves_as_if_the_fill_went_on_outside(self, fill):
+        transform = standard_transform(degrees=40, scale=0.3, shift=0, fill=fill)
+        image = RNG.random((41, 41), dtype=np.float32)
+        padded = np.pad(image, 10, constant_values=fill)
+        expected = draws(transform, padded, 20)[:, 10:-10, 10:-10]
+        np.testing.assert_allclose(draws(transform, image, 20), expected, atol=1e-4)
+
+    @pytest.mark.parametrize("fill", [0.0, 1.0, -3.0])
+    def test_fills_what_is_outside_without_a_seam(self, fill):
+        transform = standard_transform(degrees=40, shift=0.3, fill=fill)
+        constant = np.full((41, 41), fill, dtype=np.float32)
+        np.testing.assert_allclose(draws(transform, constant, 20), fill, atol=1e-6)
+        images = draws(transform, constant + 2, 20)
+        assert images.min() == pytest.approx(fill, abs=1e-6)
+        assert images.max() == pytest.approx(fill + 2, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("params", "error"),
+        [
+            ({"flip": "yes"}, TypeError),
+            ({"degrees": -1}, ValueError),
+            ({"degrees": (0, 10)}, TypeError),
+            ({"scale": 0.6}, ValueError),
+            ({"shift": 0.7}, ValueError),
+            ({"shift": True}, TypeError),
+            ({"fill": "black"}, TypeError),
+            ({"fill": (0, 0, 0)}, TypeError),
+            ({"fill": np.nan}, ValueError),
+        ],
+        ids=str,
+    )
+    def test_refuses_parameters_out_of_range(self, params, error):
+        [name] = params
+        with pytest.raises(error, match=name):
+            standard_transform(**params)
+
+
+def test_torchvision_is_loaded_only_where_it_is_used(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    again = runpy.run_path(augmentation.__file__)
+    assert repr(again["TransformRows"](Negative())).startswith("TransformRows(")
+    with pytest.raises(ModuleNotFoundError, match="torchvision"):
+        again["TransformRows"]()

@@ -1,0 +1,261 @@
+"""Standard augmentation: every row of a training batch is transformed on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from tsynd_sk._checks import check_number, kind_of
+from tsynd_sk.corruptions import check_moves
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
+
+__all__ = ["TransformRows", "standard_transform"]
+
+
+class TransformRows:
+    """Collate function that transforms every image of a training batch on its own.
+
+    As ``iterator_train__collate_fn`` of a net it augments what the net trains on, epoch by epoch:
+    real rows, and the synthetic ones of an `AugmentedClassifier` or `TargetedSynthesis`.
+    Validation, prediction and synthesis get images as they are. torchvision's random transforms
+    make one draw for a whole batch; here each row draws for itself.
+
+    Parameters
+    ----------
+    transform : callable or None, default=None
+        Takes one image, a Tensor (C, H, W) of the dtype of the row, and gives one of the same
+        shape and dtype: a transform of ``torchvision.transforms.v2``, or your own. None:
+        ``standard_transform()``, which flips, turns, scales and shifts.
+
+    Attributes
+    ----------
+    transform : callable
+        What is applied.
+
+    Raises
+    ------
+    TypeError
+        If `transform` is not callable, or is a class. While training: if a row is no pair of an
+        image and its label, or what `transform` gives is no Tensor, or one of another dtype.
+    ValueError
+        While training: if rows are no images, or `transform` changes their shape.
+
+    See Also
+    --------
+    standard_transform : The standard one, with parameters.
+    tsynd_sk.evaluation.augment : Augmented images as an array.
+
+    Notes
+    -----
+    The estimators' nets see float32, of which uint8 is divided by 255. Transforms of colours and
+    contrast take floats to lie in [0, 1] and clip them to it. For images of another range, put
+    ``v2.Normalize([low], [high - low])`` before them, and
+    ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after.
+
+    Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
+    would masks be. An `AutoencoderNet` takes the transformed image for its target, too.
+
+    torchvision draws from torch's global generator, which the estimators seed by their
+    `random_state` while they fit, and put back after. Workers (``iterator_train__num_workers``) are
+    seeded from it; another number of them gives other draws.
+
+    Do not give it as ``iterator_valid__collate_fn``: that iterator predicts, too.
+
+    Examples
+    --------
+    >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+    >>> from tsynd_sk.augmentation import TransformRows, standard_transform
+    >>> from tsynd_sk.autoencoders import AutoencoderNet
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> rows = TransformRows(standard_transform(flip=False))
+    >>> net = NetClassifier(max_epochs=4, iterator_train__collate_fn=rows)
+    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2))
+    >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0)
+    >>> classifier.fit(X[:100], y[:100]).predict(X[200:205]).shape
+    (5,)
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor] | None = None):
+        _check_transform(transform)
+        # Made here, for workers that had to import torchvision would do so anew in each epoch.
+        self.transform = standard_transform() if transform is None else transform
+
+    def __call__(self, batch: Sequence[tuple[Any, Any]]) -> Any:
+        """Transform and join the rows of a batch.
+
+        Parameters
+        ----------
+        batch : list of pairs
+            Images, ndarray or Tensor of shape (C, H, W) or (H, W), and their labels.
+
+        Returns
+        -------
+        list
+            Images, a Tensor of shape (n, C, H, W) or (n, H, W), and labels, as
+            ``torch.utils.data.default_collate`` gives them.
+        """
+        return default_collate([self._transformed(row) for row in batch])
+
+    def _transformed(self, row: Any) -> tuple[Tensor, Any]:
+        if not isinstance(row, tuple | list) or len(row) != 2:
+            raise TypeError(
+                "TransformRows expects rows that are pairs of an image and its label, as skorch's "
+                f"data sets give them; got {kind_of(row)}"
+            )
+        given, y = _copy(row[0]), row[1]
+        image = given if given.ndim == 3 else given[None]
+        shape, dtype = image.shape, image.dtype
+        try:
+            image = self.transform(image)
+        except Exception as error:
+            error.add_note(
+                f"TransformRows gave {self._name()} a Tensor of shape {tuple(shape)} and dtype "
+                f"{dtype}. Where PIL images are needed, put v2.ToPILImage() before; where uint8, "
+                "v2.ToDtype(torch.uint8, scale=True); and v2.ToImage() and "
+                "v2.ToDtype(torch.float32, scale=True) after."
+            )
+            raise
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                f"transform {self._name()} must return a Tensor, got {kind_of(image)}; if that is "
+                "an image of PIL or an array, put v2.ToImage() and "
+                "v2.ToDtype(torch.float32, scale=True) after it"
+            )
+        self._check_kept(image, shape, dtype)
+        return (image if given.ndim == 3 else image[0]), y
+
+    def _check_kept(self, image: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
+        if image.shape != shape:
+            raise ValueError(
+                f"transform {self._name()} gave an image of shape {tuple(image.shape)} for one of "
+                f"{tuple(shape)}, but the net predicts images of the latter: let it crop or resize "
+                f"to size={tuple(shape[1:])}, and keep the number of channels ({shape[0]})"
+            )
+        # What is no float yet may become one.
+        if image.dtype != dtype and (dtype.is_floating_point or not image.is_floating_point()):
+            wanted = dtype if dtype.is_floating_point else torch.float32
+            raise TypeError(
+                f"transform {self._name()} gave an image of dtype {image.dtype}, but the net needs "
+                f"{wanted}: put v2.ToDtype({wanted}, scale=True) after it"
+            )
+
+    def _name(self) -> str:
+        return getattr(self.transform, "__qualname__", type(self.transform).__name__)
+
+    def __repr__(self) -> str:
+        shown = getattr(self.transform, "__qualname__", None) or repr(self.transform)
+        # Compositions are shown in several lines.
+        return f"{type(self).__name__}({' '.join(shown.split())})"
+
+
+def standard_transform(
+    *,
+    flip: bool = True,
+    degrees: float = 15.0,
+    scale: float = 0.1,
+    shift: float = 0.1,
+    fill: float = 0.0,
+) -> v2.Compose:
+    """Make the transform that flips, turns, scales and shifts an image at random.
+
+    Parameters
+    ----------
+    flip : bool, default=True
+        Whether every second image, by chance, is mirrored left to right. Say False where left and
+        right mean something: digits and letters, organs of one side of the body.
+    degrees : float, default=15.0
+        Largest rotation either way.
+    scale : float, default=0.1
+        Largest growth or shrinkage, as a share of the size; at most 0.5.
+    shift : float, default=0.1
+        Largest shift along either axis, as a share of the side; at most 0.5. Shifts are by whole
+        pixels.
+    fill : float, default=0.0
+        Value outside the image, on the scale that nets see: uint8 is divided by 255.
+
+    Returns
+    -------
+    torchvision.transforms.v2.Compose
+        For float tensors of shape (..., C, H, W), of any range. But for rounding, values stay
+        between those of the image and `fill`. It makes one draw for all that it gets at once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is no number, or out of its range.
+
+    See Also
+    --------
+    tsynd_sk.evaluation.augment : The same moves of an array, where the border goes on outside.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.augmentation import standard_transform
+    >>> standard_transform(flip=False, degrees=30)(torch.rand(1, 28, 28)).shape
+    torch.Size([1, 28, 28])
+    """
+    check_moves(flip, degrees, scale, shift)
+    check_number("fill", fill, -math.inf)
+    # torchvision takes a second to import.
+    from torchvision.transforms import v2
+
+    move = v2.RandomAffine(
+        float(degrees),
+        translate=(float(shift), float(shift)),
+        scale=(1 - float(scale), 1 + float(scale)),
+        interpolation=v2.InterpolationMode.BILINEAR,
+        # Zero is outside anyway. A fill of torchvision's costs a third more, and draws a line
+        # around the image, for it weighs the image twice where it ends.
+        fill=None,
+    )
+    moves: list[Any] = [move] if degrees or scale or shift else []
+    if fill and moves:
+        moves = [v2.Normalize([float(fill)], [1.0]), move, v2.Normalize([-float(fill)], [1.0])]
+    if flip:
+        moves = [v2.RandomHorizontalFlip(), *moves]
+    return v2.Compose(moves or [v2.Identity()])
+
+
+def _check_transform(transform: Any) -> None:
+    if isinstance(transform, type):
+        raise TypeError(
+            f"transform is the class {transform.__name__}, not a transform: give an instance, "
+            f"{transform.__name__}(...)"
+        )
+    if transform is not None and not callable(transform):
+        raise TypeError(
+            "transform must be callable and turn an image into one, or None for the standard one; "
+            f"got {kind_of(transform)}. Join several by torchvision.transforms.v2.Compose; and to "
+            "a net give an instance: iterator_train__collate_fn=TransformRows()."
+        )
+
+
+def _copy(x: Any) -> Tensor:
+    """Give an image that a transform may change in place, where the row is part of the data."""
+    if isinstance(x, np.ndarray):
+        image = torch.from_numpy(np.array(x))
+    elif isinstance(x, Tensor):
+        image = x.clone()
+    else:
+        raise TypeError(f"TransformRows expects images as ndarray or Tensor, got {kind_of(x)}")
+    if image.ndim in (2, 3):
+        return image
+    shape = tuple(image.shape)
+    message = f"TransformRows expects images, (C, H, W) or (H, W), but rows have shape {shape}"
+    if image.ndim == 1:
+        message += (
+            ", as those of a table. Flat images are seen as images by "
+            "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out"
+        )
+    raise ValueError(message)
