@@ -37,7 +37,7 @@ def results(out):
     """Rows of results.csv, without the seconds that each took."""
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
+    return [{name: row[name] for name in row if not name.startswith("seconds")} for row in rows]
 
 
 class Job:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tsynd_sk.__main__ import format_table, load_splits, main
+from tsynd_sk.__main__ import main
 from tsynd_sk._kept_autoencoder import kept_autoencoder
 from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.comparison import ARMS, METRICS, Comparison, Settings, Splits
+from tsynd_sk.comparison import DEFAULT_ARMS, METRICS, Comparison, Settings, Splits, load_splits
 from tsynd_sk.datasets import load_digits_images
 
 TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2", "--autoencoder-epochs", "1"]
@@ -45,7 +45,7 @@ def npz(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(npz, tmp_path_factory):
-    """Results of the tiny job, all arms."""
+    """Results of the tiny job, with the arms that are compared by default."""
     out = tmp_path_factory.mktemp("results") / "undisturbed"
     assert main(["--dataset", str(npz), *TINY, "--n-jobs", "1", "--out", str(out)]) == 0
     return out
@@ -54,12 +54,14 @@ def undisturbed(npz, tmp_path_factory):
 class TestResults:
     def test_there_is_a_row_for_each_seed_and_arm(self, undisturbed):
         rows = results(undisturbed)
-        assert [(r["seed"], r["arm"]) for r in rows] == [(s, a) for s in "01" for a in ARMS]
+        assert [(r["seed"], r["arm"]) for r in rows] == [(s, a) for s in "01" for a in DEFAULT_ARMS]
         for row in rows:
             assert row["n_train"] == "40"
             assert all(0 <= float(row[metric]) <= 1 for metric in METRICS)
             assert float(row["seconds"]) > 0
-            assert (row["label_agreement"] == "") == (row["arm"] == "plain")
+            assert float(row["seconds_scoring"]) > 0
+            assert (row["label_agreement"] == "") == (row["arm"] in ("plain", "standard"))
+            assert row["scored_on"] == "test"
 
     def test_there_is_a_picture(self, undisturbed):
         picture = np.asarray(Image.open(undisturbed / "synthesis.png").convert("RGB"))
@@ -98,7 +100,7 @@ class TestResuming:
         before = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
         arguments = ["--dataset", str(npz), *TINY, "--n-jobs", "1", "--out", str(out)]
         assert main(arguments) == 0
-        assert "9 runs are done already, 1 to go" in capsys.readouterr().out
+        assert "13 runs are done already, 1 to go" in capsys.readouterr().out
         assert scores(out) == scores(undisturbed)
         after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
         assert {name for name in after if after[name] != before.get(name)} == {lost.name}
@@ -137,6 +139,9 @@ class TestResuming:
             (["--seeds", "3"], "seeds"),
             (["--arms", "plain"], "arms"),
             (["--dataset", "digits"], "dataset"),
+            (["--score-on", "val"], "scored_on: 'test' -> 'val'"),
+            (["--eps", "2"], "eps: [] -> [2.0]"),
+            (["--no-flip"], "flip: True -> False"),
         ],
     )
     def test_changed_settings_are_refused(self, npz, undisturbed, capsys, changed, named):
@@ -169,79 +174,7 @@ class TestResuming:
         assert [row["arm"] for row in results(tmp_path)] == ["plain"]
 
 
-class TestTable:
-    rows = [
-        {"seed": seed, "arm": arm, "seconds": 2.0, **dict.fromkeys(METRICS, value)}
-        for arm, values in {"plain": [0.5, 0.7], "mutual_info": [0.6, 0.9]}.items()
-        for seed, value in enumerate(values)
-    ]
-
-    def test_differences_are_paired(self):
-        table = format_table(self.rows).splitlines()
-        assert table[2].split()[:4] == ["plain", "0.600", "±", "0.100"]
-        assert table[3].split()[:4] == ["mutual_info", "0.750", "±", "0.150"]
-        assert table[4].split()[:6] == ["difference", "to", "plain", "+0.150", "±", "0.050"]
-
-    def test_one_seed_has_no_standard_error(self):
-        assert "±" not in format_table(self.rows[::2])
-
-    def test_half_of_the_results_can_be_tabulated(self):
-        table = format_table([self.rows[0], self.rows[3]])
-        assert "difference to plain" in table
-
-    def test_without_plain_there_are_no_differences(self):
-        assert "difference" not in format_table(self.rows[2:])
-
-
-class TestDatasets:
-    def folder(self, path, n=6, size=(9, 12)):
-        rng = np.random.default_rng(0)
-        for name in ("ill", "well"):
-            (path / name).mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(0, 256, size[::-1], dtype=np.uint8)
-                Image.fromarray(pixels).save(path / name / f"{i}.png")
-        return path
-
-    def test_digits_are_held_out_by_class(self):
-        splits = load_splits("digits")
-        assert (len(splits.X_train), len(splits.X_test)) == (1347, 450)
-        shares = [np.bincount(y) / len(y) for y in (splits.y_train, splits.y_test)]
-        assert np.abs(shares[0] - shares[1]).max() < 0.01
-
-    def test_a_folder_is_held_out_alike_every_time(self, tmp_path):
-        folder = str(self.folder(tmp_path / "scans"))
-        splits = load_splits(folder, size=8)
-        assert splits.name == "scans"
-        assert splits.class_names == ["ill", "well"]
-        assert splits.X_train.shape == (9, 8, 8)
-        assert np.bincount(splits.y_test).min() >= 1
-        assert splits.digest() == load_splits(folder, size=8).digest()
-
-    def test_a_folder_keeps_its_own_test_split(self, tmp_path):
-        self.folder(tmp_path / "train", 4)
-        self.folder(tmp_path / "test", 2)
-        splits = load_splits(str(tmp_path))
-        assert splits.X_train.shape == (8, 28, 28)
-        assert splits.X_test.shape == (4, 28, 28)
-
-    def test_classes_of_train_and_test_must_agree(self, tmp_path):
-        self.folder(tmp_path / "train")
-        self.folder(tmp_path / "test")
-        (tmp_path / "test" / "ill").rename(tmp_path / "test" / "odd")
-        with pytest.raises(ValueError, match=r"\['ill', 'well'\] in train, but \['odd'"):
-            load_splits(str(tmp_path))
-
-    def test_a_folder_too_small_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="too small to hold out"):
-            load_splits(str(self.folder(tmp_path, 1)))
-
-    def test_a_class_without_training_images_is_refused(self, tmp_path):
-        X = np.zeros((4, 8, 8), np.uint8)
-        splits = Splits("x", X, np.array([0, 0, 1, 1]), X, np.array([0, 1, 2, 2]), list("abc"))
-        with pytest.raises(ValueError, match=r"no training ones of \['c'\]"):
-            Comparison(splits, Settings(4), tmp_path)
-
+class TestRealImages:
     @pytest.mark.parametrize("name", ["breastmnist", "retinamnist"])
     def test_the_job_runs_on_real_images(self, medmnist_root, tmp_path, name):
         arguments = ["--dataset", name, "--root", str(medmnist_root), "--out", str(tmp_path)]
@@ -272,7 +205,15 @@ class TestWrongArguments:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["--seeds", "0"], ["--epochs", "-1"], ["--arms", "magic"], ["--n-train", "few"]],
+        [
+            ["--seeds", "0"],
+            ["--epochs", "-1"],
+            ["--arms", "magic"],
+            ["--n-train", "few"],
+            ["--eps", "0"],
+            ["--eps", "256"],
+            ["--score-on", "train"],
+        ],
     )
     def test_are_refused_by_the_command_line(self, arguments, capsys):
         with pytest.raises(SystemExit) as exit_:
@@ -290,4 +231,9 @@ class TestWrongArguments:
 def test_settings_file_says_what_was_compared(undisturbed):
     settings = json.loads((undisturbed / "settings.json").read_text())
     assert settings["n_train"] == 40
-    assert settings["arms"] == list(ARMS)
+    assert list(settings["arms"]) == list(DEFAULT_ARMS)
+    assert settings["arms"]["standard+mutual_info"] == {
+        "augmentation": "standard",
+        "objective": "mutual_info",
+    }
+    assert (settings["scored_on"], settings["flip"], settings["eps"]) == ("test", True, [])

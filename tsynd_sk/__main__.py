@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-import numpy as np
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from tsynd_sk import datasets
 from tsynd_sk._processes import Interrupted
-from tsynd_sk.comparison import ARMS, METRICS, Comparison, Settings, Splits
-
-_HEADINGS = ("ROC AUC", "balanced accuracy", "ROC AUC", "balanced accuracy")
+from tsynd_sk._settings import described
+from tsynd_sk._table import format_table
+from tsynd_sk.comparison import ARMS, DEFAULT_ARMS, Comparison, Settings, Splits, load_splits
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,9 +24,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tsynd_sk",
         description=(
-            "Train the same classifier on few labelled images with and without synthetic ones, and "
-            "compare the arms on an untouched test split, clean and perturbed. An interrupted run "
-            "goes on where it stopped when it is started again."
+            "Train the same classifier on few labelled images in several ways, with and without "
+            "synthetic images and always in as many steps, and compare these arms on an untouched "
+            "split: clean, perturbed and, if asked for, attacked. An interrupted run goes on where "
+            "it stopped when it is started again."
         ),
     )
     add = parser.add_argument
@@ -36,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset",
         default="digits",
         help="digits (default, embedded), a MedMNIST name such as breastmnist, a folder with one "
-        "subfolder per class (or with train/ and test/ of that kind), or an .npz with MedMNIST's "
-        "keys",
+        "subfolder per class (or with train/, val/ and test/ of that kind), or an .npz with "
+        "MedMNIST's keys",
     )
     add("--size", type=_positive, metavar="PX", help="side of the images in pixels (default: 28)")
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
@@ -51,9 +50,29 @@ def build_parser() -> argparse.ArgumentParser:
         "--arms",
         nargs="+",
         choices=ARMS,
-        default=list(ARMS),
+        default=list(DEFAULT_ARMS),
         metavar="ARM",
-        help=f"what to compare, out of {', '.join(ARMS)} (default: all)",
+        help=f"what to compare, out of {', '.join(ARMS)} (default: {' '.join(DEFAULT_ARMS)})",
+    )
+    add(
+        "--score-on",
+        choices=("test", "val"),
+        default="test",
+        help="split that is scored: val to choose between settings, test (default) in the end",
+    )
+    add(
+        "--eps",
+        nargs="+",
+        type=_strength,
+        default=[],
+        metavar="E",
+        help="accuracy under attack, too: strengths of projected gradient descent in 255ths of the "
+        "range of values (default: no attack)",
+    )
+    add(
+        "--no-flip",
+        action="store_true",
+        help="a mirrored image is no image of its class: standard augmentation must not flip",
     )
     add("--seeds", type=_positive, default=3, metavar="K", help="repetitions (default: 3)")
     add("--epochs", type=_positive, default=60, metavar="E", help="training epochs (default: 60)")
@@ -82,140 +101,34 @@ def _positive(text: str) -> int:
     return number
 
 
-def load_splits(dataset: str, *, size: int | None = None, root: str | None = None) -> Splits:
-    """Load training and test images of whatever ``--dataset`` names.
-
-    Parameters
-    ----------
-    dataset : str
-        "digits", a MedMNIST name, a folder of images, or an ``.npz`` file.
-    size : int or None, default=None
-        Side of the images in pixels: MedMNIST's resolution, or what the images of a folder are
-        resized to; 28 by default.
-    root : str or None, default=None
-        Folder of MedMNIST's files.
-
-    Returns
-    -------
-    Splits
-
-    Raises
-    ------
-    ValueError
-        If `dataset` is nothing that is known, or `size` does not apply to it.
-    """
-    path = Path(dataset)
-    if path.is_dir():
-        return _folder_splits(path, size or 28)
-    if dataset == "digits" or path.suffix == ".npz":
-        if size is not None:
-            raise ValueError(
-                f"size={size} does not apply to {dataset}, whose images have their own"
-            )
-        if dataset == "digits":
-            return _held_out("digits", datasets.load_digits_images())
-        train, test = (datasets.load_npz(path, split=split) for split in ("train", "test"))
-        return _joined(path.stem, train, test)
-    train, test = (
-        datasets.load_medmnist(dataset, split=split, root=root, size=size or 28)
-        for split in ("train", "test")
-    )
-    return _joined(dataset if size in (None, 28) else f"{dataset}_{size}", train, test)
-
-
-def _folder_splits(path: Path, size: int) -> Splits:
-    if not all((path / split).is_dir() for split in ("train", "test")):
-        return _held_out(path.resolve().name, datasets.load_image_folder(path, size=size))
-    train, test = (
-        datasets.load_image_folder(path / split, size=size) for split in ("train", "test")
-    )
-    if train.X.ndim != test.X.ndim:
-        raise ValueError(f"one of train and test in {path} is grey and the other in colour")
-    return _joined(path.resolve().name, train, test)
-
-
-def _joined(name: str, train, test) -> Splits:
-    if list(train.class_names) != list(test.class_names):
-        raise ValueError(
-            f"{name} has the classes {list(train.class_names)} in train, but "
-            f"{list(test.class_names)} in test"
-        )
-    return Splits(name, train.X, train.y, test.X, test.y, list(train.class_names))
-
-
-def _held_out(name: str, images) -> Splits:
-    try:
-        X_train, X_test, y_train, y_test = train_test_split(
-            images.X, images.y, test_size=0.25, stratify=images.y, random_state=0
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"{name} is too small to hold out a quarter for testing: {error}"
-        ) from None
-    return Splits(name, X_train, y_train, X_test, y_test, list(images.class_names))
-
-
-def format_table(rows: Sequence[dict]) -> str:
-    """Tabulate results: arms as rows, means and standard errors over seeds, differences to plain.
-
-    Parameters
-    ----------
-    rows : sequence of dict
-        Results of `Comparison.results`.
-
-    Returns
-    -------
-    str
-    """
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
-    values = {
-        (arm, metric): {row["seed"]: row[metric] for row in rows if row["arm"] == arm}
-        for arm in arms
-        for metric in (*METRICS, "seconds")
-    }
-    width = 2 + max(len(arm) for arm in [*arms, "difference to plain"])
-    lines = [
-        " " * width + f"{'clean':^38}{'perturbed':^38}",
-        " " * width + "".join(f"{heading:>19}" for heading in _HEADINGS) + f"{'seconds':>10}",
-    ]
-    for arm in arms:
-        cells = [_mean(list(values[arm, metric].values())) for metric in METRICS]
-        seconds = np.mean(list(values[arm, "seconds"].values()))
-        lines.append(f"{arm:<{width}}" + "".join(f"{c:>19}" for c in cells) + f"{seconds:>10.0f}")
-        if arm != "plain" and "plain" in arms:
-            cells = [_mean(_paired(values, arm, metric), sign="+") for metric in METRICS]
-            label = "  difference to plain"
-            lines.append(f"{label:<{width}}" + "".join(f"{c:>19}" for c in cells))
-    return "\n".join(lines)
-
-
-def _paired(values: dict, arm: str, metric: str) -> list[float]:
-    plain, other = values["plain", metric], values[arm, metric]
-    return [other[seed] - plain[seed] for seed in sorted(plain.keys() & other.keys())]
-
-
-def _mean(values: Sequence[float], sign: str = "") -> str:
-    if not values:
-        return "-"
-    mean = f"{np.mean(values):{sign}.3f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.3f}"
+def _strength(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 255:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 255, got {text}")
+    return number
 
 
 def _default_out(splits: Splits, settings: Settings) -> Path:
-    digest = hashlib.md5(f"{splits.digest()}{settings}".encode(), usedforsecurity=False).hexdigest()
+    text = json.dumps(described(splits, settings)).encode()
+    digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
     return Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
 
 
 def _prepare(arguments: argparse.Namespace) -> Comparison:
-    splits = load_splits(arguments.dataset, size=arguments.size, root=arguments.root)
+    splits = load_splits(
+        arguments.dataset,
+        size=arguments.size,
+        root=arguments.root,
+        score_on=arguments.score_on,
+        flip=not arguments.no_flip,
+    )
     settings = Settings(
         n_train=arguments.n_train or min(100, len(splits.X_train)),
         arms=tuple(dict.fromkeys(arguments.arms)),
         seeds=arguments.seeds,
         epochs=arguments.epochs,
         autoencoder_epochs=arguments.autoencoder_epochs,
+        eps=tuple(arguments.eps),
     )
     out = arguments.out or _default_out(splits, settings)
     return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
@@ -225,7 +138,7 @@ def _run(comparison: Comparison) -> None:
     splits, settings, out = comparison.splits, comparison.settings, comparison.out
     print(
         f"{splits.name}: {settings.n_train} of {len(splits.X_train)} training images, "
-        f"{len(splits.X_test)} test images of shape {splits.X_test.shape[1:]}, "
+        f"{len(splits.X_test)} {splits.scored_on} images of shape {splits.X_test.shape[1:]}, "
         f"{len(splits.class_names)} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
         f"{settings.epochs} epochs"
     )
@@ -247,14 +160,29 @@ def _run(comparison: Comparison) -> None:
     print(format_table(comparison.results()))
     print(
         "Mean ± standard error over seeds; differences are paired by seed. perturbed: mean over "
-        "corruptions of\nthe test images. seconds: processor time of one training, autoencoder "
+        "corruptions of\nthe images. seconds: processor time of one training, autoencoder "
         "included."
     )
+    if settings.eps:
+        print(_on_attacks(comparison))
     print(f"Results: {out / 'results.csv'}")
     if (out / "synthesis.png").exists():
         print(f"Picture: {out / 'synthesis.png'}")
     else:
         print('No picture: it needs matplotlib (pip install "tsynd_sk[plot]") and a targeted arm')
+
+
+def _on_attacks(comparison: Comparison) -> str:
+    results, n_images = comparison.results(), len(comparison.splits.X_test)
+    n_attacked = min(comparison.settings.n_attacked or n_images, n_images)
+    n_masked = sum(bool(row["gradient_masking"]) for row in results)
+    text = f"PGD: 20 steps on {n_attacked} images."
+    if n_masked:
+        text += (
+            f" Gradients seem to be masked in {n_masked} of {len(results)} runs, see the column "
+            "gradient_masking."
+        )
+    return text
 
 
 def _reason(error: Exception) -> str:
@@ -290,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, reason = int(interrupt.code or 0), "interrupted"
     except BrokenExecutor as error:
         reason = f"error: {error}\nWith a smaller --n-jobs it needs less memory."
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         reason = f"error: {_reason(error)}"
     if status != 2:
         reason += "\nRuns that are done are kept: the same command goes on from there."

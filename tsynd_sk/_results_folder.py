@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -49,12 +50,10 @@ class ResultsFolder:
                     "begin anew."
                 )
             return
-        changed = [name for name in ours if ours[name] != theirs.get(name)]
-        if changed:
-            differences = "; ".join(f"{n}: {theirs.get(n)!r} -> {ours[n]!r}" for n in changed)
+        if changed := list(_differences("", theirs, ours)):
             raise ValueError(
-                f"{self.path} holds a comparison with other settings ({differences}). Choose "
-                "another folder, or the same settings to go on with it."
+                f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
+                "Choose another folder, or the same settings to go on with it."
             )
 
     @contextmanager
@@ -94,9 +93,10 @@ class ResultsFolder:
         """Where processes tell how far they are."""
         return self.path / "progress.txt"
 
-    def autoencoder_path(self, seed: int) -> Path:
-        """File with the weights of the autoencoder of a seed."""
-        return self._autoencoders / f"seed{seed}.safetensors"
+    def autoencoder_path(self, seed: int, kind: dict[str, Any] | None = None) -> Path:
+        """File with the weights of an autoencoder of a seed, if not the usual one, of a kind."""
+        suffix = "" if kind is None else f"-{_digest(kind)}"
+        return self._autoencoders / f"seed{seed}{suffix}.safetensors"
 
     def run_path(self, seed: int, arm: str) -> Path:
         """File with the result of a run."""
@@ -122,6 +122,26 @@ class ResultsFolder:
         """Collect results, if there are any."""
         if rows and not self._holds_table(rows):
             _write(self.table, _csv(rows))
+
+
+def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
+    """Name what differs, in dicts within dicts too."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        if theirs != ours:
+            yield f"{name}: {theirs!r} -> {ours!r}"
+        return
+    keys = dict.fromkeys((*ours, *theirs))
+    # Of arms that were not compared the name says enough; and theirs is the order of the results.
+    if name == "arms" and list(theirs) != list(ours):
+        yield from _differences(name, list(theirs), list(ours))
+        keys = dict.fromkeys(key for key in ours if key in theirs)
+    for key in keys:
+        yield from _differences(f"{name}.{key}" if name else key, theirs.get(key), ours.get(key))
+
+
+def _digest(kind: dict[str, Any]) -> str:
+    text = json.dumps(kind, sort_keys=True).encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()[:8]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -165,9 +165,7 @@ class TargetedSynthesis(Callback):
             return
         real = dataset_train.real
         epoch = len(net.history) - 1 - self.first_epoch_
-        # In floating point 0.28 * 25 is a little more than 7.
-        warm_up = math.ceil(round(self.warm_up * net.max_epochs, 6))
-        if epoch < warm_up or (epoch - warm_up) % self.refresh_every:
+        if not is_refresh(epoch, net.max_epochs, self.warm_up, self.refresh_every):
             return
         start = perf_counter()
         if hasattr(self, "synthesizer_"):
@@ -227,6 +225,13 @@ class TargetedSynthesis(Callback):
 
     def _given(self):
         return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+
+
+def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
+    """Tell whether further rows are exchanged at the beginning of an epoch, counted from 0."""
+    # In floating point 0.28 * 25 is a little more than 7.
+    first = math.ceil(round(warm_up * max_epochs, 6))
+    return epoch >= first and (epoch - first) % refresh_every == 0
 
 
 def _check_iterator(net) -> None:

@@ -1,4 +1,4 @@
-"""The main job: the same classifier trained with and without synthetic images, arm by arm.
+"""The main job: the same classifier trained in several ways, arm by arm, and scored alike.
 
 Every pair of a seed and an arm is one run, whose result is written the moment it is known. A
 comparison that was interrupted goes on with the runs that are missing.
@@ -6,11 +6,9 @@ comparison that was interrupted goes on with the runs that are missing.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
@@ -32,86 +30,28 @@ from tsynd_sk._processes import (
     working_for,
 )
 from tsynd_sk._results_folder import ResultsFolder
+from tsynd_sk._scoring import METRICS, SEVERITY, attacked_rows, check_attacks_installed, scores_of
+from tsynd_sk._settings import Settings, described
 from tsynd_sk._skorch import scoped_seed
+from tsynd_sk._splits import Splits, load_splits
+from tsynd_sk.arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import subsample
-from tsynd_sk.evaluation import CORRUPTIONS, classification_scores, corrupt
+from tsynd_sk.evaluation import CORRUPTIONS, corrupt
 from tsynd_sk.images import ImageFormat
 from tsynd_sk.inspection import SynthesisDisplay
-from tsynd_sk.synthesizer import TargetedSynthesizer
 
-__all__ = ["ARMS", "METRICS", "Comparison", "Settings", "Splits"]
-
-#: Arms of the comparison: training on real images alone, and the objectives of the synthesizer.
-ARMS = ("plain", "reconstruction", "random", "entropy", "mutual_info")
-
-#: Columns of the results that hold scores, higher is better.
-METRICS = (
-    "roc_auc",
-    "balanced_accuracy",
-    "perturbed_roc_auc",
-    "perturbed_balanced_accuracy",
-)
-
-_SEVERITY = 3
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Training and test images of one data set.
-
-    Attributes
-    ----------
-    name : str
-        Name of the data set.
-    X_train, X_test : ndarray of shape (n, H, W) or (n, H, W, C)
-        Images.
-    y_train, y_test : ndarray of shape (n,), int64
-        Class indices.
-    class_names : list of str
-        Names of the classes.
-    """
-
-    name: str
-    X_train: np.ndarray
-    y_train: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    class_names: list[str]
-
-    def digest(self) -> str:
-        """Checksum of all images and labels."""
-        md5 = hashlib.md5(usedforsecurity=False)
-        for array in (self.X_train, self.y_train, self.X_test, self.y_test):
-            md5.update(np.ascontiguousarray(array).tobytes())
-        return md5.hexdigest()
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What determines the numbers of a comparison.
-
-    Attributes
-    ----------
-    n_train : int
-        Labelled training images, drawn anew for each seed.
-    arms : tuple of str
-        Arms, see `ARMS`.
-    seeds : int
-        Number of seeds, 0 to ``seeds - 1``.
-    epochs : int
-        Training epochs of each classifier.
-    autoencoder_epochs : int
-        Training epochs of the autoencoder of each seed, at most.
-    """
-
-    n_train: int
-    arms: tuple[str, ...] = ARMS
-    seeds: int = 3
-    epochs: int = 60
-    autoencoder_epochs: int = 60
+__all__ = [
+    "ARMS",
+    "DEFAULT_ARMS",
+    "METRICS",
+    "Arm",
+    "Comparison",
+    "Settings",
+    "Splits",
+    "load_splits",
+]
 
 
 class Comparison:
@@ -120,7 +60,7 @@ class Comparison:
     Parameters
     ----------
     splits : Splits
-        Images. The test split is looked at once by every run, to score it.
+        Images. The test images are looked at once by every run, to score it.
     settings : Settings
         What is compared.
     out : Path
@@ -134,7 +74,27 @@ class Comparison:
     Raises
     ------
     ValueError
-        If `out` holds a comparison with other settings or images, or one whose settings are lost.
+        If `out` holds a comparison with other settings or images, or one whose settings are lost;
+        or if the images do not allow the comparison.
+    ImportError
+        If an arm, or the attacks, need a package that is not installed.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from tsynd_sk.comparison import ARMS, Comparison, Settings, load_splits
+    >>> arms = {
+    ...     f"radius {radius}": replace(ARMS["mutual_info"], synthesizer={"radius": radius})
+    ...     for radius in (0.25, 0.5)
+    ... }
+    >>> settings = Settings(30, arms=arms, seeds=1, epochs=2, autoencoder_epochs=1)
+    >>> with TemporaryDirectory() as out:
+    ...     comparison = Comparison(load_splits("digits"), settings, Path(out), n_jobs=1)
+    ...     comparison.run()
+    ...     [row["arm"] for row in comparison.results()]
+    ['radius 0.25', 'radius 0.5']
     """
 
     def __init__(self, splits: Splits, settings: Settings, out: Path, *, n_jobs: int = -1):
@@ -142,15 +102,23 @@ class Comparison:
         self.settings = settings
         self.out = out
         self.n_jobs = n_jobs
+        self._arms = settings.definitions
+        for arm in self._arms.values():
+            arm.check_installed()
+        if settings.eps:
+            check_attacks_installed()
+            attacked_rows(splits.y_test, settings.n_attacked)
         self._check_classes()
-        determined = {"dataset": splits.name, "digest": splits.digest(), **asdict(settings)}
-        self._folder = ResultsFolder(out, {**determined, "arms": list(settings.arms)})
+        self._folder = ResultsFolder(out, described(splits, settings))
 
     def _check_classes(self) -> None:
         names, y_train = self.splits.class_names, self.splits.y_train
         lost = [names[code] for code in np.setdiff1d(self.splits.y_test, y_train)]
         if lost:
-            raise ValueError(f"{self.splits.name} has test images but no training ones of {lost}")
+            split = self.splits.scored_on
+            raise ValueError(
+                f"{self.splits.name} has {split} images but no training ones of {lost}"
+            )
         n_classes = len(np.unique(y_train))
         if not n_classes <= self.settings.n_train <= len(y_train):
             raise ValueError(
@@ -160,7 +128,7 @@ class Comparison:
             )
 
     def _pairs(self) -> list[tuple[int, str]]:
-        return [(s, a) for s in range(self.settings.seeds) for a in self.settings.arms]
+        return [(s, a) for s in range(self.settings.seeds) for a in self._arms]
 
     def missing(self) -> list[tuple[int, str]]:
         """Pairs of seed and arm that have not been run yet, or whose result is damaged."""
@@ -174,10 +142,26 @@ class Comparison:
     def n_epochs(self) -> int:
         """Epochs that are still to be trained, of autoencoders and classifiers, at most."""
         missing = self.missing()
-        n_autoencoders = len({seed for seed, arm in missing if arm != "plain"})
+        n_autoencoders = len(self._autoencoders(missing))
         return (
             n_autoencoders * self.settings.autoencoder_epochs + len(missing) * self.settings.epochs
         )
+
+    def _autoencoder_path(self, seed: int, arm: str) -> Path | None:
+        """Where the autoencoder of an arm belongs, which it shares with arms of the same kind."""
+        made = self._arms[arm]
+        if not made.needs_autoencoder:
+            return None
+        kind = {"autoencoder": made.autoencoder, "unlabelled": made.unlabelled}
+        return self._folder.autoencoder_path(seed, kind if any(kind.values()) else None)
+
+    def _autoencoders(self, missing: list[tuple[int, str]]) -> dict[Path, tuple[int, str]]:
+        """Autoencoders that are needed, each with the first pair that needs it."""
+        needed: dict[Path, tuple[int, str]] = {}
+        for pair in missing:
+            if (path := self._autoencoder_path(*pair)) is not None:
+                needed.setdefault(path, pair)
+        return needed
 
     def results(self) -> list[dict[str, Any]]:
         """Rows of the runs that are done, by seed and arm."""
@@ -219,17 +203,19 @@ class Comparison:
                 [delayed(leave_with)(job)]
             )
         list(started)
-        seeds = sorted({seed for seed, arm in missing if arm != "plain"})
-        trained = parallel(delayed(self._train_autoencoder)(seed, job) for seed in seeds)
-        autoencoders = dict(zip(seeds, trained, strict=True))
+        needed = self._autoencoders(missing)
+        trained = parallel(
+            delayed(self._train_autoencoder)(path, *pair, job) for path, pair in needed.items()
+        )
+        autoencoders = dict(zip(needed, trained, strict=True))
         X_test = self.splits.X_test
         corrupted = parallel(
-            delayed(corrupt)(X_test, kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS
+            delayed(corrupt)(X_test, kind, SEVERITY, random_state=0) for kind in CORRUPTIONS
         )
         perturbed = dict(zip(CORRUPTIONS, corrupted, strict=True))
         problems = parallel(
-            delayed(self._run_one)(seed, arm, autoencoders.get(seed), perturbed, job)
-            for seed, arm in missing
+            delayed(self._run_one)(*pair, self._given(autoencoders, pair), perturbed, job)
+            for pair in missing
         )
         for problem in filter(None, problems):
             raise OSError(problem)
@@ -243,54 +229,67 @@ class Comparison:
         index = subsample(y, self.settings.n_train, random_state=seed)
         return self.splits.X_train[index], y[index]
 
-    def _train_autoencoder(self, seed: int, job: int) -> tuple[AutoencoderNet, float]:
-        """Train the autoencoder that the arms of a seed share, on the seed's own images alone."""
-        path, epochs = self._folder.autoencoder_path(seed), self.settings.autoencoder_epochs
+    def _given(self, autoencoders: dict, pair: tuple[int, str]) -> tuple[Any, float]:
+        path = self._autoencoder_path(*pair)
+        return (None, 0.0) if path is None else autoencoders[path]
+
+    def _train_autoencoder(
+        self, path: Path, seed: int, arm: str, job: int
+    ) -> tuple[AutoencoderNet, float]:
+        """Train an autoencoder that arms of a seed share, on images that they may see."""
+        made, epochs = self._arms[arm], self.settings.autoencoder_epochs
         with working_for(job):
             progress = EpochReport(self._folder.progress, f"seed {seed}: autoencoder")
-            if kept := kept_autoencoder(path, AutoencoderNet(max_epochs=epochs)):
+            if kept := kept_autoencoder(path, made.make_autoencoder(epochs)):
                 progress.skip(epochs)
                 return kept
-            X, _ = self._training_images(seed)
+            X = self.splits.X_train if made.unlabelled else self._training_images(seed)[0]
             x = ImageFormat.infer(X).to_tensor(X).numpy()
             start = process_time()
             with scoped_seed(seed):
-                net = AutoencoderNet(max_epochs=epochs, callbacks=[progress]).fit(x)
+                net = made.make_autoencoder(epochs, callbacks=[progress]).fit(x)
             net.set_params(callbacks=None)
             seconds = process_time() - start
             keep_autoencoder(path, net, seconds)
             return net, seconds
 
     def _run_one(
-        self, seed: int, arm: str, trained, perturbed: dict[str, np.ndarray], job: int
+        self,
+        seed: int,
+        arm: str,
+        trained: tuple[Any, float],
+        perturbed: dict[str, np.ndarray],
+        job: int,
     ) -> str | None:
         """Train and score one arm; give back what is wrong with its picture, if anything is."""
         with working_for(job):
             X, y = self._training_images(seed)
-            autoencoder, seconds = trained if trained and arm != "plain" else (None, 0.0)
-            synthesizer = TargetedSynthesizer(
-                autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
-                objective="mutual_info" if arm == "plain" else arm,
-            )
+            autoencoder, seconds = trained
             progress = EpochReport(self._folder.progress, f"seed {seed}: {arm}")
-            classifier = AugmentedClassifier(
-                NetClassifier(max_epochs=self.settings.epochs, callbacks=[progress]),
-                synthesizer,
-                synthetic_ratio=0 if arm == "plain" else 1,
+            classifier = self._arms[arm].make_classifier(
+                X,
+                y,
+                max_epochs=self.settings.epochs,
+                autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
+                flip=self.splits.flip,
+                callbacks=[progress],
                 random_state=seed,
             )
             start = process_time()
             classifier.fit(X, y)
-            seconds += process_time() - start
+            fitted = process_time()
+            eps, n_attacked = self.settings.eps, self.settings.n_attacked
             row = {
                 "dataset": self.splits.name,
+                "scored_on": self.splits.scored_on,
                 "n_train": len(X),
                 "epochs": self.settings.epochs,
                 "seed": seed,
                 "arm": arm,
-                **self._scores(classifier, perturbed),
+                **scores_of(classifier, self.splits, perturbed, eps, n_attacked),
                 **_last_synthesis(classifier.history_),
-                "seconds": seconds,
+                "seconds": seconds + fitted - start,
+                "seconds_scoring": process_time() - fitted,
             }
             problem = None
             try:
@@ -305,17 +304,8 @@ class Comparison:
             self._folder.save(row)
             return problem
 
-    def _scores(self, classifier, perturbed: dict[str, np.ndarray]) -> dict[str, float]:
-        def scores(X):
-            proba = classifier.predict_proba(X)
-            return classification_scores(self.splits.y_test, proba, classifier.classes_)
-
-        clean, shifted = scores(self.splits.X_test), [scores(X) for X in perturbed.values()]
-        means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
-        return {**clean, **means}
-
     def _is_pictured(self, row: dict[str, Any]) -> bool:
-        targeted = [arm for arm in self.settings.arms if arm not in ("plain", "reconstruction")]
+        targeted = [name for name, arm in self._arms.items() if arm.is_targeted]
         return row["seed"] == 0 and row["arm"] in targeted[-1:]
 
     def _draw(self, classifier: AugmentedClassifier, X: np.ndarray) -> None:

@@ -1,0 +1,243 @@
+"""Comparisons as they are made from Python: own arms, attacks, and what is refused at the door."""
+
+import csv
+import json
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tsynd_sk.__main__ import main
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.comparison import ARMS, Arm, Comparison, Settings, Splits
+from tsynd_sk.datasets import load_digits_images
+
+N_TRAIN, EPOCHS = 24, 2
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Four classes of digits."""
+    X, y, names = load_digits_images()
+    X, y = X[y < 4], y[y < 4]
+    return Splits("few", X[:200], y[:200], X[200:260], y[200:260], names[:4], flip=False)
+
+
+def compared(splits, out, arms, **settings):
+    settings = {"seeds": 1, "epochs": EPOCHS, "autoencoder_epochs": 1, **settings}
+    return Comparison(splits, Settings(N_TRAIN, arms=arms, **settings), out, n_jobs=1)
+
+
+def table(out):
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def digits(rows):
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def arms():
+    return {
+        "radius 0.25": replace(ARMS["mutual_info"], synthesizer={"radius": 0.25}),
+        "mutual_info": ARMS["mutual_info"],
+        "small codes": replace(
+            ARMS["mutual_info"], autoencoder={"module__n_components": 2, "epoch_size": 64}
+        ),
+        "unlabelled": replace(ARMS["mutual_info"], unlabelled=True),
+        "half": replace(ARMS["plain"], classifier={"synthetic_ratio": 0.5}),
+    }
+
+
+@pytest.fixture(scope="module")
+def done(splits, arms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("own")
+    comparison = compared(splits, out, arms)
+    epochs = []
+    comparison.run(lambda text, n: epochs.append(n))
+    # Three autoencoders: the usual one, one with other parameters, one on all images.
+    assert sum(epochs) == 3 * 1 + 5 * EPOCHS
+    return out
+
+
+class TestOwnArms:
+    def test_each_is_run_under_its_name(self, done, arms):
+        rows = table(done)
+        assert [row["arm"] for row in rows] == list(arms)
+        assert len({row["perturbed_roc_auc"] for row in rows}) == len(arms)
+
+    def test_autoencoders_are_shared_by_arms_of_a_kind(self, done):
+        names = sorted(path.name for path in (done / "autoencoders").iterdir())
+        assert len(names) == 3
+        assert "seed0.safetensors" in names
+
+    def test_an_autoencoder_sees_only_what_its_arm_may(self, splits, arms, tmp_path, monkeypatch):
+        seen, fit = [], AutoencoderNet.fit
+
+        def noted(self, x, *args, **kwargs):
+            seen.append(len(x))
+            return fit(self, x, *args, **kwargs)
+
+        monkeypatch.setattr(AutoencoderNet, "fit", noted)
+        compared(splits, tmp_path, {n: arms[n] for n in ("mutual_info", "unlabelled")}).run()
+        assert seen == [N_TRAIN, len(splits.X_train)]
+
+    def test_a_resumed_comparison_gives_the_same(self, splits, done, arms):
+        before = table(done)
+        (done / "runs" / "seed0-small codes.json").unlink()
+        compared(splits, done, arms).run()
+        assert digits(table(done)) == digits(before)
+
+    def test_a_changed_definition_is_refused(self, splits, done, arms):
+        other = {**arms, "radius 0.25": replace(ARMS["mutual_info"], synthesizer={"radius": 0.3})}
+        with pytest.raises(ValueError, match=r"radius 0.25.synthesizer.radius: 0.25 -> 0.3\)"):
+            compared(splits, done, other)
+        other = {**arms, "half": Arm()}
+        with pytest.raises(ValueError, match=r"arms.half.classifier: .* -> None\)"):
+            compared(splits, done, other)
+
+    def test_another_order_or_choice_of_arms_is_refused_by_name(self, splits, done, arms):
+        for other in (dict(reversed(arms.items())), {"half": arms["half"]}):
+            with pytest.raises(ValueError, match=r"settings \(arms: \['radius 0.25', [^:]*\)\. "):
+                compared(splits, done, other)
+
+    def test_a_name_stands_for_the_arm_of_that_name(self, splits, tmp_path):
+        compared(splits, tmp_path, {"plain": ARMS["plain"]}).run()
+        assert compared(splits, tmp_path, ("plain",)).missing() == []
+
+    def test_a_dict_that_is_changed_later_changes_nothing(self, splits, tmp_path):
+        arms = {"plain": ARMS["plain"]}
+        settings = Settings(N_TRAIN, arms=arms, seeds=1, epochs=EPOCHS)
+        arms["random"] = ARMS["random"]
+        Comparison(splits, settings, tmp_path, n_jobs=1).run()
+        assert [row["arm"] for row in table(tmp_path)] == ["plain"]
+
+    @pytest.mark.parametrize(
+        "name", ["", "a/b", "../up", "a\\b", "a\nb", "a:b", "trailing.", "-", " a", "x" * 81, "é"]
+    )
+    def test_names_that_are_no_part_of_a_file_name_are_refused(self, name):
+        with pytest.raises(ValueError, match="cannot be the name of an arm"):
+            Settings(N_TRAIN, arms={name: Arm()})
+
+    @pytest.mark.parametrize(
+        ("arms", "error", "message"),
+        [
+            ((), ValueError, "nothing to compare"),
+            (("plain", "magic"), ValueError, "no arm 'magic'; known: plain, standard"),
+            (("plain", "plain"), ValueError, "same name"),
+            ({"a": Arm(), "A": Arm()}, ValueError, "capitals apart"),
+            ({"a": {}}, TypeError, "from names to Arm"),
+        ],
+    )
+    def test_wrong_arms_are_refused(self, arms, error, message):
+        with pytest.raises(error, match=message):
+            Settings(N_TRAIN, arms=arms)
+
+
+@pytest.fixture(scope="module")
+def attacked(splits, tmp_path_factory):
+    pytest.importorskip("art")
+    out = tmp_path_factory.mktemp("attacked")
+    arms = {name: replace(ARMS[name], net={"lr": 0.01}) for name in ("plain", "adversarial")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compared(splits, out, arms, epochs=20, eps=(16, 0.5), n_attacked=40).run()
+    return table(out)
+
+
+class TestAttacks:
+    def test_there_is_a_column_for_each_strength(self, attacked):
+        for row in attacked:
+            strong, weak = float(row["pgd_16_accuracy"]), float(row["pgd_0.5_accuracy"])
+            assert 0 <= strong <= weak <= 1
+            # Forty images were attacked.
+            assert strong * 40 == pytest.approx(round(strong * 40))
+            assert row["gradient_masking"] == ""
+
+    def test_attacks_mislead_and_training_on_them_helps(self, attacked):
+        plain, adversarial = (float(row["pgd_16_accuracy"]) for row in attacked)
+        assert plain < float(attacked[0]["pgd_0.5_accuracy"]) - 0.1
+        assert adversarial > plain
+
+    def test_without_strengths_there_is_no_column(self, splits, tmp_path):
+        compared(splits, tmp_path, ("plain",)).run()
+        assert not [name for name in table(tmp_path)[0] if "pgd" in name or "masking" in name]
+
+    def test_masked_gradients_are_told_in_a_column_alone(self, splits, tmp_path, capsys):
+        pytest.importorskip("art")
+        # Weights that grow without bound saturate all predictions.
+        arms = {"saturated": Arm(net={"lr": 1e4, "optimizer__weight_decay": 0.0})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compared(splits, tmp_path, arms, epochs=3, eps=(1,), n_attacked=8).run()
+        assert "rises along its gradient" in table(tmp_path)[0]["gradient_masking"]
+        assert capsys.readouterr().err == ""
+
+    def test_the_command_line_knows_them(self, tmp_path, capsys):
+        pytest.importorskip("art")
+        arguments = ["--n-train", "20", "--seeds", "1", "--epochs", "1", "--arms", "plain"]
+        arguments += ["--eps", "8", "--score-on", "val", "--n-jobs", "1", "--out", str(tmp_path)]
+        assert main(arguments) == 0
+        output = capsys.readouterr().out
+        assert "8/255" in output
+        assert "PGD: 20 steps on 256 images." in output
+        assert "337 val images" in output
+        assert "\nvalidation images " in output
+        assert table(tmp_path)[0]["scored_on"] == "val"
+        assert json.loads((tmp_path / "settings.json").read_text())["scored_on"] == "val"
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"eps": (0,)}, "eps must be above 0"),
+            ({"eps": (1, 300)}, "at most 255, in 255ths; got 300"),
+            ({"n_attacked": 0}, "n_attacked must be None or at least 1"),
+        ],
+    )
+    def test_wrong_strengths_are_refused(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            Settings(N_TRAIN, **settings)
+
+    def test_too_few_images_for_the_classes_are_refused_at_the_door(self, splits, tmp_path):
+        with pytest.raises(ValueError, match="n_samples=3 is fewer than the 4 classes"):
+            compared(splits, tmp_path / "out", ("plain",), eps=(1,), n_attacked=3)
+
+
+class TestMissingPackages:
+    @pytest.mark.parametrize(
+        ("package", "arguments", "extra"),
+        [
+            ("imblearn", ["--arms", "plain", "smote"], "benchmark"),
+            ("art", ["--arms", "plain", "--eps", "2"], "robustness"),
+        ],
+    )
+    def test_are_named_before_anything_is_trained(
+        self, monkeypatch, tmp_path, capsys, package, arguments, extra
+    ):
+        for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+        out = tmp_path / "out"
+        assert main([*arguments, "--n-train", "20", "--out", str(out)]) == 2
+        assert f'pip install "tsynd_sk[{extra}]"' in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_flips_are_the_data_sets_business(splits, tmp_path, monkeypatch):
+    asked = []
+    make = Arm.make_classifier
+
+    def noted(self, *args, **params):
+        asked.append(params["flip"])
+        return make(self, *args, **params)
+
+    monkeypatch.setattr(Arm, "make_classifier", noted)
+    for i, flip in enumerate((True, False)):
+        compared(replace(splits, flip=flip), tmp_path / str(i), ("standard",)).run()
+    assert asked == [True, False]
+    rows = [table(tmp_path / name)[0] for name in "01"]
+    assert rows[0]["roc_auc"] != rows[1]["roc_auc"]
+    assert np.isfinite(float(rows[0]["roc_auc"]))

@@ -1,0 +1,109 @@
+"""Scores of one run of a comparison: on clean, perturbed and attacked images."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from tsynd_sk._splits import Splits
+from tsynd_sk.augmented import AugmentedClassifier
+from tsynd_sk.datasets import subsample
+from tsynd_sk.evaluation import GradientMaskingWarning, adversarial_scores, classification_scores
+
+#: Columns of the results that always hold scores, higher is better.
+METRICS = (
+    "roc_auc",
+    "balanced_accuracy",
+    "perturbed_roc_auc",
+    "perturbed_balanced_accuracy",
+)
+
+#: Severity of the corruptions.
+SEVERITY = 3
+
+_STEPS = 20
+
+
+def attacked_metric(eps: float) -> str:
+    """Column of the accuracy under an attack, of a strength in 255ths of the range of values."""
+    return f"pgd_{eps:g}_accuracy"
+
+
+def check_attacks_installed() -> None:
+    """Refuse attacks without the toolbox; to import it would take a second."""
+    if find_spec("art") is None:
+        raise ImportError(
+            "attacks (eps) need the Adversarial Robustness Toolbox: pip install "
+            '"tsynd_sk[robustness]", or leave eps out'
+        )
+
+
+def attacked_rows(y: np.ndarray, n_attacked: int | None) -> np.ndarray:
+    """Draw the images that are attacked, the same in every run."""
+    if n_attacked is None or n_attacked >= len(y):
+        return np.arange(len(y))
+    return np.sort(subsample(y, n_attacked, random_state=0))
+
+
+def scores_of(
+    classifier: AugmentedClassifier,
+    splits: Splits,
+    perturbed: dict[str, np.ndarray],
+    eps: tuple[float, ...],
+    n_attacked: int | None,
+) -> dict[str, Any]:
+    """Score a fitted classifier.
+
+    Parameters
+    ----------
+    classifier : AugmentedClassifier
+        Fitted.
+    splits : Splits
+        Of which the test images are scored.
+    perturbed : dict of str to ndarray
+        The test images under each corruption.
+    eps : tuple of float
+        Strengths of attacks in 255ths.
+    n_attacked : int or None
+        Images that are attacked at most.
+
+    Returns
+    -------
+    dict
+        Columns of the results.
+    """
+
+    def scores(X):
+        proba = classifier.predict_proba(X)
+        return classification_scores(splits.y_test, proba, classifier.classes_)
+
+    clean, shifted = scores(splits.X_test), [scores(X) for X in perturbed.values()]
+    means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
+    return {**clean, **means, **_attacked(classifier, splits, eps, n_attacked)}
+
+
+def _attacked(classifier, splits: Splits, eps: tuple[float, ...], n: int | None) -> dict[str, Any]:
+    if not eps:
+        return {}
+    rows = attacked_rows(splits.y_test, n)
+    with warnings.catch_warnings():
+        # The results say it too, and a terminal is no place for it thirty times.
+        warnings.simplefilter("ignore", GradientMaskingWarning)
+        result = adversarial_scores(
+            classifier,
+            splits.X_test[rows],
+            splits.y_test[rows],
+            attacks=["pgd"],
+            eps=[strength / 255 for strength in eps],
+            max_iter=_STEPS,
+            n_restarts=1,
+            random_state=0,
+        )
+    accuracy = {
+        attacked_metric(strength): row["accuracy"]
+        for strength, row in zip(eps, result.rows[1:], strict=True)
+    }
+    return {**accuracy, "gradient_masking": "; ".join(result.gradient_masking)}

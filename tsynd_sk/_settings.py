@@ -1,0 +1,96 @@
+"""What determines the numbers of a comparison."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tsynd_sk._splits import Splits
+from tsynd_sk.arms import ARMS, DEFAULT_ARMS, Arm
+
+# Names of arms are parts of names of files, on every system.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+=,()-]{0,78}[A-Za-z0-9)])?")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the numbers of a comparison.
+
+    Attributes
+    ----------
+    n_train : int
+        Labelled training images, drawn anew for each seed.
+    arms : tuple of str, or dict of str to Arm
+        Names of `ARMS`, or arms of one's own by name, in the order of the results.
+    seeds : int
+        Number of seeds, 0 to ``seeds - 1``.
+    epochs : int
+        Training epochs of each classifier.
+    autoencoder_epochs : int
+        Training epochs of the autoencoder of each seed, at most.
+    eps : tuple of float
+        Strengths of attacks by projected gradient descent (20 steps), in 255ths of the range of
+        values. By default there is no attack.
+    n_attacked : int or None
+        Test images that are attacked at most, the same in every run and with the classes' shares.
+        None: all.
+
+    Raises
+    ------
+    ValueError
+        If an arm is unknown, or its name cannot be part of the name of a file.
+    """
+
+    n_train: int
+    arms: tuple[str, ...] | Mapping[str, Arm] = DEFAULT_ARMS
+    seeds: int = 3
+    epochs: int = 60
+    autoencoder_epochs: int = 60
+    eps: tuple[float, ...] = ()
+    n_attacked: int | None = 256
+
+    def __post_init__(self):
+        names = list(self.arms)
+        if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
+            raise ValueError(
+                f"there is no arm {unknown[0]!r}; known: {', '.join(ARMS)}. For arms of your own "
+                "give a dict from names to Arm."
+            )
+        if odd := [arm for arm in self.definitions.values() if not isinstance(arm, Arm)]:
+            raise TypeError(f"arms must be a dict from names to Arm; got {odd[0]!r} in it")
+        if not names:
+            raise ValueError("arms is empty; there is nothing to compare")
+        if wrong := [name for name in names if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be the name of an arm, for files are named after it: use up "
+                "to 80 letters and digits, and spaces and . _ + = , ( ) - between them"
+            )
+        # Some file systems do not tell small letters from capitals.
+        if len({name.casefold() for name in names}) < len(names):
+            raise ValueError(f"two arms have the same name, capitals apart: {', '.join(names)}")
+        # A dict that is changed later must not change what has been compared.
+        own = isinstance(self.arms, Mapping)
+        object.__setattr__(self, "arms", self.definitions if own else tuple(names))
+        object.__setattr__(self, "eps", tuple(dict.fromkeys(map(float, self.eps))))
+        if wrong_eps := [eps for eps in self.eps if not 0 < eps <= 255]:
+            raise ValueError(f"eps must be above 0 and at most 255, in 255ths; got {wrong_eps[0]}")
+        if self.n_attacked is not None and self.n_attacked < 1:
+            raise ValueError(f"n_attacked must be None or at least 1; got {self.n_attacked}")
+
+    @property
+    def definitions(self) -> dict[str, Arm]:
+        """Arms by name."""
+        return {n: self.arms[n] if isinstance(self.arms, Mapping) else ARMS[n] for n in self.arms}
+
+
+def described(splits: Splits, settings: Settings) -> dict[str, Any]:
+    """Say all that the numbers of a comparison follow from."""
+    images = {"digest": splits.digest(), "flip": splits.flip, "scored_on": splits.scored_on}
+    arms = {name: arm.definition() for name, arm in settings.definitions.items()}
+    # As it is read back: without tuples.
+    return json.loads(
+        json.dumps({"dataset": splits.name, **images, **vars(settings), "arms": arms})
+    )
