@@ -191,6 +191,14 @@ class TestLoaders:
         assert row_set(recorder.rows(2)) == row_set(recorder.rows(3))
         assert (recorder.rows(2) != recorder.rows(3)).any()
 
+    def test_without_shuffle_spread_synthetic_rows_among_real_ones(self, train):
+        net = recorded(train)
+        real = row_set(X)
+        rows = [row.tobytes() in real for row in recorder_of(net).rows(2)]
+        assert rows == [True, False] * 80
+        np.testing.assert_array_equal(recorder_of(net).rows(2)[::2], recorder_of(net).rows(0))
+        assert "iterator_train__sampler" not in net.get_params(deep=False)
+
     def test_all_rows_in_one_batch(self, train):
         net = recorded(train, batch_size=-1)
         assert n_batches(net) == [1] * 8

@@ -7,6 +7,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import cross_val_score, train_test_split
 from torch import nn
+from torch.utils.data import BatchSampler, SequentialSampler, default_collate
 
 from tsynd_sk._skorch import log_proba_head, scoped_seed
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
@@ -89,6 +90,34 @@ class TestNetClassifier:
         seen.clear()
         members(torch.rand(2, 1, 8, 8))
         assert seen == [2]
+
+    def test_order_of_training_rows_does_not_matter(self):
+        X, X_test, y, y_test = digits()
+        order = np.argsort(y, kind="stable")
+        assert fitted(X[order], y[order], max_epochs=15).score(X_test, y_test) > 0.9
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"iterator_train__shuffle": False},
+            {"iterator_train__sampler": SequentialSampler(range(20))},
+            {"iterator_train__batch_sampler": BatchSampler(SequentialSampler(range(20)), 5, False)},
+        ],
+    )
+    def test_order_of_training_rows_can_be_given(self, params):
+        seen = []
+
+        def collate(rows):
+            seen.extend(float(x.mean()) for x, _ in rows)
+            return default_collate(rows)
+
+        x = (
+            np.ones((20, 1, 8, 8), np.float32)
+            * np.arange(20, dtype=np.float32)[:, None, None, None]
+        )
+        net = NetClassifier(max_epochs=1, iterator_train__collate_fn=collate, **params)
+        net.fit(x, np.arange(20) % 2)
+        assert seen == list(range(20))
 
     def test_survives_pickling_without_the_data(self, digits_net):
         X = digits()[1][:20]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
 from tsynd_sk._arrays import AsSeen, Selection
 
@@ -197,15 +197,49 @@ class _Following:
         return self.iterator
 
     def _made_anew(self):
-        sampler = self.net.get_params_for("iterator_train").get("sampler")
-        if sampler is None:
+        params = self.net.get_params_for("iterator_train")
+        sampler = params.get("sampler")
+        ours: Sampler | None = None
+        if sampler is not None:
+            ours = SourceSampler(sampler, self.dataset)
+        elif self.net.iterator_train is DataLoader and not params.get("shuffle"):
+            ours = InterleavingSampler(self.dataset)
+        if ours is None:
             return self.make()
+        given = "iterator_train__sampler" in vars(self.net)
         # The parameter is read while the iterator is made.
-        self.net.iterator_train__sampler = SourceSampler(sampler, self.dataset)
+        self.net.iterator_train__sampler = ours
         try:
             return self.make()
         finally:
-            self.net.iterator_train__sampler = sampler
+            if given:
+                self.net.iterator_train__sampler = sampler
+            else:
+                del self.net.iterator_train__sampler
+
+
+class InterleavingSampler(Sampler):
+    """Spreads synthetic rows evenly among real ones, which keep the order of an unshuffled loader.
+
+    After them, synthetic rows would have batches, and batch statistics, of their own, and the last
+    word in every epoch.
+
+    Parameters
+    ----------
+    dataset : AugmentedDataset
+        Real and synthetic rows.
+    """
+
+    def __init__(self, dataset: AugmentedDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        counts = len(self.dataset.real), len(self.dataset.synthetic)
+        places = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
+        return iter(np.argsort(places, kind="stable").tolist())
 
 
 class SourceSampler(Sampler):

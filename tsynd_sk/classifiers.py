@@ -168,7 +168,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     verbose : int, default=0
         With 1, a line an epoch.
     **kwargs
-        Other parameters of ``skorch.NeuralNetClassifier``.
+        Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise.
 
     Examples
     --------
@@ -193,6 +194,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         verbose=0,
         **kwargs,
     ):
+        if "iterator_train" not in kwargs:
+            kwargs.setdefault("iterator_train__shuffle", True)
         super().__init__(
             module,
             criterion=criterion,
@@ -209,3 +212,13 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     def _default_callbacks(self):
         schedule = Schedule("CosineAnnealingLR", T_max=self.max_epochs)
         return [*super()._default_callbacks, ("lr_scheduler", schedule)]
+
+    def get_iterator(self, dataset, training=False):
+        """Shuffle training rows, unless a sampler says in what order they come; see skorch."""
+        kwargs = self.get_params_for("iterator_train") if training else {}
+        if kwargs.get("sampler") is None and kwargs.get("batch_sampler") is None:
+            return super().get_iterator(dataset, training=training)
+        kwargs.pop("shuffle", None)
+        if kwargs.get("batch_sampler") is None:
+            kwargs.setdefault("batch_size", self.batch_size)
+        return self.iterator_train(dataset, **kwargs)
