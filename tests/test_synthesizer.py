@@ -152,7 +152,7 @@ class TestInfo:
         assert len(members) == 2
         x = digits_synthesizer.format_.to_tensor(X_new)
         first, second = (textbook_information(m(x)) for m in members)
-        assert not np.isclose(first, second, atol=1e-4).any()
+        assert not np.isclose(first, second, atol=1e-5).any()
         of_first = np.isclose(info.uncertainty, first, atol=2e-6)
         of_second = np.isclose(info.uncertainty, second, atol=2e-6)
         assert (of_first ^ of_second).all()
@@ -265,6 +265,25 @@ class TestPromises:
         agreed = mean_prediction(members(synthesizer.format_.to_tensor(X_new))) == y_new
         np.testing.assert_array_equal(info.label_agreement, agreed)
         assert agreed[correct].all()
+
+    def test_ascents_start_as_far_away_as_is_said(self, frozen):
+        X, y = digits()
+        starts = [
+            frozen(radius=0.3, random_start=share, max_iter=1, label_policy="keep").fit(X, y)
+            for share in (0.0, 1.0)
+        ]
+        # One step is four radii long: whatever is less uncertain than its start stays there.
+        moved = [s.sample(160, return_info=True)[2].displacement for s in starts]
+        assert set(moved[0].round(4)) <= {np.float32(0), np.float32(0.3)}
+        np.testing.assert_allclose(moved[1], 0.3, rtol=1e-3)
+
+    def test_from_its_source_an_ascent_gives_equal_images_for_equal_ones(self, frozen):
+        X, y = digits()
+        fitted = frozen(random_start=0.0).fit(X, y)
+        twins = fitted.synthesize(X[[3, 3]], y[[3, 3]])[0]
+        np.testing.assert_array_equal(*twins)
+        twins = fitted.set_params(random_start=0.2).synthesize(X[[3, 3]], y[[3, 3]])[0]
+        assert np.abs(twins[0] - twins[1]).max() > 0
 
     def test_wrong_labels_stay_beside_their_source(self, frozen):
         X, y = digits()

@@ -246,6 +246,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             make_members=members.redrawn,
             latent_scale=self.latent_scale_,
             objective=self.objective,
+            random_start=self.random_start,
             radius=self.radius,
             max_iter=self.max_iter,
             n_iter_no_change=self.n_iter_no_change,

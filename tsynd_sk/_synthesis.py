@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from tsynd_sk._codec import Codec
-from tsynd_sk.ascent import OBJECTIVES, AscentResult, Objective, ascend, normalise
+from tsynd_sk.ascent import (
+    OBJECTIVES,
+    AscentResult,
+    Objective,
+    ascend,
+    displacement_norm,
+    normalise,
+)
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
-# Length of the random first step as a share of the radius: enough to tell equal images apart
-# where a source is used for the first time, and to reach another maximum where it is used again.
-_FIRST_START, _LATER_START = 0.1, 0.5
+# Shares of the radius. A source that is used again starts so far from its code at least, to reach
+# another maximum. What stays beside its source is still told from an equal one.
+_LATER_START, _BESIDE = 0.5, 0.1
 
 # Shares of the source image that are tried where a reconstruction alone has lost the label.
 # The source itself comes last, for it is no new image.
@@ -36,6 +43,8 @@ class Synthesis:
         Standard deviation of the latent coordinates, broadcastable to codes.
     objective : str or callable
         See `TargetedSynthesizer`.
+    random_start : float
+        Length of the random first step as a share of `radius`.
     radius, max_iter, n_iter_no_change, constrain
         See `tsynd_sk.ascent.ascend`.
     device : torch.device
@@ -46,6 +55,7 @@ class Synthesis:
     make_members: Callable[[int], Callable[[Tensor], Tensor]]
     latent_scale: Tensor
     objective: str | Objective
+    random_start: float
     radius: float
     max_iter: int
     n_iter_no_change: int | None
@@ -82,12 +92,12 @@ class Synthesis:
         moves: dict = {"objective": None}
         if self.objective != "reconstruction":
             name, way = self.objective, normalise(_noise(seed, rows, z_0))
-            share = _LATER_START if occurrence and name != "random" else _FIRST_START
-            moves["start"] = share * self.radius * way
+            share = max(self.random_start, _LATER_START) if occurrence else self.random_start
             if name == "random":
-                moves["direction"] = way
+                share, moves["direction"] = _BESIDE, way
             else:
                 moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
+            moves["start"] = share * self.radius * way
         result = ascend(
             members,
             self.codec.decode,
@@ -103,6 +113,7 @@ class Synthesis:
         with torch.no_grad():
             log_probs = members(x)
             if self.constrain and self.objective != "reconstruction":
+                result = self._back(result, z_0, y, _BESIDE * self.radius * way, members)
                 lost = (mean_log_proba(log_probs).argmax(-1) == y) & ~result.agreement
                 if lost.any():
                     result = self._towards_source(result, x, y, lost, members)
@@ -115,6 +126,28 @@ class Synthesis:
                 "label_agreement": result.agreement,
             }
         return result.images, {name: value.cpu().numpy() for name, value in info.items()}
+
+    def _back(
+        self, result: AscentResult, z_0: Tensor, y: Tensor, beside: Tensor, members
+    ) -> AscentResult:
+        """Bring rows that never had their label back beside their source."""
+        rows = (~result.agreement & (result.displacement > displacement_norm(beside))).nonzero()[
+            :, 0
+        ]
+        if len(rows) == 0:
+            return result
+        there = ascend(
+            members,
+            self.codec.decode,
+            z_0[rows],
+            y[rows],
+            objective=None,
+            start=beside[rows],
+            scale=self.latent_scale.to(z_0),
+            radius=self.radius,
+            constrain=False,
+        )
+        return result.with_rows(rows, there)
 
     def _towards_source(
         self, result: AscentResult, x: Tensor, y: Tensor, lost: Tensor, members

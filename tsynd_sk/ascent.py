@@ -61,6 +61,19 @@ class AscentResult:
     uncertainty: Tensor
     agreement: Tensor
 
+    def rows(self, chosen: Tensor) -> AscentResult:
+        """Give the result of some rows alone."""
+        return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
+        """Give the result with new values of some rows, (n_rows,), in their order."""
+        return AscentResult(
+            *(
+                getattr(self, field.name).index_copy(0, rows, getattr(new, field.name))
+                for field in fields(self)
+            )
+        )
+
 
 def displacement_norm(u: Tensor) -> Tensor:
     """Root mean square of each row of a displacement in latent standard deviations."""
@@ -234,14 +247,7 @@ class _Record:
         if len(chosen) == len(self.value):
             self.best = new
         elif len(chosen):
-            self.best = AscentResult(
-                *(
-                    getattr(self.best, field.name).index_copy(
-                        0, chosen, getattr(new, field.name)[better]
-                    )
-                    for field in fields(new)
-                )
-            )
+            self.best = self.best.with_rows(chosen, new.rows(better))
 
 
 def _rows(scale: Tensor, row: Tensor, n_dims: int) -> Tensor:

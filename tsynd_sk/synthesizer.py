@@ -69,6 +69,10 @@ class TargetedSynthesizer(BaseSynthesizer):
     radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations.
+    random_start : float, default=1.0
+        How far from the code of its source an ascent starts, in a random direction, as a share of
+        `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
+        images in `X` are given equal ones; a source that is used again starts at 0.5 at least.
     max_iter : int, default=10
         Number of ascent steps.
     n_iter_no_change : int or None, default=5
@@ -162,6 +166,7 @@ class TargetedSynthesizer(BaseSynthesizer):
             None,
         ],
         "radius": [Interval(Real, 0, None, closed="neither")],
+        "random_start": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "label_policy": [StrOptions({"constrain", "keep"})],
@@ -195,6 +200,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         n_members=16,
         restrict=None,
         radius=0.5,
+        random_start=1.0,
         max_iter=10,
         n_iter_no_change=5,
         label_policy="constrain",
@@ -215,6 +221,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         self.n_members = n_members
         self.restrict = restrict
         self.radius = radius
+        self.random_start = random_start
         self.max_iter = max_iter
         self.n_iter_no_change = n_iter_no_change
         self.label_policy = label_policy
