@@ -112,6 +112,14 @@ class TestWhatArmsTrainOn:
         assert len(bare & row_set(X[:N, None])) == N
         assert not moved & row_set(X[:N, None])
 
+    def test_apart_a_batch_is_of_real_or_of_synthetic_rows(self, autoencoder):
+        for apart in (False, True):
+            arm = replace(tiny(ARMS["mutual_info"], batch_size=10), apart=apart)
+            recorder, real = recorder_of(trained(arm, autoencoder).estimator_), row_set(X[:N])
+            rows = np.array([row.tobytes() in real for row in recorder.rows(EPOCHS - 1)])
+            shares = [part.mean() for part in np.split(rows, range(10, len(rows), 10))]
+            assert (set(shares) <= {0.0, 1.0}) == apart
+
     def test_flips_are_left_out_where_they_do_not_suit(self, autoencoder):
         # A bright left half, which at most 15 degrees do not bring to the right.
         images, labels = np.zeros((N, 8, 8), np.float32), np.arange(N) % 2
@@ -158,6 +166,7 @@ class TestDefinition:
             net={"lr": 0.1},
             autoencoder={"module__n_components": 8},
             unlabelled=True,
+            apart=True,
         )
         assert json.loads(json.dumps(arm.definition())) == arm.definition() == asdict(arm)
         assert Arm(**arm.definition()) == arm

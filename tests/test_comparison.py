@@ -162,6 +162,24 @@ class TestAttacks:
         assert plain < float(attacked[0]["pgd_0.5_accuracy"]) - 0.1
         assert adversarial > plain
 
+    def test_balanced_accuracy_under_attack_and_calibration_have_columns_too(self, attacked):
+        for row in attacked:
+            assert 0 <= float(row["pgd_16_balanced_accuracy"]) <= 1
+            assert 0 < float(row["expected_calibration_error"]) < 1
+            assert 0 < float(row["perturbed_expected_calibration_error"]) < 1
+
+    def test_other_attacks_have_columns_of_their_own(self, splits, tmp_path):
+        pytest.importorskip("art")
+        arms = {"plain": replace(ARMS["plain"], net={"lr": 0.01})}
+        attacks = {"attacks": ("fgsm", "pgd"), "eps": (4, 16), "n_attacked": 20}
+        compared(splits, tmp_path, arms, epochs=5, **attacks).run()
+        [row] = table(tmp_path)
+        accuracy = {
+            n: float(row[f"{n}_accuracy"]) for n in ("fgsm_4", "fgsm_16", "pgd_4", "pgd_16")
+        }
+        assert accuracy["pgd_16"] <= accuracy["fgsm_16"] <= accuracy["fgsm_4"]
+        assert accuracy["pgd_4"] <= accuracy["fgsm_4"]
+
     def test_without_strengths_there_is_no_column(self, splits, tmp_path):
         compared(splits, tmp_path, ("plain",)).run()
         assert not [name for name in table(tmp_path)[0] if "pgd" in name or "masking" in name]
@@ -194,6 +212,8 @@ class TestAttacks:
         [
             ({"eps": (0,)}, "eps must be above 0"),
             ({"eps": (1, 300)}, "at most 255, in 255ths; got 300"),
+            ({"attacks": ("pgd", "magic")}, "some of fgsm, pgd, autoattack, square; got 'magic'"),
+            ({"attacks": ()}, "some of fgsm, pgd, autoattack, square; got none"),
             ({"n_attacked": 0}, "n_attacked must be None or at least 1"),
         ],
     )

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from tsynd_sk._settings import Settings
 from tsynd_sk._splits import Splits
 from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.datasets import subsample
-from tsynd_sk.evaluation import GradientMaskingWarning, adversarial_scores, classification_scores
+from tsynd_sk.evaluation import (
+    GradientMaskingWarning,
+    adversarial_scores,
+    classification_scores,
+    expected_calibration_error,
+)
 
 #: Columns of the results that always hold scores, higher is better.
 METRICS = (
@@ -27,9 +34,9 @@ SEVERITY = 3
 _STEPS = 20
 
 
-def attacked_metric(eps: float) -> str:
+def attacked_metric(attack: str, eps: float) -> str:
     """Column of the accuracy under an attack, of a strength in 255ths of the range of values."""
-    return f"pgd_{eps:g}_accuracy"
+    return f"{attack}_{eps:g}_accuracy"
 
 
 def check_attacks_installed() -> None:
@@ -52,8 +59,7 @@ def scores_of(
     classifier: AugmentedClassifier,
     splits: Splits,
     perturbed: dict[str, np.ndarray],
-    eps: tuple[float, ...],
-    n_attacked: int | None,
+    settings: Settings,
 ) -> dict[str, Any]:
     """Score a fitted classifier.
 
@@ -65,10 +71,8 @@ def scores_of(
         Of which the test images are scored.
     perturbed : dict of str to ndarray
         The test images under each corruption.
-    eps : tuple of float
-        Strengths of attacks in 255ths.
-    n_attacked : int or None
-        Images that are attacked at most.
+    settings : Settings
+        Of which those of attacks matter.
 
     Returns
     -------
@@ -78,17 +82,21 @@ def scores_of(
 
     def scores(X):
         proba = classifier.predict_proba(X)
-        return classification_scores(splits.y_test, proba, classifier.classes_)
+        error = expected_calibration_error(splits.y_test, proba, classifier.classes_)
+        return {
+            **classification_scores(splits.y_test, proba, classifier.classes_),
+            "expected_calibration_error": error,
+        }
 
     clean, shifted = scores(splits.X_test), [scores(X) for X in perturbed.values()]
     means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
-    return {**clean, **means, **_attacked(classifier, splits, eps, n_attacked)}
+    return {**clean, **means, **_attacked(classifier, splits, settings)}
 
 
-def _attacked(classifier, splits: Splits, eps: tuple[float, ...], n: int | None) -> dict[str, Any]:
-    if not eps:
+def _attacked(classifier, splits: Splits, settings: Settings) -> dict[str, Any]:
+    if not settings.eps:
         return {}
-    rows = attacked_rows(splits.y_test, n)
+    rows = attacked_rows(splits.y_test, settings.n_attacked)
     with warnings.catch_warnings():
         # The results say it too, and a terminal is no place for it thirty times.
         warnings.simplefilter("ignore", GradientMaskingWarning)
@@ -96,14 +104,17 @@ def _attacked(classifier, splits: Splits, eps: tuple[float, ...], n: int | None)
             classifier,
             splits.X_test[rows],
             splits.y_test[rows],
-            attacks=["pgd"],
-            eps=[strength / 255 for strength in eps],
+            attacks=settings.attacks,
+            eps=[strength / 255 for strength in settings.eps],
             max_iter=_STEPS,
             n_restarts=1,
             random_state=0,
         )
-    accuracy = {
-        attacked_metric(strength): row["accuracy"]
-        for strength, row in zip(eps, result.rows[1:], strict=True)
-    }
-    return {**accuracy, "gradient_masking": "; ".join(result.gradient_masking)}
+    columns = {}
+    # The first row is that of the images as they are.
+    for (attack, eps), row in zip(
+        product(settings.attacks, settings.eps), result.rows[1:], strict=True
+    ):
+        columns[attacked_metric(attack, eps)] = row["accuracy"]
+        columns[f"{attack}_{eps:g}_balanced_accuracy"] = row["balanced_accuracy"]
+    return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}

@@ -10,6 +10,7 @@ from typing import Any
 
 from tsynd_sk._splits import Splits
 from tsynd_sk.arms import ARMS, DEFAULT_ARMS, Arm
+from tsynd_sk.attacks import ATTACKS
 
 # Names of arms are parts of names of files, on every system.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+=,()-]{0,78}[A-Za-z0-9)])?")
@@ -32,8 +33,9 @@ class Settings:
     autoencoder_epochs : int
         Training epochs of the autoencoder of each seed, at most.
     eps : tuple of float
-        Strengths of attacks by projected gradient descent (20 steps), in 255ths of the range of
-        values. By default there is no attack.
+        Strengths of attacks, in 255ths of the range of values. By default there is no attack.
+    attacks : tuple of {"fgsm", "pgd", "autoattack", "square"}
+        Attacks, see `adversarial_scores`; "pgd" takes 20 steps from one start.
     n_attacked : int or None
         Test images that are attacked at most, the same in every run and with the classes' shares.
         None: all.
@@ -50,6 +52,7 @@ class Settings:
     epochs: int = 60
     autoencoder_epochs: int = 60
     eps: tuple[float, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
     n_attacked: int | None = 256
 
     def __post_init__(self):
@@ -77,6 +80,10 @@ class Settings:
         object.__setattr__(self, "eps", tuple(dict.fromkeys(map(float, self.eps))))
         if wrong_eps := [eps for eps in self.eps if not 0 < eps <= 255]:
             raise ValueError(f"eps must be above 0 and at most 255, in 255ths; got {wrong_eps[0]}")
+        object.__setattr__(self, "attacks", tuple(dict.fromkeys(self.attacks)))
+        if not self.attacks or (strange := [a for a in self.attacks if a not in ATTACKS]):
+            came = repr(strange[0]) if self.attacks else "none"
+            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {came}")
         if self.n_attacked is not None and self.n_attacked < 1:
             raise ValueError(f"n_attacked must be None or at least 1; got {self.n_attacked}")
 

@@ -54,7 +54,7 @@ def format_table(rows: Sequence[dict]) -> str:
 
 def _strengths(row: dict) -> dict[str, str]:
     """Columns of accuracies under attack, and how they are headed."""
-    found = {name: re.fullmatch(r"pgd_(.+)_accuracy", name) for name in row}
+    found = {name: re.fullmatch(r"pgd_([^_]+)_accuracy", name) for name in row}
     return {name: f"{match[1]}/255" for name, match in found.items() if match}
 
 

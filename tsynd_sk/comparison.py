@@ -278,7 +278,6 @@ class Comparison:
             start = process_time()
             classifier.fit(X, y)
             fitted = process_time()
-            eps, n_attacked = self.settings.eps, self.settings.n_attacked
             row = {
                 "dataset": self.splits.name,
                 "scored_on": self.splits.scored_on,
@@ -286,7 +285,7 @@ class Comparison:
                 "epochs": self.settings.epochs,
                 "seed": seed,
                 "arm": arm,
-                **scores_of(classifier, self.splits, perturbed, eps, n_attacked),
+                **scores_of(classifier, self.splits, perturbed, self.settings),
                 **_last_synthesis(classifier.history_),
                 "seconds": seconds + fitted - start,
                 "seconds_scoring": process_time() - fitted,
