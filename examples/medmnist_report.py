@@ -1,0 +1,311 @@
+"""
+Tables, figures and numbers of the MedMNIST benchmark
+=====================================================
+
+Reads the CSV files of ``benchmark_medmnist.py`` and nothing else, and writes what the documentation
+shows, so that no number is typed by hand. Arms, cells and files that are missing are left out, and
+named. Differences are paired by seed, with 95 % intervals (Student's t; in mean over cells, that of
+independent cell means), and tests are corrected by Holm's method within each table or figure.
+
+Run with ``python examples/medmnist_report.py`` beside the CSV files, or as the part ``report`` of
+``benchmark_medmnist.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import medmnist_figures as figures
+import medmnist_tables as tables
+from medmnist_ablations import write_ablations
+from medmnist_aims import check_aims
+from medmnist_statistics import Results
+from medmnist_tables import (
+    MAIN_METRICS,
+    METRICS,
+    Family,
+    Pair,
+    Place,
+    cells_of,
+    datasets_of,
+    low_of,
+    places_of,
+)
+
+HERE = Path(__file__).resolve().parent
+FILES = ("medmnist", "attacks", "ablations")
+
+MI, RANDOM, ENTROPY = "standard+mutual_info", "standard+random", "standard+entropy"
+
+# Synthesis beside standard augmentation, which every user has.
+ON_STANDARD = [Pair(arm, "standard") for arm in (MI, RANDOM, ENTROPY)]
+ON_RANDOM = [Pair(MI, RANDOM)]
+
+# Synthesis alone.
+SYNTHESIS = ("mutual_info", "random", "entropy", "reconstruction")
+ON_PLAIN = [Pair(arm, "plain") for arm in SYNTHESIS]
+
+# Whether the target matters, and which.
+TARGETS = [
+    Pair("mutual_info", "random"),
+    Pair(MI, RANDOM),
+    Pair("mutual_info", "plain"),
+    Pair(MI, "plain"),
+]
+OBJECTIVES = [Pair("mutual_info", "entropy"), Pair(MI, ENTROPY)]
+
+# It trains on attacks, and so is no rival where robustness to them is ranked.
+TRAINED_ON_ATTACKS = "adversarial"
+
+ATTACKS = {"pgd": "PGD", "autoattack": "AutoAttack", "square": "Square (black box)"}
+
+
+class Writer:
+    """Writes into one folder, and keeps the numbers that text quotes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.numbers: dict[str, Any] = {}
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def table(self, name: str, table: tables.Table) -> None:
+        """Write a table, unless there is nothing in it."""
+        path = self.path(f"{name}.csv")
+        path.unlink(missing_ok=True)
+        if len(table) > 1 and len(table[0]) > 1:
+            tables.write(path, table)
+
+    def figure(self, name: str) -> Path:
+        """Give the path of a figure, where one of an earlier report must not stay."""
+        path = self.path(f"{name}.png")
+        path.unlink(missing_ok=True)
+        return path
+
+    def quote(self, family: Family, prefix: str = "") -> None:
+        """Keep differences as ``arm/reference/metric/place``."""
+        for pair, metric, place in family.estimates:
+            name = f"{prefix}{pair.arm}/{pair.reference}/{metric}/{place}"
+            estimate = family.get(pair, metric, place)
+            self.numbers[name] = tables.difference_text(estimate)
+
+
+def write_report(csv_folder: Path, folder: Path) -> list[str]:
+    """Write tables, figures and numbers.
+
+    Parameters
+    ----------
+    csv_folder : Path
+        Where the CSV files are.
+    folder : Path
+        Where everything goes; what is there already is replaced.
+
+    Returns
+    -------
+    list of str
+        What was missing, and where the rest is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: csv_folder / f"benchmark_{name}.csv" for name in FILES}
+    results = {name: Results.read(path) for name, path in paths.items()}
+    writer = Writer(folder)
+    missing = [f"{path.name}: the file" for path in paths.values() if not path.exists()]
+    for name, one in results.items():
+        missing += [f"{paths[name].name}: {text}" for text in one.missing()]
+        describe(writer, name, one)
+    write_main(writer, results["medmnist"])
+    write_attacks(writer, results["attacks"])
+    write_ablations(writer, results["ablations"])
+    aims = check_aims(results["medmnist"], results["attacks"])
+    writer.table("aims", aims)
+    writer.numbers["missing"] = "; ".join(missing) or "nothing"
+    tables.write_numbers(writer.path("numbers.rst"), writer.numbers)
+    return [*(f"missing: {text}" for text in missing), f"Tables, figures and numbers: {folder}"]
+
+
+def describe(writer: Writer, name: str, results: Results) -> None:
+    """Say what was run, and by which versions."""
+    if not results.rows:
+        return
+    for column in ("made_with", "scored_on"):
+        seen = dict.fromkeys(row[column] for row in results.rows if row.get(column))
+        writer.numbers[f"{name}/{column}"] = "; ".join(seen)
+    writer.numbers[f"{name}/runs"] = len(results.rows)
+    rows = [["data set", "labels", "images", "epochs", "seeds", "arms"]]
+    for cell in results.cells:
+        of_cell = [row for row in results.rows if (row["dataset"], row["size"]) == cell]
+        counts = [str(len({row[column] for row in of_cell})) for column in ("seed", "arm")]
+        rows.append([*cell, *(of_cell[0].get(n, "") for n in ("n_train", "epochs")), *counts])
+    writer.table(f"{name}_cells", rows)
+
+
+def write_main(writer: Writer, results: Results) -> None:
+    """Write what the main part says."""
+    low, datasets = low_of(results), datasets_of(results)
+    means, places = [low, *datasets], places_of(results)
+    others = [Pair(arm, "plain") for arm in results.arms if arm != "plain"]
+    pairs = list(dict.fromkeys([*ON_STANDARD, *ON_RANDOM, *TARGETS, *OBJECTIVES, *others]))
+    writer.quote(Family(results, pairs, list(METRICS), [low]))
+    writer.quote(Family(results, pairs, MAIN_METRICS, datasets))
+    for name, chosen in (("on_standard", ON_STANDARD), ("on_random", ON_RANDOM)):
+        write_forest(writer, name, results, chosen)
+    write_forest(writer, "on_plain", results, ON_PLAIN)
+
+    of_standard = Family(results, [*ON_STANDARD, *ON_RANDOM], list(METRICS), [low])
+    writer.table("on_standard_means", tables.by_metric(of_standard, "low"))
+    # All metrics side by side would be wider than a page.
+    for name, metrics in (("means", list(METRICS)[:4]), ("others", list(METRICS)[4:])):
+        family = Family(results, others, metrics, [low])
+        writer.table(f"on_plain_{name}", tables.by_arm(family, "low"))
+    wide = Family(results, others, MAIN_METRICS, [low, *datasets])
+    path = writer.figure("arms")
+    if wide.estimates:
+        lines = figures.lines_of(wide, low, datasets)
+        label = "mean over cells with few labels, 95 % interval"
+        figures.overview(path, lines, wide.metrics, "arms compared with plain", label)
+
+    writer.table("scores", tables.scores(results, low.cells))
+    writer.table("targets", tables.by_place(Family(results, TARGETS, MAIN_METRICS, means)))
+    of_objectives = Family(results, OBJECTIVES, MAIN_METRICS, places)
+    writer.table("objectives", tables.by_place(of_objectives))
+    writer.quote(of_objectives)
+    write_clean(writer, results)
+    write_ranks(writer, results)
+    write_seconds(writer, results)
+    path = writer.figure("clean_and_attacked")
+    panels = [place for place in [low, *datasets] if place.cells]
+    if panels and results.has(MAIN_METRICS[2]):
+        figures.scatter(path, results, panels, MAIN_METRICS[0], MAIN_METRICS[2])
+
+
+def write_forest(writer: Writer, name: str, results: Results, pairs: list[Pair]) -> None:
+    """Write differences in every cell as a figure, as a table and as numbers."""
+    places = places_of(results)
+    family = Family(results, pairs, MAIN_METRICS, places)
+    writer.table(f"{name}_cells", tables.by_place(family))
+    path = writer.figure(name)
+    if family.estimates:
+        shown = [*cells_of(results), low_of(results)]
+        figures.forest(path, Family(results, pairs, MAIN_METRICS, shown))
+    writer.quote(family)
+
+
+def write_clean(writer: Writer, results: Results) -> None:
+    """Tell where clean ROC AUC suffers, and where it gains."""
+    cells = cells_of(results)
+    metric = MAIN_METRICS[0]
+    rows = [["arm", "data set, labels", "clean ROC AUC − plain's", "p (Holm)", "interval"]]
+    for arm in ("mutual_info", MI):
+        # Each arm is a question of its own.
+        family = Family(results, [Pair(arm, "plain")], [metric], cells)
+        counts = dict.fromkeys(("above", "below", "below_holm", "above_low", "cells", "low"), 0)
+        for place in cells:
+            key = Pair(arm, "plain"), metric, place.key
+            if (estimate := family.get(*key)) is None:
+                continue
+            p, few = family.corrected[key], place.cells[0] in results.low_data
+            where = "above" if estimate.is_above else "below" if estimate.is_below else ""
+            counts["cells"] += 1
+            counts["low"] += few
+            counts["above"] += estimate.is_above
+            counts["below"] += estimate.is_below
+            counts["below_holm"] += estimate.mean < 0 and p < tables.ALPHA
+            counts["above_low"] += estimate.is_above and few
+            rows.append([arm, place.title, family.text(*key), tables.number(p), where])
+        for name, count in counts.items():
+            writer.numbers[f"clean/{arm}/{name}"] = count
+    writer.table("clean", rows)
+
+
+def write_ranks(writer: Writer, results: Results) -> None:
+    """Rank arms that do not train on attacks, and all."""
+    ranked = tables.ranking(results, [a for a in results.arms if a != TRAINED_ON_ATTACKS])
+    everyone = tables.ranking(results, results.arms)
+    path = writer.figure("ranks")
+    writer.table("ranks", [[]])
+    if ranked is None:
+        return
+    writer.table("ranks", tables.rank_table(ranked, everyone))
+    figures.heat_map(path, ranked)
+    writer.numbers["ranks/cells"] = len(ranked.cells)
+    writer.numbers["ranks/arms"] = len(ranked.arms)
+    for arm, rank in zip(ranked.arms, ranked.mean(), strict=True):
+        writer.numbers[f"ranks/{arm}"] = tables.number(float(rank), 2)
+    for metric in ranked.ranks:
+        for arm, rank in zip(ranked.arms, ranked.mean(metric), strict=True):
+            writer.numbers[f"ranks/{arm}/{metric}"] = tables.number(float(rank), 1)
+
+
+def write_seconds(writer: Writer, results: Results) -> None:
+    """Tell what arms cost, and their scores, as numbers."""
+    low = low_of(results)
+    shown = [low, *cells_of(results)]
+    writer.table("seconds", tables.seconds(results, shown))
+    for arm in results.arms:
+        if (ratio := tables.seconds_ratio(results, arm, low.cells)) is not None:
+            writer.numbers[f"seconds/{arm}/low"] = f"{ratio.mean:.1f}"
+        for metric in METRICS:
+            if not math.isnan(value := results.mean(arm, metric, low.cells)):
+                writer.numbers[f"score/{arm}/{metric}/low"] = tables.number(value)
+
+
+def attack_columns(results: Results) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give columns of accuracies by strength, and by attack."""
+    names = dict.fromkeys(name for row in results.rows for name in row)
+    strengths = [n[4:-9] for n in names if n.startswith("pgd_") and n.endswith("_accuracy")]
+    for eps in [text for text in strengths if text.replace(".", "", 1).isdecimal()]:
+        columns = {f"{name}_{eps}_accuracy": title for name, title in ATTACKS.items()}
+        yield eps, {column: title for column, title in columns.items() if results.has(column)}
+
+
+def write_attacks(writer: Writer, results: Results) -> None:
+    """Tell whether what is gained against one attack is one against others."""
+    pairs = [Pair("mutual_info", "plain"), Pair("mutual_info", "random")]
+    pairs += [Pair(MI, "standard"), Pair(MI, RANDOM), Pair("adversarial", "plain")]
+    panels = cells_of(results)
+    places = [*panels, Place("mean", "mean", results.cells)]
+    for name in ("attacks", "attacks_differences"):
+        writer.table(name, [[]])
+    rows: tables.Table = []
+    differences: tables.Table = []
+    for eps, columns in attack_columns(results):
+        titles = [f"{title}, {eps}/255" for title in columns.values()]
+        figures.survival(
+            writer.figure(f"attacks_{eps}"), results, columns, panels, f"accuracy, {eps}/255"
+        )
+        for place in panels:
+            for arm in results.arms:
+                values = [results.mean(arm, column, place.cells) for column in columns]
+                if not math.isnan(values[0]):
+                    rows.append([place.title, arm, eps, *map(tables.number, values)])
+        family = Family(results, pairs, list(columns), places)
+        writer.quote(family, "attacks/")
+        for pair in family.pairs:
+            for place in places:
+                texts = [family.text(pair, column, place.key) for column in columns]
+                differences.append([pair.title, place.title, eps, *texts])
+        head = [title.rpartition(",")[0] for title in titles]
+        writer.table("attacks", [["data set, labels", "arm", "strength / 255", *head], *rows])
+        head = ["", "data set, labels", "strength / 255", *head]
+        writer.table("attacks_differences", [head, *differences])
+    masked = sum(bool(row.get("gradient_masking")) for row in results.rows)
+    writer.numbers["attacks/masked"] = masked
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Report on the MedMNIST benchmark.")
+    parser.add_argument("--csv", type=Path, default=HERE, metavar="DIR")
+    default = HERE.parent / "docs" / "evidence"
+    parser.add_argument("--evidence", type=Path, default=default, metavar="DIR")
+    options = parser.parse_args()
+    for line in write_report(options.csv, options.evidence):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

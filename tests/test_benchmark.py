@@ -1,0 +1,439 @@
+"""The MedMNIST benchmark: it resumes, its tables hold what was run, and its report is right."""
+
+import csv
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from main_jobs import write_npz
+from scipy import stats
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+ARMS = ["plain", "random"]
+EPOCHS, SEEDS = 1, 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable():
+    """The benchmark's files import each other by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXAMPLES))
+        yield
+    for name in [n for n in sys.modules if n.partition("_")[0] in ("medmnist", "benchmark")]:
+        if (EXAMPLES / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def benchmark(importable):
+    import benchmark_medmnist
+
+    return benchmark_medmnist
+
+
+@pytest.fixture(scope="module")
+def plan(importable):
+    import medmnist_plan
+
+    return medmnist_plan
+
+
+@pytest.fixture(scope="module")
+def statistics(importable):
+    import medmnist_statistics
+
+    return medmnist_statistics
+
+
+@pytest.fixture(scope="module")
+def report(importable):
+    pytest.importorskip("matplotlib")
+    import medmnist_report
+
+    return medmnist_report
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def scores(path):
+    return [{k: v for k, v in r.items() if not k.startswith("seconds")} for r in read(path)]
+
+
+class Folder:
+    """A benchmark of two cells, without attacks."""
+
+    def __init__(self, benchmark, path):
+        self.benchmark, self.path = benchmark, path
+        self.images = write_npz(path / "few.npz")
+        self.table = path / "csv" / "benchmark_medmnist.csv"
+
+    def run(self, *options, sizes=("all", "24")):
+        arguments = ["main", "--datasets", str(self.images), "--sizes", *sizes, "--arms", *ARMS]
+        arguments += ["--epochs", str(EPOCHS), "--seeds", str(SEEDS), "--n-jobs", "1"]
+        for name in ("out", "csv", "evidence"):
+            arguments += [f"--{name}", str(self.path / name)]
+        part = replace(self.benchmark.plan.PARTS["main"], attacks={})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(self.benchmark.plan.PARTS, "main", part)
+            self.benchmark.main([*arguments, *options])
+
+    def runs(self, size="24"):
+        return self.path / "out" / "main" / f"few-{size}" / "runs"
+
+
+@pytest.fixture(scope="module")
+def done(benchmark, tmp_path_factory):
+    folder = Folder(benchmark, tmp_path_factory.mktemp("done"))
+    folder.run()
+    return folder
+
+
+class TestRun:
+    def test_the_table_holds_every_run_small_cells_first(self, done):
+        rows = read(done.table)
+        found = [(row["dataset"], row["size"], int(row["seed"]), row["arm"]) for row in rows]
+        assert found == [
+            ("few", size, seed, arm)
+            for size in ("24", "all")
+            for seed in range(SEEDS)
+            for arm in ARMS
+        ]
+        assert [row["n_train"] for row in rows] == ["24"] * 4 + ["200"] * 4
+        for row in rows:
+            assert 0 <= float(row["roc_auc"]) <= 1
+            assert {"tsynd_sk", "torch", "numpy", "python"} <= set(row["made_with"].split())
+
+    def test_numbers_are_those_of_the_runs(self, done):
+        row = json.loads((done.runs() / "seed1-random.json").read_text())
+        (written,) = [
+            r for r in read(done.table) if (r["size"], r["seed"], r["arm"]) == ("24", "1", "random")
+        ]
+        for name in ("roc_auc", "perturbed_roc_auc", "seconds"):
+            assert float(written[name]) == pytest.approx(row[name], rel=1e-5)
+
+    def test_it_goes_on_with_what_is_missing(self, done):
+        before = scores(done.table)
+        lost, kept = done.runs() / "seed1-random.json", done.runs() / "seed0-random.json"
+        lost.unlink()
+        changed = kept.stat().st_mtime_ns
+        done.run()
+        assert lost.exists()
+        assert kept.stat().st_mtime_ns == changed
+        assert scores(done.table) == before
+        # Nothing is missing now.
+        table = done.table.read_bytes()
+        done.run()
+        assert done.table.read_bytes() == table
+
+    def test_cells_that_were_not_asked_for_stay_in_the_table(self, done):
+        before = done.table.read_bytes()
+        rows = scores(done.table)
+        done.run(sizes=["all"])
+        assert sorted(map(str, scores(done.table))) == sorted(map(str, rows))
+        done.table.write_bytes(before)
+
+    def test_what_is_done_is_in_the_table_after_an_interruption(
+        self, benchmark, done, tmp_path, monkeypatch
+    ):
+        folder, run_cell = Folder(benchmark, tmp_path), benchmark.run_cell
+
+        def interrupted(cell):
+            if cell.size == "all":
+                raise KeyboardInterrupt
+            run_cell(cell)
+
+        monkeypatch.setattr(benchmark, "run_cell", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            folder.run()
+        rows = [row for row in scores(done.table) if row["size"] == "24"]
+        assert scores(folder.table) == rows
+
+    def test_other_versions_or_defaults_are_not_mixed_in(self, done):
+        path = done.runs().parent / "made_with.json"
+        text, lost = path.read_text(), done.runs() / "seed1-random.json"
+        noted = json.loads(text)
+        path.write_text(json.dumps({**noted, "numpy": "0.1", "TargetedSynthesizer.radius": "9"}))
+        table = done.table.read_bytes()
+        # A cell that is finished says by what it was made.
+        done.run()
+        assert "numpy 0.1," in read(done.table)[0]["made_with"]
+        run = lost.read_bytes()
+        lost.unlink()
+        with pytest.raises(ValueError, match=r"numpy: 0\.1 -> .*TargetedSynthesizer.radius: 9 ->"):
+            done.run()
+        lost.write_bytes(run)
+        path.write_text(text)
+        done.table.write_bytes(table)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["everything"], "no part 'everything'; known: main, attacks, ablations, report"),
+            (["main", "--sizes", "many"], "numbers of images and 'all'; got 'many'"),
+            (["main", "--sizes", "75"], "for 75 images no number of epochs is planned"),
+        ],
+    )
+    def test_wrong_arguments_are_refused(self, benchmark, capsys, arguments, message):
+        with pytest.raises(SystemExit):
+            benchmark.main(arguments)
+        assert message in capsys.readouterr().err
+
+
+class TestPlan:
+    def test_ablations_change_one_factor_and_have_the_base_once(self, plan):
+        arms, settings = plan.ablations()
+        definitions = [json.dumps(arm.definition(), sort_keys=True) for arm in arms.values()]
+        assert len(set(definitions)) == len(arms)
+        factors = {*plan.PARAMETERS, *plan.CHOICES}
+        varied = [name for name in arms if "=" in name]
+        assert {name.partition("=")[0] for name in varied} == factors
+        assert all(settings[name] == name for name in varied)
+        of_base = [text.partition("=")[0] for text in settings[plan.BASE].split("; ")]
+        assert set(of_base) == factors - {"members_entropy"}
+        assert len(of_base) == len(factors) - 1
+        assert settings["standard+entropy"] == "members_entropy=dropout"
+
+    def test_an_ablation_is_the_base_but_for_its_factor(self, plan):
+        arms, _ = plan.ablations()
+        base = arms[plan.BASE]
+        assert arms["radius=0.25"] == replace(base, synthesizer={"radius": 0.25})
+        assert arms["latent_size=8"] == replace(base, autoencoder={"module__n_components": 8})
+        assert arms["autoencoder=all"] == replace(base, unlabelled=True)
+        assert arms["members_entropy=laplace"] == replace(
+            arms["standard+entropy"], synthesizer={"members": "laplace"}
+        )
+
+    @pytest.mark.parametrize(
+        ("size", "n_train", "epochs", "seeds"),
+        [("50", 50, 160, 8), ("all", 546, 40, 3), ("all", 1080, 25, 3), ("all", 4708, 10, 2)],
+    )
+    def test_cells_have_epochs_and_seeds_by_their_size(self, plan, size, n_train, epochs, seeds):
+        assert plan.epochs_of(size, n_train) == epochs
+        assert plan.seeds_of(size, n_train, 8) == seeds
+        assert plan.seeds_of(size, n_train, 1) == 1
+
+    def test_choices_are_made_on_the_validation_split_alone(self, plan):
+        splits = {name: part.score_on for name, part in plan.PARTS.items()}
+        assert splits == {"main": "test", "attacks": "test", "ablations": "val"}
+
+
+class TestStatistics:
+    def test_one_cell_has_students_interval(self, statistics):
+        ours, theirs = np.array([0.9, 0.8, 0.85, 0.7]), np.array([0.8, 0.75, 0.85, 0.72])
+        estimate = statistics.mean_of_cells([ours - theirs])
+        known = stats.ttest_rel(ours, theirs)
+        low, high = known.confidence_interval(0.95)
+        assert estimate[:4] == pytest.approx((0.0325, low, high, known.pvalue))
+
+    def test_two_cells_have_welchs_interval(self, statistics):
+        first, second = np.array([1.0, 3.0, 2.5]), np.array([2.0, 6.0])
+        estimate = statistics.mean_of_cells([first, second])
+        # The mean of two means is half the difference of one and the other's negative.
+        known = stats.ttest_ind(first, -second, equal_var=False)
+        low, high = known.confidence_interval(0.95)
+        assert estimate[:4] == pytest.approx(((6.5 / 3 + 4) / 2, low / 2, high / 2, known.pvalue))
+
+    def test_single_seeds_say_nothing_about_spread(self, statistics):
+        alone = statistics.mean_of_cells([np.array([0.5])])
+        assert (alone.mean, alone.n_cells) == (0.5, 1)
+        assert math.isnan(alone.low)
+        assert not alone.is_above
+        assert not alone.is_below
+        sample = np.array([0.1, 0.3])
+        both = statistics.mean_of_cells([sample, np.array([0.5]), np.array([])])
+        assert both == statistics.mean_of_cells([sample])
+        assert statistics.mean_of_cells([np.array([])]) is None
+
+    def test_holm(self, statistics):
+        corrected = statistics.holm([0.01, 0.04, math.nan, 0.03, 0.5])
+        assert corrected[:2] == pytest.approx([0.04, 0.09])
+        assert math.isnan(corrected[2])
+        assert corrected[3:] == pytest.approx([0.09, 0.5])
+
+    def test_pairs_are_those_of_common_seeds(self, statistics):
+        rows = table_rows({"plain": [0.5, 0.6, 0.7], "mixup": [0.6, 0.8]})
+        results = statistics.Results(rows)
+        pairs = results.paired(("few", "50"), "mixup", "plain", "roc_auc")
+        assert pairs == pytest.approx([0.1, 0.2])
+        assert results.missing() == ["few 50: 1 of 6 runs"]
+
+    def test_equal_arms_share_ranks(self, statistics):
+        rows = table_rows({"a": [0.5, 0.7], "b": [0.9, 0.9], "c": [0.7, 0.5], "d": [0.1, 0.2]})
+        ranks = statistics.Results(rows).ranks(["a", "b", "c", "d"], "roc_auc")
+        assert ranks[("few", "50")].tolist() == [2.5, 1, 2.5, 4]
+
+
+def table_rows(arms, dataset="few", size="50", **columns):
+    """Rows of a table, from one metric of each arm, seed by seed."""
+    return [
+        {
+            "dataset": dataset,
+            "size": size,
+            "seed": str(seed),
+            "arm": arm,
+            "roc_auc": str(value),
+            "perturbed_roc_auc": str(value - 0.1),
+            "pgd_2_accuracy": str(value / 2),
+            "seconds": str(10 * (1 + i)),
+            "made_with": "numpy 2",
+            **columns,
+        }
+        for i, (arm, values) in enumerate(arms.items())
+        for seed, value in enumerate(values)
+    ]
+
+
+PLAIN, STANDARD = [0.60, 0.70, 0.65], [0.70, 0.72, 0.71]
+TARGETED = [0.72, 0.76, 0.77]
+
+
+def small_tables(folder):
+    """Write tables of few cells, arms and seeds."""
+    arms = {"plain": PLAIN, "standard": STANDARD, "standard+mutual_info": TARGETED}
+    worse = {arm: [value - 0.1 for value in values] for arm, values in arms.items()}
+    main = [*table_rows(arms), *table_rows(worse, size="100"), *table_rows(arms, size="all")]
+    attacks = table_rows(arms, size="100")
+    for row in attacks:
+        row["autoattack_2_accuracy"] = str(float(row["pgd_2_accuracy"]) - 0.05)
+    base = table_rows({"standard+mutual_info": TARGETED}, setting="radius=0.5; batches=together")
+    small = table_rows({"radius=0.25": STANDARD}, setting="radius=0.25")
+    for name, rows in (
+        ("medmnist", main),
+        ("attacks", attacks),
+        ("ablations", [*base, *small]),
+    ):
+        write(folder / f"benchmark_{name}.csv", rows)
+
+
+def write(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def lines(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def numbers(folder):
+    found = {}
+    for line in (folder / "numbers.rst").read_text(encoding="utf-8").splitlines():
+        name, separator, value = line.removeprefix(".. |").partition("| replace:: ")
+        if separator:
+            found[name] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def reported(report, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    small_tables(folder)
+    said = report.write_report(folder, folder / "evidence")
+    return folder / "evidence", said
+
+
+class TestReport:
+    def test_numbers_are_those_computed_by_hand(self, reported):
+        found = numbers(reported[0])
+        # Differences 0.02, 0.04, 0.06 in one cell: 0.04 ± 4.303 * 0.02 / sqrt(3).
+        cell = "standard+mutual_info/standard/roc_auc/few-50"
+        assert found[cell] == "+0.040 [−0.010, +0.090]"
+        # Two such cells: 0.04 ± 2.776 * 0.02 / sqrt(6), for they have four degrees of freedom.
+        low = "standard+mutual_info/standard/{}/low"
+        assert found[low.format("roc_auc")] == "+0.040 [+0.017, +0.063]"
+        assert found[low.format("pgd_2_accuracy")] == "+0.020 [+0.009, +0.031]"
+        assert found["score/standard/roc_auc/low"] == "0.660"
+        assert found["seconds/standard+mutual_info/low"] == "3.0"
+        assert found["ranks/standard+mutual_info"] == "1.00"
+        assert found["ranks/cells"] == "3"
+        assert found["clean/standard+mutual_info/cells"] == "3"
+        assert found["clean/standard+mutual_info/below"] == "0"
+        assert found["medmnist/runs"] == "27"
+        assert found["medmnist/made_with"] == "numpy 2"
+        assert found["missing"] == "nothing"
+
+    def test_tables_hold_the_same_numbers(self, reported):
+        head, first, *_ = lines(reported[0] / "on_standard_means.csv")
+        assert head == ["", "standard+mutual_info − standard"]
+        # Three metrics are tested, all with p = 0.008.
+        assert first == ["clean ROC AUC", "**+0.040** [+0.017, +0.063]"]
+        table = lines(reported[0] / "ranks.csv")
+        assert [row[0] for row in table[1:]] == ["standard+mutual_info", "standard", "plain"]
+        (radius,) = [r for r in lines(reported[0] / "ablations.csv") if r[1] == "0.25"]
+        assert radius[2] == "−0.040 [−0.090, +0.010]"
+
+    def test_stronger_attacks_stand_beside_weaker_ones(self, reported):
+        head, plain, *_ = lines(reported[0] / "attacks.csv")
+        assert head[1:] == ["arm", "strength / 255", "PGD", "AutoAttack"]
+        assert plain == ["few, 100", "plain", "2", "0.325", "0.275"]
+
+    def test_aims_are_checked(self, reported):
+        table = {row[1]: row[2:] for row in lines(reported[0] / "aims.csv")}
+        assert table["clean ROC AUC, few labels: standard+mutual_info − standard > 0"] == [
+            "+0.040 [+0.017, +0.063]",
+            "yes",
+        ]
+        assert table["above standard in at least 3 of 3"] == ["3 of 3", "yes"]
+        assert table["above standard+random in at least 2 of 3"] == ["0 of 3", "not measured"]
+
+    def test_figures_are_drawn(self, reported):
+        names = {path.name for path in reported[0].glob("*.png")}
+        assert names >= {"arms.png", "on_standard.png", "ranks.png", "clean_and_attacked.png"}
+        assert names >= {"attacks_2.png", "ablation_radius.png"}
+        # There is no arm with random displacement to compare with.
+        assert "on_random.png" not in names
+
+    def test_the_same_tables_give_the_same_files(self, report, reported, tmp_path):
+        report.write_report(reported[0].parent, tmp_path)
+        first, second = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (reported[0], tmp_path)
+        )
+        assert first == second
+
+
+class TestMissing:
+    def test_missing_runs_cells_and_files_are_told(self, report, tmp_path):
+        rows = [
+            *table_rows({"plain": PLAIN, "random": STANDARD[:2]}),
+            *table_rows({"plain": PLAIN}, size="100"),
+            *table_rows({"plain": PLAIN, "random": STANDARD}, "other"),
+        ]
+        write(tmp_path / "benchmark_medmnist.csv", rows)
+        said = report.write_report(tmp_path, tmp_path / "evidence")
+        assert said[:-1] == [
+            "missing: benchmark_attacks.csv: the file",
+            "missing: benchmark_ablations.csv: the file",
+            "missing: benchmark_medmnist.csv: few 50: 1 of 6 runs",
+            "missing: benchmark_medmnist.csv: few 100: 3 of 6 runs",
+            "missing: benchmark_medmnist.csv: other 100: all runs",
+        ]
+        found = numbers(tmp_path / "evidence")
+        assert found["random/plain/roc_auc/other-50"] == "+0.060 [−0.039, +0.159]"
+        assert "few 50: 1 of 6 runs" in found["missing"]
+        assert found["ranks/cells"] == "2"
+
+    def test_without_any_table_all_is_missing(self, report, tmp_path):
+        said = report.write_report(tmp_path, tmp_path / "evidence")
+        assert len([line for line in said if line.startswith("missing")]) == 3
+        table = lines(tmp_path / "evidence" / "aims.csv")[1:]
+        assert {row[3] for row in table if row[2] == "–"} == {"not measured"}
+
+    def test_what_an_earlier_report_drew_does_not_stay(self, report, tmp_path):
+        small_tables(tmp_path)
+        folder = tmp_path / "evidence"
+        folder.mkdir()
+        for name in ("on_random.png", "members.csv"):
+            (folder / name).write_text("old")
+        report.write_report(tmp_path, folder)
+        assert not (folder / "on_random.png").exists()
+        assert not (folder / "members.csv").exists()
