@@ -91,6 +91,7 @@ PARAMETERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "warm_up": ("classifier", "warm_up", (0.05, 0.25, 0.5)),
     # Another ratio is another number of rows in each epoch: it changes the budget.
     "synthetic_ratio": ("classifier", "synthetic_ratio", (0.25, 0.5, 1.0, 2.0)),
+    "batches": ("classifier", "batches", ("apart", "mixed")),
     "latent_size": ("autoencoder", "module__n_components", (2, 4, 8, 16)),
 }
 
@@ -110,7 +111,6 @@ _MEMBERS = {
 # question is under which of them mutual information is the better objective.
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "autoencoder": {"labelled": {"unlabelled": False}, "all": {"unlabelled": True}},
-    "batches": {"together": {"apart": False}, "apart": {"apart": True}},
     "members": _MEMBERS,
     "members_entropy": _MEMBERS,
 }

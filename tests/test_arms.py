@@ -47,7 +47,7 @@ def batches(classifier):
 class TestBudget:
     @pytest.mark.parametrize(
         ("batch_size", "warm", "after"),
-        [(10, [10] * 3, [10] * 6), (16, [16, 14], [16, 16, 16, 12])],
+        [(10, [10] * 3, [10] * 4 + [5]), (16, [16, 14], [16, 16, 13])],
     )
     @pytest.mark.parametrize("name", ARMS)
     def test_all_arms_take_as_many_steps_on_as_many_rows(
@@ -70,8 +70,8 @@ class TestBudget:
         self, name, autoencoder
     ):
         arm = tiny(ARMS[name], batch_size=50)
-        later = replace(arm, classifier={"warm_up": 0.5, "synthetic_ratio": 0.5})
-        assert batches(trained(later, autoencoder)) == [[30]] * 4 + [[45]] * 4
+        later = replace(arm, classifier={"warm_up": 0.5, "synthetic_ratio": 0.6})
+        assert batches(trained(later, autoencoder)) == [[30]] * 4 + [[48]] * 4
         never = replace(arm, classifier={"synthetic_ratio": 0})
         assert batches(trained(never, autoencoder)) == [[30]] * 8
 
@@ -92,18 +92,18 @@ class TestWhatArmsTrainOn:
     def rows(self, name, autoencoder, epoch=-1, **params):
         return recorder_of(trained(tiny(ARMS[name]), autoencoder, **params).estimator_).rows(epoch)
 
-    def test_plain_sees_every_image_twice(self, autoencoder):
+    def test_plain_sees_every_second_image_twice(self, autoencoder):
         rows = self.rows("plain", autoencoder)[:, 0]
         found, counts = np.unique(rows.reshape(len(rows), -1), axis=0, return_counts=True)
         assert row_set(found) == row_set(X[:N].reshape(N, -1))
-        assert set(counts) == {2}
+        assert sorted(counts) == [1] * (N // 2) + [2] * (N // 2)
 
     @pytest.mark.parametrize("name", ["standard", "trivial_augment", "standard+reconstruction"])
     def test_further_rows_are_augmented_independently(self, name, autoencoder):
         rows = self.rows(name, autoencoder)
         # The mildest of TrivialAugment's operations do nothing at all.
-        assert len(row_set(rows)) > 2 * N - (20 if name == "trivial_augment" else 1)
-        assert len(row_set(rows) - row_set(X[:N, None])) >= N
+        assert len(row_set(rows)) > 1.5 * N - (15 if name == "trivial_augment" else 1)
+        assert len(row_set(rows) - row_set(X[:N, None])) >= 0.75 * N
 
     def test_synthetic_rows_are_augmented_too(self, autoencoder):
         bare, moved = (
@@ -111,14 +111,6 @@ class TestWhatArmsTrainOn:
         )
         assert len(bare & row_set(X[:N, None])) == N
         assert not moved & row_set(X[:N, None])
-
-    def test_apart_a_batch_is_of_real_or_of_synthetic_rows(self, autoencoder):
-        for apart in (False, True):
-            arm = replace(tiny(ARMS["mutual_info"], batch_size=10), apart=apart)
-            recorder, real = recorder_of(trained(arm, autoencoder).estimator_), row_set(X[:N])
-            rows = np.array([row.tobytes() in real for row in recorder.rows(EPOCHS - 1)])
-            shares = [part.mean() for part in np.split(rows, range(10, len(rows), 10))]
-            assert (set(shares) <= {0.0, 1.0}) == apart
 
     def test_flips_are_left_out_where_they_do_not_suit(self, autoencoder):
         # A bright left half, which at most 15 degrees do not bring to the right.
@@ -166,7 +158,6 @@ class TestDefinition:
             net={"lr": 0.1},
             autoencoder={"module__n_components": 8},
             unlabelled=True,
-            apart=True,
         )
         assert json.loads(json.dumps(arm.definition())) == arm.definition() == asdict(arm)
         assert Arm(**arm.definition()) == arm
@@ -210,7 +201,7 @@ class TestDefinition:
         arm = replace(tiny(ARMS["random"]), autoencoder={"epoch_size": 64})
         classifier = arm.make_classifier(X, LABELS[:80], max_epochs=4, random_state=0).fit(X, y)
         assert classifier.synthesizer_.autoencoder_.epoch_size == 64
-        assert [len(row["batches"]) for row in classifier.history_] == [5, 10, 10, 10]
+        assert [len(row["batches"]) for row in classifier.history_] == [5, 8, 8, 8]
 
 
 class TestWrongArms:

@@ -159,7 +159,7 @@ class TestFitPredict:
         assert isinstance(table.estimator_.module_, DenseNet)
         assert isinstance(table.synthesizer_.autoencoder_.module_, DenseAutoencoder)
         assert refreshed(table.history_) == list(range(15, 60, 5))
-        assert table.score(rows, y[:30]) == 1
+        assert table.score(rows, y[:30]) > 0.95
 
     @pytest.mark.parametrize("verbose", [0, 1, 2])
     def test_lines_of_the_default_net_come_with_verbose_2(self, verbose, capsys):

@@ -24,16 +24,17 @@ from torch.utils.data import (
 )
 from ways import IMAGES, around, both_ways, inside
 
-from tsynd_sk._augmented_data import AugmentedDataset, SourceSampler
+from tsynd_sk._augmented_data import AugmentedDataset
+from tsynd_sk._batches import BatchesApart, SourceSampler
 from tsynd_sk._skorch import scoped_seed
 
 # Every row its own image, also where it is not known which class it is of.
 KEEP = {"objective": "random", "label_policy": "keep"}
 
 
-def recorded(train, given=None, **params):
+def recorded(train, given=None, batches="apart", **params):
     net = own_net(**{"train_split": None, "callbacks": [Recorder()], **params})
-    return train(net, given or synthesizer(**KEEP))
+    return train(net, given or synthesizer(**KEEP), batches=batches)
 
 
 def n_batches(net):
@@ -191,8 +192,30 @@ class TestLoaders:
         assert row_set(recorder.rows(2)) == row_set(recorder.rows(3))
         assert (recorder.rows(2) != recorder.rows(3)).any()
 
+    @pytest.mark.parametrize(
+        "order",
+        [{}, {"iterator_train__shuffle": True}, {"iterator_train__sampler": RandomSampler(X)}],
+        ids=["in order", "shuffled", "by a sampler"],
+    )
+    def test_have_batches_of_real_or_of_synthetic_rows(self, train, order):
+        recorder, real = recorder_of(recorded(train, batch_size=30, **order)), row_set(X)
+        kinds = []
+        for rows, _ in recorder.train_[2]:
+            kinds.append({row.numpy().tobytes() in real for row in rows})
+        sizes = [len(rows) for rows, _ in recorder.train_[2]]
+        # Of 80 rows each, 20 are left.
+        assert sizes == [30] * 5 + [10]
+        assert sorted(map(len, kinds[:4])) == [1] * 4
+        assert sum(kind == {True} for kind in kinds[:4]) == 2
+
+    def test_can_be_mixed(self, train):
+        net = recorded(train, batch_size=40, iterator_train__shuffle=True, batches="mixed")
+        real = row_set(X)
+        for rows, _ in recorder_of(net).train_[2]:
+            assert {row.numpy().tobytes() in real for row in rows} == {True, False}
+
     def test_without_shuffle_spread_synthetic_rows_among_real_ones(self, train):
-        net = recorded(train)
+        net = recorded(train, batches="mixed")
         real = row_set(X)
         rows = [row.tobytes() in real for row in recorder_of(net).rows(2)]
         assert rows == [True, False] * 80
@@ -257,6 +280,21 @@ def test_sampler_over_a_training_part():
     held_out = row_set(recorder.rows(0, "valid"))
     for epoch in range(8):
         assert not held_out & row_set(recorder.rows(epoch))
+
+
+@pytest.mark.parametrize(("n_real", "n_synthetic"), [(10, 5), (3, 2), (8, 8), (7, 0), (4, 9)])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_apart_are_those_that_a_loader_counts(n_real, n_synthetic, drop_last):
+    order = np.random.default_rng(0).permutation(n_real + n_synthetic)
+    batches = BatchesApart(order, n_real, 4, drop_last)
+    drawn = list(batches)
+    plain = list(BatchSampler(order, 4, drop_last))
+    assert [len(batch) for batch in drawn] == [len(batch) for batch in plain]
+    assert len(batches) == len(drawn)
+    rows = [row for batch in drawn for row in batch]
+    assert len(set(rows)) == len(rows)
+    mixed = [i for i, batch in enumerate(drawn) if len({row >= n_real for row in batch}) == 2]
+    assert set(mixed) <= {len(drawn) - 2, len(drawn) - 1}
 
 
 def test_a_data_set_counts_exchanges():

@@ -60,7 +60,8 @@ def digits():
 
 
 def synthesis(given=None, **params):
-    return TargetedSynthesis(given or synthesizer(), **{"random_state": 0, **params})
+    params = {"random_state": 0, "synthetic_ratio": 1.0, **params}
+    return TargetedSynthesis(given or synthesizer(), **params)
 
 
 def net_with(*callbacks, **params):

@@ -7,7 +7,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import cross_val_score, train_test_split
 from torch import nn
-from torch.utils.data import BatchSampler, SequentialSampler, default_collate
+from torch.utils.data import DataLoader, SequentialSampler
 
 from tsynd_sk._skorch import log_proba_head, scoped_seed
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
@@ -101,22 +101,22 @@ class TestNetClassifier:
         [
             {"iterator_train__shuffle": False},
             {"iterator_train__sampler": SequentialSampler(range(20))},
-            {"iterator_train__batch_sampler": BatchSampler(SequentialSampler(range(20)), 5, False)},
+            {"iterator_train": lambda dataset, batch_size: DataLoader(dataset, batch_size)},
         ],
     )
     def test_order_of_training_rows_can_be_given(self, params):
         seen = []
 
-        def collate(rows):
-            seen.extend(float(x.mean()) for x, _ in rows)
-            return default_collate(rows)
+        class Net(NetClassifier):
+            def train_step(self, batch, **fit_params):
+                seen.extend(batch[0].mean((1, 2, 3)).tolist())
+                return super().train_step(batch, **fit_params)
 
         x = (
             np.ones((20, 1, 8, 8), np.float32)
             * np.arange(20, dtype=np.float32)[:, None, None, None]
         )
-        net = NetClassifier(max_epochs=1, iterator_train__collate_fn=collate, **params)
-        net.fit(x, np.arange(20) % 2)
+        Net(max_epochs=1, **params).fit(x, np.arange(20) % 2)
         assert seen == list(range(20))
 
     def test_survives_pickling_without_the_data(self, digits_net):

@@ -142,9 +142,10 @@ def attacked(splits, tmp_path_factory):
     pytest.importorskip("art")
     out = tmp_path_factory.mktemp("attacked")
     arms = {name: replace(ARMS[name], net={"lr": 0.01}) for name in ("plain", "adversarial")}
+    arms["adversarial"].net["eps"] = 16 / 255
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        compared(splits, out, arms, epochs=20, eps=(16, 0.5), n_attacked=40).run()
+        compared(splits, out, arms, epochs=40, eps=(16, 0.5), n_attacked=40).run()
     return table(out)
 
 

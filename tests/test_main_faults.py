@@ -215,8 +215,8 @@ class TestFullDisk:
         ("size", "left", "name"),
         [
             (100, 0, "settings.json"),
-            (250, 0, "runs/seed0-plain.json"),
-            (450, 4, "results.csv"),
+            (400, 0, "runs/seed0-plain.json"),
+            (700, 4, "results.csv"),
         ],
     )
     def test_it_says_what_cannot_be_written_and_goes_on(
@@ -235,7 +235,7 @@ class TestFullDisk:
     def test_files_that_were_there_stay_whole(self, command, copy, undisturbed, capsys):
         (copy / "runs" / "seed1-plain.json").unlink()
         before = (copy / "results.csv").read_bytes()
-        with files_of_at_most(450):
+        with files_of_at_most(700):
             assert main(command(SMALL)) == 1
         assert f"{copy / 'results.csv'}: File too large" in capsys.readouterr().err
         assert (copy / "results.csv").read_bytes() == before

@@ -117,6 +117,8 @@ CLASSIFIER = [
     ("warm_up", "all", r"must be a float in the range \[0.0, 1.0\]"),
     ("refresh_every", 2.0, INT.format(1)),
     ("refresh_every", None, INT.format(1)),
+    ("batches", "together", one_of("apart", "mixed")),
+    ("batches", None, one_of("apart", "mixed")),
     ("n_snapshots", 1.0, r"must be an int in the range \[0, inf\)"),
     ("n_snapshots", "2", r"must be an int in the range \[0, inf\)"),
     ("verbose", None, r"must be an int in the range \[0, inf\)"),

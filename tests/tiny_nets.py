@@ -106,7 +106,7 @@ def augmented(estimator=None, given=None, **params):
     return AugmentedClassifier(
         net() if estimator is None else estimator,
         synthesizer() if given is None else given,
-        **{"random_state": 0, **params},
+        **{"random_state": 0, "synthetic_ratio": 1.0, **params},
     )
 
 

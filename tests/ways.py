@@ -17,7 +17,8 @@ def around(net, given=None, **params):
 
 def inside(net, given=None, data=(IMAGES, y), how="fit", **params):
     """Train a net that has the callback."""
-    synthesis = TargetedSynthesis(given or synthesizer(), **{"random_state": 0, **params})
+    params = {"random_state": 0, "synthetic_ratio": 1.0, **params}
+    synthesis = TargetedSynthesis(given or synthesizer(), **params)
     net.callbacks = [*(net.callbacks or []), synthesis]
     with scoped_seed(0):
         return getattr(net, how)(*data)

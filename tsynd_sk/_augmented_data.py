@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import DataLoader, Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from tsynd_sk._arrays import AsSeen, Selection
-
-# Passes of a user's sampler after which no more sources are looked for.
-_PASSES = 100
+from tsynd_sk._batches import InterleavingSampler, SourceSampler, load_apart
 
 
 class AugmentedDataset(Subset):
@@ -86,15 +84,17 @@ def _cast(new: np.ndarray, example):
     return new.astype(dtype, copy=False).reshape(-1, *np.shape(example))
 
 
-def join(net: Any) -> None:
+def join(net: Any, *, apart: bool = False) -> None:
     """Let synthetic rows join the training data that a net is about to make.
+
+    With `apart`, they come in batches of their own wherever the net makes its batches itself.
 
     They never join validation data. Once the data are made, the net can be what it was before:
     what is saved, cloned or stopped by an error has no trace of this.
     """
     leave(net)
     net.train_split = AugmentedSplit(net)
-    vars(net)["get_iterator"] = FollowingIterators(net)
+    vars(net)["get_iterator"] = FollowingIterators(net, apart)
 
 
 def leave(net: Any) -> None:
@@ -169,20 +169,21 @@ class FollowingIterators:
     would not see them otherwise.
     """
 
-    def __init__(self, net: Any):
+    def __init__(self, net: Any, apart: bool = False):
         self.net = net
+        self.apart = apart
 
     def __call__(self, dataset, training=False):
         make = partial(type(self.net).get_iterator, self.net, dataset, training=training)
         with _leaving_on_error(self.net):
             if training and isinstance(dataset, AugmentedDataset):
-                return _Following(self.net, dataset, make)
+                return _Following(self.net, dataset, make, self.apart)
             return make()
 
 
 class _Following:
-    def __init__(self, net, dataset: AugmentedDataset, make):
-        self.net, self.dataset, self.make = net, dataset, make
+    def __init__(self, net, dataset: AugmentedDataset, make, apart: bool):
+        self.net, self.dataset, self.make, self.apart = net, dataset, make, apart
         self.iterator, self.version = make(), dataset.version
 
     def __len__(self) -> int:
@@ -198,93 +199,32 @@ class _Following:
 
     def _made_anew(self):
         params = self.net.get_params_for("iterator_train")
-        sampler = params.get("sampler")
-        ours: Sampler | None = None
-        if sampler is not None:
-            ours = SourceSampler(sampler, self.dataset)
-        elif self.net.iterator_train is DataLoader and not params.get("shuffle"):
-            ours = InterleavingSampler(self.dataset)
-        if ours is None:
+        plain = self.net.iterator_train is DataLoader
+        changes: dict[str, Any] = {}
+        if (sampler := params.get("sampler")) is not None:
+            changes["iterator_train__sampler"] = SourceSampler(sampler, self.dataset)
+        elif plain and not params.get("shuffle"):
+            changes["iterator_train__sampler"] = InterleavingSampler(self.dataset)
+        if plain and self.apart:
+            changes["iterator_train"] = load_apart
+            if params.get("shuffle"):
+                # Also where the net itself says so, of loaders that it knows.
+                changes["iterator_train__shuffle"] = True
+        # Parameters are read while the iterator is made.
+        with _changed(self.net, changes):
             return self.make()
-        given = "iterator_train__sampler" in vars(self.net)
-        # The parameter is read while the iterator is made.
-        self.net.iterator_train__sampler = ours
-        try:
-            return self.make()
-        finally:
-            if given:
-                self.net.iterator_train__sampler = sampler
+
+
+@contextmanager
+def _changed(net: Any, changes: dict[str, Any]) -> Iterator[None]:
+    before = {name: vars(net)[name] for name in changes if name in vars(net)}
+    try:
+        for name, value in changes.items():
+            setattr(net, name, value)
+        yield
+    finally:
+        for name in changes:
+            if name in before:
+                setattr(net, name, before[name])
             else:
-                del self.net.iterator_train__sampler
-
-
-class InterleavingSampler(Sampler):
-    """Spreads synthetic rows evenly among real ones, which keep the order of an unshuffled loader.
-
-    After them, synthetic rows would have batches, and batch statistics, of their own, and the last
-    word in every epoch.
-
-    Parameters
-    ----------
-    dataset : AugmentedDataset
-        Real and synthetic rows.
-    """
-
-    def __init__(self, dataset: AugmentedDataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        counts = len(self.dataset.real), len(self.dataset.synthetic)
-        places = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
-        return iter(np.argsort(places, kind="stable").tolist())
-
-
-class SourceSampler(Sampler):
-    """Draws synthetic rows by the rule by which a user's sampler draws real ones.
-
-    The sampler knows real rows only. It draws once for these, and again for the sources of
-    synthetic rows, of which as large a share is drawn; then both are shuffled.
-
-    Parameters
-    ----------
-    sampler : iterable of int
-        The user's.
-    dataset : AugmentedDataset
-        Real and synthetic rows.
-    """
-
-    def __init__(self, sampler: Any, dataset: AugmentedDataset):
-        self.sampler = sampler
-        self.dataset = dataset
-
-    def _n_synthetic(self, n_real: int) -> int:
-        return round(n_real * len(self.dataset.synthetic) / len(self.dataset.real))
-
-    def __len__(self) -> int:
-        return len(self.sampler) + self._n_synthetic(len(self.sampler))
-
-    def __iter__(self) -> Iterator[int]:
-        real = [int(row) for row in self.sampler]
-        rows = real + self._synthetic(self._n_synthetic(len(real)))
-        return iter([rows[i] for i in torch.randperm(len(rows)).tolist()])
-
-    def _synthetic(self, n: int) -> list[int]:
-        n_real = len(self.dataset.real)
-        images: dict[int, list[int]] = {}
-        # In an order of its own in every epoch: a source may be drawn once only.
-        for number in torch.randperm(len(self.dataset.sources)).tolist():
-            source = int(self.dataset.sources[number])
-            images.setdefault(source, []).append(n_real + number)
-        drawn: list[int] = []
-        for _ in range(_PASSES):
-            for source in map(int, self.sampler):
-                if len(drawn) == n:
-                    return drawn
-                if source in images:
-                    # One image of a source after the other.
-                    images[source].append(images[source].pop(0))
-                    drawn.append(images[source][-1])
-        return drawn
+                delattr(net, name)

@@ -13,9 +13,9 @@ from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from skorch.utils import to_device
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import default_collate
 
-from tsynd_sk._augmented_data import AugmentedDataset, join, leave, training_rows
+from tsynd_sk._augmented_data import join, leave, training_rows
 from tsynd_sk.callbacks import is_refresh
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 
@@ -133,37 +133,6 @@ class MixedRows:
     def __call__(self, rows):
         x, y = default_collate(rows)
         return self.mix(x, y)
-
-
-def apart(dataset: AugmentedDataset, batch_size: int, **kwargs) -> DataLoader:
-    """Load shuffled batches of either real or synthetic rows, as a net's ``iterator_train``."""
-    return DataLoader(dataset, batch_sampler=BatchesApart(dataset, batch_size), **kwargs)
-
-
-class BatchesApart(Sampler):
-    """Draws batches of real rows and batches of synthetic ones, in random order.
-
-    Parameters
-    ----------
-    dataset : AugmentedDataset
-        Real rows, followed by synthetic ones.
-    batch_size : int
-        Rows in a batch, at most.
-    """
-
-    def __init__(self, dataset: AugmentedDataset, batch_size: int):
-        self.counts = len(dataset.real), len(dataset.synthetic)
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return sum(-(-n // self.batch_size) for n in self.counts)
-
-    def __iter__(self):
-        n_real, n_synthetic = self.counts
-        batches: list[Tensor] = []
-        for first, n in ((0, n_real), (n_real, n_synthetic)):
-            batches += (first + torch.randperm(n)).split(self.batch_size) if n else ()
-        return iter([batches[i].tolist() for i in torch.randperm(len(batches)).tolist()])
 
 
 class AdversarialNetClassifier(NetClassifier):

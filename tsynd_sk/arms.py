@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
-from tsynd_sk._rivals import AdversarialNetClassifier, MixedRows, MoreRows, apart
+from tsynd_sk._rivals import AdversarialNetClassifier, MixedRows, MoreRows
 from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -62,8 +62,6 @@ class Arm:
     unlabelled : bool, default=False
         Whether the autoencoder learns from all training images, whose labels it does not need,
         and not only from those that the classifier is trained on.
-    apart : bool, default=False
-        Whether real and synthetic rows have batches, and with them batch statistics, of their own.
 
     Raises
     ------
@@ -93,7 +91,6 @@ class Arm:
     net: dict[str, Any] = field(default_factory=dict)
     autoencoder: dict[str, Any] = field(default_factory=dict)
     unlabelled: bool = False
-    apart: bool = False
 
     def __post_init__(self):
         for name, known in (("augmentation", AUGMENTATIONS), ("objective", OBJECTIVES)):
@@ -219,8 +216,6 @@ class Arm:
         collate = self._collate(len(np.unique(y)), flip, low, high)
         if collate is not None:
             params["iterator_train__collate_fn"] = collate
-        if self.apart:
-            params["iterator_train"] = apart
         if self.augmentation == "adversarial":
             params |= {"low": low, "high": high}
         synthesizer = TargetedSynthesizer(

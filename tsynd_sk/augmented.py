@@ -41,12 +41,16 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
-    synthetic_ratio : float, default=1.0
+    synthetic_ratio : float, default=0.5
         Synthetic images for each real training image. With 0 the net trains on real ones alone.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real images alone.
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
+    batches : {"apart", "mixed"}, default="apart"
+        Whether real and synthetic rows come in batches, and with them batch statistics, of their
+        own; but for the last batch of an epoch, or two, which take what is left. Nets with an
+        ``iterator_train`` of their own make their batches as they do.
     n_snapshots : int, default=0
         Number of earlier states of the net, those at its latest refreshes, that are members beside
         those of the present one: each counts as one, as it predicts. They cost predictions, but no
@@ -97,9 +101,10 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         estimator=None,
         synthesizer=None,
         *,
-        synthetic_ratio=1.0,
+        synthetic_ratio=0.5,
         warm_up=0.25,
         refresh_every=5,
+        batches="apart",
         n_snapshots=0,
         verbose=0,
         random_state=None,
@@ -109,6 +114,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         self.synthetic_ratio = synthetic_ratio
         self.warm_up = warm_up
         self.refresh_every = refresh_every
+        self.batches = batches
         self.n_snapshots = n_snapshots
         self.verbose = verbose
         self.random_state = random_state
@@ -158,6 +164,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             synthetic_ratio=self.synthetic_ratio,
             warm_up=self.warm_up,
             refresh_every=self.refresh_every,
+            batches=self.batches,
             n_snapshots=self.n_snapshots,
             random_state=rng.randint(2**31 - 1),
         )

@@ -11,7 +11,11 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
@@ -40,12 +44,16 @@ class TargetedSynthesis(Callback):
         How to synthesise; its `classifier` is the net that trains and must be None. Its
         autoencoder, unless frozen, is fitted on the net's training rows before the first
         refresh.
-    synthetic_ratio : float, default=1.0
+    synthetic_ratio : float, default=0.5
         Synthetic rows for each real training row. With 0 nothing is synthesised.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
         Epochs between two refreshes.
+    batches : {"apart", "mixed"}, default="apart"
+        Whether real and synthetic rows come in batches, and with them batch statistics, of their
+        own; but for the last batch of an epoch, or two, which take what is left. Nets with an
+        ``iterator_train`` of their own make their batches as they do.
     n_snapshots : int, default=0
         Number of earlier states of the net, those at its latest refreshes, that are members beside
         those of the present one: each counts as one, as it predicts. They cost predictions, but no
@@ -102,6 +110,7 @@ class TargetedSynthesis(Callback):
         "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
+        "batches": [StrOptions({"apart", "mixed"})],
         "n_snapshots": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
     }
@@ -109,9 +118,10 @@ class TargetedSynthesis(Callback):
     def __init__(
         self,
         synthesizer=None,
-        synthetic_ratio=1.0,
+        synthetic_ratio=0.5,
         warm_up=0.25,
         refresh_every=5,
+        batches="apart",
         n_snapshots=0,
         random_state=None,
     ):
@@ -119,6 +129,7 @@ class TargetedSynthesis(Callback):
         self.synthetic_ratio = synthetic_ratio
         self.warm_up = warm_up
         self.refresh_every = refresh_every
+        self.batches = batches
         self.n_snapshots = n_snapshots
         self.random_state = random_state
 
@@ -145,7 +156,7 @@ class TargetedSynthesis(Callback):
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_ = len(net.history)
-        join(net)
+        join(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.
             if isinstance(callback, PrintLog):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from tsynd_sk._checks import at_least, check_number, check_sides, training_data
 from tsynd_sk._components import safe_scale
@@ -194,8 +195,6 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         verbose=0,
         **kwargs,
     ):
-        if "iterator_train" not in kwargs:
-            kwargs.setdefault("iterator_train__shuffle", True)
         super().__init__(
             module,
             criterion=criterion,
@@ -213,12 +212,11 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         schedule = Schedule("CosineAnnealingLR", T_max=self.max_epochs)
         return [*super()._default_callbacks, ("lr_scheduler", schedule)]
 
-    def get_iterator(self, dataset, training=False):
-        """Shuffle training rows, unless a sampler says in what order they come; see skorch."""
-        kwargs = self.get_params_for("iterator_train") if training else {}
-        if kwargs.get("sampler") is None and kwargs.get("batch_sampler") is None:
-            return super().get_iterator(dataset, training=training)
-        kwargs.pop("shuffle", None)
-        if kwargs.get("batch_sampler") is None:
-            kwargs.setdefault("batch_size", self.batch_size)
-        return self.iterator_train(dataset, **kwargs)
+    def get_params_for(self, prefix):
+        """Collect parameters, see skorch; training rows are shuffled unless they say otherwise."""
+        params = super().get_params_for(prefix)
+        # Loaders of the user's own need not know of it, nor does it go with a sampler.
+        if prefix == "iterator_train" and self.iterator_train is DataLoader:
+            ordered = {"sampler", "batch_sampler"} & params.keys()
+            params = params if ordered else {"shuffle": True, **params}
+        return params
