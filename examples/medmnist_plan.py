@@ -84,6 +84,7 @@ CONTROLS = {"standard, more dropout": replace(ARMS["standard"], **MORE_DROPOUT)}
 # Factors that are one parameter: where it belongs, its name, and values around the default.
 PARAMETERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "radius": ("synthesizer", "radius", (0.25, 0.5, 1.0)),
+    "random_start": ("synthesizer", "random_start", (0.0, 0.5, 1.0)),
     "label_policy": ("synthesizer", "label_policy", ("keep", "constrain")),
     "n_members": ("synthesizer", "n_members", (4, 16, 64)),
     "max_iter": ("synthesizer", "max_iter", (3, 10, 30)),
