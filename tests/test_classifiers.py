@@ -99,7 +99,7 @@ class TestNetClassifier:
     @pytest.mark.parametrize(
         "params",
         [
-            {"iterator_train__shuffle": False},
+            {"iterator_train__shuffle": False, "iterator_train__sampler": None},
             {"iterator_train__sampler": SequentialSampler(range(20))},
             {"iterator_train": lambda dataset, batch_size: DataLoader(dataset, batch_size)},
         ],

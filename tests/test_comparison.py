@@ -141,8 +141,8 @@ class TestOwnArms:
 def attacked(splits, tmp_path_factory):
     pytest.importorskip("art")
     out = tmp_path_factory.mktemp("attacked")
-    arms = {name: replace(ARMS[name], net={"lr": 0.01}) for name in ("plain", "adversarial")}
-    arms["adversarial"].net["eps"] = 16 / 255
+    nets = {"plain": {"lr": 0.01}, "adversarial": {"lr": 0.01, "eps": 16 / 255}}
+    arms = {name: replace(ARMS[name], net=net) for name, net in nets.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compared(splits, out, arms, epochs=40, eps=(16, 0.5), n_attacked=40).run()

@@ -207,9 +207,6 @@ class _Following:
             changes["iterator_train__sampler"] = InterleavingSampler(self.dataset)
         if plain and self.apart:
             changes["iterator_train"] = load_apart
-            if params.get("shuffle"):
-                # Also where the net itself says so, of loaders that it knows.
-                changes["iterator_train__shuffle"] = True
         # Parameters are read while the iterator is made.
         with _changed(self.net, changes):
             return self.make()

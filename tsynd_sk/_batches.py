@@ -18,16 +18,18 @@ _PASSES = 100
 
 def load_apart(
     dataset: AugmentedDataset,
-    batch_size: int = 1,
-    shuffle: bool = False,
+    batch_size: int,
     sampler: Any = None,
+    shuffle: bool = False,
     drop_last: bool = False,
     **kwargs: Any,
 ) -> DataLoader:
-    """Make a loader whose batches are of real or of synthetic rows; parameters as of DataLoader."""
+    """Make a loader whose batches are of real or of synthetic rows; parameters as of DataLoader.
+
+    Without a sampler it shuffles, whatever `shuffle` is: an order to be kept comes by a sampler.
+    """
     if sampler is None:
-        generator = kwargs.get("generator")
-        sampler = RandomSampler(dataset, generator=generator) if shuffle else range(len(dataset))
+        sampler = RandomSampler(dataset, generator=kwargs.get("generator"))
     batches = BatchesApart(sampler, len(dataset.real), batch_size, drop_last)
     return DataLoader(dataset, batch_sampler=batches, **kwargs)
 

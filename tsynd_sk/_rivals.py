@@ -26,8 +26,8 @@ _NEIGHBOURS = 5
 class MoreRows(Callback):
     """Give a net as many further training rows as `TargetedSynthesis` would, at the same epochs.
 
-    Without them, the other arms of a comparison would take half the steps and see half the rows,
-    and synthesis would win by training longer.
+    Without them, the other arms of a comparison would take fewer steps and see fewer rows, and
+    synthesis would win by training longer.
 
     Parameters
     ----------

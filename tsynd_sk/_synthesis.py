@@ -131,9 +131,8 @@ class Synthesis:
         self, result: AscentResult, z_0: Tensor, y: Tensor, beside: Tensor, members
     ) -> AscentResult:
         """Bring rows that never had their label back beside their source."""
-        rows = (~result.agreement & (result.displacement > displacement_norm(beside))).nonzero()[
-            :, 0
-        ]
+        strayed = ~result.agreement & (result.displacement > displacement_norm(beside))
+        rows = strayed.nonzero()[:, 0]
         if len(rows) == 0:
             return result
         there = ascend(

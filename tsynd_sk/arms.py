@@ -72,9 +72,10 @@ class Arm:
 
     Notes
     -----
-    Equal budgets: arms that synthesise train on n real rows in the warm-up, and on n real and n
-    synthetic ones after it. The others are given n further rows from the same epoch on, copies of
-    their own (which are augmented independently) or SMOTE's, and so take as many gradient steps.
+    Equal budgets: arms that synthesise train on real rows in the warm-up, and on `synthetic_ratio`
+    times as many synthetic ones besides after it. The others are given as many further rows from
+    the same epoch on, copies of their own (which are augmented independently) or SMOTE's, and so
+    take as many gradient steps.
 
     Examples
     --------

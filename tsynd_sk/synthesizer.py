@@ -81,9 +81,10 @@ class TargetedSynthesizer(BaseSynthesizer):
     label_policy : {"constrain", "keep"}, default="constrain"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for; "constrain" the most uncertain one at which the members' mean prediction is
-        that label. Where there is none, the start of the ascent is taken, or, if the source
-        itself was classified correctly, a mixture with the source that is so too (with as little
-        of the source as will do; where the members are sure of nothing, that can be the source).
+        that label. Where there is none, a point close to the source's code is taken (a tenth
+        of `radius` away), or, if the source itself was classified correctly, a mixture with the
+        source that is so too (with as little of the source as will do; where the members are sure
+        of nothing, that can be the source).
     sampling_strategy : str, float, dict or callable, default="auto"
         Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
         "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
