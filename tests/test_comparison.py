@@ -198,11 +198,25 @@ class TestAttacks:
     def test_the_command_line_knows_them(self, tmp_path, capsys):
         pytest.importorskip("art")
         arguments = ["--n-train", "20", "--seeds", "1", "--epochs", "1", "--arms", "plain"]
-        arguments += ["--eps", "8", "--score-on", "val", "--n-jobs", "1", "--out", str(tmp_path)]
+        arguments += [
+            "--eps",
+            "8",
+            "--attacks",
+            "fgsm",
+            "pgd",
+            "--n-attacked",
+            "30",
+            "--score-on",
+            "val",
+            "--n-jobs",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
         assert main(arguments) == 0
         output = capsys.readouterr().out
-        assert "8/255" in output
-        assert "PGD: 20 steps on 256 images." in output
+        assert output.count(" 8/255 ") == 2
+        assert "under fgsm, pgd: accuracy on 30 images." in output
         assert "337 val images" in output
         assert "\nvalidation images " in output
         assert table(tmp_path)[0]["scored_on"] == "val"
@@ -221,6 +235,11 @@ class TestAttacks:
     def test_wrong_strengths_are_refused(self, settings, message):
         with pytest.raises(ValueError, match=message):
             Settings(N_TRAIN, **settings)
+
+    @pytest.mark.parametrize("name", ["arms", "attacks"])
+    def test_one_name_is_no_tuple_of_names(self, name):
+        with pytest.raises(TypeError, match=f"{name} must be a tuple of names, .'plain',."):
+            Settings(N_TRAIN, **{name: "plain"})
 
     def test_too_few_images_for_the_classes_are_refused_at_the_door(self, splits, tmp_path):
         with pytest.raises(ValueError, match="n_samples=3 is fewer than the 4 classes"):

@@ -212,6 +212,8 @@ class TestWrongArguments:
             ["--n-train", "few"],
             ["--eps", "0"],
             ["--eps", "256"],
+            ["--attacks", "magic"],
+            ["--n-attacked", "0"],
             ["--score-on", "train"],
         ],
     )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from tsynd_sk._processes import Interrupted
 from tsynd_sk._settings import described
 from tsynd_sk._table import format_table
+from tsynd_sk.attacks import ATTACKS
 from tsynd_sk.comparison import ARMS, DEFAULT_ARMS, Comparison, Settings, Splits, load_splits
 
 
@@ -66,8 +67,23 @@ def build_parser() -> argparse.ArgumentParser:
         type=_strength,
         default=[],
         metavar="E",
-        help="accuracy under attack, too: strengths of projected gradient descent in 255ths of the "
-        "range of values (default: no attack)",
+        help="accuracy under attack, too: strengths in 255ths of the range of values (default: no "
+        "attack)",
+    )
+    add(
+        "--attacks",
+        nargs="+",
+        choices=ATTACKS,
+        default=["pgd"],
+        metavar="ATTACK",
+        help=f"with --eps: which, out of {', '.join(ATTACKS)} (default: pgd)",
+    )
+    add(
+        "--n-attacked",
+        type=_positive,
+        default=256,
+        metavar="N",
+        help="with --eps: images that are attacked at most (default: 256)",
     )
     add(
         "--no-flip",
@@ -129,6 +145,8 @@ def _prepare(arguments: argparse.Namespace) -> Comparison:
         epochs=arguments.epochs,
         autoencoder_epochs=arguments.autoencoder_epochs,
         eps=tuple(arguments.eps),
+        attacks=tuple(arguments.attacks),
+        n_attacked=arguments.n_attacked,
     )
     out = arguments.out or _default_out(splits, settings)
     return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
@@ -176,7 +194,7 @@ def _on_attacks(comparison: Comparison) -> str:
     results, n_images = comparison.results(), len(comparison.splits.X_test)
     n_attacked = min(comparison.settings.n_attacked or n_images, n_images)
     n_masked = sum(bool(row["gradient_masking"]) for row in results)
-    text = f"PGD: 20 steps on {n_attacked} images."
+    text = f"under {', '.join(comparison.settings.attacks)}: accuracy on {n_attacked} images."
     if n_masked:
         text += (
             f" Gradients seem to be masked in {n_masked} of {len(results)} runs, see the column "

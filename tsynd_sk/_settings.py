@@ -43,7 +43,10 @@ class Settings:
     Raises
     ------
     ValueError
-        If an arm is unknown, or its name cannot be part of the name of a file.
+        If an arm is unknown, or its name cannot be part of the name of a file; if an attack is
+        unknown, or a strength or number is out of range.
+    TypeError
+        If arms or attacks are one string, or arms hold something else than `Arm`.
     """
 
     n_train: int
@@ -56,6 +59,9 @@ class Settings:
     n_attacked: int | None = 256
 
     def __post_init__(self):
+        for name in ("arms", "attacks"):
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
         names = list(self.arms)
         if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
             raise ValueError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 
 from tsynd_sk._scoring import METRICS
+from tsynd_sk.attacks import ATTACKS
 
 _HEADINGS = ("ROC AUC", "bal. accuracy", "ROC AUC", "bal. accuracy")
 _SPLITS = {"test": "test images", "val": "validation images"}
@@ -38,9 +40,10 @@ def format_table(rows: Sequence[dict]) -> str:
     lines = [f"{line:<{width}}" for line in (_SPLITS.get(rows[0].get("scored_on", ""), ""), "")]
     for group in ("clean", "perturbed"):
         lines[0] += f"{group:^{2 * _CELL}}"
-    if strengths:
-        lines[0] += f"{'accuracy under PGD':^{_CELL * len(strengths)}}"
-    lines[1] += "".join(f"{heading:>{_CELL}}" for heading in (*_HEADINGS, *strengths.values()))
+    for attack, group in groupby(strengths.values(), key=lambda found: found[0]):
+        lines[0] += f"{f'under {attack}':^{_CELL * len(list(group))}}"
+    headings = (*_HEADINGS, *(f"{eps}/255" for _, eps in strengths.values()))
+    lines[1] += "".join(f"{heading:>{_CELL}}" for heading in headings)
     lines[1] += f"{'seconds':>10}"
     for arm in arms:
         cells = [_mean(list(values[arm, metric].values())) for metric in metrics]
@@ -52,10 +55,10 @@ def format_table(rows: Sequence[dict]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _strengths(row: dict) -> dict[str, str]:
-    """Columns of accuracies under attack, and how they are headed."""
-    found = {name: re.fullmatch(r"pgd_([^_]+)_accuracy", name) for name in row}
-    return {name: f"{match[1]}/255" for name, match in found.items() if match}
+def _strengths(row: dict) -> dict[str, tuple[str, str]]:
+    """Columns of accuracies under attack: which attack, and how strong."""
+    found = {name: re.fullmatch(rf"({'|'.join(ATTACKS)})_([^_]+)_accuracy", name) for name in row}
+    return {name: (match[1], match[2]) for name, match in found.items() if match}
 
 
 def _joined(cells: list[str]) -> str:
