@@ -40,8 +40,8 @@ def format_table(rows: Sequence[dict]) -> str:
     lines = [f"{line:<{width}}" for line in (_SPLITS.get(rows[0].get("scored_on", ""), ""), "")]
     for group in ("clean", "perturbed"):
         lines[0] += f"{group:^{2 * _CELL}}"
-    for attack, group in groupby(strengths.values(), key=lambda found: found[0]):
-        lines[0] += f"{f'under {attack}':^{_CELL * len(list(group))}}"
+    for attack, columns in groupby(strengths.values(), key=lambda found: found[0]):
+        lines[0] += f"{f'under {attack}':^{_CELL * len(list(columns))}}"
     headings = (*_HEADINGS, *(f"{eps}/255" for _, eps in strengths.values()))
     lines[1] += "".join(f"{heading:>{_CELL}}" for heading in headings)
     lines[1] += f"{'seconds':>10}"
