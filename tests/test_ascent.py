@@ -486,3 +486,70 @@ class TestEarlyStopping:
                 n_iter_no_change=patience,
             )
             torch.testing.assert_close(whole.latents[i], alone.latents[0], atol=1e-5, rtol=0)
+
+
+class TestCallback:
+    @pytest.mark.parametrize("patience", [2, None])
+    @pytest.mark.parametrize("constrain", [True, False])
+    def test_tells_of_every_point_and_changes_nothing(self, task, patience, constrain):
+        way = []
+        params = {"constrain": constrain, "n_iter_no_change": patience}
+        silent = task(**params)
+        predicted = task.seen.copy()
+        told = task(callback=lambda *point: way.append(point), **params)
+        for field in dataclasses.fields(told):
+            assert torch.equal(getattr(told, field.name), getattr(silent, field.name))
+        assert [step for step, _, _ in way] == list(range(len(predicted)))
+        assert any(len(rows) < N for _, rows, _ in way) == (patience == 2)
+        for (_, rows, points), (images, log_probs) in zip(way, predicted, strict=True):
+            assert torch.equal(points.images, images)
+            assert torch.equal(points.uncertainty, mutual_information(log_probs))
+            assert torch.equal(points.agreement, log_probs.exp().mean(0).argmax(-1) == task.y[rows])
+            moved = displacement_norm(points.latents - task.z_0[rows])
+            torch.testing.assert_close(points.displacement, moved)
+
+    def test_what_was_kept_is_a_point_of_the_way(self, task):
+        way = [[] for _ in range(N)]
+
+        def remember(step, rows, points):
+            for row, latents in zip(rows.tolist(), points.latents, strict=True):
+                way[row].append(latents)
+
+        result = task(n_iter_no_change=2, callback=remember)
+        for row, kept in enumerate(result.latents):
+            assert any(torch.equal(kept, seen) for seen in way[row])
+        assert len({len(points) for points in way}) > 1
+
+    def test_points_stay_as_they_were_and_need_no_gradient(self, task):
+        way, copies = [], []
+
+        def remember(step, rows, points):
+            way.append((rows, points))
+            copies.append((rows.clone(), points.rows(torch.arange(len(rows)))))
+
+        task(n_iter_no_change=2, callback=remember)
+        for (rows, points), (rows_then, points_then) in zip(way, copies, strict=True):
+            assert torch.equal(rows, rows_then)
+            for field in dataclasses.fields(points):
+                value = getattr(points, field.name)
+                assert not value.requires_grad
+                assert torch.equal(value, getattr(points_then, field.name))
+
+    def test_controls_tell_of_their_way_too(self, task):
+        steps = []
+        task(objective=None, callback=lambda step, *_: steps.append(step))
+        assert steps == [0]
+        direction = torch.ones_like(task.z_0)
+        task(objective=None, direction=direction, callback=lambda step, *_: steps.append(step))
+        assert steps[1:] == list(range(11))
+
+    def test_error_of_a_callback_reaches_the_caller(self, task):
+        def fail(*point):
+            raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            task(callback=fail)
+
+    def test_what_cannot_be_called_is_refused(self, task):
+        with pytest.raises(TypeError, match="callback must be callable or None, got a list"):
+            task(callback=[])

@@ -1,3 +1,4 @@
+import pickle
 import sys
 
 import matplotlib as mpl
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch
 
+from tsynd_sk import inspection
 from tsynd_sk.images import ImageFormat
 from tsynd_sk.inspection import SynthesisDisplay
 
@@ -278,3 +280,13 @@ class TestPlot:
         display_of(source, synthetic).plot()
         np.testing.assert_array_equal(source, images[:2])
         np.testing.assert_array_equal(synthetic, images[2:4])
+
+    def test_pickled_display_draws_the_same(self, images):
+        display = pickle.loads(pickle.dumps(display_of(images[:2], images[2:4])))
+        assert display.plot(figure=Figure()).axes_.shape == (3, 2)
+
+
+def test_room_of_displays_has_them_all_and_nothing_else():
+    names = [name for name in vars(inspection) if not name.startswith("_")]
+    assert sorted(names) == sorted(inspection.__all__)
+    assert all(hasattr(getattr(inspection, name), "plot") for name in names)

@@ -236,12 +236,11 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
 
     # Tensors made in a caller's inference mode could not take part in the ascent.
     @torch.inference_mode(False)
-    def _synthesize(self, X, codes, occurrence, random_state, empty=np.empty):
-        """Synthesise from rows of the user's array; the way that all public methods go."""
+    def _synthesis(self, callback=None) -> Synthesis:
+        """Give what synthesises a batch, with what is prepared for all batches."""
         members = self._members(seed=0)
-        # What is prepared now is shared by all jobs.
         members.plan(self._example())
-        synthesis = Synthesis(
+        return Synthesis(
             codec=self._codec(),
             make_members=members.redrawn,
             latent_scale=self.latent_scale_,
@@ -252,9 +251,14 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             n_iter_no_change=self.n_iter_no_change,
             constrain=self.label_policy == "constrain",
             device=self._device,
+            callback=callback,
         )
+
+    @torch.inference_mode(False)
+    def _synthesize(self, X, codes, occurrence, random_state, empty=np.empty):
+        """Synthesise from rows of the user's array; the way that all public methods go."""
         return stream(
-            synthesis,
+            self._synthesis(),
             X,
             codes,
             occurrence,

@@ -165,6 +165,15 @@ def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     return partial(_to_log_proba, kind=kind, nonlinearity=nonlinearity, flat=binary_net)
 
 
+def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
+    """Give what turns a module's output into class scores; None where it is logits already.
+
+    Gradients of logits do not vanish where a net is sure, unlike those of probabilities.
+    """
+    head: Any = log_proba_head(net)
+    return head if head.keywords["kind"] == "other" else None
+
+
 def _to_log_proba(output, *, kind: str, nonlinearity, flat: bool) -> Tensor:
     logits = output[0] if isinstance(output, tuple) else output
     if flat or (kind == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):

@@ -47,7 +47,13 @@ class Splits:
     scored_on: str = "test"
 
     def digest(self) -> str:
-        """Checksum of all images and labels."""
+        """Compute the checksum of all images and labels.
+
+        Returns
+        -------
+        str
+            Hexadecimal digits.
+        """
         md5 = hashlib.md5(usedforsecurity=False)
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
             md5.update(np.ascontiguousarray(array).tobytes())
@@ -84,6 +90,7 @@ def load_splits(
     Returns
     -------
     Splits
+        The images, with integer labels.
 
     Raises
     ------

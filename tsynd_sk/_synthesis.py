@@ -14,6 +14,7 @@ from tsynd_sk.ascent import (
     OBJECTIVES,
     AscentResult,
     Objective,
+    StepCallback,
     ascend,
     displacement_norm,
     normalise,
@@ -49,6 +50,8 @@ class Synthesis:
         See `tsynd_sk.ascent.ascend`.
     device : torch.device
         Where everything is computed.
+    callback : callable or None, default=None
+        See `tsynd_sk.ascent.ascend`.
     """
 
     codec: Codec
@@ -61,6 +64,7 @@ class Synthesis:
     n_iter_no_change: int | None
     constrain: bool
     device: torch.device
+    callback: StepCallback | None = None
 
     def __call__(
         self, x: Tensor, y: Tensor, *, rows: np.ndarray, occurrence: int, seed: int
@@ -108,6 +112,7 @@ class Synthesis:
             max_iter=self.max_iter,
             n_iter_no_change=self.n_iter_no_change,
             constrain=self.constrain,
+            callback=self.callback,
             **moves,
         )
         with torch.no_grad():

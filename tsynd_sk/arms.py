@@ -118,7 +118,13 @@ class Arm:
         self.make_autoencoder(1)
 
     def definition(self) -> dict[str, Any]:
-        """Give what differs from a plain training, as JSON has it."""
+        """Give what differs from a plain training, as JSON has it.
+
+        Returns
+        -------
+        dict
+            From the names of fields to values.
+        """
         blank = asdict(Arm())
         return {name: value for name, value in asdict(self).items() if value != blank[name]}
 
@@ -158,6 +164,11 @@ class Arm:
             Epochs at most.
         **params
             Further parameters of `AutoencoderNet`.
+
+        Returns
+        -------
+        AutoencoderNet
+            With the parameters of this arm.
         """
         net = AutoencoderNet(max_epochs=max_epochs, **params)
         return net.set_params(**self.autoencoder)
@@ -195,6 +206,7 @@ class Arm:
         Returns
         -------
         AugmentedClassifier
+            With the parameters of this arm.
         """
         # Imports here are not counted among the seconds that a training takes.
         self.check_installed()

@@ -23,6 +23,10 @@ __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_no
 #: An objective maps member log-probabilities (n_members, n, n_classes) and labels (n,) to (n,).
 Objective = Callable[[Tensor, Tensor], Tensor]
 
+#: Is told, step by step, of the points that have been reached.
+StepCallback = Callable[[int, Tensor, "AscentResult"], Any]
+
+#: Objectives by name.
 OBJECTIVES: dict[str, Objective] = {
     "mutual_info": lambda log_probs, y: mutual_information(log_probs),
     "entropy": lambda log_probs, y: predictive_entropy(log_probs),
@@ -62,11 +66,35 @@ class AscentResult:
     agreement: Tensor
 
     def rows(self, chosen: Tensor) -> AscentResult:
-        """Give the result of some rows alone."""
+        """Give the result of some rows alone.
+
+        Parameters
+        ----------
+        chosen : Tensor of shape (n_rows,) or (n,)
+            Indices of rows, or a mask.
+
+        Returns
+        -------
+        AscentResult
+            Of these rows.
+        """
         return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
-        """Give the result with new values of some rows, (n_rows,), in their order."""
+        """Give the result with new values of some rows.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows,)
+            Indices of the rows.
+        new : AscentResult
+            Their values, in this order.
+
+        Returns
+        -------
+        AscentResult
+            Of all rows; this one stays as it is.
+        """
         return AscentResult(
             *(
                 getattr(self, field.name).index_copy(0, rows, getattr(new, field.name))
@@ -76,7 +104,18 @@ class AscentResult:
 
 
 def displacement_norm(u: Tensor) -> Tensor:
-    """Root mean square of each row of a displacement in latent standard deviations."""
+    """Root mean square of each row of a displacement.
+
+    Parameters
+    ----------
+    u : Tensor of shape (n, ...)
+        Displacements of codes.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        In the unit of `u`, which is a latent standard deviation in this module.
+    """
     return u.flatten(1).square().mean(1).sqrt()
 
 
@@ -90,7 +129,18 @@ def _project(u: Tensor, radius: float) -> Tensor:
 
 
 def normalise(gradient: Tensor) -> Tensor:
-    """Scale each row to a root mean square of one; rows of zeros stay zero."""
+    """Scale each row to a root mean square of one; rows of zeros stay zero.
+
+    Parameters
+    ----------
+    gradient : Tensor of shape (n, ...)
+        Finite values, however small.
+
+    Returns
+    -------
+    Tensor of the shape of `gradient`
+        The rows, scaled.
+    """
     # In two stages, so that the square of a tiny gradient does not underflow to zero.
     tiny = torch.finfo(gradient.dtype).tiny
     largest = gradient.flatten(1).abs().amax(1).clamp_min(tiny)
@@ -112,6 +162,7 @@ def ascend(
     max_iter: int = 10,
     constrain: bool = True,
     n_iter_no_change: int | None = 5,
+    callback: StepCallback | None = None,
 ) -> AscentResult:
     """Maximise an objective of the decoded image inside a latent trust region.
 
@@ -148,14 +199,38 @@ def ascend(
     n_iter_no_change : int or None, default=5
         A row is finished when its best value has not risen, by more than a thousandth, for so many
         steps; the ascent goes on with the others alone. ``None``: never before `max_iter` steps.
+    callback : callable or None, default=None
+        Called with ``(step, rows, points)`` at every point of the way, the start (step 0)
+        included: the rows still going, a Tensor of shape (n_going,), and an `AscentResult` of
+        theirs. It sees the tensors that the ascent goes on with, and must not change them.
 
     Returns
     -------
     AscentResult
         Row by row; nothing in it requires gradients.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.ascent import ascend
+    >>> def members(images):
+    ...     logits = torch.stack([images, torch.zeros_like(images)], dim=-1)
+    ...     return torch.stack([logits, 2 * logits]).log_softmax(-1)
+    >>> way = []
+    >>> z_0, y = torch.tensor([0.1, 0.2]), torch.tensor([0, 0])
+    >>> result = ascend(
+    ...     members,
+    ...     lambda z: z[:, 0],
+    ...     z_0[:, None],
+    ...     y,
+    ...     max_iter=4,
+    ...     callback=lambda step, rows, points: way.append(points.uncertainty),
+    ... )
+    >>> len(way), bool((result.uncertainty >= way[0]).all())
+    (5, True)
     """
     _check_codes(z_0, y, start=start, direction=direction)
-    _check_ways(members=members, decode=decode, objective=objective)
+    _check_ways(members=members, decode=decode, objective=objective, callback=callback)
     check_number("radius", radius, 0.0)
     max_iter = at_least("max_iter", max_iter, 0)
     if n_iter_no_change is not None:
@@ -207,6 +282,8 @@ def ascend(
             admissible = agreement if constrain else torch.ones_like(agreement)
             record = record or _Record(candidate)
             record.update(row, candidate, value.detach(), admissible)
+            if callback is not None:
+                callback(iteration, row, candidate)
             if climbing:
                 going = record.idle[row] < patience
                 way = _MOMENTUM * way + normalise(gradient)
@@ -285,7 +362,7 @@ def _checked_scale(scale: Any, z_0: Tensor) -> Tensor:
     return tensor
 
 
-def _check_ways(*, objective, **functions: Any) -> None:
+def _check_ways(*, objective, callback, **functions: Any) -> None:
     for name, function in functions.items():
         if not callable(function):
             raise TypeError(f"{name} must be callable, got {kind_of(function)}")
@@ -294,6 +371,8 @@ def _check_ways(*, objective, **functions: Any) -> None:
             f"objective must be callable or None, got {objective!r}; OBJECTIVES has those with "
             "names"
         )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable or None, got {kind_of(callback)}")
 
 
 def _check_classes(y: Tensor, n_classes: int) -> None:

@@ -136,6 +136,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         Returns
         -------
         self : AugmentedClassifier
+            This estimator, fitted.
 
         Raises
         ------
@@ -217,6 +218,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         Returns
         -------
         ndarray of shape (n,)
+            Labels, of the type of those in `fit`.
         """
         x = self._as_seen(X)
         return self.classes_[_skorch.predicting(self.estimator_).predict(x).astype(np.int64)]

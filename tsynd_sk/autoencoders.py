@@ -39,6 +39,7 @@ def encode(module: Any, x: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n, ...)
+        Codes.
 
     Raises
     ------

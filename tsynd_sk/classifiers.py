@@ -70,7 +70,22 @@ class ConvNet(nn.Module):
 
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> ConvNet:
-        """Size the network by images (n, C, H, W) and integer classes (n,)."""
+        """Size the network by images and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, C, H, W)
+            Images.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        ConvNet
+            Not trained yet.
+        """
         X = training_data(
             X,
             4,
@@ -121,7 +136,22 @@ class DenseNet(nn.Module):
 
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> DenseNet:
-        """Size the network by rows (n, n_features) and integer classes (n,)."""
+        """Size the network by the rows of a table and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_features)
+            Rows.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        DenseNet
+            Not trained yet.
+        """
         X = training_data(X, 2, "DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
         net.mean.copy_(X.mean(0))

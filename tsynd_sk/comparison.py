@@ -131,16 +131,34 @@ class Comparison:
         return [(s, a) for s in range(self.settings.seeds) for a in self._arms]
 
     def missing(self) -> list[tuple[int, str]]:
-        """Pairs of seed and arm that have not been run yet, or whose result is damaged."""
+        """List what has not been run yet, or whose result is damaged.
+
+        Returns
+        -------
+        list of tuple
+            Pairs of seed and arm.
+        """
         return [pair for pair in self._pairs() if self._folder.row(*pair) is None]
 
     def damaged(self) -> list[Path]:
-        """Results that nobody can read, as after a failure of the disk."""
+        """List results that nobody can read, as after a failure of the disk.
+
+        Returns
+        -------
+        list of Path
+            Their files.
+        """
         paths = [self._folder.run_path(*pair) for pair in self.missing()]
         return [path for path in paths if path.exists()]
 
     def n_epochs(self) -> int:
-        """Epochs that are still to be trained, of autoencoders and classifiers, at most."""
+        """Count the epochs that are still to be trained, of autoencoders and classifiers.
+
+        Returns
+        -------
+        int
+            As many at most.
+        """
         missing = self.missing()
         n_autoencoders = len(self._autoencoders(missing))
         return (
@@ -164,7 +182,13 @@ class Comparison:
         return needed
 
     def results(self) -> list[dict[str, Any]]:
-        """Rows of the runs that are done, by seed and arm."""
+        """Read the rows of the runs that are done.
+
+        Returns
+        -------
+        list of dict
+            One for each run, by seed and arm, from the names of columns to values.
+        """
         rows = [self._folder.row(*pair) for pair in self._pairs()]
         return [row for row in rows if row is not None]
 

@@ -40,6 +40,7 @@ _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
 # Rows are not all harmed to the same degree, but a milder severity stays milder.
 _WEAKEST = 2 / 3
 
+#: Kinds of corruption that `corrupt` knows.
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
 
 _CONSTRAINTS: dict[str, list[Any]] = {
@@ -137,7 +138,9 @@ def augment(
         Largest growth or shrinkage, as a share of the size; below 0.5.
     shift : float, default=0.1
         Largest shift along either axis, as a share of the side; at most 0.5.
-    random_state, image_shape
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws, of which each row has its own.
+    image_shape : tuple of int or None, default=None
         As in :func:`corrupt`.
 
     Returns

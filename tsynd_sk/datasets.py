@@ -162,8 +162,10 @@ def load_medmnist(
         Fetch the file if `root` lacks it. A file that is there is never overwritten.
     n_samples : int or None, default=None
         Number of images to draw at random. None keeps all, in the file's order.
-    stratify, random_state
-        How to draw them, see :func:`subsample`.
+    stratify : bool, default=True
+        Whether the images drawn keep the classes' shares, see :func:`subsample`.
+    random_state : int, RandomState instance or None, default=None
+        Makes the draw repeatable.
 
     Returns
     -------

@@ -65,6 +65,7 @@ class DenseAutoencoder(ComponentAutoencoder):
         X : Tensor of shape (n, n_features)
             Training rows.
         y : ignored
+            Autoencoders need no labels.
         **params
             Parameters of the class. `n_components` may be a float between 0 and 1: as many
             components as explain that fraction of the standardised features' variance; its
@@ -73,6 +74,7 @@ class DenseAutoencoder(ComponentAutoencoder):
         Returns
         -------
         DenseAutoencoder
+            On the CPU, not trained yet.
         """
         X = training_data(X, 2, "expected (n, n_features)")
         n_components = params.pop("n_components", 0.95)
@@ -87,12 +89,34 @@ class DenseAutoencoder(ComponentAutoencoder):
         return autoencoder
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encode rows (n, n_features) as (n, n_components), in standard deviations."""
+        """Encode rows as latent coordinates, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components)
+            Codes.
+        """
         x = (x - self.mean) / self.scale
         return self.whiten(self.project(x) + self.encoder_residual(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Decode codes (n, n_components) to rows (n, n_features)."""
+        """Decode latent coordinates to rows.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, n_features)
+            Rows.
+        """
         return self.mean + self.scale * (self.expand(z) + self.decoder_residual(z))
 
 

@@ -135,11 +135,11 @@ def augmentation_scores(
 
     Parameters
     ----------
-    estimator, X, y
+    estimator, X, y : classifier, array-like and array-like
         As in :func:`corruption_scores`.
     n_draws : int, default=10
         How often all images are augmented and scored.
-    flip, degrees, scale, shift
+    flip, degrees, scale, shift : bool, float, float and float
         What happens to an image at most, see :func:`augment`.
     random_state : int, RandomState instance or None, default=None
         Seed of the augmentations. Give several estimators the same integer to compare them on the

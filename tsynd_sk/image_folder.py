@@ -21,7 +21,17 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class LabeledImages(NamedTuple):
-    """Images `X`, their int64 class codes `y`, and the classes' names: ``class_names[code]``."""
+    """Images, their classes and the names of the classes.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images.
+    y : ndarray of shape (n,), int64
+        Class codes.
+    class_names : list of str
+        Names of the classes: ``class_names[code]``.
+    """
 
     X: np.ndarray
     y: np.ndarray

@@ -166,7 +166,7 @@ class ImageFormat:
 
         Parameters
         ----------
-        X : ndarray of shape (n, *row_shape)
+        X : ndarray of shape (n, ...)
             Images. uint8 is divided by 255; every other type passes as it is.
 
         Returns
@@ -193,12 +193,13 @@ class ImageFormat:
 
         Parameters
         ----------
-        X : array of shape (n, *row_shape)
+        X : array of shape (n, ...)
             Images, in memory or not.
 
         Returns
         -------
         array of shape (n, C, H, W), or (n, n_features) for a table, float32
+            In memory if `X` is.
         """
         return AsSeen(X, self) if isinstance(X, Stored) else self.to_tensor(X).numpy()
 
@@ -212,7 +213,8 @@ class ImageFormat:
 
         Returns
         -------
-        ndarray of shape (n, *row_shape)
+        ndarray of shape (n, ...)
+            Images of type `dtype`.
         """
         expected = self.image_shape or self.row_shape
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
@@ -255,7 +257,20 @@ class ValueRange:
 
     @classmethod
     def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
-        """Range of images in the user's layout; feature by feature in a table."""
+        """Find the range of images in the user's layout; feature by feature in a table.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+            Images, in memory or not.
+        image_format : ImageFormat
+            How they are laid out.
+
+        Returns
+        -------
+        ValueRange
+            From the lowest value of `X` to the highest.
+        """
         axis = 0 if image_format.image_shape is None else None
         return cls.between((X.min(axis=axis), X.max(axis=axis)), image_format)
 
@@ -263,7 +278,20 @@ class ValueRange:
     def between(
         cls, extremes: tuple[np.ndarray, np.ndarray], image_format: ImageFormat
     ) -> ValueRange:
-        """Range from lowest to highest values in the user's dtype."""
+        """Make the range from lowest to highest values in the user's dtype.
+
+        Parameters
+        ----------
+        extremes : tuple of ndarray
+            Lowest and highest values.
+        image_format : ImageFormat
+            How the images are laid out.
+
+        Returns
+        -------
+        ValueRange
+            With both ends included.
+        """
         dtype = image_format.dtype
         divisor = 255 if dtype == np.uint8 else 1
         low, high = (
@@ -277,6 +305,16 @@ class ValueRange:
         """Hold images in the user's dtype to the range.
 
         float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, ...)
+            Images in the user's dtype.
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `X`
+            Images within the range.
         """
         # numpy answers in the byte order of the machine.
         return np.clip(X, *self.extremes).astype(X.dtype, copy=False)
@@ -287,6 +325,16 @@ class ValueRange:
         What is returned survives the way to the user's array and back to the bit, so that a
         prediction for it is a prediction for the image that the user gets. Rounding passes the
         gradient on.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W), or (n, n_features) for a table
+            Images as networks see them.
+
+        Returns
+        -------
+        Tensor of the shape of `x`
+            Images within the range.
         """
         x = torch.clamp(x, self.low.to(x), self.high.to(x))
         if self.half:

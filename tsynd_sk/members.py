@@ -58,13 +58,35 @@ class _FrozenMembers:
         self._noise: dict[torch.Size, dict[str, Any]] = {}
 
     def redrawn(self, seed: int) -> _FrozenMembers:
-        """Give members of the same network under other draws, without preparing it again."""
+        """Give members of the same network under other draws, without preparing it again.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        DropoutMembers or LaplaceMembers
+            Members of the same network.
+        """
         other = copy.copy(self)
         other._seed, other._noise = whole("seed", seed), {}
         return other
 
     def plan(self, x: Tensor) -> str:
-        """Name the way in which members are computed: "fold", "vmap" or "loop"."""
+        """Name the way in which members are computed: "fold", "vmap" or "loop".
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Inputs of the shape that matters.
+
+        Returns
+        -------
+        str
+            "fold", "vmap" or "loop".
+        """
         check_images(x)
         return self._network.plan(x)
 
@@ -184,12 +206,22 @@ class LaplaceMembers(_FrozenMembers):
 
     Parameters
     ----------
-    module, to_log_proba
-        As in `DropoutMembers`; nothing need be random in the network.
+    module : Module
+        Network, in which nothing need be random.
+    to_log_proba : callable
+        As in `DropoutMembers`.
     posterior : LastLayerPosterior
         What `tsynd_sk.laplace.last_layer_posterior` gave for this network.
-    n_members, seed, device, plan, precision
-        As in `DropoutMembers`.
+    n_members : int, default=16
+        Number of draws.
+    seed : int, default=0
+        As in `DropoutMembers`, as are the other parameters.
+    device : torch.device or None, default=None
+        Where to predict; by default where the network is.
+    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
+        How members are computed.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Number format of the network.
 
     Raises
     ------
@@ -326,11 +358,33 @@ class EnsembleMembers:
         self._prepared = False
 
     def redrawn(self, seed: int) -> EnsembleMembers:
-        """Give the members themselves, in which nothing is drawn."""
+        """Give the members themselves, in which nothing is drawn.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        EnsembleMembers
+            These members.
+        """
         return self
 
     def plan(self, x: Tensor) -> str:
-        """Name the way in which members are computed: "vmap" or "loop"."""
+        """Name the way in which members are computed: "vmap" or "loop".
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Inputs of the shape that matters.
+
+        Returns
+        -------
+        str
+            "vmap" or "loop".
+        """
         check_images(x)
         # Tracing changes modes for a moment, which threads that share the copies must not see.
         with nullcontext() if self._prepared else PREPARING:
@@ -448,7 +502,18 @@ class JoinedMembers:
         self.n_members = sum(group.n_members for group in groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:
-        """Give the members under other draws, independent ones for each group."""
+        """Give the members under other draws, independent ones for each group.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        JoinedMembers
+            Members of the same networks.
+        """
         seeds = torch.randint(
             2**62,
             (len(self.groups),),
@@ -459,7 +524,18 @@ class JoinedMembers:
         )
 
     def plan(self, x: Tensor) -> str:
-        """Name the ways in which the groups are computed."""
+        """Name the ways in which the groups are computed.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Inputs of the shape that matters.
+
+        Returns
+        -------
+        str
+            Their names in the order of the groups, joined by commas.
+        """
         return ", ".join(group.plan(x) for group in self.groups)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -111,6 +111,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         X : Tensor of shape (n, n_channels, height, width)
             Training images.
         y : ignored
+            Autoencoders need no labels.
         **params
             Parameters of the class. `n_components` may be a float between 0 and 1: as many
             components as explain that fraction of the patches' variance; its default is 0.95.
@@ -118,6 +119,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         Returns
         -------
         PatchAutoencoder
+            On the CPU, not trained yet.
         """
         X = training_data(X, 4, "expected (n, channels, height, width)")
         n_components = params.pop("n_components", 0.95)
@@ -134,20 +136,53 @@ class PatchAutoencoder(ComponentAutoencoder):
         return autoencoder
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encode images (n, C, H, W) as (n, n_components, h, w), in standard deviations."""
+        """Encode images as spatial codes, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components, h, w)
+            Codes, one vector for each patch.
+        """
         patches = F.pixel_unshuffle(_padded(x, self.patch_size), self.patch_size)
         detail = self.encoder_residual((patches - self.mean) / self.scale)
         return self.whiten(self.project(patches) + detail)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Decode codes (n, n_components, h, w) to images (n, C, H, W)."""
+        """Decode spatial codes to images.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components, h, w)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Images.
+        """
         patches = self.expand(z) + self.scale * self.decoder_residual(z)
         images = F.pixel_shuffle(patches, self.patch_size)
         height, width = self.image_size
         return images[..., :height, :width]
 
     def augment(self, x: Tensor) -> Tensor:
-        """Mirror and shift a batch while training, which multiplies the patches to learn from."""
+        """Mirror and shift a batch while training, which multiplies the patches to learn from.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            The images moved, all of them alike.
+        """
         if torch.rand(()) < 0.5:
             x = x.flip(-1)
         if torch.rand(()) < 0.25:

@@ -14,7 +14,8 @@ from sklearn.utils import check_random_state
 from tsynd_sk._bootstrap import METRICS, N_BINS, weighted_scores
 from tsynd_sk._checks import at_least, check_number
 from tsynd_sk._labels import labels_of
-from tsynd_sk._robustness_views import draw_forest, frame, table
+from tsynd_sk._robustness_display import RobustnessDisplay
+from tsynd_sk._robustness_views import frame, table
 from tsynd_sk._trial import (
     Trial,
     checked_attacks,
@@ -113,6 +114,7 @@ class RobustnessReport:
     See Also
     --------
     robustness_report : Makes it.
+    tsynd_sk.inspection.RobustnessDisplay : Draws it, also on axes that are there.
     """
 
     scores: list[dict[str, Any]]
@@ -180,11 +182,7 @@ class RobustnessReport:
         ValueError
             If `metric` is not in the report.
         """
-        known = list(dict.fromkeys(row["metric"] for row in self.scores))
-        metric = known[0] if metric is None else metric
-        if metric not in known:
-            raise ValueError(f"metric must be one of this report, {known}; got {metric!r}")
-        return draw_forest(self, metric, figure)
+        return RobustnessDisplay.from_report(self, metric).plot(figure=figure).figure_
 
     def __repr__(self) -> str:
         return table(self)

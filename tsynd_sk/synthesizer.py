@@ -50,8 +50,8 @@ class TargetedSynthesizer(BaseSynthesizer):
     objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction.
-        "random" goes to the surface of the trust region in a random direction, "reconstruction"
-        does not move: controls, on the same path. A callable maps ``(log_probs, y)``, tensors of
+        "random" goes towards the surface of the trust region in a random direction, as far as the
+        label policy lets it, "reconstruction" does not move: controls, on the same path. A callable maps ``(log_probs, y)``, tensors of
         shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         What tells how uncertain a classifier is. "dropout": the classifier under frozen draws of
@@ -254,6 +254,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         Returns
         -------
         self : TargetedSynthesizer
+            This estimator, fitted.
 
         Raises
         ------
@@ -323,7 +324,9 @@ class TargetedSynthesizer(BaseSynthesizer):
             Images as in `fit`.
         y : array-like of shape (n,)
             Their labels, all of them seen in `fit`.
-        random_state, return_info
+        random_state : int, RandomState instance or None, default=None
+            Seed of this call; ``None`` for the estimator's.
+        return_info : bool, default=False
             As in `sample`; `source_index` counts rows of this `X`.
 
         Returns
@@ -348,8 +351,10 @@ class TargetedSynthesizer(BaseSynthesizer):
 
         Parameters
         ----------
-        X, y
-            As in `fit`.
+        X : array-like of shape (n, ...)
+            Images as in `fit`, or a table.
+        y : array-like of shape (n,)
+            Labels.
 
         Returns
         -------
@@ -389,7 +394,9 @@ class TargetedSynthesizer(BaseSynthesizer):
         """
         check_is_fitted(self, "classifier_")
         self._validate_params()
-        X = check_images(self, X, reset=False)
+        return self._uncertainty(check_images(self, X, reset=False))
+
+    def _uncertainty(self, X):
         members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
             parts = [mutual_information(members(x)).cpu() for x in self._batches(X)]
