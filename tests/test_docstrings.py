@@ -1,0 +1,126 @@
+"""Public names are documented: docstrings, their format, and a page of the reference for each."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from numpydoc.docscrape import ClassDoc
+from numpydoc.validate import validate
+
+import tsynd_sk
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = [
+    importlib.import_module(name)
+    for name in (
+        "tsynd_sk",
+        *(f"tsynd_sk.{m.name}" for m in pkgutil.iter_modules(tsynd_sk.__path__)),
+    )
+    if not name.startswith("tsynd_sk._")
+]
+PUBLIC = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module in MODULES
+    for name in getattr(module, "__all__", ())
+    if name != "__version__"
+}
+
+
+def checked_names():
+    """Public classes and functions, once each, with the methods that this package writes."""
+    seen = set()
+    for name, value in PUBLIC.items():
+        if not (inspect.isclass(value) or inspect.isfunction(value)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield name
+        if not inspect.isclass(value):
+            continue
+        for member, there in vars(value).items():
+            documented = inspect.isroutine(there) or isinstance(there, property)
+            if documented and member[0] != "_" and not re.fullmatch("set_.*_request", member):
+                yield f"{name}.{member}"
+
+
+def get(name):
+    owner, _, member = name.rpartition(".")
+    return PUBLIC.get(name) or getattr(PUBLIC[owner], member)
+
+
+def is_of_protocol(name):
+    """Whether it is a method that skorch or torch calls, whose documentation has its parameters."""
+    owner, _, member = name.rpartition(".")
+    bases = PUBLIC[owner].__mro__ if owner in PUBLIC else ()
+    return any(
+        base.__module__.startswith(("skorch.", "torch.")) and member in vars(base) for base in bases
+    )
+
+
+def fields_are_attributes(name):
+    """Whether a class that others make for the user describes its fields as attributes."""
+    value = get(name)
+    if not inspect.isclass(value) or issubclass(value, BaseException):
+        return False
+    described = {
+        part.strip() for field in ClassDoc(value)["Attributes"] for part in field.name.split(",")
+    }
+    return described >= set(inspect.signature(value).parameters)
+
+
+def rules():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return set(tomllib.load(file)["tool"]["numpydoc_validation"]["checks"])
+
+
+def page_entries():
+    """Names in the tables of the reference, each after the module that stands before it."""
+    entries = []
+    for page in sorted((ROOT / "docs" / "api").glob("*.rst")):
+        module = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if found := re.fullmatch(r"\.\. (?:auto|current)?module:: ([\w.]+)", line):
+                module = found[1]
+            elif re.fullmatch(r" {3}[A-Za-z_]+", line) and module:
+                entries.append(f"{module}.{line.strip()}")
+    return entries
+
+
+@pytest.mark.parametrize("name", list(checked_names()))
+def test_docstring_is_valid(name):
+    off = rules() - {"all"}
+    if is_of_protocol(name):
+        off |= {"PR01", "RT01"}
+    if fields_are_attributes(name):
+        off |= {"PR01"}
+    faults = [f"{code}: {fault}" for code, fault in validate(name)["errors"] if code not in off]
+    assert (get(name).__doc__ or "").strip(), f"{name} has no docstring"
+    assert not faults, "\n".join([name, *faults])
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_module_says_what_it_is_about(module):
+    assert module.__doc__
+    assert module.__all__
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_constants_are_described_where_they_are_defined(module):
+    source = inspect.getsource(module)
+    for name in module.__all__:
+        defined = re.search(rf"^{name}(: .+)? = ", source, re.MULTILINE)
+        if defined:
+            before = source[: defined.start()].splitlines()
+            assert before[-1].startswith("#:"), f"{module.__name__}.{name} needs a #: comment"
+
+
+def test_every_public_object_has_one_page_and_every_page_a_public_object():
+    entries = page_entries()
+    assert set(entries) <= set(PUBLIC), "pages of names that are not public"
+    seen = {id(PUBLIC[name]) for name in entries}
+    missing = [name for name, value in PUBLIC.items() if id(value) not in seen]
+    assert not missing, f"enter in docs/api: {missing}"
+    assert len(seen) == len(entries), "an object has several pages"
