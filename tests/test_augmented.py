@@ -359,6 +359,7 @@ class TestErrors:
         [
             ({"estimator": LogisticRegression()}, TypeError, "estimator must be a skorch net"),
             ({"estimator": NetClassifier}, TypeError, "estimator must be a skorch net"),
+            ({"estimator": [net(), net()]}, TypeError, "a list of 2, .* with n_snapshots"),
             (
                 {"estimator": NeuralNetRegressor(Dense)},
                 TypeError,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk import _skorch
+from tsynd_sk._dropout_members import Plan, Precision
 from tsynd_sk._frozen_network import (
     Restriction,
     check_restriction,
@@ -25,8 +26,6 @@ from tsynd_sk.members import (
     EnsembleMembers,
     JoinedMembers,
     LaplaceMembers,
-    Plan,
-    Precision,
 )
 
 #: What members may be made of.

@@ -185,6 +185,12 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         """Check the nets, and give a synthesizer of its own to the fit."""
         synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
         check_synthesizer(synthesizer)
+        if isinstance(self.estimator, list | tuple):
+            raise TypeError(
+                f"estimator is a list of {len(self.estimator)}, but AugmentedClassifier trains one "
+                "skorch net. Earlier states of it are further members with n_snapshots; lists are "
+                "for TargetedSynthesizer(classifier=...)"
+            )
         if self.estimator is not None:
             _skorch.check_classifier(self.estimator, "estimator")
             if _skorch.is_frozen(self.estimator):

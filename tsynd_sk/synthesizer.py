@@ -51,8 +51,9 @@ class TargetedSynthesizer(BaseSynthesizer):
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction.
         "random" goes towards the surface of the trust region in a random direction, as far as the
-        label policy lets it, "reconstruction" does not move: controls, on the same path. A callable maps ``(log_probs, y)``, tensors of
-        shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
+        label policy lets it, "reconstruction" does not move: controls, on the same path. A
+        callable maps ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to
+        values (n,), differentiably.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         What tells how uncertain a classifier is. "dropout": the classifier under frozen draws of
         all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer
