@@ -14,6 +14,7 @@ BASE = "standard+mutual_info"
 # What factors are called, with units.
 TITLES = {
     "radius": "radius of the trust region (latent standard deviations)",
+    "random_start": "start of ascents (share of the radius)",
     "label_policy": "label policy",
     "n_members": "number of members",
     "max_iter": "steps of ascent",

@@ -200,6 +200,11 @@ class TestPlan:
         assert len(of_base) == len(factors) - 1
         assert settings["standard+entropy"] == "members_entropy=dropout"
 
+    def test_the_report_has_a_title_for_each_factor(self, plan):
+        import medmnist_ablations
+
+        assert {*plan.PARAMETERS, *plan.CHOICES, "arm"} == set(medmnist_ablations.TITLES)
+
     def test_an_ablation_is_the_base_but_for_its_factor(self, plan):
         arms, _ = plan.ablations()
         base = arms[plan.BASE]
