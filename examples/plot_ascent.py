@@ -132,13 +132,12 @@ plt.show()
 from tsynd_sk.inspection import LatentDisplay
 
 synthesizer.set_params(label_policy="constrain")
-fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharex=True, sharey=True, layout="constrained")
 for ax, objective in zip(axes, ["mutual_info", "random"], strict=True):
     synthesizer.set_params(objective=objective)
     display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=16, random_state=0)
-    display.plot(ax=ax)
+    display.plot(ax=ax, legend=objective == "random")
     ax.set_title(objective)
-axes[0].get_legend().remove()
 plt.show()
 
 # %%

@@ -196,6 +196,17 @@ class TestPlot:
         assert not left.axes
         assert not plt.get_fignums()
 
+    def test_maps_side_by_side_keep_all_points_on_shared_axes(self):
+        axes = Figure().subplots(1, 2, sharex=True, sharey=True)
+        displays = [display_of().plot(ax=axes[0], legend=False), display_of().plot(ax=axes[1])]
+        axes[0].figure.canvas.draw()
+        for display in displays:
+            (left, right), (low, high) = display.ax_.get_xlim(), display.ax_.get_ylim()
+            points = np.concatenate([display.real, display.source, display.synthetic])
+            assert ((points >= [left, low]) & (points <= [right, high])).all()
+        assert axes[0].get_legend() is None
+        assert axes[1].get_legend() is not None
+
     def test_pickled_display_draws_the_same(self):
         display = pickle.loads(pickle.dumps(display_of()))
         assert len(display.plot(ax=Figure().subplots()).ax_.collections) == 6

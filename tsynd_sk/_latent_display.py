@@ -149,13 +149,13 @@ class LatentDisplay:
         >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import LatentDisplay
         >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(
-        ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=2), random_state=0
-        ... )
-        >>> synthesizer = synthesizer.fit(X[:200], y[:200])
-        >>> display = LatentDisplay.from_estimator(synthesizer, X[:200], y[:200], n_samples=10)
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
+        >>> display = LatentDisplay.from_estimator(synthesizer, X[:100], y[:100], n_samples=10)
         >>> display.real.shape, display.synthetic.shape
-        ((200, 2), (10, 2))
+        ((100, 2), (10, 2))
         """
         synthesizer = fitted_synthesizer(estimator)
         n_real = at_least("n_real", n_real, 2)
@@ -189,13 +189,15 @@ class LatentDisplay:
             explained_variance_ratio=pca.explained_variance_ratio_,
         )
 
-    def plot(self, *, ax=None) -> LatentDisplay:
+    def plot(self, *, ax=None, legend: bool = True) -> LatentDisplay:
         """Draw the map.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
             Where to draw; the legend goes to its right. ``None``: a new figure of pyplot.
+        legend : bool, default=True
+            Whether to draw the legend. Of maps side by side, one is enough for all.
 
         Returns
         -------
@@ -217,13 +219,24 @@ class LatentDisplay:
             ax = plt.figure(figsize=_SIZE, layout="constrained").subplots()
         elif not hasattr(ax, "scatter"):
             raise TypeError(f"ax must be a matplotlib Axes or None, got {kind_of(ax)}")
-        self._draw_points(ax)
+        handles = self._draw_points(ax)
+        if legend:
+            ax.legend(
+                handles=handles,
+                loc="center left",
+                bbox_to_anchor=(1.01, 0.5),
+                fontsize="small",
+                frameon=False,
+                ncols=-(-len(handles) // _LONGEST_LEGEND),
+            )
         ratios = self.explained_variance_ratio
         for i, axis in enumerate((ax.xaxis, ax.yaxis)):
             share = "" if ratios is None else f", {100 * ratios[i]:.0f} % of the variance"
             axis.set_label_text(f"component {i + 1}{share}\n(latent standard deviations)")
-        # Both are in one unit.
-        ax.set_aspect("equal", adjustable="datalim")
+        # Both are in one unit. Limits that other axes share are not this one's to change.
+        shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1
+        shared |= len(ax.get_shared_y_axes().get_siblings(ax)) > 1
+        ax.set_aspect("equal", adjustable="box" if shared else "datalim")
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
         ax.spines[["right", "top"]].set_visible(False)
@@ -245,7 +258,8 @@ class LatentDisplay:
         if self.explained_variance_ratio is not None:
             check_lengths(2, "components", explained_variance_ratio=self.explained_variance_ratio)
 
-    def _draw_points(self, ax) -> None:
+    def _draw_points(self, ax) -> list:
+        """Draw all points and arrows, and give the entries of the legend."""
         from matplotlib.lines import Line2D
 
         real, source, synthetic = (
@@ -284,14 +298,7 @@ class LatentDisplay:
             Line2D([], [], marker="o", markersize=5, label="source", **black),
             Line2D([], [], marker="*", markersize=9, label="synthetic", **black),
         ]
-        ax.legend(
-            handles=handles,
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            fontsize="small",
-            frameon=False,
-            ncols=-(-len(handles) // _LONGEST_LEGEND),
-        )
+        return handles
 
 
 def _check_sources(sources: np.ndarray, codes: np.ndarray, codes_new: np.ndarray) -> None:
