@@ -1,14 +1,19 @@
 """Public names are documented: docstrings, their format, and a page of the reference for each."""
 
+import ast
+import builtins
+import doctest
 import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 import tomllib
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
-from numpydoc.docscrape import ClassDoc
+from numpydoc.docscrape import ClassDoc, FunctionDoc
 from numpydoc.validate import validate
 
 import tsynd_sk
@@ -28,6 +33,9 @@ PUBLIC = {
     for name in getattr(module, "__all__", ())
     if name != "__version__"
 }
+ESTIMATORS = {"tsynd_sk.AugmentedClassifier", "tsynd_sk.TargetedSynthesizer"}
+# Those that download.
+NOT_RUN = {"tsynd_sk.datasets.load_medmnist"}
 
 
 def checked_names():
@@ -40,7 +48,13 @@ def checked_names():
         yield name
         if not inspect.isclass(value):
             continue
-        for member, there in vars(value).items():
+        written = {
+            member: there
+            for base in reversed(value.__mro__)
+            if base.__module__.startswith("tsynd_sk")
+            for member, there in vars(base).items()
+        }
+        for member, there in written.items():
             documented = inspect.isroutine(there) or isinstance(there, property)
             if documented and member[0] != "_" and not re.fullmatch("set_.*_request", member):
                 yield f"{name}.{member}"
@@ -49,6 +63,33 @@ def checked_names():
 def get(name):
     owner, _, member = name.rpartition(".")
     return PUBLIC.get(name) or getattr(PUBLIC[owner], member)
+
+
+def needs_example(name):
+    """Classes, functions, methods of estimators and ways to a display do; of others, the class."""
+    owner, _, member = name.rpartition(".")
+    of_display = owner.startswith("tsynd_sk.inspection.") and member.startswith("from_")
+    return name in PUBLIC or owner in ESTIMATORS or of_display
+
+
+def errors_raised(value):
+    """Names of Python's errors after `raise` in a function, or in the constructor of a class."""
+    if inspect.isclass(value):
+        value = vars(value).get("__post_init__" if is_dataclass(value) else "__init__")
+    value = value.fget if isinstance(value, property) else value
+    if not inspect.isroutine(value):
+        return set()
+    tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
+    raised = (node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise))
+    names = {error.func.id for error in raised if isinstance(error, ast.Call)}
+    return names & set(vars(builtins))
+
+
+def errors_named(value):
+    """Names of the errors in the section Raises."""
+    found = FunctionDoc(value)["Raises"] if callable(value) else []
+    names = (name for entry in found for name in entry.type.split(","))
+    return {name.strip().rpartition(".")[2] for name in names}
 
 
 def is_of_protocol(name):
@@ -96,9 +137,26 @@ def test_docstring_is_valid(name):
         off |= {"PR01", "RT01"}
     if fields_are_attributes(name):
         off |= {"PR01"}
+    if not needs_example(name):
+        off |= {"EX01"}
     faults = [f"{code}: {fault}" for code, fault in validate(name)["errors"] if code not in off]
     assert (get(name).__doc__ or "").strip(), f"{name} has no docstring"
     assert not faults, "\n".join([name, *faults])
+
+
+@pytest.mark.parametrize("name", list(filter(needs_example, checked_names())))
+def test_example_runs_without_files_of_the_users(name):
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(get(name)))
+    skipped = [example.source for example in examples if doctest.SKIP in example.options]
+    assert not skipped or name in NOT_RUN, f"{name} has examples that never run: {skipped}"
+
+
+@pytest.mark.parametrize("name", list(checked_names()))
+def test_errors_that_are_raised_are_documented(name):
+    owner = PUBLIC.get(name.rpartition(".")[0])
+    named = errors_named(get(name)) | (errors_named(owner) if owner else set())
+    missing = errors_raised(get(name)) - named
+    assert not missing, f"{name} raises {missing}, which its section Raises does not name"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

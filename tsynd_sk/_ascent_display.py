@@ -164,10 +164,10 @@ class AscentDisplay:
         >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import AscentDisplay
         >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(
-        ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=2), random_state=0
-        ... )
-        >>> synthesizer = synthesizer.fit(X[:200], y[:200])
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
         >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
         >>> display.uncertainty.shape, display.iterates.shape
         ((6, 11), (3, 5, 8, 8))
@@ -238,6 +238,8 @@ class AscentDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `figure` is no figure.
         ValueError
             If an array is not of the shape that it should have.
         """

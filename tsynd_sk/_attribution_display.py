@@ -115,6 +115,21 @@ class AttributionDisplay:
         -------
         display : AttributionDisplay
             Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError, sklearn.exceptions.NotFittedError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import AttributionDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=2).fit(X[:100, None], y[:100])
+        >>> AttributionDisplay.from_estimator(net, X[100:104], y[100:104]).maps.shape
+        (1, 4, 8, 8)
         """
         return cls.from_estimators(named_alone(estimator, name), X, y, layer=layer)
 
@@ -216,8 +231,10 @@ class AttributionDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `figure` is no figure, or `alpha` no number.
         ValueError
-            If arrays do not fit together.
+            If arrays do not fit together, or `alpha` is not between 0 and 1.
         """
         check_number("alpha", alpha, 0, 1)
         self._check()

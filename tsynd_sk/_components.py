@@ -104,7 +104,17 @@ class ComponentAutoencoder(nn.Module):
 
     @torch.no_grad()
     def set_components(self, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
-        """Initialise the linear maps by principal components, whitened."""
+        """Initialise the linear maps by principal components, whitened.
+
+        Parameters
+        ----------
+        mean : Tensor of shape (n_values,)
+            Mean of what is projected.
+        axes : Tensor of shape (n_components, n_values)
+            Principal axes, of length 1.
+        scale : Tensor of shape (n_components,)
+            Standard deviations along them.
+        """
         weight = axes / scale[:, None]
         self.project.weight.copy_(weight.reshape(self.project.weight.shape))
         assert self.project.bias is not None

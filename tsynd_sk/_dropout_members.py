@@ -42,6 +42,11 @@ class FrozenMembers:
         -------
         DropoutMembers or LaplaceMembers
             Members of the same network.
+
+        Raises
+        ------
+        TypeError
+            If `seed` is no int.
         """
         other = copy.copy(self)
         other._seed, other._noise = whole("seed", seed), {}
@@ -59,6 +64,13 @@ class FrozenMembers:
         -------
         str
             "fold", "vmap" or "loop".
+
+        Raises
+        ------
+        TypeError
+            If `x` is no Tensor.
+        ValueError
+            As at a call, see the class.
         """
         check_images(x)
         return self._network.plan(x)

@@ -52,6 +52,15 @@ class EnsembleMembers:
     ValueError
         If there is no network, or not one head for each; at a call, if the networks differ in
         their classes, or if they cannot be stacked and `plan` is "vmap".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import EnsembleMembers
+    >>> nets = [torch.nn.Linear(8, 3) for _ in range(4)]
+    >>> members = EnsembleMembers(nets, [lambda logits: logits.log_softmax(-1)] * 4)
+    >>> members(torch.ones(5, 8)).shape
+    torch.Size([4, 5, 3])
     """
 
     def __init__(
@@ -116,6 +125,13 @@ class EnsembleMembers:
         -------
         str
             "vmap" or "loop".
+
+        Raises
+        ------
+        TypeError
+            If `x` is no Tensor.
+        ValueError
+            As at a call, see the class.
         """
         check_images(x)
         # Tracing changes modes for a moment, which threads that share the copies must not see.

@@ -44,6 +44,18 @@ class LaplaceMembers(FrozenMembers):
     ------
     TypeError, ValueError
         As in `DropoutMembers`, and if `posterior` is not one of this network as it is now.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.laplace import last_layer_posterior
+    >>> from tsynd_sk.members import LaplaceMembers
+    >>> net, x = torch.nn.Linear(8, 3), torch.ones(5, 8)
+    >>> def to_log_proba(logits):
+    ...     return logits.log_softmax(-1)
+    >>> posterior = last_layer_posterior(net, to_log_proba, [x])
+    >>> LaplaceMembers(net, to_log_proba, posterior, n_members=4)(x).shape
+    torch.Size([4, 5, 3])
     """
 
     def __init__(

@@ -119,6 +119,22 @@ class PerturbationDisplay:
         -------
         display : PerturbationDisplay
             Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError, sklearn.exceptions.NotFittedError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import PerturbationDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=5).fit(X[:100, None], y[:100])
+        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3], max_iter=50)
+        >>> bool((display.proba_after <= display.proba_before).all())
+        True
         """
         return cls.from_estimators(named_alone(estimator, name), X, y, **params)
 
@@ -162,7 +178,7 @@ class PerturbationDisplay:
         Raises
         ------
         TypeError
-            If a classifier has no gradients.
+            If a classifier has no gradients, or a number is none.
         ValueError
             If `X` or `y` do not fit the classifiers, or a parameter is out of its range.
         sklearn.exceptions.NotFittedError
@@ -252,6 +268,8 @@ class PerturbationDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `figure` is no figure.
         ValueError
             If arrays do not fit together.
         """

@@ -131,6 +131,21 @@ class RobustnessDisplay:
             If `report` is no report.
         ValueError
             If `metric` is not in the report.
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.evaluation import robustness_report
+        >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X.reshape(len(X), -1)
+        >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+        >>> report = robustness_report(
+        ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
+        ... )
+        >>> RobustnessDisplay.from_report(report, "accuracy").names
+        ['few', 'many']
         """
         if not hasattr(report, "scores") or not hasattr(report, "comparisons"):
             raise TypeError(
@@ -206,11 +221,17 @@ class RobustnessDisplay:
 
         Examples
         --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X[:, None]
+        >>> few, many = (NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150))
         >>> display = RobustnessDisplay.from_estimators(
-        ...     {"plain": net, "augmented": classifier}, X_test, y_test
-        ... )  # doctest: +SKIP
-        >>> display.plot()  # doctest: +SKIP
+        ...     {"few": few, "many": many}, X[200:250], y[200:250], kinds=["noise"], attacks=()
+        ... )
+        >>> display.conditions, display.scores.shape
+        (['clean', 'corrupted'], (2, 2))
         """
         # The report, which draws itself by this display, comes after it.
         from tsynd_sk.robustness import robustness_report

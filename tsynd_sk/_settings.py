@@ -47,6 +47,13 @@ class Settings:
         unknown, or a strength or number is out of range.
     TypeError
         If arms or attacks are one string, or arms hold something else than `Arm`.
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import Settings
+    >>> settings = Settings(100, arms=("plain", "standard"), seeds=5)
+    >>> list(settings.definitions)
+    ['plain', 'standard']
     """
 
     n_train: int

@@ -35,6 +35,15 @@ class Splits:
         Whether a mirrored image is still one of its class.
     scored_on : {"test", "val"}
         Which split `X_test` is. Choices are made on "val", and "test" is looked at in the end.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.comparison import Splits
+    >>> X, y = np.zeros((6, 8, 8), dtype=np.uint8), np.arange(6) % 2
+    >>> splits = Splits("mine", X[:4], y[:4], X[4:], y[4:], ["fit", "sick"], flip=False)
+    >>> splits.scored_on, len(splits.digest())
+    ('test', 32)
     """
 
     name: str
@@ -95,7 +104,18 @@ def load_splits(
     Raises
     ------
     ValueError
-        If `dataset` is nothing that is known, or `size` does not apply to it.
+        If `dataset` is nothing that is known, or `size` does not apply to it; if its splits differ
+        in their classes, or in being grey; or if there is nothing to be scored on, nor enough
+        images to hold some out for it.
+    OSError
+        If a file is missing or cannot be read, or MedMNIST's cannot be fetched.
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import load_splits
+    >>> splits = load_splits("digits")
+    >>> splits.X_train.shape, splits.X_test.shape, splits.flip
+    ((1347, 8, 8), (450, 8, 8), False)
     """
     path = Path(dataset)
     name, load, splits = _source(dataset, path, size, root)

@@ -128,9 +128,19 @@ class SynthesisDisplay:
 
         Examples
         --------
+        >>> from tsynd_sk import TargetedSynthesizer
+        >>> from tsynd_sk.autoencoders import AutoencoderNet
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import SynthesisDisplay
-        >>> display = SynthesisDisplay.from_estimator(synthesizer, X)  # doctest: +SKIP
-        >>> display.plot()  # doctest: +SKIP
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:50], y[:50])
+        >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
+        >>> display.source.shape, display.synthetic.shape
+        ((4, 8, 8), (4, 8, 8))
         """
         X = np.asarray(X)
         synthesizer, image_format = image_format_of(estimator, X, cls.__name__)
@@ -171,6 +181,8 @@ class SynthesisDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        ValueError
+            If arrays do not fit together.
         """
         plt = pyplot("SynthesisDisplay.plot")
         self._check()

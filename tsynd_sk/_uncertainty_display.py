@@ -131,15 +131,15 @@ class UncertaintyDisplay:
         >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import UncertaintyDisplay
         >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(
-        ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=2), random_state=0
-        ... )
-        >>> synthesizer = synthesizer.fit(X[:200], y[:200])
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
         >>> display = UncertaintyDisplay.from_estimator(
         ...     synthesizer,
-        ...     {"train": X[:200], "test": X[200:300]},
-        ...     {"test": y[200:300]},
-        ...     n_synthetic=50,
+        ...     {"train": X[:100], "test": X[100:200]},
+        ...     {"test": y[100:200]},
+        ...     n_synthetic=20,
         ... )
         >>> list(display.uncertainty), list(display.correct)
         (['train', 'test', 'synthetic'], ['test'])
@@ -186,6 +186,8 @@ class UncertaintyDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `uncertainty` or `correct` is no dict, or `figure` no figure.
         ValueError
             If an array is not of the shape that it should have, or `ax` has another number of
             axes than there are panels.

@@ -207,6 +207,11 @@ class Arm:
         -------
         AugmentedClassifier
             With the parameters of this arm.
+
+        Raises
+        ------
+        ImportError
+            If the arm needs imbalanced-learn, and it is not installed.
         """
         # Imports here are not counted among the seconds that a training takes.
         self.check_installed()

@@ -57,6 +57,22 @@ class AscentResult:
         Mutual information of `images`, in nats, whatever the objective was.
     agreement : Tensor of shape (n,), bool
         Whether the members' mean prediction at `images` is the label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.ascent import AscentResult
+    >>> uncertainty = torch.tensor([0.1, 0.3, 0.2])
+    >>> result = AscentResult(
+    ...     images=torch.zeros(3, 1, 8, 8),
+    ...     latents=torch.zeros(3, 4),
+    ...     displacement=torch.full((3,), 0.5),
+    ...     uncertainty=uncertainty,
+    ...     agreement=torch.tensor([True, False, True]),
+    ... )
+    >>> agreeing = result.rows(result.agreement)
+    >>> agreeing.images.shape, agreeing.uncertainty
+    (torch.Size([2, 1, 8, 8]), tensor([0.1000, 0.2000]))
     """
 
     images: Tensor
@@ -115,6 +131,13 @@ def displacement_norm(u: Tensor) -> Tensor:
     -------
     Tensor of shape (n,)
         In the unit of `u`, which is a latent standard deviation in this module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.ascent import displacement_norm
+    >>> displacement_norm(torch.tensor([[1.0, 7.0], [0.0, 0.0]]))
+    tensor([5., 0.])
     """
     return u.flatten(1).square().mean(1).sqrt()
 
@@ -140,6 +163,14 @@ def normalise(gradient: Tensor) -> Tensor:
     -------
     Tensor of the shape of `gradient`
         The rows, scaled.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.ascent import normalise
+    >>> normalise(torch.tensor([[3.0, -3.0], [0.0, 0.0]]))
+    tensor([[ 1., -1.],
+            [ 0.,  0.]])
     """
     # In two stages, so that the square of a tiny gradient does not underflow to zero.
     tiny = torch.finfo(gradient.dtype).tiny
@@ -208,6 +239,15 @@ def ascend(
     -------
     AscentResult
         Row by row; nothing in it requires gradients.
+
+    Raises
+    ------
+    TypeError
+        If codes or labels are no tensors, a function is not callable, or a number is none.
+    ValueError
+        If shapes or dtypes do not fit, a number is out of its range, `y` holds no columns of the
+        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or give
+        tensors of another shape.
 
     Examples
     --------

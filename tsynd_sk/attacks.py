@@ -33,7 +33,18 @@ ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 
 class GradientMaskingWarning(UserWarning):
-    """Accuracy under attack is better than it should be: the attacks do not find what there is."""
+    """Accuracy under attack is better than it should be: the attacks do not find what there is.
+
+    Examples
+    --------
+    Turned into an error, it stops a job that would report a robustness that is not there:
+
+    >>> import warnings
+    >>> from tsynd_sk.evaluation import GradientMaskingWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", GradientMaskingWarning)
+    ...     # adversarial_scores(classifier, X, y)
+    """
 
 
 class _Subject(NamedTuple):

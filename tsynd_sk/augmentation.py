@@ -79,7 +79,7 @@ class TransformRows:
     >>> X, y, _ = load_digits_images()
     >>> rows = TransformRows(standard_transform(flip=False))
     >>> net = NetClassifier(max_epochs=4, iterator_train__collate_fn=rows)
-    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2))
+    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1))
     >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0)
     >>> classifier.fit(X[:100], y[:100]).predict(X[200:205]).shape
     (5,)
@@ -103,6 +103,11 @@ class TransformRows:
         list
             Images, a Tensor of shape (n, C, H, W) or (n, H, W), and labels, as
             ``torch.utils.data.default_collate`` gives them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As the class says.
         """
         return default_collate([self._transformed(row) for row in batch])
 

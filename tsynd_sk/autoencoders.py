@@ -45,6 +45,16 @@ def encode(module: Any, x: Tensor) -> Tensor:
     ------
     TypeError
         If no tensor can be found in what ``encode`` returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import encode
+    >>> class Variational(torch.nn.Module):
+    ...     def encode(self, x):
+    ...         return torch.distributions.Normal(x.mean((2, 3)), 1.0)
+    >>> encode(Variational(), torch.ones(5, 3, 8, 8)).shape
+    torch.Size([5, 3])
     """
     code = module.encode(x)
     for _ in range(3):
@@ -100,6 +110,12 @@ class AutoencoderNet(SizedFromData):
         With 1, a line an epoch.
     **kwargs
         Other parameters of ``skorch.NeuralNet``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`: if a number is none or out of its range, or `X` is not float32, is empty, not
+        finite or of another shape than `module` takes.
 
     Examples
     --------

@@ -66,6 +66,16 @@ class TargetedSynthesis(Callback):
     synthesizer_ : TargetedSynthesizer
         Fitted on the rows of the latest training; from its first refresh on.
 
+    Raises
+    ------
+    TypeError
+        When training begins: if `synthesizer` is no `TargetedSynthesizer`, or its autoencoder is
+        no skorch net that encodes and decodes.
+    ValueError
+        When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
+        its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
+        or an ``iterator_train__batch_sampler``.
+
     Notes
     -----
     For each refresh the net's history gains ``synthesis_uncertainty_source`` and
@@ -97,7 +107,7 @@ class TargetedSynthesis(Callback):
     >>> from tsynd_sk.datasets import load_digits_images
     >>> X, y, _ = load_digits_images()
     >>> synthesis = TargetedSynthesis(
-    ...     TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2)), random_state=0
+    ...     TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1)), random_state=0
     ... )
     >>> net = NetClassifier(max_epochs=4, callbacks=[synthesis])
     >>> net = net.fit(X[:100, None], y[:100])
@@ -218,6 +228,11 @@ class TargetedSynthesis(Callback):
         -------
         TargetedSynthesizer
             With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `TargetedSynthesizer.fit`.
         """
         if hasattr(self, "synthesizer_"):
             self.synthesizer_._update_posteriors()

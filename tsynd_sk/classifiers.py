@@ -35,6 +35,21 @@ class ConvNet(nn.Module):
         Channels of the first block; they double with every halving, up to four times `width`.
     dropout : float, default=0.3
         Probability of dropping a unit before each dense layer.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If `image_shape` is not three positive ints, or a number is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.classifiers import ConvNet
+    >>> net = ConvNet((1, 28, 28), n_classes=3)
+    >>> net(torch.rand(5, 1, 28, 28)).shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
@@ -85,6 +100,13 @@ class ConvNet(nn.Module):
         -------
         ConvNet
             Not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers.
+        ValueError
+            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
         X = training_data(
             X,
@@ -111,6 +133,21 @@ class DenseNet(nn.Module):
         Units of each of the two hidden layers.
     dropout : float, default=0.3
         Probability of dropping a hidden unit.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.classifiers import DenseNet
+    >>> net = DenseNet.from_data(torch.rand(6, 4), y=[0, 1, 2, 0, 1, 2])
+    >>> net(torch.rand(5, 4)).shape
+    torch.Size([5, 3])
     """
 
     mean: Tensor
@@ -151,6 +188,13 @@ class DenseNet(nn.Module):
         -------
         DenseNet
             Not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers.
+        ValueError
+            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
         X = training_data(X, 2, "DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
@@ -201,6 +245,12 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     **kwargs
         Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
         epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
+        takes, or classes are not numbered from 0.
 
     Examples
     --------

@@ -85,13 +85,15 @@ class Comparison:
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from tsynd_sk.comparison import ARMS, Comparison, Settings, load_splits
+    >>> splits = load_splits("digits")
+    >>> splits = replace(splits, X_test=splits.X_test[:20], y_test=splits.y_test[:20])
     >>> arms = {
     ...     f"radius {radius}": replace(ARMS["mutual_info"], synthesizer={"radius": radius})
     ...     for radius in (0.25, 0.5)
     ... }
     >>> settings = Settings(30, arms=arms, seeds=1, epochs=2, autoencoder_epochs=1)
     >>> with TemporaryDirectory() as out:
-    ...     comparison = Comparison(load_splits("digits"), settings, Path(out), n_jobs=1)
+    ...     comparison = Comparison(splits, settings, Path(out), n_jobs=1)
     ...     comparison.run()
     ...     [row["arm"] for row in comparison.results()]
     ['radius 0.25', 'radius 0.5']
@@ -245,7 +247,13 @@ class Comparison:
             raise OSError(problem)
 
     def write_results(self) -> None:
-        """Collect the runs that are done in ``results.csv``."""
+        """Collect the runs that are done in ``results.csv``.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
         self._folder.write_table(self.results())
 
     def _training_images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:

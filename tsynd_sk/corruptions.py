@@ -82,7 +82,7 @@ def corrupt(
     ------
     ValueError
         If `kind` or `severity` is unknown, or `X` is empty, not finite, a table without
-        `image_shape`, or of an ambiguous layout.
+        `image_shape`, of an ambiguous layout, or of anything but numbers.
 
     Notes
     -----
@@ -152,6 +152,8 @@ def augment(
     ------
     ValueError
         As :func:`corrupt`, or if a parameter is out of its range.
+    TypeError
+        If `flip` is no bool, or another parameter no number.
 
     Examples
     --------

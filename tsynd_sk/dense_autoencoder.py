@@ -33,6 +33,13 @@ class DenseAutoencoder(ComponentAutoencoder):
     noise : float, default=0.1
         Standard deviation of the noise on codes while training, in latent standard deviations.
 
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If a number is out of its range, or `n_components` is a float.
+
     Examples
     --------
     >>> import torch
@@ -75,6 +82,13 @@ class DenseAutoencoder(ComponentAutoencoder):
         -------
         DenseAutoencoder
             On the CPU, not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers, or a number is none.
+        ValueError
+            If `X` is empty, not finite or of another shape, or a number is out of its range.
         """
         X = training_data(X, 2, "expected (n, n_features)")
         n_components = params.pop("n_components", 0.95)

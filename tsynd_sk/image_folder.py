@@ -31,6 +31,14 @@ class LabeledImages(NamedTuple):
         Class codes.
     class_names : list of str
         Names of the classes: ``class_names[code]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.datasets import LabeledImages
+    >>> X, y, class_names = LabeledImages(np.zeros((2, 8, 8)), np.array([1, 0]), ["fit", "sick"])
+    >>> [class_names[code] for code in y]
+    ['sick', 'fit']
     """
 
     X: np.ndarray

@@ -95,6 +95,8 @@ class ImageFormat:
 
         Raises
         ------
+        TypeError
+            If `X` is no array.
         ValueError
             If the layout is ambiguous or does not match `image_shape`.
         """
@@ -173,6 +175,11 @@ class ImageFormat:
         -------
         Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
             Never shares memory with `X`.
+
+        Raises
+        ------
+        ValueError
+            If the rows of `X` are of another shape.
         """
         if tuple(X.shape[1:]) != self.row_shape:
             raise ValueError(f"X has rows of shape {X.shape[1:]}; expected {self.row_shape}")
@@ -215,6 +222,11 @@ class ImageFormat:
         -------
         ndarray of shape (n, ...)
             Images of type `dtype`.
+
+        Raises
+        ------
+        ValueError
+            If `x` is no Tensor, or its rows are of another shape.
         """
         expected = self.image_shape or self.row_shape
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
@@ -247,6 +259,16 @@ class ValueRange:
         Whether the user's type is float16.
     extremes : tuple of ndarray
         Lowest and highest values in the user's type and scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from tsynd_sk.images import ImageFormat, ValueRange
+    >>> X = np.array([[[0, 51], [102, 204]]], dtype=np.uint8)
+    >>> value_range = ValueRange.of(X, ImageFormat.infer(X))
+    >>> value_range.clip(torch.tensor([-1.0, 0.4, 2.0]))
+    tensor([0.0000, 0.4000, 0.8000])
     """
 
     low: Tensor

@@ -68,6 +68,16 @@ class LastLayerPosterior:
     See Also
     --------
     last_layer_posterior : Fit it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.laplace import last_layer_posterior
+    >>> net = torch.nn.Linear(4, 3)
+    >>> batches = [torch.ones(10, 4)]
+    >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
+    >>> posterior.is_of(net), posterior.weight.shape, posterior.feature_eigenvalues.shape
+    (True, torch.Size([3, 4]), torch.Size([5]))
     """
 
     layer: str
@@ -113,6 +123,11 @@ class LastLayerPosterior:
             On the CPU, in the layer's dtype.
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
+
+        Raises
+        ------
+        TypeError
+            If `generator` is none.
         """
         if not isinstance(generator, torch.Generator):
             raise TypeError(

@@ -41,6 +41,16 @@ class JoinedMembers:
         If `groups` is no list, or of anything but members.
     ValueError
         If there is no group, or, at a call, if groups differ in their classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import DropoutMembers, JoinedMembers
+    >>> nets = [torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)) for _ in range(2)]
+    >>> groups = [DropoutMembers(net, lambda out: out.log_softmax(-1), n_members=4) for net in nets]
+    >>> members = JoinedMembers(groups).redrawn(seed=0)
+    >>> members(torch.ones(5, 8)).shape
+    torch.Size([8, 5, 3])
     """
 
     def __init__(self, groups: Sequence[Any]):
@@ -67,6 +77,11 @@ class JoinedMembers:
         -------
         JoinedMembers
             Members of the same networks.
+
+        Raises
+        ------
+        TypeError
+            If `seed` is no int.
         """
         seeds = torch.randint(
             2**62,
@@ -89,6 +104,13 @@ class JoinedMembers:
         -------
         str
             Their names in the order of the groups, joined by commas.
+
+        Raises
+        ------
+        TypeError
+            If `x` is no Tensor.
+        ValueError
+            As at a call, see the class.
         """
         return ", ".join(group.plan(x) for group in self.groups)
 

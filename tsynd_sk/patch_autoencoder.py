@@ -61,6 +61,14 @@ class PatchAutoencoder(ComponentAutoencoder):
     noise : float, default=0.1
         Standard deviation of the noise on codes while training, in latent standard deviations.
 
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If `image_shape` is not three positive ints, a number is out of its range, or
+        `n_components` is a float.
+
     Examples
     --------
     >>> import torch
@@ -120,6 +128,13 @@ class PatchAutoencoder(ComponentAutoencoder):
         -------
         PatchAutoencoder
             On the CPU, not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers, or a number is none.
+        ValueError
+            If `X` is empty, not finite or of another shape, or a number is out of its range.
         """
         X = training_data(X, 4, "expected (n, channels, height, width)")
         n_components = params.pop("n_components", 0.95)

@@ -56,6 +56,8 @@ def expected_calibration_error(
     ------
     ValueError
         As :func:`classification_scores`, or if `n_bins` is below one.
+    TypeError
+        If `n_bins` is no int.
 
     Notes
     -----
@@ -115,6 +117,20 @@ class RobustnessReport:
     --------
     robustness_report : Makes it.
     tsynd_sk.inspection.RobustnessDisplay : Draws it, also on axes that are there.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.evaluation import robustness_report
+    >>> X, y, _ = load_digits_images()
+    >>> X = X.reshape(len(X), -1)
+    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+    >>> report = robustness_report(
+    ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
+    ... )
+    >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
+    ('few', 100, 8, 4)
     """
 
     scores: list[dict[str, Any]]
@@ -252,10 +268,11 @@ def robustness_report(
     ImportError
         If attacks are asked for and the Adversarial Robustness Toolbox is not installed.
     TypeError
-        If an estimator predicts no probabilities, or attacks are asked for and it has no gradients.
+        If `estimators` is no dict, if an estimator predicts no probabilities, or attacks are asked
+        for and it has no gradients, or if a number is none.
     ValueError
-        If lists differ in length, `y` has a single label, or as `corruption_scores` and
-        `adversarial_scores`.
+        If lists differ in length, `y` has a single label, `reference` or a metric is unknown, a
+        number is out of its range, or as `corruption_scores` and `adversarial_scores`.
 
     Warns
     -----

@@ -74,6 +74,25 @@ class SynthesisReport:
     See Also
     --------
     synthesis_report : Makes it, and says what the names stand for.
+
+    Examples
+    --------
+    >>> from tsynd_sk.evaluation import SynthesisReport
+    >>> report = SynthesisReport(
+    ...     {"duplicate": 0, "copy": 2},
+    ...     {"rose": 0.9},
+    ...     by_class=[],
+    ...     notes=[],
+    ...     n_samples=10,
+    ...     n_real=50,
+    ... )
+    >>> report.is_valid
+    False
+    >>> report.to_frame()[["part", "name", "value"]]
+                 part       name  value
+        0  diagnostic  duplicate    0.0
+        1  diagnostic       copy    2.0
+        2     quality       rose    0.9
     """
 
     diagnostics: dict[str, int]
@@ -161,6 +180,8 @@ def synthesis_report(
 
     Raises
     ------
+    TypeError
+        If `synthesizer` is something else, or a number is no int.
     ValueError
         If `X` and `y` are not those of the fit, as far as that shows, or a parameter is out of its
         range.
@@ -213,7 +234,7 @@ def synthesis_report(
     >>> from tsynd_sk.evaluation import synthesis_report
     >>> X, y, _ = load_digits_images()
     >>> synthesizer = TargetedSynthesizer(
-    ...     NetClassifier(max_epochs=3), AutoencoderNet(max_epochs=2), random_state=0
+    ...     NetClassifier(max_epochs=3), AutoencoderNet(max_epochs=1), random_state=0
     ... )
     >>> report = synthesis_report(synthesizer.fit(X[:100], y[:100]), X[:100], y[:100], n_samples=30)
     >>> report.is_valid

@@ -144,9 +144,9 @@ class TargetedSynthesizer(BaseSynthesizer):
     >>> from tsynd_sk.datasets import load_digits_images
     >>> X, y, _ = load_digits_images()
     >>> synthesizer = TargetedSynthesizer(
-    ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=2), random_state=0
+    ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=1), random_state=0
     ... )
-    >>> X_new, y_new, info = synthesizer.fit(X[:200], y[:200]).sample(10, return_info=True)
+    >>> X_new, y_new, info = synthesizer.fit(X[:100], y[:100]).sample(10, return_info=True)
     >>> X_new.shape, y_new.shape, info.uncertainty.shape
     ((10, 8, 8), (10,), (10,))
     """
@@ -264,6 +264,16 @@ class TargetedSynthesizer(BaseSynthesizer):
             ambiguous layout, or if a classifier does not predict probabilities or has no members.
         TypeError
             If `classifier` or `autoencoder` is not what it should be.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> synthesizer.classes_.tolist(), synthesizer.image_shape_
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], (1, 8, 8))
         """
         refuse_metadata(self, unsupported)
         task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings())
@@ -312,6 +322,17 @@ class TargetedSynthesizer(BaseSynthesizer):
             If the synthesizer is not fitted.
         ValueError
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> X_new, y_new = synthesizer.sample(y={3: 2, 8: 1})
+        >>> X_new.shape, sorted(y_new.tolist())
+        ((3, 8, 8), [3, 3, 8])
         """
         self._check_can_synthesize()
         return self._sample(n_samples, y=y, random_state=random_state, return_info=return_info)
@@ -334,6 +355,24 @@ class TargetedSynthesizer(BaseSynthesizer):
         -------
         X_new, y_new[, info]
             As in `sample`, row by row for the images given.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted, or has no autoencoder.
+        ValueError
+            If `X` is not as in `fit`, or `y` has another length or labels that were not in `fit`.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> X_new, y_new, info = synthesizer.synthesize(X[50:53], y[50:53], return_info=True)
+        >>> X_new.shape, bool((y_new == y[50:53]).all()), info.source_index.tolist()
+        ((3, 8, 8), True, [0, 1, 2])
         """
         self._check_can_synthesize()
         X = check_images(self, X, reset=False)
@@ -363,6 +402,24 @@ class TargetedSynthesizer(BaseSynthesizer):
             The rows of `X`, unchanged and in their order, then the synthetic ones.
         y_resampled : ndarray of shape (n + n_new,), or Series
             Their labels.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, or if `sampling_strategy` cannot be had from `y`.
+        TypeError
+            As `fit`.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder)
+        >>> X_resampled, y_resampled = synthesizer.fit_resample(X[:30], y[:30] == 0)
+        >>> int((y[:30] == 0).sum()), int(y_resampled.sum()), len(y_resampled)
+        (3, 27, 54)
         """
         labels = _sampling.check_labels(self, y, X)
         # Before fit, which may take minutes, for it can be impossible.
@@ -392,6 +449,24 @@ class TargetedSynthesizer(BaseSynthesizer):
         ndarray of shape (n,), float32
             Between 0 and the logarithm of the number of members in all, or of classes, whichever
             is smaller.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted.
+        ValueError
+            If `X` is not as in `fit`.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> uncertainty = synthesizer.uncertainty(X[50:150])
+        >>> uncertainty.shape, bool((uncertainty >= 0).all())
+        ((100,), True)
         """
         check_is_fitted(self, "classifier_")
         self._validate_params()
@@ -415,6 +490,23 @@ class TargetedSynthesizer(BaseSynthesizer):
         -------
         ndarray of the shape of `X`
             In the layout, dtype and value range of `fit`.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted, or has no autoencoder.
+        ValueError
+            If `X` is not as in `fit`.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> synthesizer.reconstruct(X[50:53]).shape
+        (3, 8, 8)
         """
         self._check_can_synthesize()
         X, codec = check_images(self, X, reset=False), self._codec()

@@ -34,6 +34,21 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     -------
     Tensor of shape (n_samples, n_classes)
         ``log(mean_k p_k)``, at least the logarithm of the smallest normal number.
+
+    Raises
+    ------
+    TypeError
+        If `log_probs` is no Tensor.
+    ValueError
+        If it is not of that shape, or holds no floats.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.uncertainty import mean_log_proba
+    >>> p = torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])
+    >>> mean_log_proba(p.log()).exp()
+    tensor([[0.7500, 0.2500]])
     """
     check_predictions(log_probs)
     return safe_log(log_probs.exp().mean(0))
@@ -51,6 +66,13 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     -------
     Tensor of shape (n_samples,)
         ``H(mean_k p_k)``, between 0 and ``log(n_classes)`` nats. Differentiable.
+
+    Raises
+    ------
+    TypeError
+        If `log_probs` is no Tensor.
+    ValueError
+        If it is not of that shape, or holds no floats.
 
     Examples
     --------
@@ -80,6 +102,13 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     -------
     Tensor of shape (n_samples,)
         Between 0 and ``log(min(n_members, n_classes))`` nats. Differentiable.
+
+    Raises
+    ------
+    TypeError
+        If `log_probs` is no Tensor.
+    ValueError
+        If it is not of that shape, or holds no floats.
 
     References
     ----------
