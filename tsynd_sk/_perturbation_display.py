@@ -207,8 +207,8 @@ class PerturbationDisplay:
         >>> X, y, _ = load_digits_images()
         >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
         >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
-        >>> (display.proba_after < 0.5).all()
-        np.True_
+        >>> bool((display.proba_after < 0.5).all())
+        True
         """
         check_number("threshold", threshold, 0, 1)
         check_number("eps", eps, 0)
