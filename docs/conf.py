@@ -34,6 +34,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     # In `_extensions`.
+    "gallery",
     "references",
     "start_picture",
 ]

@@ -75,6 +75,20 @@ if __name__ == "__main__":
     cluster.close()
 
 # %%
+# Some of both, and the difference between them, pixel by pixel:
+if __name__ == "__main__":
+    import matplotlib.pyplot as plt
+
+    rows = {"here": X_new, "cluster": X_there, "difference": abs(X_there - X_new)}
+    fig, axes = plt.subplots(3, 8, figsize=(8, 3.3), layout="constrained")
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(name)
+        for ax, image in zip(line, images, strict=False):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+    plt.show()
+
+# %%
 # Both lines that begin with "equal" have to end in True. For searches this small a cluster saves no
 # time, for its workers have to start and to import everything first. It pays where a single fit
 # takes minutes.

@@ -1,23 +1,30 @@
-"""Order of the gallery, and what each example starts from."""
+"""Order of the gallery, what each example starts from, and which objects its text is about."""
 
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 # From the first steps to special cases; examples that are not named here come last.
 _ORDER = (
     "plot_quick_start",
+    "plot_own_images",
     "plot_grid_search",
     "plot_imbalance",
     "plot_ascent",
     "plot_triage",
     "plot_robustness",
+    "plot_compare_arms",
+    "plot_samples",
     "plot_saliency",
     "plot_unlabelled",
     "plot_own_objective",
     "plot_own_autoencoder",
     "plot_deep_ensemble",
+    "plot_callback",
+    "plot_torch_core",
     "plot_cluster",
     "plot_saving",
-    "medmnist",
+    "breast_ultrasound",
 )
 
 
@@ -39,3 +46,16 @@ def reset_torch(gallery_conf: dict, filename: str) -> None:
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+def _find_roles_only(app: Sphinx) -> None:
+    """Let pages of objects list the examples whose text names them by :class:, :func: or :obj:."""
+    # Where single backticks have a role, sphinx-gallery pairs them with those of literals, and
+    # misses all that is named after the first literal.
+    app.config.sphinx_gallery_conf["default_role"] = ""
+
+
+def setup(app: Sphinx) -> dict:
+    # After sphinx-gallery has read the configuration, before it reads the examples.
+    app.connect("builder-inited", _find_roles_only, priority=20)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
