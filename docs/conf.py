@@ -76,7 +76,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery.TeachingOrder",
     "backreferences_dir": "_generated/backreferences",
     "doc_module": ("tsynd_sk",),
-    "reference_url": {"tsynd_sk": None},
     "inspect_global_variables": True,
     "remove_config_comments": True,
     "show_memory": False,
