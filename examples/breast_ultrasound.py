@@ -37,7 +37,7 @@ def keep(name, lines):
     text = "\n".join(lines)
     print(text)
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    (OUTPUT / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    (OUTPUT / name).write_text(text + "\n", encoding="utf-8")
 
 
 def draw(name, figure):
@@ -45,7 +45,7 @@ def draw(name, figure):
     figure.savefig(OUTPUT / f"{name}.png", dpi=100, bbox_inches="tight")
 
 
-keep("images", lines)
+keep("images.txt", lines)
 
 # sphinx_gallery_thumbnail_path = "evidence/lesson/synthesis.png"
 
@@ -79,7 +79,7 @@ report = synthesis_report(synthesizer, X, y, n_samples=200, random_state=0)
 names = ["mutual_info_source", "mutual_info", "label_agreement", "displacement"]
 names += ["reconstruction_error", "nearest_is_source"]
 lines = [f"all that has to hold of samples holds: {report.is_valid}"]
-keep("report", lines + [f"{name:<22}{report.quality[name]:.3f}" for name in names])
+keep("report.txt", lines + [f"{name:<22}{report.quality[name]:.3f}" for name in names])
 
 # %%
 # .. literalinclude:: /evidence/lesson/report.txt
@@ -125,15 +125,16 @@ def compare():
 
 
 scores = compare()
-lines = [f"{'':<36}" + "".join(f"{arm:>22}" for arm in ARMS)]
+table = [["", *ARMS]]
 for title, values in zip(METRICS.values(), scores, strict=True):
     cells = [f"{v.mean():.3f} ± {v.std(ddof=1) / SEEDS**0.5:.3f}" for v in values]
-    lines.append(f"{title:<36}" + "".join(f"{cell:>22}" for cell in cells))
-keep("scores", lines)
+    table.append([title, *cells])
+keep("scores.csv", [",".join(f'"{cell}"' for cell in row) for row in table])
 
 # %%
-# .. literalinclude:: /evidence/lesson/scores.txt
-#    :language: none
+# .. csv-table::
+#    :file: /evidence/lesson/scores.csv
+#    :header-rows: 1
 #
 # Means over seeds, and their standard errors. The errors are wide, because seeds draw different
 # training images. That spread is common to all arms of a seed, and differences within seeds are
