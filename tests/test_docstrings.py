@@ -66,10 +66,10 @@ def get(name):
 
 
 def needs_example(name):
-    """Classes, functions, methods of estimators and ways to a display do; of others, the class."""
+    """Classes, functions and ways to a display do; an example of a class shows its methods."""
     owner, _, member = name.rpartition(".")
     of_display = owner.startswith("tsynd_sk.inspection.") and member.startswith("from_")
-    return name in PUBLIC or owner in ESTIMATORS or of_display
+    return name in PUBLIC or of_display
 
 
 def errors_raised(value):
@@ -149,6 +149,14 @@ def test_example_runs_without_files_of_the_users(name):
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(get(name)))
     skipped = [example.source for example in examples if doctest.SKIP in example.options]
     assert not skipped or name in NOT_RUN, f"{name} has examples that never run: {skipped}"
+
+
+@pytest.mark.parametrize("name", [n for n in checked_names() if n.rpartition(".")[0] in ESTIMATORS])
+def test_examples_show_each_method_of_the_estimators(name):
+    owner, _, method = name.rpartition(".")
+    shown = [inspect.getdoc(get(owner)), inspect.getdoc(PUBLIC[owner].save_params)]
+    examples = [e.source for doc in shown for e in doctest.DocTestParser().get_examples(doc)]
+    assert any(f".{method}(" in example for example in examples)
 
 
 @pytest.mark.parametrize("name", list(checked_names()))

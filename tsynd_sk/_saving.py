@@ -143,21 +143,6 @@ class SavingMixin:
         See Also
         --------
         save_params : Write such a file.
-
-        Examples
-        --------
-        >>> from tempfile import TemporaryDirectory
-        >>> from sklearn.base import clone
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> with TemporaryDirectory() as folder:
-        ...     synthesizer.save_params(f"{folder}/digits.safetensors")
-        ...     loaded = clone(synthesizer).load_params(f"{folder}/digits.safetensors")
-        >>> bool((loaded.uncertainty(X[50:60]) == synthesizer.uncertainty(X[50:60])).all())
-        True
         """
         self._validate_params()
         try:

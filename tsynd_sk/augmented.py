@@ -88,6 +88,11 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     >>> classifier = AugmentedClassifier(NetClassifier(max_epochs=5), synthesizer, random_state=0)
     >>> classifier.fit(X[:100], y[:100]).predict(X[100:105]).shape
     (5,)
+    >>> classifier.predict_proba(X[100:105]).shape
+    (5, 10)
+    >>> most_uncertain = classifier.uncertainty(X[100:200]).argsort()[::-1][:5]
+    >>> [epoch["epoch"] for epoch in classifier.history_ if "synthesis_uncertainty" in epoch]
+    [3]
     """
 
     _parameter_constraints: dict = {
@@ -142,20 +147,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         ------
         ValueError, TypeError
             As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
-
-        Examples
-        --------
-        >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=2)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(autoencoder=autoencoder)
-        >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0).fit(X[:50], y[:50])
-        >>> [bool("synthesis_uncertainty" in epoch) for epoch in classifier.history_]
-        [False, True]
         """
         refuse_metadata(self, unsupported)
         net = NetClassifier() if self.estimator is None else self.estimator
@@ -246,20 +237,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             If the classifier is not fitted.
         ValueError
             If `X` is not as in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=2)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(autoencoder=autoencoder)
-        >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0).fit(X[:50], y[:50])
-        >>> set(classifier.predict(X[50:60])) <= set(classifier.classes_)
-        True
         """
         x = self._as_seen(X)
         return self.classes_[_skorch.predicting(self.estimator_).predict(x).astype(np.int64)]
@@ -283,21 +260,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             If the classifier is not fitted.
         ValueError
             If `X` is not as in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=2)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(autoencoder=autoencoder)
-        >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0).fit(X[:50], y[:50])
-        >>> proba = classifier.predict_proba(X[50:60])
-        >>> proba.shape, bool((abs(proba.sum(axis=1) - 1) < 1e-5).all())
-        ((10, 10), True)
         """
         x = self._as_seen(X)
         return _skorch.predicting(self.estimator_).predict_proba(x)
@@ -322,21 +284,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             If the classifier is not fitted.
         ValueError
             If `X` is not as in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=2)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(autoencoder=autoencoder)
-        >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0).fit(X[:50], y[:50])
-        >>> most_uncertain = classifier.uncertainty(X[50:150]).argsort()[::-1][:5]
-        >>> X[50:150][most_uncertain].shape
-        (5, 8, 8)
         """
         check_is_fitted(self, "estimator_")
         return self.synthesizer_.uncertainty(X)

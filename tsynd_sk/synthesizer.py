@@ -149,6 +149,22 @@ class TargetedSynthesizer(BaseSynthesizer):
     >>> X_new, y_new, info = synthesizer.fit(X[:100], y[:100]).sample(10, return_info=True)
     >>> X_new.shape, y_new.shape, info.uncertainty.shape
     ((10, 8, 8), (10,), (10,))
+    >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
+    [3, 3, 8]
+
+    One image from each that is given, and what is lost without any displacement:
+
+    >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
+    >>> X_new.shape, synthesizer.reconstruct(X[100:103]).shape
+    ((3, 8, 8), (3, 8, 8))
+    >>> most_uncertain = synthesizer.uncertainty(X[100:200]).argsort()[::-1][:5]
+
+    For a pipeline of imbalanced-learn:
+
+    >>> is_zero = y[:30] == 0
+    >>> X_resampled, y_resampled = synthesizer.fit_resample(X[:30], is_zero)
+    >>> int(is_zero.sum()), int(y_resampled.sum()), len(y_resampled)
+    (3, 27, 54)
     """
 
     _parameter_constraints: dict = {
@@ -264,16 +280,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             ambiguous layout, or if a classifier does not predict probabilities or has no members.
         TypeError
             If `classifier` or `autoencoder` is not what it should be.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> synthesizer.classes_.tolist(), synthesizer.image_shape_
-        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], (1, 8, 8))
         """
         refuse_metadata(self, unsupported)
         task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings())
@@ -322,17 +328,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             If the synthesizer is not fitted.
         ValueError
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> X_new, y_new = synthesizer.sample(y={3: 2, 8: 1})
-        >>> X_new.shape, sorted(y_new.tolist())
-        ((3, 8, 8), [3, 3, 8])
         """
         self._check_can_synthesize()
         return self._sample(n_samples, y=y, random_state=random_state, return_info=return_info)
@@ -362,17 +357,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             If the synthesizer is not fitted, or has no autoencoder.
         ValueError
             If `X` is not as in `fit`, or `y` has another length or labels that were not in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> X_new, y_new, info = synthesizer.synthesize(X[50:53], y[50:53], return_info=True)
-        >>> X_new.shape, bool((y_new == y[50:53]).all()), info.source_index.tolist()
-        ((3, 8, 8), True, [0, 1, 2])
         """
         self._check_can_synthesize()
         X = check_images(self, X, reset=False)
@@ -409,17 +393,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             As `fit`, or if `sampling_strategy` cannot be had from `y`.
         TypeError
             As `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder)
-        >>> X_resampled, y_resampled = synthesizer.fit_resample(X[:30], y[:30] == 0)
-        >>> int((y[:30] == 0).sum()), int(y_resampled.sum()), len(y_resampled)
-        (3, 27, 54)
         """
         labels = _sampling.check_labels(self, y, X)
         # Before fit, which may take minutes, for it can be impossible.
@@ -456,17 +429,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             If the synthesizer is not fitted.
         ValueError
             If `X` is not as in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> uncertainty = synthesizer.uncertainty(X[50:150])
-        >>> uncertainty.shape, bool((uncertainty >= 0).all())
-        ((100,), True)
         """
         check_is_fitted(self, "classifier_")
         self._validate_params()
@@ -497,16 +459,6 @@ class TargetedSynthesizer(BaseSynthesizer):
             If the synthesizer is not fitted, or has no autoencoder.
         ValueError
             If `X` is not as in `fit`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
-        >>> X, y, _ = datasets.load_digits_images()
-        >>> classifier = classifiers.NetClassifier(max_epochs=2)
-        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
-        >>> synthesizer.reconstruct(X[50:53]).shape
-        (3, 8, 8)
         """
         self._check_can_synthesize()
         X, codec = check_images(self, X, reset=False), self._codec()
