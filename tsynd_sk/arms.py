@@ -81,8 +81,8 @@ class Arm:
     --------
     >>> from dataclasses import replace
     >>> from tsynd_sk.arms import ARMS
-    >>> replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.25}).definition()
-    {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.25}}
+    >>> replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5}).definition()
+    {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
     """
 
     augmentation: str | None = None

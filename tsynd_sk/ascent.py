@@ -189,9 +189,9 @@ def ascend(
     direction: Tensor | None = None,
     start: Tensor | None = None,
     scale: Tensor | float = 1.0,
-    radius: float = 0.5,
+    radius: float = 0.25,
     max_iter: int = 10,
-    constrain: bool = True,
+    constrain: bool = False,
     n_iter_no_change: int | None = 5,
     callback: StepCallback | None = None,
 ) -> AscentResult:
@@ -218,15 +218,15 @@ def ascend(
         First displacement, in latent standard deviations; none by default.
     scale : Tensor broadcastable to `z_0` or float, default=1.0
         Standard deviation of each latent coordinate.
-    radius : float, default=0.5
+    radius : float, default=0.25
         Largest root-mean-square displacement, in latent standard deviations.
     max_iter : int, default=10
         Number of steps.
-    constrain : bool, default=True
-        Keep the best iterate at which the members' mean prediction is `y`. Rows that stray over
-        the decision boundary climb back by the gradient of ``log p(y)`` before they go on. Rows
-        that never agree keep their start. With ``False`` the best iterate is kept, whatever it is
-        taken for.
+    constrain : bool, default=False
+        Whether to keep the best iterate at which the members' mean prediction is `y`, and not the
+        best one whatever it is taken for. Rows that stray over the decision boundary then climb
+        back by the gradient of ``log p(y)`` before they go on. Rows that never agree keep their
+        start.
     n_iter_no_change : int or None, default=5
         A row is finished when its best value has not risen, by more than a thousandth, for so many
         steps; the ascent goes on with the others alone. ``None``: never before `max_iter` steps.

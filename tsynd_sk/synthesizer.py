@@ -67,7 +67,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         For ``members="dropout"``: which random layers of the classifier make members, the others
         at rest: all of them, the last, as many last ones, or those of these names. Fewer and later
         ones are faster; what earlier ones would contribute to the uncertainty is left out.
-    radius : float, default=0.5
+    radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations.
     random_start : float, default=1.0
@@ -79,7 +79,7 @@ class TargetedSynthesizer(BaseSynthesizer):
     n_iter_no_change : int or None, default=5
         An image is finished before `max_iter` when its best value has not risen, by more than a
         thousandth, for so many steps. ``None``: never.
-    label_policy : {"constrain", "keep"}, default="constrain"
+    label_policy : {"constrain", "keep"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for; "constrain" the most uncertain one at which the members' mean prediction is
         that label. Where there is none, a point close to the source's code is taken (a tenth
@@ -217,11 +217,11 @@ class TargetedSynthesizer(BaseSynthesizer):
         members="auto",
         n_members=16,
         restrict=None,
-        radius=0.5,
+        radius=0.25,
         random_start=1.0,
         max_iter=10,
         n_iter_no_change=5,
-        label_policy="constrain",
+        label_policy="keep",
         sampling_strategy="auto",
         image_shape=None,
         batch_size=256,
