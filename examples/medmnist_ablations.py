@@ -26,6 +26,7 @@ TITLES = {
     "batches": "real and synthetic rows in batches",
     "members": "members",
     "members_entropy": "members, under entropy",
+    "defaults": "label policy and radius together: before and now",
     "arm": "arm",
 }
 

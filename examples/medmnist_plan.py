@@ -67,6 +67,10 @@ ATTACKED_ARMS = (
 #: What ablations change, one factor at a time.
 BASE = "standard+mutual_info"
 
+# The defaults of the synthesizer when factors were varied. What came out of it changed two of them:
+# the last factor compares the old ones with the new.
+ABLATED_FROM = {"radius": 0.5, "label_policy": "constrain"}
+
 # Beside the base: what it is made of and compared with; and standard augmentation of the network
 # with more dropout, which is another network, not only other members.
 ABLATION_ARMS = (
@@ -114,12 +118,22 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "autoencoder": {"labelled": {"unlabelled": False}, "all": {"unlabelled": True}},
     "members": _MEMBERS,
     "members_entropy": _MEMBERS,
+    "defaults": {
+        "constrain, radius 0.5": {},
+        "keep, radius 0.25": {"synthesizer": {"radius": 0.25, "label_policy": "keep"}},
+    },
 }
 
 
 def base_of(factor: str) -> str:
     """Name the arm that a factor is varied in."""
     return "standard+entropy" if factor == "members_entropy" else BASE
+
+
+def ablated(name: str) -> Arm:
+    """Give an arm as it was when factors were varied."""
+    arm = ARMS[name]
+    return replace(arm, synthesizer=ABLATED_FROM) if arm.objective else arm
 
 
 def _in_effect(arm: Arm, part: str, name: str) -> Any:
@@ -147,14 +161,14 @@ def _changed(arm: Arm, changes: dict[str, Any]) -> Arm:
 def _variants() -> Iterator[tuple[str, str, Arm]]:
     """Go through factors, values and arms; the value in effect stands for the base arm."""
     for factor, (part, name, values) in PARAMETERS.items():
-        base = ARMS[base_of(factor)]
+        base = ablated(base_of(factor))
         now = _in_effect(base, part, name)
         known = list(dict.fromkeys((*values, now)))
         for value in known if isinstance(now, str) else sorted(known):
             yield factor, _text(value), _changed(base, {part: {name: value}})
     for factor, choices in CHOICES.items():
         for value, changes in choices.items():
-            yield factor, value, _changed(ARMS[base_of(factor)], changes)
+            yield factor, value, _changed(ablated(base_of(factor)), changes)
 
 
 def _text(value: Any) -> str:
@@ -171,12 +185,12 @@ def ablations() -> tuple[dict[str, Arm], dict[str, str]]:
     settings : dict of str to str
         By arm, what it is a value of, as in ``radius=0.25``; of a base arm, all factors.
     """
-    arms = {**{name: ARMS[name] for name in ABLATION_ARMS}, **CONTROLS}
+    arms = {**{name: ablated(name) for name in ABLATION_ARMS}, **CONTROLS}
     settings: dict[str, list[str]] = {name: [] for name in arms}
     for factor, value, arm in _variants():
         base = base_of(factor)
         setting = f"{factor}={value}"
-        name = base if arm == ARMS[base] else setting
+        name = base if arm == ablated(base) else setting
         arms.setdefault(name, arm)
         settings.setdefault(name, []).append(setting)
     return arms, {name: "; ".join(values) for name, values in settings.items()}

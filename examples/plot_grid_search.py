@@ -128,9 +128,11 @@ ax.legend(title="learning rate of the net")
 plt.show()
 
 # %%
-# The colours lie further apart than the columns: here the learning rate matters more than what is
-# synthesised. Folds differ from each other because their images do. To tell whether one candidate
-# beats another, compare the two fold by fold:
+# In the first two columns the colours lie further apart than the columns do: the learning rate
+# matters more than what is synthesised. The third column is another matter. At a radius of 1,
+# images can change so much that the labels of their sources are no longer theirs
+# (:doc:`/guide/pitfalls`). Folds differ from each other because their images do. To tell whether
+# one candidate beats another, compare the two fold by fold:
 best = search.best_index_
 print(f"best: {names[best]}, lr = {rates[best]:g}; at that lr:")
 for i, name in enumerate(names):
@@ -142,8 +144,9 @@ for i, name in enumerate(names):
 # %%
 # A lead that is large in one fold and a lag in another, in the output above, is chance rather than
 # merit: three folds of thirty images cannot tell such candidates apart, and repeated folds
-# (``RepeatedStratifiedKFold``) can tell a little more. If the control leads, or is level, then
-# targeting has not helped here, and the search says so because the control was in its grid.
+# (``RepeatedStratifiedKFold``) can tell a little more. A lead that is large in every fold is harder
+# to get by chance. If the control leads, or is level, then targeting has not helped here, and the
+# search says so because the control was in its grid.
 #
 # The test, once
 # --------------
@@ -162,8 +165,9 @@ print(f"accuracy in the test   {search.best_estimator_.score(X_test, y_test):.3f
 # --------
 # - ``n_jobs=2`` in ``GridSearchCV`` fits side by side, and :doc:`/guide/clusters` on many machines.
 #   Functions and net classes of your own then belong in a module that workers can import.
-# - Search ``augmentedclassifier__synthetic_ratio`` or
-#   ``augmentedclassifier__synthesizer__label_policy``; :doc:`/guide/objectives` says what they do.
+# - Search ``augmentedclassifier__synthesizer__label_policy`` together with the radius. With
+#   ``"constrain"`` large radii do less harm; :doc:`/guide/objectives` says why.
+# - Search ``augmentedclassifier__synthetic_ratio``; :doc:`/guide/augmentation` says what it does.
 # - :doc:`/guide/unlabelled` has more of frozen autoencoders, as has
 #   :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
 # - :doc:`/guide/pitfalls` lists further ways in which images leak.

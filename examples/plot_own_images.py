@@ -180,7 +180,7 @@ synthesizer = TargetedSynthesizer(
 ).fit(X_train, y_train)
 X_new, y_new, info = synthesizer.sample(y={1: 8}, return_info=True)
 print(X_new.shape, X_new.dtype, f"values from {X_new.min()} to {X_new.max()}")
-print("displacements:", " ".join(f"{value:.2f}" for value in info.displacement))
+print("taken for rare:", " ".join("yes" if kept else "no" for kept in info.label_agreement))
 
 import matplotlib.pyplot as plt
 
@@ -199,10 +199,12 @@ for line, (name, images) in zip(axes, shown.items(), strict=True):
 plt.show()
 
 # %%
-# (The rare class has fewer than eight images, so that they repeat, as sources do.) Where the
-# displacement, in latent standard deviations, is far below the ``radius`` of 0.5, nothing farther
-# away was still taken for its label: a classifier that has seen few images of a class soon takes
-# them for others.
+# (The rare class has fewer than eight images, so that they repeat, as sources do.) All synthetic
+# images are labelled as rare, also those that the printed line says the classifier takes for
+# others; one that has seen few images of a class soon does. The common class are threes, the rare
+# one eights. Is there an eight here that has become a three? Then its label is wrong, whatever the
+# classifier says, and images that you mean to keep should stay closer to their sources, by a
+# smaller ``radius``, or on the right side of the classifier, by ``label_policy="constrain"``.
 #
 # Synthetic images that you keep as files belong in a folder of their own, never among the real
 # ones:

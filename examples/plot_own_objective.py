@@ -114,9 +114,9 @@ for name, images in {"real images": X, **made}.items():
 # %%
 # "Margin" is the lead of the likeliest class over the second, so that small ones are sought;
 # "votes against" is the variation ratio, counted; "label kept" is the share that these members take
-# for their label. (The members of the ascent kept nearly all of them. These are others, and the
-# images lie where a few masks decide.) In the table, find for each objective the column that it was
-# to move, and then those that it has moved besides.
+# for their label. (Nothing holds the ascent to it: that would be ``label_policy="constrain"``.) In
+# the table, find for each objective the column that it was to move, and then those that it has
+# moved besides.
 import matplotlib.pyplot as plt
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained")

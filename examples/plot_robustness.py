@@ -117,9 +117,9 @@ for row in report.comparisons:
 # hundred images of eight by eight pixels see large differences only; how large, the widths of the
 # intervals tell.
 #
-# These are four digits, one number of labels and one number of epochs. With others, tried while
-# this lesson was written, the order of the arms was another. So take it for a lesson in reading,
-# and look for evidence in :doc:`/evidence`.
+# These are four digits, one number of labels and one number of epochs. With others the order of
+# the arms can be another. So take it for a lesson in reading, and look for evidence in
+# :doc:`/evidence`.
 #
 # Compare "standard" with "plain" too, in all rows. What turns and shifts teach is paid for
 # elsewhere, if it is: that a rival is the usual one does not make it the better one on your data.

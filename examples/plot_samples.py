@@ -143,14 +143,15 @@ plt.show()
 # %%
 # Orange is synthetic, blue is changed by hand, and boxes are in the order of their medians. The two
 # halves belong together. A group that is uncertain, and whose labels few images keep, may have been
-# spoilt: then labels are wrong, and training on them teaches errors. What training can use
-# is uncertain and still of its class. See where ``mutual info`` stands against ``augmented``, and
-# whether there is a corruption that reaches as far and keeps as many labels. If there is, it is the
-# simpler augmentation, and belongs into your comparison. (Images of eight pixels are soon spoilt. A
-# shift by one of them moves a stroke by its whole width.)
+# spoilt: then labels are wrong, and training on them teaches errors. Or the net is mistaken, and
+# has something to learn. The picture cannot tell the two apart, your eyes can. What training can
+# use is uncertain and still of its class. See where ``mutual info`` stands against ``augmented``,
+# and whether there is a corruption that reaches as far and keeps as many labels. If there is, it is
+# the simpler augmentation, and belongs into your comparison. (Images of eight pixels are soon
+# spoilt. A shift by one of them moves a stroke by its whole width.)
 #
 # "Taken for their label" is said here by the net as it predicts. The report's ``label_agreement``
-# is that of the members' mean, to which the ascent is held.
+# is that of the members' mean, to which ``label_policy="constrain"`` would hold the ascent.
 #
 # What scores on synthetic images mean
 # ------------------------------------
@@ -212,8 +213,8 @@ for name in ["real twice", *synthesizers]:
 #
 # Try next
 # --------
-# - A longer leash: ``radius=1.0``, or ``label_policy="keep"``, and the report again. Which column
-#   changes most?
+# - A longer leash, ``radius=1.0``, or a second one, ``label_policy="constrain"``, and the report
+#   again. Which of its lines changes most?
 # - ``report.by_class`` and ``report.to_frame()``: are some classes harder to synthesise for?
 # - :doc:`/guide/evaluation` says how to read every line of the report, and
 #   :doc:`/guide/pitfalls` what to mind about labels that drift.

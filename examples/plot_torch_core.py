@@ -189,7 +189,7 @@ with torch.no_grad():
 # :func:`~tsynd_sk.ascent.displacement_norm` measures it.
 from tsynd_sk.ascent import OBJECTIVES, ascend, displacement_norm, normalise
 
-radius = 0.5
+radius = 0.25
 z_0, y_0 = z[:100], y_train[:100]
 start = radius * normalise(torch.randn_like(z_0))
 members = schemes["dropout"]
@@ -239,9 +239,11 @@ with torch.no_grad():
 # compare within its column, with the line ``random``, which says what moving alone does.
 #
 # The callback was told of every point of the ways. A row stops when it has not risen for five
-# steps (``n_iter_no_change``). Lines fall, too: where the members' mean prediction is no longer the
-# label, the next steps lead back (``constrain=True``). Random walks start at the code itself, and
-# reach the surface of the ball at the last step.
+# steps (``n_iter_no_change``). Lines may fall, too, where a step was too long: what counts is the
+# highest point of each. Nobody asks here what the members take an image for. With
+# ``constrain=True`` the highest point counts at which their mean prediction is still the label, and
+# beyond it steps lead back. Random walks start at the code itself, and reach the surface of the
+# ball at the last step.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")

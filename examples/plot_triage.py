@@ -219,9 +219,8 @@ for group in ["test", "noisy"]:
 # method. Entropy also counts images that lie between two classes, on which mistakes are made
 # whatever one learns; mutual information leaves them out, for no synthesis can help there.
 #
-# The first answer hangs on details: with half the epochs, tried while this lesson was written, the
-# augmented classifier made no fewer mistakes on test images. :doc:`/evidence` has the comparison
-# that counts.
+# The first answer hangs on details, such as the number of epochs: try half as many.
+# :doc:`/evidence` has the comparison that counts.
 #
 # Try next
 # --------

@@ -85,7 +85,7 @@ class TestBestPointOfTheWay:
 
     def test_constrained_rows_keep_the_best_iterate_that_has_their_label(self):
         task = Task(n=60)
-        result = task(n_iter_no_change=None)
+        result = task(n_iter_no_change=None, constrain=True)
         log_probs = torch.stack([log_probs for _, log_probs in task.seen])
         agreement = log_probs.exp().mean(1).argmax(-1) == task.y
         values = torch.stack([mutual_information(each) for each in log_probs])
@@ -101,7 +101,7 @@ class TestBestPointOfTheWay:
 
     def test_random_walk_keeps_the_farthest_point_that_has_the_label(self, task):
         direction = torch.randn(task.z_0.shape, generator=torch.Generator().manual_seed(1))
-        result = task(objective=None, direction=direction, radius=2.0)
+        result = task(objective=None, direction=direction, radius=2.0, constrain=True)
         log_probs = torch.stack([log_probs for _, log_probs in task.seen])
         agreement = log_probs.exp().mean(1).argmax(-1) == task.y
         farthest = torch.where(agreement, torch.linspace(0, 2, 11)[:, None], 0).amax(0)
@@ -145,7 +145,7 @@ def line_members(x):
 def on_the_line(first, **params):
     z_0 = torch.tensor([[value, 0.1] for value in first])
     y = torch.ones(len(first), dtype=torch.int64)
-    return z_0, ascend(line_members, lambda z: z, z_0, y, **params)
+    return z_0, ascend(line_members, lambda z: z, z_0, y, **{"constrain": True, **params})
 
 
 class TestLabels:

@@ -1,6 +1,7 @@
 """The MedMNIST benchmark: it resumes, its tables hold what was run, and its report is right."""
 
 import csv
+import inspect
 import json
 import math
 import sys
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from main_jobs import write_npz
 from scipy import stats
+
+from tsynd_sk import TargetedSynthesizer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ARMS = ["plain", "random"]
@@ -208,12 +211,20 @@ class TestPlan:
     def test_an_ablation_is_the_base_but_for_its_factor(self, plan):
         arms, _ = plan.ablations()
         base = arms[plan.BASE]
-        assert arms["radius=0.25"] == replace(base, synthesizer={"radius": 0.25})
+        assert base.synthesizer == plan.ABLATED_FROM
+        subtle = {"radius": 0.25, "label_policy": "constrain"}
+        assert arms["radius=0.25"] == replace(base, synthesizer=subtle)
         assert arms["latent_size=8"] == replace(base, autoencoder={"module__n_components": 8})
         assert arms["autoencoder=all"] == replace(base, unlabelled=True)
         assert arms["members_entropy=laplace"] == replace(
-            arms["standard+entropy"], synthesizer={"members": "laplace"}
+            arms["standard+entropy"], synthesizer={**plan.ABLATED_FROM, "members": "laplace"}
         )
+
+    def test_the_last_factor_compares_what_was_the_default_with_what_is(self, plan):
+        arms, _ = plan.ablations()
+        now = inspect.signature(TargetedSynthesizer).parameters
+        [new] = [arm for name, arm in arms.items() if name.startswith("defaults=")]
+        assert new.synthesizer == {name: now[name].default for name in plan.ABLATED_FROM}
 
     @pytest.mark.parametrize(
         ("size", "n_train", "epochs", "seeds"),

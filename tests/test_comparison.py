@@ -42,7 +42,7 @@ def digits(rows):
 @pytest.fixture(scope="module")
 def arms():
     return {
-        "radius 0.25": replace(ARMS["mutual_info"], synthesizer={"radius": 0.25}),
+        "radius 0.5": replace(ARMS["mutual_info"], synthesizer={"radius": 0.5}),
         "mutual_info": ARMS["mutual_info"],
         "small codes": replace(
             ARMS["mutual_info"], autoencoder={"module__n_components": 2, "epoch_size": 64}
@@ -92,17 +92,21 @@ class TestOwnArms:
         assert digits(table(done)) == digits(before)
 
     def test_a_changed_definition_is_refused(self, splits, done, arms):
-        other = {**arms, "radius 0.25": replace(ARMS["mutual_info"], synthesizer={"radius": 0.3})}
-        with pytest.raises(ValueError, match=r"radius 0.25.synthesizer.radius: 0.25 -> 0.3\)"):
+        other = {**arms, "radius 0.5": replace(ARMS["mutual_info"], synthesizer={"radius": 0.3})}
+        with pytest.raises(ValueError, match=r"radius 0.5.synthesizer.radius: 0.5 -> 0.3\)"):
             compared(splits, done, other)
         other = {**arms, "half": Arm()}
         with pytest.raises(ValueError, match=r"arms.half.classifier: .* -> None\)"):
             compared(splits, done, other)
 
-    def test_another_order_or_choice_of_arms_is_refused_by_name(self, splits, done, arms):
-        for other in (dict(reversed(arms.items())), {"half": arms["half"]}):
-            with pytest.raises(ValueError, match=r"settings \(arms: \['radius 0.25', [^:]*\)\. "):
-                compared(splits, done, other)
+    def test_fewer_arms_are_refused_by_name(self, splits, done, arms):
+        with pytest.raises(ValueError, match=r"settings \(arms: \['radius 0.5', [^:]*\)\. "):
+            compared(splits, done, {"half": arms["half"]})
+
+    def test_another_order_is_one_of_the_results_alone(self, splits, done, arms):
+        other = compared(splits, done, dict(reversed(arms.items())))
+        assert not other.missing()
+        assert [row["arm"] for row in other.results()] == list(reversed(arms))
 
     def test_a_name_stands_for_the_arm_of_that_name(self, splits, tmp_path):
         compared(splits, tmp_path, {"plain": ARMS["plain"]}).run()
@@ -235,6 +239,27 @@ class TestAttacks:
     def test_wrong_strengths_are_refused(self, settings, message):
         with pytest.raises(ValueError, match=message):
             Settings(N_TRAIN, **settings)
+
+    def test_seeds_and_arms_may_join(self, splits, tmp_path):
+        first = compared(splits, tmp_path / "grown", ("standard", "plain"))
+        first.run()
+        grown = compared(splits, tmp_path / "grown", ("plain", "mixup", "standard"), seeds=2)
+        assert grown.missing() == [(0, "mixup"), (1, "plain"), (1, "mixup"), (1, "standard")]
+        grown.run()
+        at_once = compared(splits, tmp_path / "at once", ("plain", "mixup", "standard"), seeds=2)
+        at_once.run()
+        assert digits(table(tmp_path / "grown")) == digits(table(tmp_path / "at once"))
+        settings = [
+            json.loads((tmp_path / name / "settings.json").read_text())
+            for name in ("grown", "at once")
+        ]
+        assert settings[0] == settings[1]
+        with pytest.raises(ValueError, match=r"arms: .* More seeds and further arms may join"):
+            compared(splits, tmp_path / "grown", ("standard", "plain"), seeds=2)
+        other = {name: ARMS[name] for name in ("mixup", "standard")}
+        other["plain"] = replace(ARMS["plain"], net={"lr": 0.01})
+        with pytest.raises(ValueError, match=r"arms\.plain\.net"):
+            compared(splits, tmp_path / "grown", other, seeds=2)
 
     @pytest.mark.parametrize("name", ["arms", "attacks"])
     def test_one_name_is_no_tuple_of_names(self, name):

@@ -86,13 +86,16 @@ class TestFromEstimator:
         assert display.source.dtype == display.iterates.dtype == case.X.dtype
         assert not plt.get_fignums()
 
-    def test_chosen_is_the_best_step_that_keeps_the_label(self, digits_synthesizer):
-        X, labels = digits_synthesizer._X[:40], digits_synthesizer._y[:40]
-        display = AscentDisplay.from_estimator(digits_synthesizer, X, labels, random_state=0)
+    @pytest.mark.parametrize("policy", ["keep", "constrain"])
+    def test_chosen_is_the_best_step_that_the_policy_admits(self, frozen, policy):
+        given = frozen(label_policy=policy, radius=1.0)
+        X, labels = given._X[:40], given._y[:40]
+        display = AscentDisplay.from_estimator(given, X, labels, random_state=0)
         on_the_way = display.chosen >= 0
         assert on_the_way.sum() >= 20
-        best = np.where(display.label_agreement, np.nan_to_num(display.uncertainty), -1)
-        for i in np.flatnonzero(on_the_way & display.label_agreement.any(axis=1)):
+        admitted = display.label_agreement | (policy == "keep")
+        best = np.where(admitted, np.nan_to_num(display.uncertainty), -1)
+        for i in np.flatnonzero(on_the_way & admitted.any(axis=1)):
             assert display.uncertainty[i, display.chosen[i]] == display.uncertainty_synthetic[i]
             assert best[i, display.chosen[i]] == best[i].max()
         assert (~display.label_agreement).any()
@@ -111,7 +114,7 @@ class TestFromEstimator:
 
     def test_what_is_mended_is_no_step(self):
         case = cases("TargetedSynthesizer", "HW")
-        given = case.copy().set_params(max_iter=1, radius=3.0)
+        given = case.copy().set_params(max_iter=1, radius=3.0, label_policy="constrain")
         wrong = (y + 1) % 3
         display = AscentDisplay.from_estimator(given, case.X, wrong, random_state=0)
         off = display.chosen == -1

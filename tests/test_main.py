@@ -136,7 +136,7 @@ class TestResuming:
         [
             (["--epochs", "3"], "epochs: 2 -> 3"),
             (["--n-train", "41"], "n_train: 40 -> 41"),
-            (["--seeds", "3"], "seeds"),
+            (["--seeds", "1"], "seeds: 2 -> 1"),
             (["--arms", "plain"], "arms"),
             (["--dataset", "digits"], "dataset"),
             (["--score-on", "val"], "scored_on: 'test' -> 'val'"),

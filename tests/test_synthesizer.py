@@ -208,7 +208,7 @@ class TestObjectives:
             seen.append((tuple(log_probs.shape), tuple(y.shape), y.dtype))
             return -log_probs.mean(0).gather(1, y[:, None])[:, 0]
 
-        synthesizer = frozen(objective=objective, label_policy="keep", max_iter=3)
+        synthesizer = frozen(objective=objective, radius=0.5, max_iter=3)
         X_new, _, info = synthesizer.sample(20, return_info=True)
         assert seen == [((8, 20, 4), (20,), torch.int64)] * 4
         # It is what is maximised: images that the members take for another class.
@@ -258,7 +258,8 @@ class TestPromises:
     def test_constrained_labels_are_agreed_on(self, frozen, objective, dtype):
         X, y = digits()
         X = np.round(X * 255).astype(np.uint8) if dtype == np.uint8 else X
-        synthesizer = frozen(objective=objective, radius=1.0).fit(X, y)
+        constrained = {"label_policy": "constrain", "radius": 1.0}
+        synthesizer = frozen(objective=objective, **constrained).fit(X, y)
         (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=160)
         correct = correct_sources(synthesizer, members, X, y, info)
         assert correct.mean() > 0.9
@@ -290,19 +291,20 @@ class TestPromises:
         wrong = np.arange(len(y)) % 10 == 0
         y = np.where(wrong, (y + 1) % 4, y)
         # So near that the label cannot be climbed to.
-        _, _, info = frozen(radius=0.02).fit(X, y).sample(160, return_info=True)
+        synthesizer = frozen(radius=0.02, label_policy="constrain").fit(X, y)
+        _, _, info = synthesizer.sample(160, return_info=True)
         disagreed = wrong[info.source_index]
         assert not info.label_agreement[disagreed].any()
         np.testing.assert_allclose(info.displacement[disagreed], 0.002, rtol=1e-3)
         assert np.median(info.displacement[~disagreed]) > 0.01
         # From further away it is, and then agreement is true.
-        _, _, info = frozen(radius=1.0).fit(X, y).sample(160, return_info=True)
+        _, _, info = synthesizer.set_params(radius=1.0).sample(160, return_info=True)
         assert info.label_agreement[wrong[info.source_index]].mean() > 0.5
 
     def test_agreement_survives_an_autoencoder_that_loses_the_labels(self, frozen):
         X, y = digits()
         net = AutoencoderNet(module__n_components=1, max_epochs=1, epoch_size=20)
-        synthesizer = frozen().set_params(autoencoder=net).fit(X, y)
+        synthesizer = frozen(label_policy="constrain").set_params(autoencoder=net).fit(X, y)
         (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=160)
         correct = correct_sources(synthesizer, members, X, y, info)
         reconstructed = synthesizer.format_.to_tensor(synthesizer.reconstruct(X))

@@ -50,10 +50,11 @@ class ResultsFolder:
                     "begin anew."
                 )
             return
-        if changed := list(_differences("", theirs, ours)):
+        if changed := list(_differences("", _grown(theirs, ours), ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
-                "Choose another folder, or the same settings to go on with it."
+                "Choose another folder, or the same settings to go on with it. More seeds and "
+                "further arms may join."
             )
 
     @contextmanager
@@ -74,7 +75,7 @@ class ResultsFolder:
             remove_unfinished(self._autoencoders, "*.safetensors")
             for path in (self._settings, self.table, self.picture):
                 remove_unfinished(self.path, path.name)
-            if _read(self._settings) is None:
+            if _read(self._settings) != self.settings:
                 _write(self._settings, json.dumps(self.settings, indent=2).encode())
             yield
 
@@ -124,6 +125,17 @@ class ResultsFolder:
             _write(self.table, _csv(rows))
 
 
+def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Let seeds and arms join, for that leaves the runs that are there what they are."""
+    grown = dict(theirs)
+    seeds, arms = theirs.get("seeds"), theirs.get("arms")
+    if isinstance(seeds, int):
+        grown["seeds"] = max(seeds, ours["seeds"])
+    if isinstance(arms, dict) and arms.keys() <= ours["arms"].keys():
+        grown["arms"] = {name: arms.get(name, arm) for name, arm in ours["arms"].items()}
+    return grown
+
+
 def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
     """Name what differs, in dicts within dicts too."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
@@ -131,7 +143,7 @@ def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
             yield f"{name}: {theirs!r} -> {ours!r}"
         return
     keys = dict.fromkeys((*ours, *theirs))
-    # Of arms that were not compared the name says enough; and theirs is the order of the results.
+    # Of arms that were not compared the name says enough.
     if name == "arms" and list(theirs) != list(ours):
         yield from _differences(name, list(theirs), list(ours))
         keys = dict.fromkeys(key for key in ours if key in theirs)

@@ -65,8 +65,9 @@ class Comparison:
         What is compared.
     out : Path
         Folder for ``results.csv`` (a row for each seed and arm), ``settings.json``, the folder
-        ``runs`` from which an interrupted comparison goes on, and ``synthesis.png``. A process
-        that is killed leaves nothing behind that another would stumble over.
+        ``runs`` from which an interrupted comparison goes on, or one with more seeds or further
+        arms, and ``synthesis.png``. A process that is killed leaves nothing behind that another
+        would stumble over.
     n_jobs : int, default=-1
         Processes, each of which computes with one thread, so that results do not depend on their
         number. -1 stands for all cores.

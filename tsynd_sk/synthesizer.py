@@ -69,7 +69,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         ones are faster; what earlier ones would contribute to the uncertainty is left out.
     radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations.
+        standard deviations. Small ones keep images, and their labels, close to real ones.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
         `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
@@ -79,13 +79,14 @@ class TargetedSynthesizer(BaseSynthesizer):
     n_iter_no_change : int or None, default=5
         An image is finished before `max_iter` when its best value has not risen, by more than a
         thousandth, for so many steps. ``None``: never.
-    label_policy : {"constrain", "keep"}, default="keep"
+    label_policy : {"keep", "constrain"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
-        is taken for; "constrain" the most uncertain one at which the members' mean prediction is
-        that label. Where there is none, a point close to the source's code is taken (a tenth
-        of `radius` away), or, if the source itself was classified correctly, a mixture with the
-        source that is so too (with as little of the source as will do; where the members are sure
-        of nothing, that can be the source).
+        is taken for: what guards the label is a small `radius`. "constrain" takes the most
+        uncertain one at which the members' mean prediction is that label, for large radii, or
+        where images are to be used without the classifier. Where there is none, a point close to
+        the source's code is taken (a tenth of `radius` away), or, if the source itself was
+        classified correctly, a mixture with the source that is so too (with as little of the
+        source as will do; where the members are sure of nothing, that can be the source).
     sampling_strategy : str, float, dict or callable, default="auto"
         Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
         "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
@@ -187,7 +188,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         "random_start": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
-        "label_policy": [StrOptions({"constrain", "keep"})],
+        "label_policy": [StrOptions({"keep", "constrain"})],
         "sampling_strategy": [
             StrOptions(set(_sampling.STRATEGIES)),
             Interval(Real, 0, 1, closed="right"),
