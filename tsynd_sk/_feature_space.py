@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tsynd_sk import _skorch
 from tsynd_sk._inference import private_copy
-from tsynd_sk.laplace import _last_linear, _recorded
+from tsynd_sk._last_layer import last_linear, recorded
 
 
 def last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
@@ -35,8 +35,8 @@ def _last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
         x = x.to(device)
         if layer is None:
             with torch.enable_grad():
-                name, layer = _last_linear(network, head, x[:2])
-        with _recorded({str(name): layer}) as calls:
+                name, layer = last_linear(network, head, x[:2])
+        with recorded({str(name): layer}) as calls:
             network(x)
         if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
             raise ValueError(
