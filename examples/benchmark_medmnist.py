@@ -2,7 +2,7 @@
 Where targeted synthesis helps, on MedMNIST
 ===========================================
 
-Trains the same network in thirteen ways on few and on many labelled images, and scores it on clean,
+Trains the same network in fifteen ways on few and on many labelled images, and scores it on clean,
 corrupted and attacked ones. The parts are
 
 - ``main``: all arms in all cells (data set x number of labels), on the test splits;
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import inspect
 import json
 import platform
 import sys
@@ -36,11 +35,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tsynd_sk import AugmentedClassifier, TargetedSynthesizer, __version__
-from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.classifiers import ConvNet, NetClassifier
+from tsynd_sk import __version__
 from tsynd_sk.comparison import Comparison, Settings, Splits, load_splits
-from tsynd_sk.patch_autoencoder import PatchAutoencoder
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = HERE.parent / "docs" / "evidence"
@@ -114,35 +110,17 @@ def versions() -> dict[str, str]:
     }
 
 
-def defaults() -> dict[str, str]:
-    """Give the defaults of whatever the arms are made of."""
-    made_of = (
-        TargetedSynthesizer,
-        AugmentedClassifier,
-        NetClassifier,
-        ConvNet,
-        AutoencoderNet,
-        PatchAutoencoder,
-    )
-    return {
-        f"{one.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
-        for one in made_of
-        for name, parameter in inspect.signature(one).parameters.items()
-        if parameter.default is not parameter.empty
-    }
-
-
 def check_made_alike(cell: Cell) -> None:
-    """Refuse to mix results of different versions or defaults in one cell."""
+    """Refuse to mix results of different versions in one cell."""
     comparison = cell.comparison
-    path, ours = comparison.out / "made_with.json", {**versions(), **defaults()}
+    path, ours = comparison.out / "made_with.json", versions()
     if not path.exists():
         return
     theirs = json.loads(path.read_text())
     changed = [f"{n}: {theirs.get(n)} -> {v}" for n, v in ours.items() if theirs.get(n) != v]
     if changed and comparison.missing():
         raise ValueError(
-            f"{comparison.out} was begun with other versions or defaults ({'; '.join(changed)}). "
+            f"{comparison.out} was begun with other versions ({'; '.join(changed)}). "
             "Go on with those, or choose another --out, or remove that folder to begin it anew."
         )
 
@@ -151,7 +129,7 @@ def note_versions(cell: Cell) -> None:
     path = cell.comparison.out / "made_with.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps({**versions(), **defaults()}, indent=2))
+        replace_file(path, json.dumps(versions(), indent=2))
 
 
 def made_with(cell: Cell) -> str:

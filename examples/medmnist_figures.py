@@ -29,7 +29,10 @@ N_COLOURS = 256
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
-# Arms by what they add; filled markers stand for standard augmentation.
+# Filled markers stand for standard augmentation, those of another filling for TrivialAugment.
+FACES = {"standard": None, "trivial_augment": "#FFE3A6"}
+
+# Arms by what they add to these.
 LOOKS = {
     "": (BLACK, "D"),
     "random": (BLUE, "^"),
@@ -50,10 +53,11 @@ plt.rcParams.update({"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8})
 
 def look(arm: str) -> dict[str, Any]:
     """Give the marker of an arm."""
-    standard = arm.startswith("standard")
-    added = arm.removeprefix("standard").removeprefix("+")
+    augmentation, _, added = arm.rpartition("+")
+    if arm == "standard":
+        augmentation, added = arm, ""
     colour, marker = LOOKS.get("" if arm == "plain" else added, (GREY, "h"))
-    face = colour if standard else "white"
+    face = FACES.get(augmentation, "white") or colour
     return {"color": colour, "marker": marker, "markerfacecolor": face, "markeredgecolor": colour}
 
 

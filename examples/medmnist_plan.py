@@ -10,7 +10,6 @@ from typing import Any
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk.classifiers import ConvNet
 from tsynd_sk.comparison import ARMS, Arm
-from tsynd_sk.patch_autoencoder import PatchAutoencoder
 
 # Small, of two modalities in grey and one in colour, with two, two and five classes.
 DATASETS = ("breastmnist", "pneumoniamnist", "retinamnist")
@@ -50,6 +49,9 @@ MAIN_ARMS = (
     "standard+random",
     "standard+entropy",
     "standard+mutual_info",
+    # These two joined when the first results had shown how strong TrivialAugment is.
+    "trivial_augment+random",
+    "trivial_augment+mutual_info",
 )
 
 # Whether a gain is one against stronger attacks too, and against one that sees no gradients, is
@@ -97,7 +99,6 @@ PARAMETERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     # Another ratio is another number of rows in each epoch: it changes the budget.
     "synthetic_ratio": ("classifier", "synthetic_ratio", (0.25, 0.5, 1.0, 2.0)),
     "batches": ("classifier", "batches", ("apart", "mixed")),
-    "latent_size": ("autoencoder", "module__n_components", (2, 4, 8, 16)),
 }
 
 
@@ -115,6 +116,11 @@ _MEMBERS = {
 # Factors of another kind: what each value changes. Members are varied under entropy too, for the
 # question is under which of them mutual information is the better objective.
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
+    # By default the images decide: as many channels as explain a share of their variance.
+    "latent_size": {
+        "0.95 of the variance": {},
+        **{str(n): {"autoencoder": {"module__n_components": n}} for n in (2, 4, 8, 16)},
+    },
     "autoencoder": {"labelled": {"unlabelled": False}, "all": {"unlabelled": True}},
     "members": _MEMBERS,
     "members_entropy": _MEMBERS,
@@ -140,9 +146,15 @@ def _in_effect(arm: Arm, part: str, name: str) -> Any:
     """Give a parameter of an arm, or its default."""
     if name in getattr(arm, part):
         return getattr(arm, part)[name]
-    owners: dict[str, Any] = {"synthesizer": TargetedSynthesizer, "classifier": AugmentedClassifier}
-    modules: dict[str, Any] = {"net": ConvNet, "autoencoder": PatchAutoencoder}
-    owner = modules[part] if name.startswith("module__") else owners[part]
+    if part == "autoencoder":
+        # The images decide about its network: no number is in effect.
+        return None
+    owners: dict[str, Any] = {
+        "synthesizer": TargetedSynthesizer,
+        "classifier": AugmentedClassifier,
+        "net": ConvNet,
+    }
+    owner = owners[part]
     return inspect.signature(owner).parameters[name.removeprefix("module__")].default
 
 

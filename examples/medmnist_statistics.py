@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
     low: float
     high: float
     p: float
-    n_cells: int
+    n_samples: int
 
     @property
     def is_above(self) -> bool:
@@ -43,20 +43,20 @@ class Estimate(NamedTuple):
         return self.high < 0
 
 
-def mean_of_cells(samples: Iterable[np.ndarray]) -> Estimate | None:
-    """Estimate the mean of independent cell means.
+def mean_of_samples(samples: Iterable[np.ndarray]) -> Estimate | None:
+    """Estimate the mean of the means of independent samples.
 
     Parameters
     ----------
     samples : iterable of ndarray of shape (n_seeds,)
-        Differences in each cell. Cells without any are left out; so are those with a single one,
-        which says nothing about its spread, where others have more.
+        Differences. Samples without any are left out; so are those with a single one, which says
+        nothing about its spread, where others have more.
 
     Returns
     -------
     Estimate or None
-        With the interval of Welch and Satterthwaite, in a single cell that of Student. None if
-        there are no differences; without an interval if no cell has two.
+        With the interval of Welch and Satterthwaite, for a single sample that of Student. None if
+        there are no differences; without an interval if no sample has two.
     """
     filled = [sample for sample in samples if len(sample)]
     if not filled:
@@ -137,17 +137,24 @@ class Results:
         reference: str,
         metric: str,
         how: Callable[[Any, Any], Any] = np.subtract,
-    ) -> np.ndarray:
+    ) -> dict[int, float]:
         """Compare two arms in the seeds that both have."""
         ours, theirs = (self.values(cell, name, metric) for name in (arm, reference))
-        seeds = sorted(ours.keys() & theirs.keys())
-        return how(np.array([ours[s] for s in seeds]), np.array([theirs[s] for s in seeds]))
+        return {s: float(how(ours[s], theirs[s])) for s in sorted(ours.keys() & theirs.keys())}
 
     def compare(
         self, arm: str, reference: str, metric: str, cells: Iterable[Cell], **how: Any
     ) -> Estimate | None:
-        """Estimate the difference between two arms, in mean over cells."""
-        return mean_of_cells(self.paired(cell, arm, reference, metric, **how) for cell in cells)
+        """Estimate the difference between two arms, in mean over cells.
+
+        Within a data set, the cells of a seed share training images: the larger ones contain the
+        smaller. So they are averaged seed by seed, and only then is the spread of seeds looked at.
+        """
+        by_dataset: dict[str, list[dict[int, float]]] = {}
+        for cell in cells:
+            if paired := self.paired(cell, arm, reference, metric, **how):
+                by_dataset.setdefault(cell[0], []).append(paired)
+        return mean_of_samples(map(_mean_by_seed, by_dataset.values()))
 
     def mean(self, arm: str, metric: str, cells: Iterable[Cell]) -> float:
         """Give the mean of an arm's cell means; no number if it lacks a cell."""
@@ -195,6 +202,12 @@ class Results:
         # Where each data set has a size of its own, none is missing.
         is_grid = len(self.cells) > len(self.datasets)
         return [(d, s) for d in self.datasets for s in sizes] if is_grid else self.cells
+
+
+def _mean_by_seed(cells: Sequence[dict[int, float]]) -> np.ndarray:
+    """Average over cells, in the seeds that all of them have."""
+    seeds = sorted(set.intersection(*map(set, cells)))
+    return np.array([np.mean([cell[seed] for cell in cells]) for seed in seeds])
 
 
 def _cell(row: dict[str, Any]) -> Cell:

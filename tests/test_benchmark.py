@@ -158,18 +158,18 @@ class TestRun:
         rows = [row for row in scores(done.table) if row["size"] == "24"]
         assert scores(folder.table) == rows
 
-    def test_other_versions_or_defaults_are_not_mixed_in(self, done):
+    def test_other_versions_are_not_mixed_in(self, done):
         path = done.runs().parent / "made_with.json"
         text, lost = path.read_text(), done.runs() / "seed1-random.json"
         noted = json.loads(text)
-        path.write_text(json.dumps({**noted, "numpy": "0.1", "TargetedSynthesizer.radius": "9"}))
+        path.write_text(json.dumps({**noted, "numpy": "0.1"}))
         table = done.table.read_bytes()
         # A cell that is finished says by what it was made.
         done.run()
         assert "numpy 0.1," in read(done.table)[0]["made_with"]
         run = lost.read_bytes()
         lost.unlink()
-        with pytest.raises(ValueError, match=r"numpy: 0\.1 -> .*TargetedSynthesizer.radius: 9 ->"):
+        with pytest.raises(ValueError, match=r"other versions \(numpy: 0\.1 -> "):
             done.run()
         lost.write_bytes(run)
         path.write_text(text)
@@ -209,12 +209,15 @@ class TestPlan:
         assert {*plan.PARAMETERS, *plan.CHOICES, "arm"} == set(medmnist_ablations.TITLES)
 
     def test_an_ablation_is_the_base_but_for_its_factor(self, plan):
-        arms, _ = plan.ablations()
+        arms, settings = plan.ablations()
         base = arms[plan.BASE]
         assert base.synthesizer == plan.ABLATED_FROM
         subtle = {"radius": 0.25, "label_policy": "constrain"}
         assert arms["radius=0.25"] == replace(base, synthesizer=subtle)
-        assert arms["latent_size=8"] == replace(base, autoencoder={"module__n_components": 8})
+        assert "latent_size=0.95 of the variance" in settings[plan.BASE]
+        for n in (4, 8):
+            small = {"module__n_components": n}
+            assert arms[f"latent_size={n}"] == replace(base, autoencoder=small)
         assert arms["autoencoder=all"] == replace(base, unlabelled=True)
         assert arms["members_entropy=laplace"] == replace(
             arms["standard+entropy"], synthesizer={**plan.ABLATED_FROM, "members": "laplace"}
@@ -243,29 +246,29 @@ class TestPlan:
 class TestStatistics:
     def test_one_cell_has_students_interval(self, statistics):
         ours, theirs = np.array([0.9, 0.8, 0.85, 0.7]), np.array([0.8, 0.75, 0.85, 0.72])
-        estimate = statistics.mean_of_cells([ours - theirs])
+        estimate = statistics.mean_of_samples([ours - theirs])
         known = stats.ttest_rel(ours, theirs)
         low, high = known.confidence_interval(0.95)
         assert estimate[:4] == pytest.approx((0.0325, low, high, known.pvalue))
 
     def test_two_cells_have_welchs_interval(self, statistics):
         first, second = np.array([1.0, 3.0, 2.5]), np.array([2.0, 6.0])
-        estimate = statistics.mean_of_cells([first, second])
+        estimate = statistics.mean_of_samples([first, second])
         # The mean of two means is half the difference of one and the other's negative.
         known = stats.ttest_ind(first, -second, equal_var=False)
         low, high = known.confidence_interval(0.95)
         assert estimate[:4] == pytest.approx(((6.5 / 3 + 4) / 2, low / 2, high / 2, known.pvalue))
 
     def test_single_seeds_say_nothing_about_spread(self, statistics):
-        alone = statistics.mean_of_cells([np.array([0.5])])
-        assert (alone.mean, alone.n_cells) == (0.5, 1)
+        alone = statistics.mean_of_samples([np.array([0.5])])
+        assert (alone.mean, alone.n_samples) == (0.5, 1)
         assert math.isnan(alone.low)
         assert not alone.is_above
         assert not alone.is_below
         sample = np.array([0.1, 0.3])
-        both = statistics.mean_of_cells([sample, np.array([0.5]), np.array([])])
-        assert both == statistics.mean_of_cells([sample])
-        assert statistics.mean_of_cells([np.array([])]) is None
+        both = statistics.mean_of_samples([sample, np.array([0.5]), np.array([])])
+        assert both == statistics.mean_of_samples([sample])
+        assert statistics.mean_of_samples([np.array([])]) is None
 
     def test_holm(self, statistics):
         corrected = statistics.holm([0.01, 0.04, math.nan, 0.03, 0.5])
@@ -277,8 +280,21 @@ class TestStatistics:
         rows = table_rows({"plain": [0.5, 0.6, 0.7], "mixup": [0.6, 0.8]})
         results = statistics.Results(rows)
         pairs = results.paired(("few", "50"), "mixup", "plain", "roc_auc")
-        assert pairs == pytest.approx([0.1, 0.2])
+        assert pairs == pytest.approx({0: 0.1, 1: 0.2})
         assert results.missing() == ["few 50: 1 of 6 runs"]
+
+    def test_cells_of_a_data_set_are_averaged_seed_by_seed(self, statistics):
+        # The larger training sets of a seed contain the smaller: cells are no independent draws.
+        small, large = [0.1, 0.3, 0.5], [0.3, 0.1, 0.2, 0.9]
+        rows = []
+        for size, values in (("50", small), ("100", large)):
+            rows += table_rows({"plain": [0.0] * len(values), "mixup": values}, size=size)
+        rows += table_rows({"plain": [0.0] * 2, "mixup": [0.4, 0.6]}, dataset="other")
+        results = statistics.Results(rows)
+        estimate = results.compare("mixup", "plain", "roc_auc", results.low_data)
+        expected = [np.array([0.2, 0.2, 0.35]), np.array([0.4, 0.6])]
+        assert estimate == pytest.approx(statistics.mean_of_samples(expected))
+        assert estimate.n_samples == 2
 
     def test_equal_arms_share_ranks(self, statistics):
         rows = table_rows({"a": [0.5, 0.7], "b": [0.9, 0.9], "c": [0.7, 0.5], "d": [0.1, 0.2]})
@@ -314,7 +330,8 @@ def small_tables(folder):
     """Write tables of few cells, arms and seeds."""
     arms = {"plain": PLAIN, "standard": STANDARD, "standard+mutual_info": TARGETED}
     worse = {arm: [value - 0.1 for value in values] for arm, values in arms.items()}
-    main = [*table_rows(arms), *table_rows(worse, size="100"), *table_rows(arms, size="all")]
+    main = [*table_rows(arms), *table_rows(arms, size="all")]
+    main += [*table_rows(worse, dataset="other"), *table_rows(worse, dataset="other", size="all")]
     attacks = table_rows(arms, size="100")
     for row in attacks:
         row["autoattack_2_accuracy"] = str(float(row["pgd_2_accuracy"]) - 0.05)
@@ -363,17 +380,17 @@ class TestReport:
         # Differences 0.02, 0.04, 0.06 in one cell: 0.04 ± 4.303 * 0.02 / sqrt(3).
         cell = "standard+mutual_info/standard/roc_auc/few-50"
         assert found[cell] == "+0.040 [−0.010, +0.090]"
-        # Two such cells: 0.04 ± 2.776 * 0.02 / sqrt(6), for they have four degrees of freedom.
+        # In two data sets: 0.04 ± 2.776 * 0.02 / sqrt(6), for they have four degrees of freedom.
         low = "standard+mutual_info/standard/{}/low"
         assert found[low.format("roc_auc")] == "+0.040 [+0.017, +0.063]"
         assert found[low.format("pgd_2_accuracy")] == "+0.020 [+0.009, +0.031]"
         assert found["score/standard/roc_auc/low"] == "0.660"
         assert found["seconds/standard+mutual_info/low"] == "3.0"
         assert found["ranks/standard+mutual_info"] == "1.00"
-        assert found["ranks/cells"] == "3"
-        assert found["clean/standard+mutual_info/cells"] == "3"
+        assert found["ranks/cells"] == "4"
+        assert found["clean/standard+mutual_info/cells"] == "4"
         assert found["clean/standard+mutual_info/below"] == "0"
-        assert found["medmnist/runs"] == "27"
+        assert found["medmnist/runs"] == "36"
         assert found["medmnist/made_with"] == "numpy 2"
         assert found["missing"] == "nothing"
 

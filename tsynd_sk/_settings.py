@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tsynd_sk._checks import at_least
 from tsynd_sk._splits import Splits
 from tsynd_sk.arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.attacks import ATTACKS
+from tsynd_sk.augmented import AugmentedClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import ConvNet, NetClassifier
+from tsynd_sk.patch_autoencoder import PatchAutoencoder
+from tsynd_sk.synthesizer import TargetedSynthesizer
 
 # Names of arms are parts of names of files, on every system.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+=,()-]{0,78}[A-Za-z0-9)])?")
+
+# An arm says what differs from their defaults.
+_PARTS = (
+    TargetedSynthesizer,
+    AugmentedClassifier,
+    NetClassifier,
+    ConvNet,
+    AutoencoderNet,
+    PatchAutoencoder,
+)
 
 
 @dataclass(frozen=True)
@@ -24,19 +41,19 @@ class Settings:
     ----------
     n_train : int
         Labelled training images, drawn anew for each seed.
-    arms : tuple of str, or dict of str to Arm
+    arms : tuple of str, or dict of str to Arm, default=`DEFAULT_ARMS`
         Names of `ARMS`, or arms of one's own by name, in the order of the results.
-    seeds : int
+    seeds : int, default=3
         Number of seeds, 0 to ``seeds - 1``.
-    epochs : int
+    epochs : int, default=60
         Training epochs of each classifier.
-    autoencoder_epochs : int
+    autoencoder_epochs : int, default=60
         Training epochs of the autoencoder of each seed, at most.
-    eps : tuple of float
+    eps : tuple of float, default=()
         Strengths of attacks, in 255ths of the range of values. By default there is no attack.
-    attacks : tuple of {"fgsm", "pgd", "autoattack", "square"}
+    attacks : tuple of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
         Attacks, see `adversarial_scores`; "pgd" takes 20 steps from one start.
-    n_attacked : int or None
+    n_attacked : int or None, default=256
         Test images that are attacked at most, the same in every run and with the classes' shares.
         None: all.
 
@@ -69,6 +86,8 @@ class Settings:
         for name in ("arms", "attacks"):
             if isinstance(value := getattr(self, name), str):
                 raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
+        for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
+            object.__setattr__(self, name, at_least(name, getattr(self, name), 1))
         names = list(self.arms)
         if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
             raise ValueError(
@@ -106,11 +125,29 @@ class Settings:
         return {n: self.arms[n] if isinstance(self.arms, Mapping) else ARMS[n] for n in self.arms}
 
 
+def part_defaults() -> dict[str, str]:
+    """Give the defaults of whatever arms are made of, which another version may have changed."""
+    return {
+        f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
+        for part in _PARTS
+        for name, parameter in inspect.signature(part).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+
 def described(splits: Splits, settings: Settings) -> dict[str, Any]:
     """Say all that the numbers of a comparison follow from."""
     images = {"digest": splits.digest(), "flip": splits.flip, "scored_on": splits.scored_on}
     arms = {name: arm.definition() for name, arm in settings.definitions.items()}
     # As it is read back: without tuples.
     return json.loads(
-        json.dumps({"dataset": splits.name, **images, **vars(settings), "arms": arms})
+        json.dumps(
+            {
+                "dataset": splits.name,
+                **images,
+                **vars(settings),
+                "arms": arms,
+                "defaults": part_defaults(),
+            }
+        )
     )

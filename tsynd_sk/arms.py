@@ -291,7 +291,11 @@ ARMS: dict[str, Arm] = {
     "plain": Arm(),
     **{augmentation: Arm(augmentation) for augmentation in AUGMENTATIONS},
     **{objective: Arm(objective=objective) for objective in OBJECTIVES},
-    **{f"standard+{objective}": Arm("standard", objective) for objective in OBJECTIVES},
+    **{
+        f"{augmentation}+{objective}": Arm(augmentation, objective)
+        for augmentation in ("standard", "trivial_augment")
+        for objective in OBJECTIVES
+    },
 }
 
 #: Arms that are compared unless others are asked for.
