@@ -261,6 +261,23 @@ class TestAttacks:
         with pytest.raises(ValueError, match=r"arms\.plain\.net"):
             compared(splits, tmp_path / "grown", other, seeds=2)
 
+    def test_other_defaults_are_not_mixed_in(self, splits, tmp_path):
+        compared(splits, tmp_path, ("plain",)).run()
+        path = tmp_path / "settings.json"
+        settings = json.loads(path.read_text())
+        assert settings["defaults"]["NetClassifier.module"] == "ConvNet"
+        settings["defaults"]["TargetedSynthesizer.radius"] = "9.0"
+        path.write_text(json.dumps(settings))
+        with pytest.raises(ValueError, match=r"defaults\.TargetedSynthesizer\.radius: '9\.0' -> '0"):
+            compared(splits, tmp_path, ("plain",))
+
+    @pytest.mark.parametrize("name", ["n_train", "seeds", "epochs", "autoencoder_epochs"])
+    def test_counts_are_at_least_one(self, name):
+        with pytest.raises(ValueError, match=f"{name} must be an int of at least 1; got 0"):
+            Settings(**{"n_train": N_TRAIN, name: 0})
+        with pytest.raises(TypeError, match=name):
+            Settings(**{"n_train": N_TRAIN, name: "3"})
+
     @pytest.mark.parametrize("name", ["arms", "attacks"])
     def test_one_name_is_no_tuple_of_names(self, name):
         with pytest.raises(TypeError, match=f"{name} must be a tuple of names, .'plain',."):

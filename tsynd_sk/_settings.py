@@ -63,7 +63,8 @@ class Settings:
         If an arm is unknown, or its name cannot be part of the name of a file; if an attack is
         unknown, or a strength or number is out of range.
     TypeError
-        If arms or attacks are one string, or arms hold something else than `Arm`.
+        If a number is no int; if arms or attacks are one string, or arms hold something else than
+        `Arm`.
 
     Examples
     --------
