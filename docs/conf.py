@@ -69,7 +69,7 @@ intersphinx_disabled_reftypes = ["std:*"]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and hours.
+    # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and some minutes.
     "filename_pattern": r"/plot_",
     # Benchmarks are scripts, not lessons.
     "ignore_pattern": r"^(benchmark|medmnist)_|^__",

@@ -91,10 +91,10 @@ keep("report.txt", lines + [f"{name:<22}{report.quality[name]:.3f}" for name in 
 # Four ways to train
 # ------------------
 # Plain training, standard augmentation (flips, turns, scales and shifts), and on top of that images
-# that are synthesised at random or targeted. In a :class:`~tsynd_sk.comparison.Comparison` all
-# train the same network on as many rows in as many steps. Each seed draws a hundred other images.
-# The corrupted images are of twelve kinds; an attack changes each pixel by up to 2/255, along the
-# gradient of the very network.
+# that are displaced at random or targeted. In a :class:`~tsynd_sk.comparison.Comparison` all train
+# the same network on as many rows in as many steps. Each seed draws a hundred other images. The
+# corrupted images are of twelve kinds; columns of the results call them "perturbed". An attack
+# changes each pixel by up to 2/255, along the gradient of the very network.
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -175,8 +175,7 @@ draw("differences", forest(scores))
 # Compare accuracy and balanced accuracy under attack. A network that leans to the larger class
 # keeps its accuracy when it is attacked, and its balanced accuracy shows the price. Small marks far
 # from their mean say how little one run would have told. :doc:`/evidence` has the same comparison
-# on three data sets, at four sizes and with more seeds, scored on test images once everything was
-# settled.
+# on three data sets, at four sizes, scored on test images once everything was settled.
 #
 # Try next
 # --------

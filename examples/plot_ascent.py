@@ -51,7 +51,7 @@ plt.show()
 #   the members disagree. Steps shrink from the first to the last, for early ones are to get
 #   somewhere and late ones to search more closely.
 # - A filled point is an image that the members, on average, still take for its label. At a hollow
-#   one the label is *crossed*: they take it for another digit.
+#   one the label is *denied*: they take it for another digit.
 # - The star is the image that is *chosen*, the most uncertain one on the way. That need not be the
 #   last. Whatever the members take it for, its label is that of its source: this is
 #   ``label_policy="keep"``, the default.
@@ -67,9 +67,9 @@ def tell(display):
     }
     print("mean mutual information:", ", ".join(f"{k} {v:.3f} nats" for k, v in means.items()))
     visited = np.isfinite(display.uncertainty)
-    crossed = visited & ~display.label_agreement
-    print(f"points on the ways: {visited.sum()}, crossed: {crossed.sum()}")
-    print(f"ascents that crossed at least once: {crossed.any(axis=1).sum()} of {len(crossed)}")
+    denied = visited & ~display.label_agreement
+    print(f"points on the ways: {visited.sum()}, label denied at {denied.sum()}")
+    print(f"ascents with such a point: {denied.any(axis=1).sum()} of {len(denied)}")
 
 
 tell(display)
@@ -82,15 +82,15 @@ tell(display)
 from tsynd_sk.inspection import SynthesisDisplay
 
 X_new, _, info = synthesizer.synthesize(X[:12], y[:12], random_state=0, return_info=True)
-crossed = np.flatnonzero(~info.label_agreement)
-print(f"{len(crossed)} of {len(X_new)} chosen images are taken for another digit")
+denied = np.flatnonzero(~info.label_agreement)
+print(f"{len(denied)} of {len(X_new)} chosen images are taken for another digit")
 SynthesisDisplay(
-    X[crossed],
-    X_new[crossed],
-    uncertainty_source=info.uncertainty_source[crossed],
-    uncertainty=info.uncertainty[crossed],
-    label_agreement=info.label_agreement[crossed],
-    labels=y[crossed],
+    X[denied],
+    X_new[denied],
+    uncertainty_source=info.uncertainty_source[denied],
+    uncertainty=info.uncertainty[denied],
+    label_agreement=info.label_agreement[denied],
+    labels=y[denied],
 ).plot()
 plt.show()
 
@@ -109,9 +109,9 @@ plt.show()
 tell(wide)
 
 # %%
-# These ascents climb higher and cross more often, and their images are no longer slightly changed
-# digits. Whoever wants to go so far needs another guard. ``label_policy="constrain"`` takes the
-# most uncertain image among the filled points:
+# These ascents climb higher, their labels are denied more often, and their images are no longer
+# slightly changed digits. Whoever wants to go so far needs another guard.
+# ``label_policy="constrain"`` takes the most uncertain image among the filled points:
 synthesizer.set_params(label_policy="constrain")
 constrained = AscentDisplay.from_estimator(synthesizer, X[:12], y[:12], random_state=0)
 constrained.plot()
@@ -119,7 +119,7 @@ plt.show()
 tell(constrained)
 
 # %%
-# A line that zigzags runs along the boundary: after a crossed point, the next step makes the label
+# A line that zigzags runs along the boundary: after a hollow point, the next step makes the label
 # likelier instead. No star is hollow, unless the net mistakes the source already. The price is that
 # the mistakes of the net are left out with the wrong labels, and that the net has the say: an image
 # that it takes for its label need not look like it.

@@ -128,7 +128,7 @@ net = make_net(synthesis).fit(X_train, y_train)
 # the members took for their label, and the seconds that it took (the first time with the
 # training of the autoencoder).
 refreshed = [row for row in net.history if "synthesis_dur" in row]
-print("epoch   sources   synthetic   label kept")
+print("epoch   sources   synthetic    agreement")
 for row in refreshed:
     print(
         f"{row['epoch']:>5}{row['synthesis_uncertainty_source']:>10.3f}"

@@ -30,7 +30,7 @@ classifier = AugmentedClassifier(
     TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2, epoch_size=320), max_iter=3),
     random_state=0,
 )
-grid = {"synthesizer__radius": [0.25, 0.5], "estimator__lr": [2e-3, 1e-2]}
+grid = {"synthesizer__radius": [0.1, 0.25], "estimator__lr": [2e-3, 1e-2]}
 search = GridSearchCV(classifier, grid, cv=2)
 
 # %%

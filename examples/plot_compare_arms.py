@@ -61,7 +61,8 @@ for name, arm in ARMS.items():
 # takes the rival (``standard``), the control (the same rows, decoded without being moved), and an
 # arm for each radius. An :class:`~tsynd_sk.arms.Arm` is made from parts, or is a variant of another
 # by ``dataclasses.replace``. Its dictionaries hold parameters that differ from the defaults: ours
-# make all networks small, and quick to train.
+# make all networks small, and quick to train. (The wider radius is here to be compared. Before you
+# train on images so far from their sources, look at some: :doc:`/guide/objectives`.)
 small = {"net": {"module__width": 12, "lr": 5e-3}}
 standard = Arm("standard", **small)
 control = Arm("standard", "reconstruction", autoencoder={"module__width": 32}, **small)
@@ -97,7 +98,7 @@ print(sorted(path.name for path in comparison.out.iterdir()))
 # %%
 # A row holds the scores of one run, and what its last synthesis was like.
 # :obj:`~tsynd_sk.comparison.METRICS` names the scores that are always there. "Perturbed" is
-# the mean over all kinds of corruption.
+# the mean over all kinds of corruption, at severity 3 of 5.
 scores = {
     arm: np.array([[row[metric] for metric in METRICS] for row in rows if row["arm"] == arm])
     for arm in arms

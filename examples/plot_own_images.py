@@ -180,7 +180,7 @@ synthesizer = TargetedSynthesizer(
 ).fit(X_train, y_train)
 X_new, y_new, info = synthesizer.sample(y={1: 8}, return_info=True)
 print(X_new.shape, X_new.dtype, f"values from {X_new.min()} to {X_new.max()}")
-print("taken for rare:", " ".join("yes" if kept else "no" for kept in info.label_agreement))
+print("taken for rare:", " ".join("yes" if agreed else "no" for agreed in info.label_agreement))
 
 import matplotlib.pyplot as plt
 

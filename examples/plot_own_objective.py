@@ -93,7 +93,7 @@ members = DropoutMembers(
     seed=1,
 )
 measures = {}
-print(f"{'':<22}{'MI [nats]':>10}{'margin':>8}{'votes against':>15}{'label kept':>12}")
+print(f"{'':<22}{'MI [nats]':>10}{'margin':>8}{'votes against':>15}{'agreement':>12}")
 for name, images in {"real images": X, **made}.items():
     with torch.no_grad():
         log_probs = members(torch.from_numpy(images[:, None]))
@@ -102,18 +102,18 @@ for name, images in {"real images": X, **made}.items():
         "mi": mutual_information(log_probs).numpy(),
         "margin": -small_margin(log_probs, labels).numpy(),
         "against": variation_ratio(log_probs, labels).numpy(),
-        "kept": (log_probs.exp().mean(0).argmax(-1) == labels).numpy(),
+        "agreement": (log_probs.exp().mean(0).argmax(-1) == labels).numpy(),
     }
     measures[name] = values
     mean = {key: value.mean() for key, value in values.items()}
     print(
         f"{name:<22}{mean['mi']:>10.3f}{mean['margin']:>8.3f}"
-        f"{mean['against']:>15.1%}{mean['kept']:>12.1%}"
+        f"{mean['against']:>15.1%}{mean['agreement']:>12.1%}"
     )
 
 # %%
 # "Margin" is the lead of the likeliest class over the second, so that small ones are sought;
-# "votes against" is the variation ratio, counted; "label kept" is the share that these members take
+# "votes against" is the variation ratio, counted; "agreement" is the share that these members take
 # for their label. (Nothing holds the ascent to it: that would be ``label_policy="constrain"``.) In
 # the table, find for each objective the column that it was to move, and then those that it has
 # moved besides.

@@ -213,8 +213,8 @@ for name in ["real twice", *synthesizers]:
 #
 # Try next
 # --------
-# - A longer leash, ``radius=1.0``, or a second one, ``label_policy="constrain"``, and the report
-#   again. Which of its lines changes most?
+# - A longer leash, ``radius=1.0``, then a second one besides, ``label_policy="constrain"``, and the
+#   report again. Which of its lines changes most?
 # - ``report.by_class`` and ``report.to_frame()``: are some classes harder to synthesise for?
 # - :doc:`/guide/evaluation` says how to read every line of the report, and
 #   :doc:`/guide/pitfalls` what to mind about labels that drift.

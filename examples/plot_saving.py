@@ -156,8 +156,8 @@ folder.cleanup()
 #
 # Try next
 # --------
-# - :doc:`/guide/saving` tells the details: accelerators, frozen nets, nets of your own.
+# - :doc:`/guide/saving` tells the details: accelerators, interruptions, nets of your own.
 # - :doc:`/guide/reproducibility`: what has to be equal for the same training to give the same
 #   weights again.
-# - Save an autoencoder that many images have trained, and load it frozen:
-#   :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
+# - Save an autoencoder that many images have trained, and load it frozen: :doc:`/guide/unlabelled`,
+#   and for what it is good :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.

@@ -140,7 +140,8 @@ for rival in ["targeted, 50 labelled", "control (reconstruction), all"]:
 # Try next
 # --------
 # - :doc:`/guide/unlabelled` says how to keep such an autoencoder in a file, and what must not be
-#   among the unlabelled images.
+#   among the unlabelled images. A file of the whole estimator:
+#   :ref:`sphx_glr_auto_examples_plot_saving.py`.
 # - :doc:`/guide/pretrained_autoencoders`: one that others have trained.
 # - :ref:`sphx_glr_auto_examples_plot_own_autoencoder.py`: one of your own architecture.
 # - :ref:`sphx_glr_auto_examples_plot_grid_search.py`: the same frozen autoencoder in a search.

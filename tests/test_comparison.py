@@ -241,7 +241,7 @@ class TestAttacks:
             Settings(N_TRAIN, **settings)
 
     def test_seeds_and_arms_may_join(self, splits, tmp_path):
-        first = compared(splits, tmp_path / "grown", ("standard", "plain"))
+        first = compared(splits, str(tmp_path / "grown"), ("standard", "plain"))
         first.run()
         grown = compared(splits, tmp_path / "grown", ("plain", "mixup", "standard"), seeds=2)
         assert grown.missing() == [(0, "mixup"), (1, "plain"), (1, "mixup"), (1, "standard")]
@@ -268,7 +268,9 @@ class TestAttacks:
         assert settings["defaults"]["NetClassifier.module"] == "ConvNet"
         settings["defaults"]["TargetedSynthesizer.radius"] = "9.0"
         path.write_text(json.dumps(settings))
-        with pytest.raises(ValueError, match=r"defaults\.TargetedSynthesizer\.radius: '9\.0' -> '0"):
+        with pytest.raises(
+            ValueError, match=r"defaults\.TargetedSynthesizer\.radius: '9\.0' -> '0"
+        ):
             compared(splits, tmp_path, ("plain",))
 
     @pytest.mark.parametrize("name", ["n_train", "seeds", "epochs", "autoencoder_epochs"])

@@ -213,7 +213,7 @@ class TestPlot:
         assert ax.get_ylabel() == "mutual information (nats)"
         assert [text.get_text() for text in ax.get_xticklabels()] == ["source", "0", "1", "2"]
 
-    def test_markers_tell_crossed_labels_and_what_was_chosen(self):
+    def test_markers_tell_denied_labels_and_what_was_chosen(self):
         ax = display_of(chosen=np.array([1, 2])).plot().ax_
         assert markers(ax, "#0072b2") == {(0, 0.1): "#0072b2", (1, 0.2): "#0072b2"}
         assert markers(ax, "#e69f00") == {
@@ -224,7 +224,7 @@ class TestPlot:
         assert star(ax, -1) == (1, 0.2, "#0072b2")
         assert star(ax, -2) == (2, 0.1, "#ffffff")
         texts = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert texts == ["cat", "dog", "label kept", "label crossed", "chosen"]
+        assert texts == ["cat", "dog", "label agreed", "label denied", "chosen"]
 
     def test_mended_image_stands_aside_of_the_steps(self):
         display = display_of(chosen=np.array([-1, 0])).plot()
@@ -237,7 +237,7 @@ class TestPlot:
         axes = display_of().plot().axes_
         assert axes.shape == (2, 4)
         assert [ax.get_title() for ax in axes[0]] == ["source", "step 0", "step 1", "chosen: 1"]
-        assert [ax.get_title() for ax in axes[1]][1:] == ["step 0", "step 2, crossed", "chosen: 0"]
+        assert [ax.get_title() for ax in axes[1]][1:] == ["step 0", "step 2, denied", "chosen: 0"]
         assert [ax.get_xlabel() for ax in axes[1]] == [
             f"{value} nats" for value in ("0.02", "0.1", "0.4", "0.1")
         ]

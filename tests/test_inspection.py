@@ -215,7 +215,7 @@ class TestPlot:
         ).plot()
         (top, middle, bottom) = display.axes_
         assert [ax.get_title() for ax in top] == ["class 7", "normal, benign"]
-        assert [ax.get_title() for ax in middle] == ["label kept", "label crossed"]
+        assert [ax.get_title() for ax in middle] == ["label agreed", "label denied"]
         assert [to_hex(ax.title.get_color()) for ax in middle] == ["#000000", "#d55e00"]
         assert [" ".join(ax.get_xlabel().split()) for ax in bottom] == [
             "MI 0.012 → 0.094 nats",

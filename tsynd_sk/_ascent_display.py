@@ -42,7 +42,8 @@ class AscentDisplay:
         Mutual information at the start (step 0) and after each step, in nats; nan from where an
         ascent was over before the last step.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction there is the label; unused where `uncertainty` is nan.
+        Whether the members' mean prediction there is the label. If so, the point is filled ("label
+        agreed"), otherwise hollow ("label denied"). Unused where `uncertainty` is nan.
     chosen : ndarray of shape (n,), int
         Step whose image was taken under the label policy; -1 if none of them would do, and the
         image was mended: see `label_policy` of `TargetedSynthesizer`.

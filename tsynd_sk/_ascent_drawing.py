@@ -47,7 +47,7 @@ def draw_lines(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
 
 def _draw_line(ax: Any, display: AscentDisplay, i: int, colour: str | None) -> None:
     values = np.asarray(display.uncertainty, dtype=float)[i]
-    kept = np.asarray(display.label_agreement, dtype=bool)[i]
+    agreed = np.asarray(display.label_agreement, dtype=bool)[i]
     chosen, taken = int(display.chosen[i]), float(display.uncertainty_synthetic[i])
     last = len(values) - 1
     # Colours and sizes, for lines in colour and in grey.
@@ -62,17 +62,17 @@ def _draw_line(ax: Any, display: AscentDisplay, i: int, colour: str | None) -> N
         if chosen < 0:
             ax.plot([steps[-1], end], [values[steps[-1]], taken], linestyle=":", **look)
     points = {"linestyle": "none", "marker": "o", "color": colour, "markersize": 5, "zorder": 4}
-    for some, face in ((kept, colour), (~kept, "white")):
+    for some, face in ((agreed, colour), (~agreed, "white")):
         if colour:
             shown = steps[some[steps]]
             ax.plot(shown, values[shown], markerfacecolor=face, **points)
-    crossed = chosen >= 0 and not kept[chosen]
+    denied = chosen >= 0 and not agreed[chosen]
     ax.plot(
         end,
         taken,
         marker="*",
         color="black" if colour else _GREY,
-        markerfacecolor="white" if crossed else colour or _GREY,
+        markerfacecolor="white" if denied else colour or _GREY,
         markersize=14 if colour else 7,
         markeredgewidth=0.8,
         zorder=5 if colour else 2,
@@ -89,8 +89,8 @@ def _draw_legend(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
     if len(display.uncertainty) > n_coloured:
         handles.append(Line2D([], [], color=_GREY, label="others"))
     for marker, size, face, text in (
-        ("o", 5, "black", "label kept"),
-        ("o", 5, "white", "label crossed"),
+        ("o", 5, "black", "label agreed"),
+        ("o", 5, "white", "label denied"),
         ("*", 11, "black", "chosen"),
     ):
         look: dict[str, Any] = {"marker": marker, "markersize": size, "markerfacecolor": face}
@@ -110,7 +110,7 @@ def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int
     iterates = np.asarray(display.iterates)
     limits = image_limits(display.value_range, display.source, iterates, display.synthetic)
     uncertainty = np.asarray(display.uncertainty, dtype=float)
-    kept = np.asarray(display.label_agreement, dtype=bool)
+    agreed = np.asarray(display.label_agreement, dtype=bool)
     for i, (row, name) in enumerate(zip(axes, _names(display, len(axes)), strict=True)):
         steps, chosen = np.asarray(display.steps)[i], int(display.chosen[i])
         images = np.stack([display.source[i], *iterates[i], display.synthetic[i]])
@@ -121,12 +121,12 @@ def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int
             *uncertainty[i, steps],
             display.uncertainty_synthetic[i],
         ]
-        crossed = [False, *~kept[i, steps], chosen >= 0 and not kept[i, chosen]]
+        denied = [False, *~agreed[i, steps], chosen >= 0 and not agreed[i, chosen]]
         for j, (ax, image) in enumerate(zip(row, channels_last(images), strict=True)):
             show_image(ax, image, *limits)
             ax.set(xticks=[], yticks=[])
-            title = f"{titles[j]}, crossed" if crossed[j] else titles[j]
-            colour = CROSSED if crossed[j] else "black"
+            title = f"{titles[j]}, denied" if denied[j] else titles[j]
+            colour = CROSSED if denied[j] else "black"
             ax.set_title(title, fontsize="small", pad=3, color=colour)
             ax.set_xlabel(f"{values[j]:.3g} nats", fontsize="small", labelpad=2)
         # A space that does not break keeps a row together with its number.

@@ -26,7 +26,7 @@ class AscentTrace:
     uncertainty : ndarray of shape (n, n_steps + 1)
         Mutual information in nats; nan after the end of an ascent.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the label was kept; False after the end.
+        Whether the members' mean prediction was the label; False after the end.
     chosen : ndarray of shape (n,), int64
         Step that was taken; -1 for an image off the way.
     uncertainty_source, uncertainty_synthetic : ndarray of shape (n,)

@@ -87,6 +87,13 @@ class FrozenMembers:
         -------
         Tensor of shape (n_members, n_samples, n_classes)
             Log-probabilities, differentiable in `x`.
+
+        Raises
+        ------
+        TypeError
+            If `x` is no Tensor.
+        ValueError
+            As at a call, see the class.
         """
         check_images(x)
         shape = x.shape[1:]

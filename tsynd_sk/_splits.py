@@ -25,15 +25,15 @@ class Splits:
     ----------
     name : str
         Name of the data set.
-    X_train, X_test : ndarray of shape (n, H, W) or (n, H, W, C)
+    X_train, X_test : ndarray of shape (n, H, W) or (n, H, W, C), uint8 or float32
         Images. Those of `X_test` are scored on, whatever split they are.
     y_train, y_test : ndarray of shape (n,), int64
         Class indices.
     class_names : list of str
         Names of the classes.
-    flip : bool
+    flip : bool, default=True
         Whether a mirrored image is still one of its class.
-    scored_on : {"test", "val"}
+    scored_on : {"test", "val"}, default="test"
         Which split `X_test` is. Choices are made on "val", and "test" is looked at in the end.
 
     Examples

@@ -37,7 +37,8 @@ class SynthesisDisplay:
     uncertainty_source, uncertainty : ndarray of shape (n,)
         Mutual information of the sources and of the synthetic images, in nats.
     label_agreement : ndarray of shape (n,), bool
-        Whether the classifier takes the synthetic image for what its label says.
+        Whether the members' mean prediction for the synthetic image is its label: "label agreed"
+        stands above it, otherwise "label denied".
     labels : ndarray of shape (n,) or None, default=None
         Labels of the synthetic images.
     value_range : tuple of float or None, default=None
@@ -242,10 +243,10 @@ class SynthesisDisplay:
         for i, (before, after) in enumerate(uncertainties):
             if self.labels is not None:
                 axes[0, i].set_title(label_text(self.labels[i]), fontsize="small")
-            kept = bool(self.label_agreement[i])
+            agreed = bool(self.label_agreement[i])
             axes[1, i].set_title(
-                "label kept" if kept else "label crossed",
+                "label agreed" if agreed else "label denied",
                 fontsize="small",
-                color="black" if kept else CROSSED,
+                color="black" if agreed else CROSSED,
             )
             axes[2, i].set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")

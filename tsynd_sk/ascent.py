@@ -54,13 +54,13 @@ class AscentResult:
 
     Attributes
     ----------
-    images : Tensor of shape (n, ...)
+    images : Tensor of shape (n, ...), of the dtype that was decoded
         Decoded images of the points kept.
-    latents : Tensor of shape (n, ...)
+    latents : Tensor of shape (n, ...), of the dtype of the sources' codes
         Their codes.
-    displacement : Tensor of shape (n,)
+    displacement : Tensor of shape (n,), of the dtype of `latents`
         Root-mean-square displacement from the source's code, in latent standard deviations.
-    uncertainty : Tensor of shape (n,)
+    uncertainty : Tensor of shape (n,), of the dtype of the log-probabilities
         Mutual information of `images`, in nats, whatever the objective was.
     agreement : Tensor of shape (n,), bool
         Whether the members' mean prediction at `images` is the label.
@@ -131,12 +131,12 @@ def displacement_norm(u: Tensor) -> Tensor:
 
     Parameters
     ----------
-    u : Tensor of shape (n, ...)
+    u : Tensor of shape (n, ...), floating
         Displacements of codes.
 
     Returns
     -------
-    Tensor of shape (n,)
+    Tensor of shape (n,), of the dtype of `u`
         In the unit of `u`, which is a latent standard deviation in this module.
 
     Examples
@@ -163,12 +163,12 @@ def normalise(gradient: Tensor) -> Tensor:
 
     Parameters
     ----------
-    gradient : Tensor of shape (n, ...)
+    gradient : Tensor of shape (n, ...), floating
         Finite values, however small.
 
     Returns
     -------
-    Tensor of the shape of `gradient`
+    Tensor of the shape and dtype of `gradient`
         The rows, scaled.
 
     Examples
@@ -211,24 +211,24 @@ def ascend(
         `tsynd_sk.uncertainty`.
     decode : callable
         Maps codes to images. Its weights should not require gradients.
-    z_0 : Tensor of shape (n, ...)
+    z_0 : Tensor of shape (n, ...), floating, of the dtype that `decode` takes
         Codes of the source images: the centres of the trust regions.
     y : Tensor of shape (n,), int64
         Labels of the source images, as columns of the log-probabilities.
     objective : callable or None, default=mutual information
         Maps log-probabilities (n_members, n, n_classes) and ``y`` to values (n,). With ``None``
         nothing is maximised: the codes go along `direction`, or stay where they start.
-    direction : Tensor of the shape of `z_0` or None, default=None
+    direction : Tensor of the shape and dtype of `z_0` or None, default=None
         With ``objective=None``, the way to go, in latent standard deviations of any length; the
         surface of the trust region is reached at the last step.
-    start : Tensor of the shape of `z_0` or None, default=None
+    start : Tensor of the shape and dtype of `z_0` or None, default=None
         First displacement, in latent standard deviations; none by default.
     scale : Tensor broadcastable to `z_0` or float, default=1.0
         Standard deviation of each latent coordinate.
     radius : float, default=0.25
         Largest root-mean-square displacement, in latent standard deviations.
     max_iter : int, default=10
-        Number of steps.
+        Number of steps. With 0 the result is the start.
     constrain : bool, default=False
         Whether to keep the best iterate at which the members' mean prediction is `y`, and not the
         best one whatever it is taken for. Rows that stray over the decision boundary then climb
@@ -237,6 +237,7 @@ def ascend(
     n_iter_no_change : int or None, default=5
         A row is finished when its best value has not risen, by more than a thousandth, for so many
         steps; the ascent goes on with the others alone. ``None``: never before `max_iter` steps.
+        Ignored with ``objective=None``.
     callback : callable or None, default=None
         Called with ``(step, rows, points)`` at every point of the way, the start (step 0)
         included: the rows still going, a Tensor of shape (n_going,), and an `AscentResult` of

@@ -72,8 +72,8 @@ def adversarial_scores(
 ) -> Bunch:
     """Score a fitted classifier on images that were changed to mislead it.
 
-    The attacks are those of the Adversarial Robustness Toolbox (``pip install
-    "tsynd_sk[robustness]"``). They see a private copy of the network in evaluation mode.
+    The attacks are those of the Adversarial Robustness Toolbox, which the extra ``robustness``
+    installs. They see a private copy of the network in evaluation mode.
 
     Parameters
     ----------

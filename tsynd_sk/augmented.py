@@ -36,9 +36,10 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
-        The net, with dropout layers. It is cloned. It sees float32 of shape (n, C, H, W), or
-        (n, n_features) for tables, and classes numbered from 0. ``None``: a small convolutional
-        network, or a dense one for tables.
+        The net. Its members come from what is random in it, or from a Laplace approximation of its
+        last layer. It is cloned. It sees float32 of shape (n, C, H, W), or (n, n_features) for
+        tables, and classes numbered from 0. ``None``: a small convolutional network, or a dense one
+        for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
     synthetic_ratio : float, default=0.5

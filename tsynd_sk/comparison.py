@@ -63,7 +63,7 @@ class Comparison:
         Images. The test images are looked at once by every run, to score it.
     settings : Settings
         What is compared.
-    out : Path
+    out : str or Path
         Folder for ``results.csv`` (a row for each seed and arm), ``settings.json``, the folder
         ``runs`` from which an interrupted comparison goes on, or one with more seeds or further
         arms, and ``synthesis.png``. A process that is killed leaves nothing behind that another
@@ -90,20 +90,20 @@ class Comparison:
     >>> splits = replace(splits, X_test=splits.X_test[:20], y_test=splits.y_test[:20])
     >>> arms = {
     ...     f"radius {radius}": replace(ARMS["mutual_info"], synthesizer={"radius": radius})
-    ...     for radius in (0.25, 0.5)
+    ...     for radius in (0.1, 0.25)
     ... }
     >>> settings = Settings(30, arms=arms, seeds=1, epochs=2, autoencoder_epochs=1)
     >>> with TemporaryDirectory() as out:
     ...     comparison = Comparison(splits, settings, Path(out), n_jobs=1)
     ...     comparison.run()
     ...     [row["arm"] for row in comparison.results()]
-    ['radius 0.25', 'radius 0.5']
+    ['radius 0.1', 'radius 0.25']
     """
 
-    def __init__(self, splits: Splits, settings: Settings, out: Path, *, n_jobs: int = -1):
+    def __init__(self, splits: Splits, settings: Settings, out: str | Path, *, n_jobs: int = -1):
         self.splits = splits
         self.settings = settings
-        self.out = out
+        self.out = Path(out)
         self.n_jobs = n_jobs
         self._arms = settings.definitions
         for arm in self._arms.values():
@@ -112,7 +112,7 @@ class Comparison:
             check_attacks_installed()
             attacked_rows(splits.y_test, settings.n_attacked)
         self._check_classes()
-        self._folder = ResultsFolder(out, described(splits, settings))
+        self._folder = ResultsFolder(self.out, described(splits, settings))
 
     def _check_classes(self) -> None:
         names, y_train = self.splits.class_names, self.splits.y_train
@@ -191,6 +191,23 @@ class Comparison:
         -------
         list of dict
             One for each run, by seed and arm, from the names of columns to values.
+
+        Notes
+        -----
+        These are the columns, also those of ``results.csv``:
+
+        - ``dataset``, ``scored_on``, ``n_train``, ``epochs``, ``seed``, ``arm``: which run it is.
+        - ``roc_auc``, ``balanced_accuracy``, ``expected_calibration_error``: on clean images.
+        - ``perturbed_roc_auc`` and so on: the same on corrupted images, means over the kinds
+          `CORRUPTIONS` at severity 3 of 5.
+        - ``pgd_2_accuracy``, ``pgd_2_balanced_accuracy`` and so on: under each attack, here "pgd",
+          with each `eps`, here 2/255. Only if `eps` is set, on `n_attacked` images at most.
+        - ``gradient_masking``: with attacks, signs that they did not find what there is, or "".
+        - ``uncertainty_source``, ``uncertainty``: mean mutual information in nats of the sources
+          and of the synthetic images of the last refresh; None without synthesis.
+        - ``label_agreement``: share of these images that the members took for their label, or None.
+        - ``seconds``: processor time of the training, that of the autoencoder included even if
+          other arms share it. ``seconds_scoring``: processor time of the scoring.
         """
         rows = [self._folder.row(*pair) for pair in self._pairs()]
         return [row for row in rows if row is not None]

@@ -135,7 +135,7 @@ def augment(
     degrees : float, default=15.0
         Largest rotation either way.
     scale : float, default=0.1
-        Largest growth or shrinkage, as a share of the size; below 0.5.
+        Largest growth or shrinkage, as a share of the size; at most 0.5.
     shift : float, default=0.1
         Largest shift along either axis, as a share of the side; at most 0.5.
     random_state : int, RandomState instance or None, default=None

@@ -33,6 +33,12 @@ class DenseAutoencoder(ComponentAutoencoder):
     noise : float, default=0.1
         Standard deviation of the noise on codes while training, in latent standard deviations.
 
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training rows, as arguments of the class, by which a saved
+        autoencoder is made anew.
+
     Raises
     ------
     TypeError

@@ -61,6 +61,12 @@ class PatchAutoencoder(ComponentAutoencoder):
     noise : float, default=0.1
         Standard deviation of the noise on codes while training, in latent standard deviations.
 
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training images, as arguments of the class, by which a saved
+        autoencoder is made anew.
+
     Raises
     ------
     TypeError

@@ -69,7 +69,8 @@ class TargetedSynthesizer(BaseSynthesizer):
         ones are faster; what earlier ones would contribute to the uncertainty is left out.
     radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations. Small ones keep images, and their labels, close to real ones.
+        standard deviations. Small ones keep images, and their labels, close to real ones. Before
+        going wider than the default, look at images, or take ``label_policy="constrain"``.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
         `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
@@ -82,11 +83,11 @@ class TargetedSynthesizer(BaseSynthesizer):
     label_policy : {"keep", "constrain"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for: what guards the label is a small `radius`. "constrain" takes the most
-        uncertain one at which the members' mean prediction is that label, for large radii, or
-        where images are to be used without the classifier. Where there is none, a point close to
-        the source's code is taken (a tenth of `radius` away), or, if the source itself was
-        classified correctly, a mixture with the source that is so too (with as little of the
-        source as will do; where the members are sure of nothing, that can be the source).
+        uncertain one at which the members' mean prediction is that label, for radii wider than the
+        default, or where images are to be used without the classifier. Where there is none, a point
+        close to the source's code is taken (at most a tenth of `radius` away), or, if the source
+        itself was classified correctly, a mixture with the source that is so too (with as little of
+        the source as will do; where the members are sure of nothing, that can be the source).
     sampling_strategy : str, float, dict or callable, default="auto"
         Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
         "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
@@ -127,8 +128,9 @@ class TargetedSynthesizer(BaseSynthesizer):
         Values in an image.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
-    latent_scale_ : Tensor
-        Standard deviations of the latent coordinates over the training images.
+    latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
+        Standard deviations of the codes of the training images: of each of the C channels of a
+        spatial code, or the d coordinates of a flat one.
     sample_indices_ : ndarray of shape (n_rows,)
         After `fit_resample`: for every row returned, the row of `X` it is or comes from.
 
