@@ -61,7 +61,7 @@ class TestBudget:
             recorder_of(trained(tiny(arm), autoencoder).estimator_).weights_
             for arm in ARMS.values()
         ]
-        assert len(starts) == 14
+        assert len(starts) == 18
         for start in starts[1:]:
             assert all(torch.equal(a, b) for a, b in zip(start, starts[0], strict=True))
 
@@ -144,7 +144,8 @@ class TestWhatArmsTrainOn:
 
 class TestDefinition:
     def test_there_are_the_arms_that_were_asked_for(self):
-        combined = [f"standard+{objective}" for objective in OBJECTIVES]
+        augmentations = ("standard", "trivial_augment")
+        combined = [f"{first}+{second}" for first in augmentations for second in OBJECTIVES]
         assert list(ARMS) == ["plain", *AUGMENTATIONS, *OBJECTIVES, *combined]
         assert set(DEFAULT_ARMS) <= set(ARMS)
         assert "standard+mutual_info" in DEFAULT_ARMS

@@ -13,7 +13,7 @@ from tsynd_sk.attacks import ATTACKS
 
 _HEADINGS = ("ROC AUC", "bal. accuracy", "ROC AUC", "bal. accuracy")
 _SPLITS = {"test": "test images", "val": "validation images"}
-_CELL = 16
+_CELL, _SECONDS = 15, 8
 
 
 def format_table(rows: Sequence[dict]) -> str:
@@ -44,11 +44,11 @@ def format_table(rows: Sequence[dict]) -> str:
         lines[0] += f"{f'under {attack}':^{_CELL * len(list(columns))}}"
     headings = (*_HEADINGS, *(f"{eps}/255" for _, eps in strengths.values()))
     lines[1] += "".join(f"{heading:>{_CELL}}" for heading in headings)
-    lines[1] += f"{'seconds':>10}"
+    lines[1] += f"{'seconds':>{_SECONDS}}"
     for arm in arms:
         cells = [_mean(list(values[arm, metric].values())) for metric in metrics]
         seconds = np.mean(list(values[arm, "seconds"].values()))
-        lines.append(f"{arm:<{width}}{_joined(cells)}{seconds:>10.0f}")
+        lines.append(f"{arm:<{width}}{_joined(cells)}{seconds:>{_SECONDS}.0f}")
         if arm != "plain" and "plain" in arms:
             cells = [_mean(_paired(values, arm, metric), sign="+") for metric in metrics]
             lines.append(f"{'  difference to plain':<{width}}{_joined(cells)}")
