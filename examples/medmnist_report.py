@@ -186,9 +186,8 @@ def write_main(writer: Writer, results: Results) -> None:
 
     writer.table("scores", tables.scores(results, low.cells))
     writer.table("targets", tables.by_place(Family(results, TARGETS, MAIN_METRICS, means)))
-    of_objectives = Family(results, OBJECTIVES, MAIN_METRICS, places)
-    writer.table("objectives", tables.by_place(of_objectives))
-    writer.quote(of_objectives)
+    writer.table("objectives", tables.by_place(Family(results, OBJECTIVES, MAIN_METRICS, means)))
+    writer.quote(Family(results, OBJECTIVES, MAIN_METRICS, places))
     write_clean(writer, results)
     write_ranks(writer, results)
     write_seconds(writer, results)
