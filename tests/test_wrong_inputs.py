@@ -121,6 +121,8 @@ CLASSIFIER = [
     ("batches", None, one_of("apart", "mixed")),
     ("n_snapshots", 1.0, r"must be an int in the range \[0, inf\)"),
     ("n_snapshots", "2", r"must be an int in the range \[0, inf\)"),
+    ("n_peers", -1, r"must be an int in the range \[0, inf\)"),
+    ("n_peers", None, r"must be an int in the range \[0, inf\)"),
     ("verbose", None, r"must be an int in the range \[0, inf\)"),
     ("random_state", -1, r"an int in the range \[0, 4294967295\]"),
 ]

@@ -178,6 +178,17 @@ def _not_probabilities(net: NeuralNet, reason: str) -> str:
     )
 
 
+def check_alike(peer: NeuralNet, net: NeuralNet, x: Any, name: str) -> None:
+    """Refuse a fitted net that does not predict as many classes as one that is to train."""
+    with torch.no_grad():
+        theirs, ours = (_output_and_proba(one, x)[1].shape[1] for one in (peer, net))
+    if theirs != ours:
+        raise ValueError(
+            f"{name} predicts {theirs} classes, but the net that trains predicts {ours}: peers are "
+            "trained on the same classes, numbered alike"
+        )
+
+
 def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     """Labels of the columns that a fitted net predicts, given labels for the images at hand.
 

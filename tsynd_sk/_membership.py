@@ -139,7 +139,7 @@ class Scheme:
         posteriors : sequence of LastLayerPosterior or None
             For each net, where the scheme asks for it.
         snapshots : sequence of Module
-            Earlier states of the one net, which are members too.
+            Earlier states of the first net, which are members too.
         seed : int
             Seed of what is drawn.
         device : torch.device
@@ -170,7 +170,7 @@ class Scheme:
         if snapshots:
             # Their batch cannot be folded, for they differ in their weights.
             common["plan"] = "auto"
-            groups.append(EnsembleMembers(snapshots, heads * len(snapshots), **common))
+            groups.append(EnsembleMembers(snapshots, heads[:1] * len(snapshots), **common))
         members = groups[0] if len(groups) == 1 else JoinedMembers(groups)
         return members.redrawn(seed)
 

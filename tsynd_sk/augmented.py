@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _sampling, _skorch, _training
@@ -20,7 +23,7 @@ from tsynd_sk._saving import (
     restored_classifiers,
     restored_random_state,
 )
-from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer
+from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer, with_peers
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
@@ -56,6 +59,10 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         Number of earlier states of the net, those at its latest refreshes, that are members beside
         those of the present one: each counts as one, as it predicts. They cost predictions, but no
         training.
+    n_peers : int, default=0
+        Number of further nets, made as `estimator` is, that are trained on the real images before
+        it and form an ensemble with it: with the synthesizer's ``members="auto"`` each of them is
+        one member, as it predicts. Each costs a training. The net alone predicts.
     verbose : int, default=0
         With 1, a progress bar for the net, the autoencoder and each synthesis; with 2, the default
         nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
@@ -97,8 +104,9 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     """
 
     _parameter_constraints: dict = {
-        **TargetedSynthesis._parameter_constraints,
+        **{k: v for k, v in TargetedSynthesis._parameter_constraints.items() if k != "peers"},
         "estimator": "no_validation",
+        "n_peers": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
     }
 
@@ -112,6 +120,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         refresh_every=5,
         batches="apart",
         n_snapshots=0,
+        n_peers=0,
         verbose=0,
         random_state=None,
     ):
@@ -122,6 +131,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         self.refresh_every = refresh_every
         self.batches = batches
         self.n_snapshots = n_snapshots
+        self.n_peers = n_peers
         self.verbose = verbose
         self.random_state = random_state
 
@@ -166,6 +176,11 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         self.classes_, codes = np.unique(y, return_inverse=True)
         x = self.format_.seen(X)
         rng = check_random_state(self.random_state)
+        synthesis_seed, seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
+        peers = [
+            self._trained(x, codes, rng.randint(2**31 - 1), synthesizer.device, self._bars("peer"))
+            for _ in range(self.n_peers)
+        ]
         synthesis = TargetedSynthesis(
             synthesizer,
             synthetic_ratio=self.synthetic_ratio,
@@ -173,29 +188,35 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             refresh_every=self.refresh_every,
             batches=self.batches,
             n_snapshots=self.n_snapshots,
-            random_state=rng.randint(2**31 - 1),
+            peers=[FrozenEstimator(peer) for peer in peers],
+            random_state=synthesis_seed,
         )
-        self.estimator_ = _training.fit_classifier(
+        guests = [synthesis, EpochTasks(task, self._learnt), *self._bars("classifier")]
+        self.estimator_ = self._trained(x, codes, seed, synthesizer.device, guests)
+        self.history_ = self.estimator_.history
+        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
+
+    def _trained(self, x, codes, seed, device, guests):
+        return _training.fit_classifier(
             self._given_estimator(),
             x,
             codes,
-            seed=rng.randint(2**31 - 1),
-            device=synthesizer.device,
-            guests=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
+            seed=seed,
+            device=device,
+            guests=guests,
             role="estimator",
         )
-        self.history_ = self.estimator_.history
-        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
 
     def _checked_synthesizer(self):
         """Check the nets, and give a synthesizer of its own to the fit."""
         synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        check_synthesizer(synthesizer)
+        check_synthesizer(synthesizer, n_peers=self.n_peers)
         if isinstance(self.estimator, list | tuple):
             raise TypeError(
                 f"estimator is a list of {len(self.estimator)}, but AugmentedClassifier trains one "
-                "skorch net. Earlier states of it are further members with n_snapshots; lists are "
-                "for TargetedSynthesizer(classifier=...)"
+                "skorch net. Further nets that are made alike are members with n_peers, earlier "
+                "states of the net with n_snapshots; lists are for "
+                "TargetedSynthesizer(classifier=...)"
             )
         if self.estimator is not None:
             _skorch.check_classifier(self.estimator, "estimator")
@@ -209,8 +230,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         module = DenseNet if self.image_shape_ is None else ConvNet
         return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
 
-    def _bars(self) -> list:
-        return [EpochBar("classifier")] if self.verbose else []
+    def _bars(self, role: str) -> list:
+        return [EpochBar(role)] if self.verbose else []
 
     def _learnt(self, net) -> dict:
         return {**vars(self), "estimator_": net, "history_": net.history}
@@ -292,18 +313,23 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     _saved_as = "AugmentedClassifier"
 
     def _to_save(self):
-        return self.synthesizer_, [self.estimator]
+        return self.synthesizer_, [self.estimator] * (1 + self.n_peers)
 
     def _restored(self, contents):
         learned, synthesizer = unlearned(self), self._checked_synthesizer()
         restore_data(learned, contents, synthesizer.image_shape)
         device, n_classes = synthesizer.device, len(learned.classes_)
-        [net] = restored_classifiers([learned._given_estimator()], contents, n_classes, device)
+        given = [learned._given_estimator()] * (1 + learned.n_peers)
+        nets = restored_classifiers(given, contents, n_classes, device)
+        net, *peers = nets
         learned.estimator_, learned.history_ = net, net.history
-        synthesizer.set_params(classifier=FrozenEstimator(net), image_shape=learned.image_shape_)
+        synthesizer.set_params(
+            classifier=with_peers(net, [FrozenEstimator(peer) for peer in peers]),
+            image_shape=learned.image_shape_,
+        )
         if synthesizer.random_state is None:
             synthesizer.set_params(random_state=restored_random_state(contents))
-        synthesizer.classifier_ = net
+        synthesizer.classifier_ = nets if peers else net
         learned.synthesizer_ = synthesizer._laid_out_as(learned)
         restore_members(learned.synthesizer_, contents)
         return learned

@@ -22,7 +22,7 @@ from tsynd_sk import _skorch
 from tsynd_sk._arrays import Stored, empty_on_disk
 from tsynd_sk._augmented_data import join, leave, training_rows
 from tsynd_sk._inference import private_copy
-from tsynd_sk._look import Look, look_at
+from tsynd_sk._look import Look, check_alike, look_at
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["TargetedSynthesis"]
@@ -58,6 +58,10 @@ class TargetedSynthesis(Callback):
         Number of earlier states of the net, those at its latest refreshes, that are members beside
         those of the present one: each counts as one, as it predicts. They cost predictions, but no
         training.
+    peers : sequence of FrozenEstimator, default=()
+        Fitted skorch classifiers of the same classes, in `sklearn.frozen.FrozenEstimator`, that
+        form an ensemble with the net that trains. With the synthesizer's ``members="auto"`` each
+        of them, and the net, is one member as it predicts.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 
@@ -69,12 +73,12 @@ class TargetedSynthesis(Callback):
     Raises
     ------
     TypeError
-        When training begins: if `synthesizer` is no `TargetedSynthesizer`, or its autoencoder is
-        no skorch net that encodes and decodes.
+        When training begins: if `synthesizer` is no `TargetedSynthesizer`, its autoencoder is no
+        skorch net that encodes and decodes, or one of the `peers` is not frozen.
     ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
-        its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
-        or an ``iterator_train__batch_sampler``.
+        its own, nothing can be synthesised from the net's rows, one of the `peers` predicts other
+        classes, or the net has two such callbacks or an ``iterator_train__batch_sampler``.
 
     Notes
     -----
@@ -122,6 +126,7 @@ class TargetedSynthesis(Callback):
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "batches": [StrOptions({"apart", "mixed"})],
         "n_snapshots": [Interval(Integral, 0, None, closed="left")],
+        "peers": [list, tuple],
         "random_state": ["random_state"],
     }
 
@@ -133,6 +138,7 @@ class TargetedSynthesis(Callback):
         refresh_every=5,
         batches="apart",
         n_snapshots=0,
+        peers=(),
         random_state=None,
     ):
         self.synthesizer = synthesizer
@@ -141,6 +147,7 @@ class TargetedSynthesis(Callback):
         self.refresh_every = refresh_every
         self.batches = batches
         self.n_snapshots = n_snapshots
+        self.peers = peers
         self.random_state = random_state
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
@@ -148,7 +155,9 @@ class TargetedSynthesis(Callback):
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
-        check_synthesizer(self._given())
+        check_synthesizer(self._given(), n_peers=len(self.peers))
+        for i, peer in enumerate(self.peers):
+            _check_peer(peer, f"peers[{i}]")
         if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
             raise ValueError(
                 "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
@@ -161,7 +170,9 @@ class TargetedSynthesis(Callback):
             rows, _ = training_rows(dataset, min(len(dataset), 8))
             if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
                 look_at(net, rows[:], None)
-            self._given()._scheme().settled(net, torch.from_numpy(rows[:1]))
+            for i, peer in enumerate(self.peers):
+                check_alike(peer.estimator, net, rows[:], f"peers[{i}]")
+            self._against(net)._scheme().settled(net, torch.from_numpy(rows[:1]))
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
@@ -241,8 +252,8 @@ class TargetedSynthesis(Callback):
         return self.synthesizer_
 
     def _fit_synthesizer(self, net, X, y) -> None:
-        synthesizer = clone(self._given()).set_params(
-            classifier=FrozenEstimator(net), image_shape=None if X.ndim == 2 else X.shape[1:]
+        synthesizer = self._against(net).set_params(
+            image_shape=None if X.ndim == 2 else X.shape[1:]
         )
         if synthesizer.random_state is None:
             synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
@@ -251,6 +262,15 @@ class TargetedSynthesis(Callback):
 
     def _given(self):
         return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+
+    def _against(self, net):
+        """Give the synthesizer, unfitted, that targets a net and its peers."""
+        return clone(self._given()).set_params(classifier=with_peers(net, self.peers))
+
+
+def with_peers(net, peers):
+    """Give what a synthesizer takes for the classifier: a net, or its ensemble with others."""
+    return [FrozenEstimator(net), *peers] if peers else FrozenEstimator(net)
 
 
 def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
@@ -269,7 +289,16 @@ def _check_iterator(net) -> None:
         )
 
 
-def check_synthesizer(synthesizer) -> None:
+def _check_peer(peer, name: str) -> None:
+    if not _skorch.is_frozen(peer):
+        raise TypeError(
+            f"{name} must be a fitted skorch classifier in sklearn.frozen.FrozenEstimator, for it "
+            f"is used as it is; got {type(peer).__name__}"
+        )
+    _skorch.check_classifier(peer, name)
+
+
+def check_synthesizer(synthesizer, *, n_peers: int = 0) -> None:
     """Refuse what cannot synthesise against the net that trains."""
     if not isinstance(synthesizer, TargetedSynthesizer):
         raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
@@ -279,9 +308,10 @@ def check_synthesizer(synthesizer) -> None:
             "parameter classifier at None"
         )
     synthesizer._validate_params()
-    if synthesizer.members == "ensemble":
+    if synthesizer.members == "ensemble" and not n_peers:
         raise ValueError(
-            "synthesizer has members='ensemble', but one net trains: use 'auto', 'dropout' or "
+            "synthesizer has members='ensemble', but one net trains: let it have peers (n_peers of "
+            "AugmentedClassifier, peers of TargetedSynthesis), or use 'auto', 'dropout' or "
             "'laplace', and n_snapshots for earlier states of the net as further members"
         )
     if synthesizer.autoencoder is not None:
