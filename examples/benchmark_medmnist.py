@@ -12,8 +12,9 @@ corrupted and attacked ones. The parts are
 
 Run with ``python examples/benchmark_medmnist.py --root FOLDER_OF_MEDMNIST_FILES``: main, attacks
 and report, some hours on two cores. An interrupted run goes on where it stopped when it is started
-again, and the CSV files hold what is done after each cell. What is compared, and why, is in
-``medmnist_plan.py``. Packages: ``pip install "tsynd_sk[benchmark]"``.
+again, and the CSV files hold what is done after each cell. On another machine, ``--extend`` goes on
+from the CSV files: what they hold is not run again, and more seeds or arms join. What is compared,
+and why, is in ``medmnist_plan.py``. Packages: ``pip install "tsynd_sk[benchmark]"``.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.comparison.splits.name}-{self.size}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.dataset, self.size
 
 
 @cache
@@ -152,14 +157,44 @@ def rows_of(cell: Cell, settings: dict[str, str]) -> Iterator[dict[str, Any]]:
         yield {**row, "made_with": noted}
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def extend(path: Path, cell: Cell) -> None:
+    """Take over what a table has of a cell, if the versions of then are those of now."""
+    found = [row for row in read_table(path) if (row["dataset"], row["size"]) == cell.key]
+    if odd := [row["made_with"] for row in found if row["made_with"] != made_with(cell)]:
+        raise ValueError(
+            f"{path} has results of {cell.name} that were made with {odd[0]}, but now there is "
+            f"{made_with(cell)}: go on with those versions, or leave --extend out to begin anew"
+        )
+    ours = ("size", "setting", "made_with")
+    note_versions(cell)
+    cell.comparison.adopt(
+        {name: _value(name, text) for name, text in row.items() if name not in ours}
+        for row in found
+    )
+
+
+def _value(name: str, text: str) -> Any:
+    """Read what `_short` has written."""
+    if text == "":
+        return "" if name == "gradient_masking" else None
+    if name in ("n_train", "epochs", "seed"):
+        return int(text)
+    return text if name in ("dataset", "scored_on", "arm", "gradient_masking") else float(text)
+
+
 def write_table(path: Path, cells: Sequence[Cell], settings: dict[str, str]) -> None:
     """Write what is done. Cells that this command was not asked for stay as they are."""
-    asked = {(cell.dataset, cell.size) for cell in cells}
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            old = list(csv.DictReader(file))
-        rows = [row for row in old if (row["dataset"], row["size"]) not in asked]
+    asked = {cell.key for cell in cells}
+    rows: list[dict[str, Any]] = [
+        row for row in read_table(path) if (row["dataset"], row["size"]) not in asked
+    ]
     rows += [row for cell in cells for row in rows_of(cell, settings)]
     if not rows:
         return
@@ -216,6 +251,8 @@ def run_cell(cell: Cell) -> None:
 def run_part(name: str, cells: Sequence[Cell], options: argparse.Namespace) -> None:
     part = plan.PARTS[name]
     path, settings = options.csv / part.table, part.arms()[1]
+    for cell in cells if options.extend else ():
+        extend(path, cell)
     for cell in cells:
         try:
             run_cell(cell)
@@ -235,6 +272,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sizes", nargs="+", default=list(plan.SIZES), metavar="N", help='numbers, or "all"')
     add("--seeds", type=int, default=plan.SEEDS, metavar="K", help="at most, in every cell")
     add("--out", type=Path, default=Path("benchmark_medmnist_results"), metavar="DIR")
+    add("--extend", action="store_true", help="go on from the tables; what they hold is not run")
     add("--csv", type=Path, default=HERE, metavar="DIR", help="tables (default: beside this file)")
     add("--evidence", type=Path, default=EVIDENCE, metavar="DIR", help="what the report writes")
     add("--n-jobs", type=int, default=-1, metavar="J", help="processes (default: all cores)")

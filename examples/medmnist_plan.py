@@ -102,14 +102,16 @@ PARAMETERS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
 }
 
 
-def _members(kind: str = "auto", n_snapshots: int = 0) -> dict[str, Any]:
-    return {"synthesizer": {"members": kind}, "classifier": {"n_snapshots": n_snapshots}}
+def _members(kind: str = "auto", **classifier: int) -> dict[str, Any]:
+    others = {"n_snapshots": 0, "n_peers": 0}
+    return {"synthesizer": {"members": kind}, "classifier": {**others, **classifier}}
 
 
 _MEMBERS = {
     "dropout": _members(),
     "more dropout": {**_members(), **MORE_DROPOUT},
     "4 snapshots": _members(n_snapshots=4),
+    "ensemble of 5": _members(n_peers=4),
     "laplace": _members("laplace"),
 }
 

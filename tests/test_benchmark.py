@@ -175,6 +175,25 @@ class TestRun:
         path.write_text(text)
         done.table.write_bytes(table)
 
+    def test_it_goes_on_from_a_table_alone(self, benchmark, done, tmp_path):
+        folder = Folder(benchmark, tmp_path)
+        folder.table.parent.mkdir()
+        lines = done.table.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not line.startswith("few,24,test,24,1,1,random")]
+        assert len(kept) == len(lines) - 1
+        folder.table.write_text("".join(kept))
+        folder.run("--extend")
+        written = folder.table.read_text().splitlines(keepends=True)
+        assert [line for line in written if line in kept] == kept
+        assert scores(folder.table) == scores(done.table)
+
+    def test_a_table_of_other_versions_is_not_extended(self, benchmark, done, tmp_path):
+        folder = Folder(benchmark, tmp_path)
+        folder.table.parent.mkdir()
+        folder.table.write_text(done.table.read_text().replace("numpy ", "numpy 0."))
+        with pytest.raises(ValueError, match=r"made with .*numpy 0\..*leave --extend out"):
+            folder.run("--extend")
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -63,6 +63,44 @@ def done(splits, arms, tmp_path_factory):
     return out
 
 
+class TestAdopt:
+    def test_what_was_made_elsewhere_is_not_run_again(self, splits, done, arms, tmp_path):
+        theirs, ours = compared(splits, done, arms), compared(splits, tmp_path, arms)
+        rows = theirs.results()
+        ours.adopt(row for row in rows if row["arm"] != "half")
+        assert ours.missing() == [(0, "half")]
+        assert table(tmp_path) == [row for row in table(done) if row["arm"] != "half"]
+        ours.run()
+        assert digits(table(tmp_path)) == digits(table(done))
+
+    def test_what_is_done_here_stays(self, splits, done, arms, tmp_path):
+        (row,) = [row for row in compared(splits, done, arms).results() if row["arm"] == "half"]
+        ours = compared(splits, tmp_path, {"half": arms["half"]})
+        ours.adopt([row])
+        ours.adopt([{**row, "roc_auc": 0.0}])
+        assert ours.results() == [row]
+
+    @pytest.mark.parametrize(
+        ("column", "value", "message"),
+        [
+            ("dataset", "other", "dataset='other', but this comparison 'few'"),
+            ("scored_on", "val", "scored_on='val', but"),
+            ("n_train", 25, "n_train=25, but this comparison 24"),
+            ("epochs", None, "epochs=None, but"),
+            ("seed", 1, "seed 1 and arm 'half', which are not compared"),
+            ("arm", "plain", "seed 0 and arm 'plain', which are not compared"),
+        ],
+    )
+    def test_what_is_of_another_comparison_is_refused(
+        self, splits, done, arms, tmp_path, column, value, message
+    ):
+        rows = compared(splits, done, arms).results()
+        ours = compared(splits, tmp_path, arms)
+        with pytest.raises(ValueError, match=message):
+            ours.adopt([*rows, {**rows[-1], column: value}])
+        assert ours.results() == []
+
+
 class TestOwnArms:
     def test_each_is_run_under_its_name(self, done, arms):
         rows = table(done)
@@ -90,6 +128,13 @@ class TestOwnArms:
         (done / "runs" / "seed0-small codes.json").unlink()
         compared(splits, done, arms).run()
         assert digits(table(done)) == digits(before)
+
+    def test_peers_count_among_the_epochs(self, splits, tmp_path):
+        arms = {"peers": replace(ARMS["mutual_info"], classifier={"n_peers": 1})}
+        comparison, epochs = compared(splits, tmp_path, arms), []
+        assert comparison.n_epochs() == 1 + 2 * EPOCHS
+        comparison.run(lambda text, n: epochs.append(n))
+        assert sum(epochs) == 1 + 2 * EPOCHS
 
     def test_a_changed_definition_is_refused(self, splits, done, arms):
         other = {**arms, "radius 0.5": replace(ARMS["mutual_info"], synthesizer={"radius": 0.3})}

@@ -7,9 +7,8 @@ comparison that was interrupted goes on with the runs that are missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -18,8 +17,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk._files import write_atomically
 from tsynd_sk._kept_autoencoder import keep_autoencoder, kept_autoencoder
+from tsynd_sk._picture import draw_synthesis
 from tsynd_sk._processes import (
     EpochReport,
     deaf_children,
@@ -35,12 +34,10 @@ from tsynd_sk._settings import Settings, described
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._splits import Splits, load_splits
 from tsynd_sk.arms import ARMS, DEFAULT_ARMS, Arm
-from tsynd_sk.augmented import AugmentedClassifier
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import CORRUPTIONS, corrupt
 from tsynd_sk.images import ImageFormat
-from tsynd_sk.inspection import SynthesisDisplay
 
 __all__ = [
     "ARMS",
@@ -164,8 +161,9 @@ class Comparison:
         """
         missing = self.missing()
         n_autoencoders = len(self._autoencoders(missing))
+        n_classifiers = sum(1 + self._arms[arm].classifier.get("n_peers", 0) for _, arm in missing)
         return (
-            n_autoencoders * self.settings.autoencoder_epochs + len(missing) * self.settings.epochs
+            n_autoencoders * self.settings.autoencoder_epochs + n_classifiers * self.settings.epochs
         )
 
     def _autoencoder_path(self, seed: int, arm: str) -> Path | None:
@@ -211,6 +209,54 @@ class Comparison:
         """
         rows = [self._folder.row(*pair) for pair in self._pairs()]
         return [row for row in rows if row is not None]
+
+    def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take over the results of runs that were made elsewhere, as on another machine.
+
+        What is done here already stays as it is.
+
+        Parameters
+        ----------
+        rows : iterable of dict
+            Rows as `results` gives them there.
+
+        Raises
+        ------
+        ValueError
+            If one is of another data set, split, or number of images or epochs, or of a seed or an
+            arm that is not compared here. Then none is taken over. Rows do not tell whether
+            parameters of the arms, their defaults and the images are the same, too.
+        BlockingIOError
+            If another process runs a comparison in the same folder.
+        OSError
+            If something cannot be written.
+        """
+        rows, compared = list(rows), set(self._pairs())
+        for row in rows:
+            for name, value in self._common().items():
+                if row.get(name) != value:
+                    raise ValueError(
+                        f"a row has {name}={row.get(name)!r}, but this comparison {value!r}"
+                    )
+            if (row.get("seed"), row.get("arm")) not in compared:
+                raise ValueError(
+                    f"a row is of seed {row.get('seed')!r} and arm {row.get('arm')!r}, which are "
+                    "not compared here"
+                )
+        with self._folder.reserved():
+            for row in rows:
+                if self._folder.row(row["seed"], row["arm"]) is None:
+                    self._folder.save(row)
+            self.write_results()
+
+    def _common(self) -> dict[str, Any]:
+        """Columns in which all rows agree."""
+        return {
+            "dataset": self.splits.name,
+            "scored_on": self.splits.scored_on,
+            "n_train": self.settings.n_train,
+            "epochs": self.settings.epochs,
+        }
 
     def run(self, report: Callable[[str, int], None] = lambda text, epochs: None) -> None:
         """Run what is missing and write the results.
@@ -329,10 +375,7 @@ class Comparison:
             classifier.fit(X, y)
             fitted = process_time()
             row = {
-                "dataset": self.splits.name,
-                "scored_on": self.splits.scored_on,
-                "n_train": len(X),
-                "epochs": self.settings.epochs,
+                **self._common(),
                 "seed": seed,
                 "arm": arm,
                 **scores_of(classifier, self.splits, perturbed, self.settings),
@@ -343,7 +386,8 @@ class Comparison:
             problem = None
             try:
                 if self._is_pictured(row):
-                    self._draw(classifier, X)
+                    names = self.splits.class_names
+                    draw_synthesis(classifier, X, names, self._folder.picture)
             except Exception as error:
                 # A picture is not worth a training.
                 problem = (
@@ -356,23 +400,6 @@ class Comparison:
     def _is_pictured(self, row: dict[str, Any]) -> bool:
         targeted = [name for name, arm in self._arms.items() if arm.is_targeted]
         return row["seed"] == 0 and row["arm"] in targeted[-1:]
-
-    def _draw(self, classifier: AugmentedClassifier, X: np.ndarray) -> None:
-        if find_spec("matplotlib") is None:
-            return
-        # There may be no display, and a process of its own must not open windows on one.
-        os.environ["MPLBACKEND"] = "Agg"
-        import matplotlib.pyplot as plt
-
-        display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
-        display.labels = [self.splits.class_names[code] for code in display.labels]
-        figure = display.plot().figure_
-        try:
-            write_atomically(
-                self._folder.picture, lambda file: figure.savefig(file, dpi=150, format="png")
-            )
-        finally:
-            plt.close(figure)
 
 
 def _last_synthesis(history) -> dict[str, float | None]:
