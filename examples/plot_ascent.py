@@ -138,7 +138,7 @@ settings = {
 }
 uncertainty = {}
 synthesizer.set_params(radius=0.25)
-print(f"{'':<16}{'MI [nats]':>10}{'displacement':>14}{'taken for its label':>21}")
+print(f"{'':<16}{'MI (nats)':>10}{'displacement':>14}{'taken for its label':>21}")
 for name, (objective, policy) in settings.items():
     synthesizer.set_params(objective=objective, label_policy=policy)
     _, _, info = synthesizer.synthesize(X, y, random_state=0, return_info=True)

@@ -153,7 +153,7 @@ ax.plot(epochs, net.history[:, "train_loss"], color="#0072B2", label="training r
 ax.plot(epochs, net.history[:, "valid_loss"], color="#D55E00", label="validation rows")
 ax.plot(best, net.history[best - 1, "valid_loss"], "*", ms=12, color="#D55E00", label="kept")
 ax.plot([], [], color="0.85", lw=4, label="refresh")
-ax.set(ylabel="cross-entropy [nats]", ylim=(0, None))
+ax.set(ylabel="cross-entropy (nats)", ylim=(0, None))
 ax.legend()
 at = [row["epoch"] for row in refreshed]
 for key, style, color, label in [
@@ -162,7 +162,7 @@ for key, style, color, label in [
 ]:
     ax_mi.plot(at, [row[key] for row in refreshed], style, color=color, label=label)
 ax_mi.legend(loc="upper left")
-ax_mi.set(xlabel="epoch", ylabel="mutual\ninformation [nats]", ylim=(0, None))
+ax_mi.set(xlabel="epoch", ylabel="mutual\ninformation (nats)", ylim=(0, None))
 plt.show()
 
 # %%

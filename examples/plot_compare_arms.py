@@ -130,7 +130,7 @@ for ax, metric in zip(axes, ["balanced_accuracy", "perturbed_balanced_accuracy"]
         ax.errorbar(difference.mean(), place, xerr=half, fmt="o", color="#0072B2", capsize=4)
         ax.plot(difference, np.full(len(difference), place + 0.25), ".", color="0.5")
     ax.axvline(0, color="0.3", lw=1, ls="--")
-    ax.set(title=metric.replace("_", " "), xlabel=f"difference to {rival} [percentage points]")
+    ax.set(title=metric.replace("_", " "), xlabel=f"difference to {rival} (percentage points)")
 axes[0].set(yticks=range(len(others)), yticklabels=others, ylim=(len(others) - 0.5, -0.5))
 plt.show()
 

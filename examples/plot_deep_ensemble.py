@@ -97,7 +97,7 @@ for ax, (scheme, values) in zip(axes, uncertainty.items(), strict=True):
         flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "0.5"},
     )
     ax.set_title(scheme)
-axes[0].set_ylabel("mutual information [nats]")
+axes[0].set_ylabel("mutual information (nats)")
 plt.show()
 
 # %%

@@ -123,7 +123,7 @@ for rate, marker, color, shift in [(2e-3, "o", "#0072B2", -0.1), (1e-2, "s", "#D
     ax.plot(at, losses[chosen].mean(1), marker, color=color, ms=8, label=f"lr = {rate:g}")
     ax.plot(at, losses[chosen], marker, color=color, ms=3, alpha=0.6)
 ax.set_xticks(list(places.values()), [name.replace(", ", ",\n") for name in places])
-ax.set(ylabel="log-loss on the validation fold [nats]", ylim=(0, None))
+ax.set(ylabel="log-loss on the validation fold (nats)", ylim=(0, None))
 ax.legend(title="learning rate of the net")
 plt.show()
 

@@ -253,8 +253,8 @@ for name, colour_of in [("benign", "#0072B2"), ("malignant", "#D55E00")]:
     ax.plot(*real[:, columns].T, "o", ms=4, mfc="none", color=colour_of, label=name)
     ax.plot(*made[:, columns].T, "o", ms=4, color=colour_of, label=f"{name}, synthetic")
 ax.set(
-    xlabel="mean radius [unit of the data set]",
-    ylabel="mean texture [standard deviation of grey values]",
+    xlabel="mean radius (unit of the data set)",
+    ylabel="mean texture (standard deviation of grey values)",
 )
 ax.legend(fontsize="small")
 plt.show()

@@ -126,7 +126,7 @@ for ax, name in zip(axes, ["mutual_info", "small_margin", "soft_variation_ratio"
         ax.plot(values["margin"], values["mi"], marker, ms=4, color=color, alpha=0.7, label=group)
     ax.set(title=name, xlabel="margin of the mean prediction", xlim=(-0.02, 1.02))
     ax.legend(["real images", "synthetic"], loc="upper right", fontsize="small")
-axes[0].set_ylabel("mutual information [nats]")
+axes[0].set_ylabel("mutual information (nats)")
 plt.show()
 
 # %%

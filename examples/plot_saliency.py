@@ -174,8 +174,8 @@ print(f"control: plain, seed 1 needs more than plain, seed 0 on {(b > a).mean():
 limits = [0, 1.05 * max(values.max() for values in sizes.values())]
 ax.plot(limits, limits, color="0.5", lw=1)
 ax.set(xlim=limits, ylim=limits, aspect="equal")
-ax.set_xlabel("change for plain\n[root mean square, grey levels of 255]")
-ax.set_ylabel("change for augmented\n[root mean square, grey levels of 255]")
+ax.set_xlabel("change for plain\n(root mean square, grey levels of 255)")
+ax.set_ylabel("change for augmented\n(root mean square, grey levels of 255)")
 ax.legend()
 plt.show()
 

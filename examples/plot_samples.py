@@ -133,10 +133,10 @@ boxes = ax.boxplot(
 )
 for box, color in zip(boxes["boxes"], colors, strict=True):
     box.set(facecolor=color, alpha=0.7)
-ax.set(xlabel="mutual information [nats]", title="uncertainty")
+ax.set(xlabel="mutual information (nats)", title="uncertainty")
 shares = [100 * kept[name] for name in ordered]
 ax_kept.scatter(shares, range(1, len(ordered) + 1), c=colors, zorder=3)
-ax_kept.set(xlabel="taken for their label [%]", title="labels")
+ax_kept.set(xlabel="taken for their label (%)", title="labels")
 ax_kept.grid(axis="x", color="0.9")
 plt.show()
 

@@ -253,7 +253,7 @@ for ax, (name, way) in zip(axes, ways.items(), strict=True):
     best = max(range(len(way)), key=lambda row: results[name].uncertainty[row])
     ax.plot(way[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
     ax.set(title=name, xlabel="step")
-axes[0].set_ylabel("mutual information [nats]")
+axes[0].set_ylabel("mutual information (nats)")
 axes[2].legend(loc="upper left", fontsize="small")
 plt.show()
 

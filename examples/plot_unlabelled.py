@@ -76,8 +76,8 @@ ax.plot(few, many, "o", color="#0072B2", ms=3, alpha=0.5)
 limits = [0, 1.05 * max(few.max(), many.max())]
 ax.plot(limits, limits, color="0.5", lw=1)
 ax.set(xlim=limits, ylim=limits, aspect="equal")
-ax.set_xlabel("error, trained on 50 labelled\n[root mean square, pixels of 0 to 1]")
-ax.set_ylabel("error, trained on all\n[root mean square, pixels of 0 to 1]")
+ax.set_xlabel("error, trained on 50 labelled\n(root mean square, pixels of 0 to 1)")
+ax.set_ylabel("error, trained on all\n(root mean square, pixels of 0 to 1)")
 plt.show()
 print(f"{(many < few).mean():.0%} of the test images lie below the diagonal")
 
