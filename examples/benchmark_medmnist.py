@@ -13,8 +13,9 @@ corrupted and attacked ones. The parts are
 Run with ``python examples/benchmark_medmnist.py --root FOLDER_OF_MEDMNIST_FILES``: main, attacks
 and report, some hours on two cores. An interrupted run goes on where it stopped when it is started
 again, and the CSV files hold what is done after each cell. On another machine, ``--extend`` goes on
-from the CSV files: what they hold is not run again, and more seeds or arms join. What is compared,
-and why, is in ``medmnist_plan.py``. Packages: ``pip install "tsynd_sk[benchmark]"``.
+from the CSV files, by the same commit and versions: what they hold is not run again, and more seeds
+or arms join. What is compared, and why, is in ``medmnist_plan.py``. Packages: ``pip install
+"tsynd_sk[benchmark]"``.
 """
 
 from __future__ import annotations
@@ -171,6 +172,15 @@ def extend(path: Path, cell: Cell) -> None:
         raise ValueError(
             f"{path} has results of {cell.name} that were made with {odd[0]}, but now there is "
             f"{made_with(cell)}: go on with those versions, or leave --extend out to begin anew"
+        )
+    settings = cell.comparison.settings
+    seeds = 1 + max((int(row["seed"]) for row in found), default=-1)
+    unasked = sorted({row["arm"] for row in found} - settings.definitions.keys())
+    if seeds > settings.seeds or unasked:
+        raise ValueError(
+            f"{path} has {seeds} seeds of {cell.name}, and its arms {', '.join(unasked) or '-'} "
+            f"that were not asked for: --extend keeps what there is, so give --seeds {seeds} or "
+            "more, and all of these --arms"
         )
     ours = ("size", "setting", "made_with")
     note_versions(cell)

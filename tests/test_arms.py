@@ -224,6 +224,7 @@ class TestWrongArms:
             ({"objective": "random", "autoencoder": {"max_epochs": 1}}, ValueError, "decides"),
             ({"objective": "random", "autoencoder": {"width": 1}}, ValueError, "'width'"),
             ({"classifier": {"warm_up": 2}}, ValueError, "'warm_up'"),
+            ({"classifier": {"n_peers": 1}}, ValueError, "n_peers, which have no effect"),
             ({"classifier": {"random_state": 2}}, ValueError, "decides"),
             ({"net": {"max_epochs": 2}}, ValueError, "decides"),
             ({"net": {"eps": 0.1}}, ValueError, "'eps'"),
@@ -236,6 +237,12 @@ class TestWrongArms:
     def test_are_refused_when_they_are_made(self, params, error, message):
         with pytest.raises(error, match=message):
             Arm(**params)
+
+    def test_an_ensemble_needs_peers_and_has_them(self):
+        ensemble = {"objective": "random", "synthesizer": {"members": "ensemble"}}
+        with pytest.raises(ValueError, match="let it have peers"):
+            Arm(**ensemble)
+        assert Arm(**ensemble, classifier={"n_peers": 2}).needs_autoencoder
 
     def test_smote_without_imbalanced_learn_names_the_extra(self, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "imblearn", None)

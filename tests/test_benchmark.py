@@ -194,6 +194,16 @@ class TestRun:
         with pytest.raises(ValueError, match=r"made with .*numpy 0\..*leave --extend out"):
             folder.run("--extend")
 
+    def test_a_table_is_not_extended_by_less_than_it_has(self, benchmark, done, tmp_path):
+        folder = Folder(benchmark, tmp_path)
+        folder.table.parent.mkdir()
+        folder.table.write_bytes(done.table.read_bytes())
+        with pytest.raises(ValueError, match=r"has 2 seeds of few-24.*give --seeds 2 or more"):
+            folder.run("--extend", "--seeds", "1")
+        with pytest.raises(ValueError, match=r"its arms plain that were not asked for"):
+            folder.run("--extend", "--arms", "random")
+        assert folder.table.read_bytes() == done.table.read_bytes()
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

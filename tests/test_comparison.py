@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tsynd_sk.__main__ import main
+from tsynd_sk._scoring import columns_of
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison import ARMS, Arm, Comparison, Settings, Splits
 from tsynd_sk.datasets import load_digits_images
@@ -99,6 +100,37 @@ class TestAdopt:
         with pytest.raises(ValueError, match=message):
             ours.adopt([*rows, {**rows[-1], column: value}])
         assert ours.results() == []
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda row: {**row, "pgd_2_accuracy": 0.5}, "the columns pgd_2_accuracy: rows of"),
+            (lambda row: {k: row[k] for k in row if k != "roc_auc"}, "the columns roc_auc: rows"),
+            (lambda row: {**row, "roc_auc": object()}, "a row holds what JSON cannot"),
+        ],
+        ids=["more columns", "fewer", "no number"],
+    )
+    def test_rows_that_the_table_could_not_hold_are_refused(
+        self, splits, done, arms, tmp_path, change, message
+    ):
+        rows = compared(splits, done, arms).results()
+        ours = compared(splits, tmp_path, arms)
+        with pytest.raises(ValueError, match=message):
+            ours.adopt([*rows[:-1], change(rows[-1])])
+        assert ours.results() == []
+
+    def test_numbers_may_be_those_of_numpy_and_columns_in_any_order(
+        self, splits, done, arms, tmp_path
+    ):
+        rows = compared(splits, done, arms).results()
+        theirs = [
+            {**dict(reversed(row.items())), "seed": np.int64(0), "roc_auc": np.float64(0.25)}
+            for row in rows
+        ]
+        ours = compared(splits, tmp_path, arms)
+        ours.adopt(theirs)
+        assert ours.results() == [{**row, "roc_auc": 0.25} for row in rows]
+        assert [list(row) for row in ours.results()] == [list(row) for row in rows]
 
 
 class TestOwnArms:
@@ -199,6 +231,10 @@ def attacked(splits, tmp_path_factory):
 
 
 class TestAttacks:
+    def test_columns_are_those_that_are_adopted(self, attacked):
+        settings = Settings(N_TRAIN, arms=("plain",), eps=(16, 0.5))
+        assert tuple(attacked[0]) == columns_of(settings)
+
     def test_there_is_a_column_for_each_strength(self, attacked):
         for row in attacked:
             strong, weak = float(row["pgd_16_accuracy"]), float(row["pgd_0.5_accuracy"])

@@ -9,13 +9,25 @@ from saved_files import answers, assert_same
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_score
-from tiny_nets import LABELS, X, augmented, net, own_net, synthesizer, y
+from skorch import NeuralNetBinaryClassifier
+from skorch.callbacks import Callback, Checkpoint, LoadInitState
+from tiny_nets import IMAGES as ALL
+from tiny_nets import LABELS, Dense, X, augmented, dense_net, net, own_net, synthesizer, y
 
 from tsynd_sk import TargetedSynthesis
-from tsynd_sk.datasets import load_digits_images
+from tsynd_sk.inspection import UncertaintyDisplay
 from tsynd_sk.uncertainty import mutual_information
 
 IMAGES = X[:, None]
+
+
+class Epochs(Callback):
+    """Counts the epochs of all nets that have it."""
+
+    seen = 0
+
+    def on_epoch_begin(self, net, **kwargs):
+        Epochs.seen += 1
 
 
 def fitted_net(seed=0, n_out=10):
@@ -102,6 +114,81 @@ class TestOfTheClassifier:
         with pytest.raises(ValueError, match="holds 2 classifiers, but the estimator has 1"):
             clone(learned).set_params(n_peers=0).load_params(tmp_path / "file.safetensors")
 
+    @pytest.mark.parametrize("members", ["dropout", "laplace"])
+    def test_are_saved_with_members_of_each(self, tmp_path, members):
+        learned = augmented(given=synthesizer(members=members), n_peers=1, n_snapshots=1).fit(X, y)
+        for _ in range(2):
+            learned.save_params(tmp_path / "file.safetensors", with_images=True)
+            loaded = clone(learned).load_params(tmp_path / "file.safetensors")
+            assert_same(answers(loaded, X[:6], y[:6]), answers(learned, X[:6], y[:6]))
+            learned = loaded
+
+    def test_are_saved_as_they_were_trained_whatever_is_set_since(self, tmp_path):
+        learned = augmented(synthetic_ratio=0, n_peers=1).fit(X, y)
+        learned.set_params(n_peers=3).save_params(tmp_path / "file.safetensors")
+        loaded = clone(learned).set_params(n_peers=1).load_params(tmp_path / "file.safetensors")
+        assert (loaded.uncertainty(X) == learned.uncertainty(X)).all()
+
+    def test_of_binary_nets(self, tmp_path):
+        few = y < 2
+        binary = own_net(NeuralNetBinaryClassifier, module__n_out=1, train_split=None)
+        learned = augmented(binary, n_peers=1).fit(X[few], y[few])
+        assert members_of(learned).shape == (2, 80, 2)
+        assert learned.synthesizer_.sample(4)[0].shape == (4, 8, 8)
+
+    def test_displays_judge_the_net_that_predicts(self):
+        learned = augmented(net(max_epochs=3), synthetic_ratio=0, n_peers=2).fit(X, y)
+        display = UncertaintyDisplay.from_estimator(learned, ALL[80:300], LABELS[80:300])
+        (correct,) = display.correct.values()
+        assert (correct == (learned.predict(ALL[80:300]) == LABELS[80:300])).all()
+        assert 0 < correct.mean() < 1
+
+    def test_have_bars_of_their_own(self, capsys):
+        augmented(net(max_epochs=2), synthetic_ratio=0, n_peers=2, verbose=1).fit(X, y)
+        shown = capsys.readouterr().err
+        assert "peer 1 of 2" in shown
+        assert "peer 2 of 2" in shown
+        assert "classifier" in shown
+
+    def test_warnings_about_the_net_come_once(self):
+        with pytest.warns(UserWarning, match="is an instance of") as caught:
+            augmented(own_net(module=Dense()), synthetic_ratio=0, n_peers=2).fit(X, y)
+        assert [str(w.message).startswith("the module of estimator") for w in caught] == [True]
+
+    @pytest.mark.parametrize(
+        ("params", "message"),
+        [
+            ({"given": synthesizer(plan="fold")}, "fold"),
+            (
+                {
+                    "estimator": own_net(module__dropout=0, callbacks=[Epochs()]),
+                    "given": synthesizer(members="dropout"),
+                },
+                "nothing random",
+            ),
+            ({"given": synthesizer(members="dropout", restrict=["nope"])}, "restrict names 'nope'"),
+            (
+                {"estimator": net(callbacks=[Epochs(), TargetedSynthesis()])},
+                "two callbacks TargetedSynthesis",
+            ),
+            (
+                {"estimator": net(callbacks=[Epochs(), LoadInitState(Checkpoint())])},
+                "LoadInitState, by which each of its n_peers",
+            ),
+            (
+                {"estimator": net(callbacks=[Epochs()], iterator_train__batch_sampler=[[0]])},
+                "batch_sampler",
+            ),
+        ],
+        ids=["plan", "dropout", "restrict", "second callback", "common start", "batches"],
+    )
+    def test_what_the_net_is_refused_for_is_said_before_any_training(self, params, message):
+        Epochs.seen = 0
+        params = {"estimator": net(callbacks=[Epochs()]), **params}
+        with pytest.raises(ValueError, match=message):
+            augmented(n_peers=2, **params).fit(X, y)
+        assert Epochs.seen == 0
+
     def test_are_trained_anew_in_every_fold(self):
         scores = cross_val_score(augmented(n_peers=1), X, LABELS[:80], cv=2, error_score="raise")
         assert len(scores) == 2
@@ -114,7 +201,7 @@ class TestOfTheClassifier:
 class TestOfTheCallback:
     def train(self, peers, **params):
         callback = TargetedSynthesis(synthesizer(**params), peers=peers, random_state=0)
-        learner = own_net(max_epochs=4, train_split=None, callbacks=[callback])
+        learner = own_net(max_epochs=4, train_split=None, callbacks=[Epochs(), callback])
         return learner.fit(IMAGES, y), dict(learner.callbacks_)["TargetedSynthesis"]
 
     def test_are_used_as_they_are(self):
@@ -145,15 +232,30 @@ class TestOfTheCallback:
             (
                 lambda: [FrozenEstimator(fitted_net()), FrozenEstimator(fitted_net(n_out=5))],
                 ValueError,
-                r"peers\[1\] predicts 5 classes, but the net that trains predicts 10",
+                r"peers\[1\] cannot be one of an ensemble .* shape \(8, 5\) for 8 rows; expected "
+                r"\(8, 10\)",
+            ),
+            (
+                lambda: [FrozenEstimator(dense_net(max_epochs=1).fit(IMAGES[:, 0, 0], y))],
+                ValueError,
+                r"peers\[0\] cannot be one of an ensemble",
             ),
             (lambda: [FrozenEstimator(own_net())], ValueError, "is not fitted"),
         ],
-        ids=["not frozen", "no list", "other classes", "not fitted"],
+        ids=["not frozen", "no list", "other classes", "other rows", "not fitted"],
     )
     def test_are_refused_before_it_trains(self, peers, error, message):
+        Epochs.seen = 0
         with pytest.raises(error, match=message):
             self.train(peers())
+        assert Epochs.seen == 0
+
+    def test_one_without_what_members_need_is_refused_before_it_trains(self):
+        calm = own_net(max_epochs=1, train_split=None, module__dropout=0).fit(IMAGES, y)
+        Epochs.seen = 0
+        with pytest.raises(ValueError, match=r"peers\[0\] cannot .* nothing random"):
+            self.train([FrozenEstimator(calm)], members="dropout")
+        assert Epochs.seen == 0
 
     def test_ensemble_without_them_is_refused(self):
         with pytest.raises(ValueError, match="but one net trains: let it have peers"):
@@ -162,7 +264,6 @@ class TestOfTheCallback:
 
 def test_labels_of_any_kind():
     words = np.array(["nought", "one", "two"])
-    images, labels, _ = load_digits_images()
-    few = labels < 3
-    learned = augmented(net(max_epochs=4), n_peers=1).fit(images[few][:40], words[labels[few][:40]])
+    few = LABELS < 3
+    learned = augmented(net(max_epochs=4), n_peers=1).fit(ALL[few][:40], words[LABELS[few][:40]])
     assert set(learned.synthesizer_.sample(6)[1]) <= set(words)

@@ -317,5 +317,5 @@ def nothing_random(name: str, resting: str | None) -> str:
         "epistemic uncertainty by members='dropout'. Either let images pass through "
         "torch.nn.Dropout before its last layers, register own random layers by "
         "tsynd_sk.randomness.register_stochastic, use members='laplace', or give a list of "
-        "several classifiers, which then form an ensemble."
+        "several classifiers, which then form an ensemble (AugmentedClassifier: n_peers)."
     )

@@ -14,7 +14,7 @@ from tsynd_sk._checks import kind_of
 
 WAYS_OUT = (
     "Either add torch.nn.Dropout before the last layers of the network, or give a list of several "
-    "classifiers, which then form an ensemble."
+    "classifiers, which then form an ensemble (AugmentedClassifier: n_peers)."
 )
 
 

@@ -178,15 +178,11 @@ def _not_probabilities(net: NeuralNet, reason: str) -> str:
     )
 
 
-def check_alike(peer: NeuralNet, net: NeuralNet, x: Any, name: str) -> None:
-    """Refuse a fitted net that does not predict as many classes as one that is to train."""
+def check_alike(peer: NeuralNet, net: NeuralNet, x: np.ndarray) -> None:
+    """Refuse a fitted net that does not predict probabilities of the classes of another."""
     with torch.no_grad():
-        theirs, ours = (_output_and_proba(one, x)[1].shape[1] for one in (peer, net))
-    if theirs != ours:
-        raise ValueError(
-            f"{name} predicts {theirs} classes, but the net that trains predicts {ours}: peers are "
-            "trained on the same classes, numbered alike"
-        )
+        n_classes = _output_and_proba(net, x)[1].shape[1]
+        _check_probabilities(peer, _output_and_proba(peer, x)[1], n_classes)
 
 
 def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,52 @@ class ResultsFolder:
         """Collect results, if there are any."""
         if rows and not self._holds_table(rows):
             _write(self.table, _csv(rows))
+
+
+def checked_rows(
+    rows: Iterable[dict[str, Any]],
+    columns: Sequence[str],
+    common: dict[str, Any],
+    pairs: Sequence[tuple[int, str]],
+) -> list[dict[str, Any]]:
+    """Check results that were made elsewhere, and put them into the form of those made here.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Results of runs.
+    columns : sequence of str
+        Columns that they are to have.
+    common : dict
+        Columns in which they have to agree with the comparison.
+    pairs : sequence of tuple
+        Seeds and arms that are compared.
+    """
+    checked = []
+    for row in rows:
+        if odd := row.keys() ^ set(columns):
+            raise ValueError(
+                f"a row lacks, or has besides, the columns {', '.join(map(str, sorted(odd)))}: "
+                f"rows of this comparison have {', '.join(columns)}"
+            )
+        for name, value in common.items():
+            if row[name] != value:
+                raise ValueError(f"a row has {name}={row[name]!r}, but this comparison {value!r}")
+        if (row["seed"], row["arm"]) not in pairs:
+            raise ValueError(
+                f"a row is of seed {row['seed']!r} and arm {row['arm']!r}, which are not compared "
+                "here"
+            )
+        checked.append(_as_json({name: row[name] for name in columns}))
+    return checked
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a row as it is read back; NumPy's numbers become Python's."""
+    try:
+        return json.loads(json.dumps(row, default=lambda number: number.item()))
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a row holds what JSON cannot: {error}; got {row!r}") from error
 
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:

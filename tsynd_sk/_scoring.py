@@ -39,6 +39,24 @@ def attacked_metric(attack: str, eps: float) -> str:
     return f"{attack}_{eps:g}_accuracy"
 
 
+def columns_of(settings: Settings) -> tuple[str, ...]:
+    """Columns of the results of a comparison with some settings."""
+    scores = ("roc_auc", "balanced_accuracy", "expected_calibration_error")
+    attacked = [
+        name
+        for attack, eps in product(settings.attacks, settings.eps)
+        for name in (attacked_metric(attack, eps), f"{attack}_{eps:g}_balanced_accuracy")
+    ]
+    return (
+        *("dataset", "scored_on", "n_train", "epochs", "seed", "arm"),
+        *scores,
+        *(f"perturbed_{name}" for name in scores),
+        *attacked,
+        *(["gradient_masking"] if attacked else []),
+        *("uncertainty_source", "uncertainty", "label_agreement", "seconds", "seconds_scoring"),
+    )
+
+
 def check_attacks_installed() -> None:
     """Refuse attacks without the toolbox; to import it would take a second."""
     if find_spec("art") is None:

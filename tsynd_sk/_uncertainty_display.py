@@ -90,7 +90,7 @@ class UncertaintyDisplay:
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. A synthesizer predicts what its classifier does, or the mean of its classifiers
-            if it has several.
+            if it has several; an `AugmentedClassifier` what its net does, whatever its peers say.
         X : array-like of shape (n, ...), or dict of str to such
             Images as in `fit`, or several sets with their names, such as
             ``{"train": X_train, "test": X_test}``.
@@ -159,7 +159,8 @@ class UncertaintyDisplay:
                 given = labels_of(labels[name])
                 check_consistent_length(images, given)
                 codes = encode(given, synthesizer.classes_)
-                correct[name] = _predicted(synthesizer, images) == codes
+                by_first = synthesizer is not estimator
+                correct[name] = _predicted(synthesizer, images, by_first=by_first) == codes
             uncertainty[name] = synthesizer._uncertainty(images)
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
@@ -312,10 +313,14 @@ def _named(X: Any, y: Any) -> tuple[Mapping, Mapping]:
     return X, labels
 
 
-def _predicted(synthesizer: Any, X: Any) -> np.ndarray:
-    """Give the classes that the classifiers predict, by the mean if there are several."""
+def _predicted(synthesizer: Any, X: Any, *, by_first: bool) -> np.ndarray:
+    """Give the classes that the classifiers predict, by the mean if there are several.
+
+    The peers of an `AugmentedClassifier` tell uncertainty, but only the net itself, the first of
+    them, predicts.
+    """
     x = synthesizer.format_.seen(X)
-    nets = [_skorch.predicting(net) for net in synthesizer._nets]
+    nets = [_skorch.predicting(net) for net in synthesizer._nets[: 1 if by_first else None]]
     if len(nets) == 1:
         # What the net itself says, which need not be the class of the largest probability.
         return nets[0].predict(x).astype(np.int64)

@@ -58,7 +58,8 @@ class Arm:
         Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network (`NetClassifier`)
         and the `AutoencoderNet` that differ from their defaults. Without an objective, those of the
         classifier tell how many further rows there are, and when. Whoever changes
-        `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of this arm.
+        `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of this arm, and `n_peers`
+        cost whole trainings more.
     unlabelled : bool, default=False
         Whether the autoencoder learns from all training images, whose labels it does not need,
         and not only from those that the classifier is trained on.
@@ -112,8 +113,15 @@ class Arm:
         for name, reserved in _RESERVED.items():
             _check_parameters(name, getattr(self, name), reserved)
         # Wrong names and values are refused here, not after hours of other arms.
-        check_synthesizer(TargetedSynthesizer().set_params(**self.synthesizer))
-        self._augmented()._validate_params()
+        augmented = self._augmented()
+        augmented._validate_params()
+        if augmented.n_peers and not self.objective:
+            raise ValueError(
+                f"classifier={self.classifier!r} has n_peers, which have no effect without an "
+                f"objective, by which something is synthesised: {', '.join(OBJECTIVES)}"
+            )
+        synthesizer = TargetedSynthesizer().set_params(**self.synthesizer)
+        check_synthesizer(synthesizer, n_peers=augmented.n_peers)
         self._net_class()().set_params(**self.net)
         self.make_autoencoder(1)
 

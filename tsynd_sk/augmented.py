@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
@@ -16,6 +18,7 @@ from tsynd_sk._base_synthesizer import unlearned
 from tsynd_sk._checks import refuse_metadata
 from tsynd_sk._data_state import restore_data
 from tsynd_sk._given_images import check_images
+from tsynd_sk._peers import refuse_common_start, train_peers, with_peers
 from tsynd_sk._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._saving import (
     SavingMixin,
@@ -23,7 +26,12 @@ from tsynd_sk._saving import (
     restored_classifiers,
     restored_random_state,
 )
-from tsynd_sk.callbacks import TargetedSynthesis, check_synthesizer, with_peers
+from tsynd_sk.callbacks import (
+    TargetedSynthesis,
+    check_callbacks,
+    check_iterator,
+    check_synthesizer,
+)
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
@@ -39,10 +47,10 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
-        The net. Its members come from what is random in it, or from a Laplace approximation of its
-        last layer. It is cloned. It sees float32 of shape (n, C, H, W), or (n, n_features) for
-        tables, and classes numbered from 0. ``None``: a small convolutional network, or a dense one
-        for tables.
+        The net. Without `n_peers` its members come from what is random in it, or from a Laplace
+        approximation of its last layer. It is cloned. It sees float32 of shape (n, C, H, W), or
+        (n, n_features) for tables, and classes numbered from 0. ``None``: a small convolutional
+        network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
     synthetic_ratio : float, default=0.5
@@ -61,10 +69,11 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         training.
     n_peers : int, default=0
         Number of further nets, made as `estimator` is, that are trained on the real images before
-        it and form an ensemble with it: with the synthesizer's ``members="auto"`` each of them is
-        one member, as it predicts. Each costs a training. The net alone predicts.
+        it and form an ensemble with it. With the synthesizer's ``members="auto"`` each of them,
+        and the net, is one member as it predicts, so that `n_members` is unused. Each costs a
+        training, in which the callbacks of `estimator` take part. The net alone predicts.
     verbose : int, default=0
-        With 1, a progress bar for the net, the autoencoder and each synthesis; with 2, the default
+        With 1, a progress bar for each net, the autoencoder and each synthesis; with 2, the default
         nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, autoencoder, synthesis.
@@ -177,10 +186,15 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         x = self.format_.seen(X)
         rng = check_random_state(self.random_state)
         synthesis_seed, seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
-        peers = [
-            self._trained(x, codes, rng.randint(2**31 - 1), synthesizer.device, self._bars("peer"))
-            for _ in range(self.n_peers)
-        ]
+        peers = train_peers(
+            self._given_estimator(),
+            x,
+            codes,
+            [rng.randint(2**31 - 1) for _ in range(self.n_peers)],
+            device=synthesizer.device,
+            check=partial(self._check_peer, synthesizer=synthesizer, x=torch.from_numpy(x[:2])),
+            verbose=bool(self.verbose),
+        )
         synthesis = TargetedSynthesis(
             synthesizer,
             synthetic_ratio=self.synthetic_ratio,
@@ -188,24 +202,29 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             refresh_every=self.refresh_every,
             batches=self.batches,
             n_snapshots=self.n_snapshots,
-            peers=[FrozenEstimator(peer) for peer in peers],
+            peers=peers,
             random_state=synthesis_seed,
         )
-        guests = [synthesis, EpochTasks(task, self._learnt), *self._bars("classifier")]
-        self.estimator_ = self._trained(x, codes, seed, synthesizer.device, guests)
-        self.history_ = self.estimator_.history
-        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
-
-    def _trained(self, x, codes, seed, device, guests):
-        return _training.fit_classifier(
+        self.estimator_ = _training.fit_classifier(
             self._given_estimator(),
             x,
             codes,
             seed=seed,
-            device=device,
-            guests=guests,
+            device=synthesizer.device,
+            guests=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
             role="estimator",
         )
+        self.history_ = self.estimator_.history
+        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
+
+    def _check_peer(self, net, synthesizer, x) -> None:
+        """Refuse before any training what the net itself would be refused for after its peers'."""
+        check_callbacks(net, n_allowed=0)
+        refuse_common_start(net)
+        if self.synthetic_ratio:
+            check_iterator(net)
+        kind = "ensemble" if synthesizer.members == "auto" else synthesizer.members
+        synthesizer._scheme(kind).settled(net, x)
 
     def _checked_synthesizer(self):
         """Check the nets, and give a synthesizer of its own to the fit."""
@@ -230,8 +249,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         module = DenseNet if self.image_shape_ is None else ConvNet
         return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
 
-    def _bars(self, role: str) -> list:
-        return [EpochBar(role)] if self.verbose else []
+    def _bars(self) -> list:
+        return [EpochBar("classifier")] if self.verbose else []
 
     def _learnt(self, net) -> dict:
         return {**vars(self), "estimator_": net, "history_": net.history}
@@ -287,7 +306,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         return _skorch.predicting(self.estimator_).predict_proba(x)
 
     def uncertainty(self, X):
-        """Mutual information between prediction and the net's members, in nats.
+        """Mutual information between prediction and the members, in nats.
 
         Parameters
         ----------
@@ -313,7 +332,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     _saved_as = "AugmentedClassifier"
 
     def _to_save(self):
-        return self.synthesizer_, [self.estimator] * (1 + self.n_peers)
+        # n_peers may have been set since.
+        return self.synthesizer_, [self.estimator] * len(self.synthesizer_._nets)
 
     def _restored(self, contents):
         learned, synthesizer = unlearned(self), self._checked_synthesizer()

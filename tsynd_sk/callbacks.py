@@ -9,7 +9,6 @@ from time import perf_counter
 
 import torch
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -22,7 +21,8 @@ from tsynd_sk import _skorch
 from tsynd_sk._arrays import Stored, empty_on_disk
 from tsynd_sk._augmented_data import join, leave, training_rows
 from tsynd_sk._inference import private_copy
-from tsynd_sk._look import Look, check_alike, look_at
+from tsynd_sk._look import Look, look_at
+from tsynd_sk._peers import check_fitting, check_frozen, with_peers
 from tsynd_sk.synthesizer import TargetedSynthesizer
 
 __all__ = ["TargetedSynthesis"]
@@ -156,23 +156,19 @@ class TargetedSynthesis(Callback):
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
         check_synthesizer(self._given(), n_peers=len(self.peers))
-        for i, peer in enumerate(self.peers):
-            _check_peer(peer, f"peers[{i}]")
-        if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
-            raise ValueError(
-                "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
-                "rows; AugmentedClassifier brings its own, so that its estimator needs none"
-            )
+        check_frozen(self.peers)
+        check_callbacks(net, n_allowed=1)
         if self.synthetic_ratio:
-            _check_iterator(net)
+            check_iterator(net)
+        if self.synthetic_ratio or self.peers:
             # What cannot be synthesised from is refused before the warm-up, not after it.
             dataset = net.get_dataset(X, y)
             rows, _ = training_rows(dataset, min(len(dataset), 8))
             if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
                 look_at(net, rows[:], None)
-            for i, peer in enumerate(self.peers):
-                check_alike(peer.estimator, net, rows[:], f"peers[{i}]")
-            self._against(net)._scheme().settled(net, torch.from_numpy(rows[:1]))
+            scheme = self._against(net)._scheme()
+            scheme.settled(net, torch.from_numpy(rows[:1]))
+            check_fitting(self.peers, net, rows[:], scheme)
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
@@ -268,11 +264,6 @@ class TargetedSynthesis(Callback):
         return clone(self._given()).set_params(classifier=with_peers(net, self.peers))
 
 
-def with_peers(net, peers):
-    """Give what a synthesizer takes for the classifier: a net, or its ensemble with others."""
-    return [FrozenEstimator(net), *peers] if peers else FrozenEstimator(net)
-
-
 def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
     """Tell whether further rows are exchanged at the beginning of an epoch, counted from 0."""
     # In floating point 0.28 * 25 is a little more than 7.
@@ -280,22 +271,23 @@ def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) 
     return epoch >= first and (epoch - first) % refresh_every == 0
 
 
-def _check_iterator(net) -> None:
+def check_callbacks(net, *, n_allowed: int) -> None:
+    """Refuse more callbacks of this kind than there may be."""
+    if sum(isinstance(guest, TargetedSynthesis) for _, guest in net.callbacks_) > n_allowed:
+        raise ValueError(
+            "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
+            "rows; AugmentedClassifier brings its own, so that its estimator needs none"
+        )
+
+
+def check_iterator(net) -> None:
+    """Refuse batches in which no synthetic row could be."""
     if net.get_params_for("iterator_train").get("batch_sampler") is not None:
         raise ValueError(
             "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
             "see a synthetic one: give iterator_train a function that makes the batch sampler from "
             "the data set it gets, or use iterator_train__sampler, which synthetic rows follow"
         )
-
-
-def _check_peer(peer, name: str) -> None:
-    if not _skorch.is_frozen(peer):
-        raise TypeError(
-            f"{name} must be a fitted skorch classifier in sklearn.frozen.FrozenEstimator, for it "
-            f"is used as it is; got {type(peer).__name__}"
-        )
-    _skorch.check_classifier(peer, name)
 
 
 def check_synthesizer(synthesizer, *, n_peers: int = 0) -> None:

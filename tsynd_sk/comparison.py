@@ -28,8 +28,15 @@ from tsynd_sk._processes import (
     undisturbed,
     working_for,
 )
-from tsynd_sk._results_folder import ResultsFolder
-from tsynd_sk._scoring import METRICS, SEVERITY, attacked_rows, check_attacks_installed, scores_of
+from tsynd_sk._results_folder import ResultsFolder, checked_rows
+from tsynd_sk._scoring import (
+    METRICS,
+    SEVERITY,
+    attacked_rows,
+    check_attacks_installed,
+    columns_of,
+    scores_of,
+)
 from tsynd_sk._settings import Settings, described
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._splits import Splits, load_splits
@@ -213,7 +220,7 @@ class Comparison:
     def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
         """Take over the results of runs that were made elsewhere, as on another machine.
 
-        What is done here already stays as it is.
+        What is done here already stays as it is. Autoencoders and pictures do not come along.
 
         Parameters
         ----------
@@ -223,28 +230,18 @@ class Comparison:
         Raises
         ------
         ValueError
-            If one is of another data set, split, or number of images or epochs, or of a seed or an
-            arm that is not compared here. Then none is taken over. Rows do not tell whether
-            parameters of the arms, their defaults and the images are the same, too.
+            If one has other columns, is of another data set, split, or number of images or epochs,
+            or of a seed or an arm that is not compared here, or holds what JSON cannot. Then none
+            is taken over. Rows do not tell whether parameters of the arms, their defaults and the
+            images are the same, too.
         BlockingIOError
             If another process runs a comparison in the same folder.
         OSError
             If something cannot be written.
         """
-        rows, compared = list(rows), set(self._pairs())
-        for row in rows:
-            for name, value in self._common().items():
-                if row.get(name) != value:
-                    raise ValueError(
-                        f"a row has {name}={row.get(name)!r}, but this comparison {value!r}"
-                    )
-            if (row.get("seed"), row.get("arm")) not in compared:
-                raise ValueError(
-                    f"a row is of seed {row.get('seed')!r} and arm {row.get('arm')!r}, which are "
-                    "not compared here"
-                )
+        adopted = checked_rows(rows, columns_of(self.settings), self._common(), self._pairs())
         with self._folder.reserved():
-            for row in rows:
+            for row in adopted:
                 if self._folder.row(row["seed"], row["arm"]) is None:
                     self._folder.save(row)
             self.write_results()
