@@ -59,8 +59,9 @@ keep("images.txt", lines)
 # What would be synthesised
 # -------------------------
 # A synthesizer trains a classifier and an autoencoder on the hundred images. Its samples are worth
-# a look before anything is trained on them. An expert would ask whether the label below each column
-# is still true; we can only ask whether the image still looks like ultrasound.
+# a look before anything is trained on them. An expert would ask whether the label above each column
+# (class 0 is malignant, class 1 normal or benign) is still true; we can only ask whether the image
+# still looks like ultrasound.
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.inspection import SynthesisDisplay
 
@@ -175,7 +176,7 @@ draw("differences", forest(scores))
 # Compare accuracy and balanced accuracy under attack. A network that leans to the larger class
 # keeps its accuracy when it is attacked, and its balanced accuracy shows the price. Small marks far
 # from their mean say how little one run would have told. :doc:`/evidence` has the same comparison
-# on three data sets, at four sizes, scored on test images once everything was settled.
+# on three data sets, at several sizes, scored on test images once everything was settled.
 #
 # Try next
 # --------

@@ -177,8 +177,14 @@ class Results:
                 ranks[cell] = stats.rankdata(-np.round(means, 12))
         return ranks
 
-    def missing(self) -> list[str]:
-        """Say what would be there if all data sets had all sizes, and cells all runs."""
+    def missing(self, planned: Iterable[str] = ()) -> list[str]:
+        """Say what would be there if all data sets had all sizes, and cells all runs.
+
+        Parameters
+        ----------
+        planned : iterable of str
+            Sizes that are to be there, besides those that are.
+        """
         done = {
             cell: {(r["arm"], r["seed"]) for r in self.rows if _cell(r) == cell}
             for cell in self.cells
@@ -187,7 +193,7 @@ class Results:
         # With few labels all cells have as many seeds; with all of them, as many as time allows.
         common = set().union(*(seeds[cell] for cell in self.low_data))
         said = []
-        for cell in self._planned_cells():
+        for cell in self._planned_cells(planned):
             of_cell = common if cell[1] in LOW_DATA else seeds.get(cell, set())
             n_planned = len(self.arms) * len(of_cell)
             n_missing = n_planned - len(done.get(cell, ()))
@@ -197,8 +203,8 @@ class Results:
                 said.append(f"{cell[0]} {cell[1]}: {n_missing} of {n_planned} runs")
         return said
 
-    def _planned_cells(self) -> list[Cell]:
-        sizes = sorted({size for _, size in self.cells}, key=_number)
+    def _planned_cells(self, planned: Iterable[str]) -> list[Cell]:
+        sizes = sorted({size for _, size in self.cells} | set(planned), key=_number)
         # Where each data set has a size of its own, none is missing.
         is_grid = len(self.cells) > len(self.datasets)
         return [(d, s) for d in self.datasets for s in sizes] if is_grid else self.cells

@@ -203,6 +203,17 @@ def scores(results: Results, cells: list[Cell]) -> Table:
     return [head, *rows]
 
 
+def by_dataset(results: Results, metric: str, places: Sequence[Place]) -> Table:
+    """Tabulate one score of all arms, in mean over the cells of each place."""
+    places = [place for place in places if place.cells]
+    head = ["arm", *(place.title for place in places)]
+    rows = [
+        [arm, *(number(results.mean(arm, metric, place.cells)) for place in places)]
+        for arm in results.arms
+    ]
+    return [head, *rows]
+
+
 def seconds(results: Results, places: Sequence[Place]) -> Table:
     """Tabulate the seconds of arms, as multiples of plain training's."""
     places = [place for place in places if place.cells]

@@ -181,7 +181,7 @@ plt.show()
 
 # %%
 # Most arrows of both point inwards. It is tempting to read that as a search for the boundary
-# between the digits, and so we count. The second column below says on how much closer a code lies
+# between the digits, and so we count. The second column below says how much closer a code lies
 # to the middle of its own digit than to that of the nearest other one. All are distances on the
 # map, over as many samples as there are images.
 middles = {digit: display.real[display.labels == digit].mean(axis=0) for digit in np.unique(y)}

@@ -2,7 +2,7 @@
 An objective of your own
 ========================
 
-You will learn how to write what a synthetic image shall maximise as a function, what such a
+You will learn how to write what a synthetic image should maximise as a function, what such a
 function gets and must return, and how to see whether it does what you meant: here beside mutual
 information, the default.
 """

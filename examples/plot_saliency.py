@@ -180,7 +180,7 @@ ax.legend()
 plt.show()
 
 # %%
-# Points above the diagonal are images on which the augmented net of a seed stands more. If both
+# Points above the diagonal are images on which the augmented net of a seed withstands more. If both
 # seeds agree, and lie further from one half than the control does, that is a hint at more
 # robustness. The sizes are the smallest changes that were found, not bounds; for a verdict take
 # attacks, more seeds and a test, as in :ref:`sphx_glr_auto_examples_plot_robustness.py`.

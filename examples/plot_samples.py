@@ -147,7 +147,7 @@ plt.show()
 # has something to learn. The picture cannot tell the two apart, your eyes can. What training can
 # use is uncertain and still of its class. See where ``mutual info`` stands against ``augmented``,
 # and whether there is a corruption that reaches as far and keeps as many labels. If there is, it is
-# the simpler augmentation, and belongs into your comparison. (Images of eight pixels are soon
+# the simpler augmentation, and belongs in your comparison. (Images of eight pixels are soon
 # spoilt. A shift by one of them moves a stroke by its whole width.)
 #
 # "Taken for their label" is said here by the net as it predicts. The report's ``label_agreement``

@@ -130,7 +130,7 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 # %%
 # The whole estimator
 # -------------------
-# ``pickle`` and ``joblib`` keep all of it, with parameters, optimizers and training images, and
+# ``pickle`` and ``joblib`` keep all of it, with parameters, optimisers and training images, and
 # need nothing to be constructed. Two things speak against it. Whoever reads a pickle runs what is
 # in it, so read those of people you trust only. And it holds classes by name: those of your own
 # have to be in a module that can be imported where it is read, and in versions that agree.
@@ -160,4 +160,4 @@ folder.cleanup()
 # - :doc:`/guide/reproducibility`: what has to be equal for the same training to give the same
 #   weights again.
 # - Save an autoencoder that many images have trained, and load it frozen: :doc:`/guide/unlabelled`,
-#   and for what it is good :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
+#   and what it is good for: :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.

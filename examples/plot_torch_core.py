@@ -276,7 +276,7 @@ plt.show()
 # %%
 # Training on them
 # ----------------
-# The images belong into the training of the network that they were made against, and there they
+# The images belong in the training of the network that they were made against, and there they
 # age: the network learns them. We train a copy on real and synthetic images together, and, for
 # comparison, one for as many steps on real images alone.
 import copy

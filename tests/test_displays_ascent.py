@@ -101,7 +101,7 @@ class TestFromEstimator:
         assert (~display.label_agreement).any()
 
     def test_ascents_that_end_early_have_lines_that_do(self, frozen):
-        given = frozen(n_iter_no_change=1, max_iter=12)
+        given = frozen(n_iter_no_change=1, max_iter=40)
         X, labels = given._X[:12], given._y[:12]
         display = AscentDisplay.from_estimator(given, X, labels, random_state=0)
         n_points = np.isfinite(display.uncertainty).sum(axis=1)

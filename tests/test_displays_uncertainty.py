@@ -248,8 +248,8 @@ class TestPlot:
 
     def test_wrong_places_to_draw_are_named(self):
         figure = Figure()
-        with pytest.raises(ValueError, match=r"ax must be 2 matplotlib Axes.* got 1"):
-            display_of().plot(ax=figure.subplots())
+        with pytest.raises(ValueError, match=r"ax must be 2 matplotlib Axes.* got 3"):
+            display_of().plot(ax=figure.subplots(1, 3))
         with pytest.raises(ValueError, match="ax and figure were both given"):
             display_of().plot(ax=figure.subplots(1, 2), figure=figure)
         with pytest.raises(TypeError, match="figure must be a matplotlib Figure"):

@@ -1,3 +1,4 @@
+import inspect
 import pickle
 import sys
 
@@ -16,7 +17,13 @@ from sklearn.utils import Bunch
 
 from tsynd_sk import inspection
 from tsynd_sk.images import ImageFormat
-from tsynd_sk.inspection import SynthesisDisplay
+from tsynd_sk.inspection import (
+    AscentDisplay,
+    AttributionDisplay,
+    PerturbationDisplay,
+    SynthesisDisplay,
+    UncertaintyDisplay,
+)
 
 
 class StubSynthesizer(BaseEstimator):
@@ -290,3 +297,69 @@ def test_room_of_displays_has_them_all_and_nothing_else():
     names = [name for name in vars(inspection) if not name.startswith("_")]
     assert sorted(names) == sorted(inspection.__all__)
     assert all(hasattr(getattr(inspection, name), "plot") for name in names)
+
+
+def displays():
+    """One of each kind that draws several axes, of arrays alone."""
+    rng = np.random.default_rng(0)
+    images, maps = rng.random((3, 6, 6)), rng.random((2, 3, 6, 6))
+    two = ["plain", "augmented"]
+    return {
+        "synthesis": SynthesisDisplay(
+            images,
+            images[::-1],
+            uncertainty_source=[0.1] * 3,
+            uncertainty=[0.2] * 3,
+            label_agreement=[True] * 3,
+        ),
+        "ascent": AscentDisplay(
+            rng.random((3, 4)),
+            label_agreement=np.ones((3, 4), bool),
+            chosen=[1, 2, 3],
+            uncertainty_source=[0.1] * 3,
+            uncertainty_synthetic=[0.2] * 3,
+        ),
+        "uncertainty": UncertaintyDisplay({"test": rng.random(9)}, {"test": rng.random(9) < 0.5}),
+        "attribution": AttributionDisplay(images, maps, names=two),
+        "perturbation": PerturbationDisplay(
+            images, maps, names=two, proba_before=np.ones((2, 3)), proba_after=np.zeros((2, 3))
+        ),
+    }
+
+
+class TestAllDisplays:
+    @pytest.mark.parametrize("kind", displays())
+    def test_are_drawn_in_the_place_of_an_ax(self, kind):
+        figure = Figure(figsize=(12, 8))
+        left, right = figure.subplots(1, 2)
+        display = displays()[kind].plot(right)
+        assert display.figure_.figure is not None
+        assert display.ax_ in np.ravel(display.axes_) or kind == "ascent"
+        figure.canvas.draw()
+        middle = figure.bbox.width / 2
+        drawn = [ax.get_window_extent().x0 for ax in display.figure_.axes]
+        assert drawn
+        assert min(drawn) > middle
+        assert left.axison
+        assert not right.axison
+
+    @pytest.mark.parametrize("kind", displays())
+    def test_say_where_they_cannot_be_drawn(self, kind):
+        figure = Figure()
+        with pytest.raises(ValueError, match="both given"):
+            displays()[kind].plot(figure.subplots(), figure=figure)
+        if kind != "uncertainty":
+            with pytest.raises(TypeError, match="ax must be a matplotlib Axes or None, got a str"):
+                displays()[kind].plot("here")
+        with pytest.raises(ValueError, match="one of a grid of subplots"):
+            displays()[kind].plot(figure.add_axes((0, 0, 1, 1)))
+
+    @pytest.mark.parametrize("name", inspection.__all__)
+    def test_follow_the_convention_of_scikit_learn(self, name):
+        cls = getattr(inspection, name)
+        assert callable(cls.from_estimator)
+        parameter = list(inspect.signature(cls.plot).parameters.values())[1]
+        assert (parameter.name, parameter.default) == ("ax", None)
+        assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        for attribute in ("figure_", "ax_"):
+            assert f"    {attribute} :" in cls.__doc__

@@ -18,6 +18,7 @@ from tsynd_sk._drawing import (
     check_value_range,
     fitted_synthesizer,
     new_figure,
+    place_of,
     range_of,
 )
 from tsynd_sk._given_images import check_images
@@ -221,14 +222,16 @@ class AscentDisplay:
             "value_range": range_of(X),
         }
 
-    def plot(self, *, figure=None) -> AscentDisplay:
+    def plot(self, ax=None, *, figure=None) -> AscentDisplay:
         """Draw a line for every ascent, and a row of images for those that have them.
 
         Parameters
         ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; a layout such as "compressed" is left to it. ``None``: a new figure of
-            pyplot.
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot.
 
         Returns
         -------
@@ -240,9 +243,10 @@ class AscentDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `figure` is no figure.
+            If `ax` is no Axes, or `figure` no figure.
         ValueError
-            If an array is not of the shape that it should have.
+            If an array is not of the shape that it should have, or `ax` and `figure` are both
+            given.
         """
         self._check()
         n_pictured = 0 if self.source is None else len(self.source)
@@ -255,7 +259,7 @@ class AscentDisplay:
             height = width / aspect
         ratios = [_PANEL] + [height + _TEXT] * n_pictured
         size = (max(width * n_columns + 0.8, _NARROWEST), sum(ratios))
-        figure = new_figure("AscentDisplay.plot", figure, size, "compressed")
+        figure = new_figure("AscentDisplay.plot", place_of(ax, figure), size, "compressed")
         grid = figure.add_gridspec(1 + n_pictured, n_columns, height_ratios=ratios)
         ax = figure.add_subplot(grid[0, :])
         axes = np.empty((n_pictured, n_columns if n_pictured else 0), dtype=object)

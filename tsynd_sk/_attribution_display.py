@@ -16,6 +16,7 @@ from tsynd_sk._drawing import (
     check_value_range,
     image_limits,
     label_text,
+    place_of,
     show_image,
 )
 from tsynd_sk._gradients import Subject, named_alone, panel_of
@@ -56,6 +57,8 @@ class AttributionDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
         What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
     axes_ : ndarray of shape (1 + n_classifiers, n), matplotlib Axes
         A row of the images, and a row of maps for each classifier.
     colorbar_ : matplotlib Colorbar
@@ -149,7 +152,7 @@ class AttributionDisplay:
         estimators : dict
             From names to fitted classifiers, AugmentedClassifier or skorch.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look well, 32 are the most. As in the fit of an
+            Images, a column for each; 4 to 8 look good, 32 are the most. As in the fit of an
             AugmentedClassifier. A bare skorch net gets them as (n, C, H, W), uint8 divided by 255,
             or as (n, H, W) if it takes these only; flat rows if it has an attribute
             ``image_shape_`` (C, H, W).
@@ -209,14 +212,16 @@ class AttributionDisplay:
             value_range=panel.shown_limits,
         )
 
-    def plot(self, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
+    def plot(self, ax=None, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
         """Draw a column for every image, and a row of maps for every classifier.
 
         Parameters
         ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; a layout such as "compressed" is left to it. ``None``: a new figure of
-            pyplot, large enough for all.
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, large enough for all.
         cmap : str or matplotlib Colormap, default="viridis"
             Colours of the maps. Choose one that is perceptually uniform.
         alpha : float, default=0.55
@@ -232,15 +237,18 @@ class AttributionDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `figure` is no figure, or `alpha` no number.
+            If `ax` is no Axes, `figure` no figure, or `alpha` no number.
         ValueError
-            If arrays do not fit together, or `alpha` is not between 0 and 1.
+            If arrays do not fit together, `alpha` is not between 0 and 1, or `ax` and `figure`
+            are both given.
         """
         check_number("alpha", alpha, 0, 1)
         self._check()
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
-        figure, axes = image_grid("AttributionDisplay.plot", figure, images, 1 + len(maps), _COLUMN)
+        figure, axes = image_grid(
+            "AttributionDisplay.plot", place_of(ax, figure), images, 1 + len(maps), _COLUMN
+        )
         for k, image in enumerate(images):
             show_image(axes[0, k], image, low, high)
             for ax, attribution in zip(axes[1:, k], maps[:, k], strict=True):
@@ -251,7 +259,7 @@ class AttributionDisplay:
         self.colorbar_.set_label("attribution,\nshare of a\nmap's maximum", fontsize="small")
         self.colorbar_.ax.tick_params(labelsize="small")
         self._annotate(axes, images)
-        self.figure_, self.axes_ = figure, axes
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
 
     def _check(self) -> None:

@@ -173,6 +173,38 @@ def fitted_synthesizer(estimator: Any) -> Any:
     return getattr(estimator, "synthesizer_", estimator)
 
 
+def place_of(ax: Any, figure: Any) -> Any:
+    """Give the figure that several axes are to be made in: the user's, or one in place of an Axes.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes or None
+        One of a grid of subplots; its own frame vanishes.
+    figure : matplotlib Figure, SubFigure or None
+        What is given back where `ax` is None.
+
+    Raises
+    ------
+    TypeError
+        If `ax` is no Axes.
+    ValueError
+        If both are given, or `ax` is at no place in a grid.
+    """
+    if ax is None:
+        return figure
+    if figure is not None:
+        raise ValueError("ax and figure were both given; give one of the two, or none")
+    if not hasattr(ax, "get_subplotspec"):
+        raise TypeError(f"ax must be a matplotlib Axes or None, got {kind_of(ax)}")
+    if (spec := ax.get_subplotspec()) is None:
+        raise ValueError(
+            "ax must be one of a grid of subplots, as plt.subplots gives, for several axes are "
+            "made in its place; to draw elsewhere, give figure a Figure or SubFigure"
+        )
+    ax.set_axis_off()
+    return ax.get_figure().add_subfigure(spec)
+
+
 def new_figure(who: str, figure: Any, size: tuple[float, float], layout: str = "constrained"):
     """Give the figure to draw on: the user's, or a new one of pyplot.
 

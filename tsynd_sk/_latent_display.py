@@ -189,7 +189,7 @@ class LatentDisplay:
             explained_variance_ratio=pca.explained_variance_ratio_,
         )
 
-    def plot(self, *, ax=None, legend: bool = True) -> LatentDisplay:
+    def plot(self, ax=None, *, legend: bool = True) -> LatentDisplay:
         """Draw the map.
 
         Parameters

@@ -17,6 +17,7 @@ from tsynd_sk._drawing import (
     check_value_range,
     image_limits,
     label_text,
+    place_of,
     show_image,
 )
 from tsynd_sk._gradients import named_alone, panel_of
@@ -57,6 +58,8 @@ class PerturbationDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
         What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
     axes_ : ndarray of shape (1 + 2 * n_classifiers, n), matplotlib Axes
         A row of the images, and for each classifier a row of ends and one of differences.
     colorbar_ : matplotlib Colorbar
@@ -157,7 +160,7 @@ class PerturbationDisplay:
             From names to fitted classifiers, AugmentedClassifier or skorch. For each the images
             change by its own gradients.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look well, 32 are the most. As in
+            Images, a column for each; 4 to 8 look good, 32 are the most. As in
             :meth:`AttributionDisplay.from_estimators`.
         y : array-like of shape (n,)
             The class of each image, which is made unlikely; as there, too.
@@ -250,14 +253,16 @@ class PerturbationDisplay:
             value_range=panel.shown_limits,
         )
 
-    def plot(self, *, figure=None) -> PerturbationDisplay:
+    def plot(self, ax=None, *, figure=None) -> PerturbationDisplay:
         """Draw a column for every image, and two rows for every classifier.
 
         Parameters
         ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; a layout such as "compressed" is left to it. ``None``: a new figure of
-            pyplot, large enough for all.
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, large enough for all.
 
         Returns
         -------
@@ -269,16 +274,18 @@ class PerturbationDisplay:
         ImportError
             If matplotlib is not installed.
         TypeError
-            If `figure` is no figure.
+            If `ax` is no Axes, or `figure` no figure.
         ValueError
-            If arrays do not fit together.
+            If arrays do not fit together, or `ax` and `figure` are both given.
         """
         self._check()
         start = channels_last(self.start)
         ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
         low, high = image_limits(self.value_range, self.start, ends)
         n, n_rows = len(start), 1 + 2 * len(ends)
-        figure, axes = image_grid("PerturbationDisplay.plot", figure, start, n_rows, _COLUMN)
+        figure, axes = image_grid(
+            "PerturbationDisplay.plot", place_of(ax, figure), start, n_rows, _COLUMN
+        )
         changes = ends - start
         drawn = changes.mean(axis=-1)
         bound = float(np.abs(drawn).max()) or 1.0
@@ -297,7 +304,7 @@ class PerturbationDisplay:
         self.colorbar_.ax.tick_params(labelsize="small")
         sizes = np.sqrt(np.square(changes).mean((2, 3, 4))) / ((high - low) or 1.0)
         self._annotate(axes, start, sizes)
-        self.figure_, self.axes_ = figure, axes
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
 
     def _check(self) -> None:

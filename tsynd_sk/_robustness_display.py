@@ -184,6 +184,52 @@ class RobustnessDisplay:
         )
 
     @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
+    ) -> RobustnessDisplay:
+        """Measure how one fitted classifier withstands stress; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted. To compare several, use :meth:`from_estimators`.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Clean images that it was not fitted on.
+        y : array-like of shape (n,)
+            True labels.
+        metric : str, default="roc_auc"
+            What is measured.
+        **params
+            As for :meth:`from_estimators`.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X[:, None]
+        >>> net = NetClassifier(max_epochs=2).fit(X[:100], y[:100])
+        >>> display = RobustnessDisplay.from_estimator(
+        ...     net, X[200:250], y[200:250], kinds=["noise"], attacks=()
+        ... )
+        >>> display.names, display.scores.shape
+        (['NetClassifier'], (2, 1))
+        """
+        named = {type(estimator).__name__: estimator}
+        return cls.from_estimators(named, X, y, metric=metric, **params)
+
+    @classmethod
     def from_estimators(
         cls,
         estimators: Mapping[str, Any],
@@ -193,7 +239,7 @@ class RobustnessDisplay:
         metric: str = "roc_auc",
         **params,
     ) -> RobustnessDisplay:
-        """Measure how fitted classifiers stand stress; draws nothing yet.
+        """Measure how fitted classifiers withstand stress; draws nothing yet.
 
         Parameters
         ----------

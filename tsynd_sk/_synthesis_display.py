@@ -16,7 +16,8 @@ from tsynd_sk._drawing import (
     image_format_of,
     image_limits,
     label_text,
-    pyplot,
+    new_figure,
+    place_of,
     range_of,
     show_image,
 )
@@ -49,6 +50,8 @@ class SynthesisDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
         What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
     axes_ : ndarray of shape (3, n), matplotlib Axes
         Rows of sources, synthetic images and differences.
     colorbar_ : matplotlib Colorbar
@@ -109,7 +112,7 @@ class SynthesisDisplay:
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             The images that it was fitted on, all of them and in the same order.
         n_samples : int, default=8
-            Number of synthetic images. 4 to 12 look well.
+            Number of synthetic images. 4 to 12 look good.
         y : label, array-like of labels, mapping from label to count, or None, default=None
             Labels they shall have, as in ``estimator.sample``.
         random_state : int, RandomState instance or None, default=None
@@ -164,14 +167,16 @@ class SynthesisDisplay:
             value_range=range_of(X),
         )
 
-    def plot(self, *, figure=None) -> SynthesisDisplay:
+    def plot(self, ax=None, *, figure=None) -> SynthesisDisplay:
         """Draw one column for every synthetic image.
 
         Parameters
         ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw; a layout such as "compressed" is left to it. ``None``: a new figure of
-            pyplot, wide enough for the columns.
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, wide enough for the columns.
 
         Returns
         -------
@@ -182,19 +187,19 @@ class SynthesisDisplay:
         ------
         ImportError
             If matplotlib is not installed.
+        TypeError
+            If `ax` is no Axes, or `figure` no figure.
         ValueError
-            If arrays do not fit together.
+            If arrays do not fit together, or `ax` and `figure` are both given.
         """
-        plt = pyplot("SynthesisDisplay.plot")
         self._check()
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)
         n = len(source)
-        if figure is None:
-            aspect = source.shape[2] / source.shape[1]
-            # Wider for landscapes, whose rows would be too low for their names.
-            width = _COLUMN * max(1, aspect**0.5)
-            size = (width * n + 1.2, 3 * width / aspect + 1.0)
-            figure = plt.figure(figsize=size, layout="compressed")
+        aspect = source.shape[2] / source.shape[1]
+        # Wider for landscapes, whose rows would be too low for their names.
+        width = _COLUMN * max(1, aspect**0.5)
+        size = (width * n + 1.2, 3 * width / aspect + 1.0)
+        figure = new_figure("SynthesisDisplay.plot", place_of(ax, figure), size, "compressed")
         axes = figure.subplots(3, n, squeeze=False)
         low, high = image_limits(self.value_range, self.source, self.synthetic)
         for row, images in zip(axes, (source, synthetic), strict=False):
@@ -212,7 +217,7 @@ class SynthesisDisplay:
         )
         self.colorbar_.ax.tick_params(labelsize="small")
         self._annotate(axes)
-        self.figure_, self.axes_ = figure, axes
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
 
     def _check(self) -> None:

@@ -16,6 +16,7 @@ from tsynd_sk._drawing import (
     fitted_synthesizer,
     label_text,
     new_figure,
+    place_of,
     pyplot,
 )
 from tsynd_sk._given_images import check_images
@@ -56,8 +57,10 @@ class UncertaintyDisplay:
     ----------
     figure_ : matplotlib Figure or SubFigure
         What was drawn on.
+    ax_ : matplotlib Axes
+        Axes of the distributions.
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
-        Distribution, and accuracy if there is a set with labels.
+        The same, and the axes of the accuracy if there is a set with labels.
 
     Examples
     --------
@@ -167,13 +170,14 @@ class UncertaintyDisplay:
             uncertainty[_SYNTHETIC] = synthesizer._uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
-    def plot(self, *, ax=None, figure=None) -> UncertaintyDisplay:
+    def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
         """Draw the distributions, and accuracies if there are any.
 
         Parameters
         ----------
         ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            Where to draw: as many as there are panels.
+            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
+            they are made.
         figure : matplotlib Figure, SubFigure or None, default=None
             Where to make axes, if `ax` is None; a layout such as "constrained" is left to it.
             ``None``: a new figure of pyplot.
@@ -212,7 +216,7 @@ class UncertaintyDisplay:
             each.grid(color="0.9")
             each.set_axisbelow(True)
             each.spines[["right", "top"]].set_visible(False)
-        self.figure_, self.axes_ = axes[0].get_figure(), axes
+        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
 
     def _check(self) -> None:
@@ -346,6 +350,8 @@ def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarr
 
 def _panels(n_panels: int, ax: Any, figure: Any) -> np.ndarray:
     who = "UncertaintyDisplay.plot"
+    if n_panels > 1 and hasattr(ax, "get_subplotspec"):
+        ax, figure = None, place_of(ax, figure)
     if ax is None:
         size = (n_panels * _PANEL[0], _PANEL[1])
         return new_figure(who, figure, size).subplots(1, n_panels, squeeze=False)[0]

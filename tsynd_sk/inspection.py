@@ -1,7 +1,9 @@
 """Look at what was synthesised, at the way there and at what classifiers make of it.
 
 Displays follow scikit-learn's convention: ``from_estimator`` computes, the constructor takes
-arrays, and ``plot`` draws them with matplotlib and returns the display.
+arrays, and ``plot`` draws them with matplotlib and returns the display, on which ``figure_`` and
+``ax_`` are. Those of several axes make them in the place of the ``ax`` that is given, or in a
+``figure``.
 """
 
 from tsynd_sk._ascent_display import AscentDisplay

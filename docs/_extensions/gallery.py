@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx_gallery.directives import imgsgnode
 
 # From the first steps to special cases; examples that are not named here come last.
 _ORDER = (
@@ -55,7 +57,18 @@ def _find_roles_only(app: Sphinx) -> None:
     app.config.sphinx_gallery_conf["default_role"] = ""
 
 
+def _describe_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Say in the alternative text of figures which lesson they belong to, and where in it."""
+    # Left alone, sphinx-gallery takes the name of the file, or all titles in a figure.
+    if app.env.docname.startswith("auto_examples/"):
+        figures = list(doctree.findall(imgsgnode))
+        for i, figure in enumerate(figures):
+            lesson = doctree.next_node(nodes.title).astext()
+            figure["alt"] = f"Figure {i + 1} of {len(figures)} of the lesson “{lesson}”"
+
+
 def setup(app: Sphinx) -> dict:
     # After sphinx-gallery has read the configuration, before it reads the examples.
     app.connect("builder-inited", _find_roles_only, priority=20)
+    app.connect("doctree-read", _describe_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -59,7 +59,11 @@ def _names(name: str) -> list[str]:
     value = _get(name)
     found = [other for other, public in PUBLIC.items() if public is value]
     defined = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
-    return sorted({name, *found, defined})
+    names = {name, *found, defined}
+    if inspect.isclass(value):
+        # Examples that call a classmethod are filed under its name.
+        names |= {f"{one}.{member}" for one in names for member in _own_members(name)}
+    return sorted(names)
 
 
 def _own_members(name: str) -> list[str]:
