@@ -40,7 +40,7 @@ def net(max_epochs, **params):
 
 def targeted(seed):
     synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=5, module__width=32))
-    return AugmentedClassifier(net(60, **standard), synthesizer, random_state=seed)
+    return AugmentedClassifier(net(40, **standard), synthesizer, random_state=seed)
 
 
 def real_alone(seed, steps, **params):
