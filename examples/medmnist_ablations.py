@@ -27,6 +27,7 @@ TITLES = {
     "members": "members",
     "members_entropy": "members, under entropy",
     "defaults": "label policy and radius together: before and now",
+    "defaults_entropy": "label policy and radius together, under entropy",
     "arm": "arm",
 }
 
@@ -114,20 +115,28 @@ def _times(ratio: Any) -> str:
     return tables.NOTHING if ratio is None else f"{ratio.mean:.2f}"
 
 
-def write_members(writer: Any, results: Results, mean: Place) -> None:
-    """Compare mutual information with entropy, under the same members."""
+def objective_pairs(results: Results) -> dict[Pair, str]:
+    """Pair what was varied under both objectives; the base of several factors comes once."""
     factors = {factor.name: factor for factor in factors_of(results)}
-    ours, theirs = (factors.get(name) for name in ("members", "members_entropy"))
+    pairs: dict[Pair, str] = {}
+    for name, ours in factors.items():
+        if theirs := factors.get(f"{name}_entropy"):
+            for value in filter(theirs.arms.__contains__, ours.arms):
+                pairs.setdefault(Pair(ours.arms[value], theirs.arms[value]), value)
+    return pairs
+
+
+def write_members(writer: Any, results: Results, mean: Place) -> None:
+    """Compare mutual information with entropy, where all else is the same."""
+    pairs = objective_pairs(results)
     writer.table("members", [[]])
-    if ours is None or theirs is None:
+    if not pairs:
         return
-    kinds = [kind for kind in ours.arms if kind in theirs.arms]
-    pairs = {kind: Pair(ours.arms[kind], theirs.arms[kind]) for kind in kinds}
-    family = Family(results, list(pairs.values()), MAIN_METRICS, [mean])
-    rows = [["members", *(tables.METRICS[metric] for metric in family.metrics)]]
-    for kind, pair in pairs.items():
-        rows.append([kind, *(family.text(pair, metric, mean.key) for metric in family.metrics)])
+    family = Family(results, list(pairs), MAIN_METRICS, [mean])
+    rows = [["under", *(tables.METRICS[metric] for metric in family.metrics)]]
+    for pair, value in pairs.items():
+        rows.append([value, *(family.text(pair, metric, mean.key) for metric in family.metrics)])
         for metric in family.metrics:
             estimate = family.get(pair, metric, mean.key)
-            writer.numbers[f"members/{kind}/{metric}"] = tables.difference_text(estimate)
+            writer.numbers[f"members/{value}/{metric}"] = tables.difference_text(estimate)
     writer.table("members", rows)

@@ -70,7 +70,7 @@ ATTACKED_ARMS = (
 BASE = "standard+mutual_info"
 
 # The defaults of the synthesizer when factors were varied. What came out of it changed two of them:
-# the last factor compares the old ones with the new.
+# "defaults" compares the old ones with the new.
 ABLATED_FROM = {"radius": 0.5, "label_policy": "constrain"}
 
 # Beside the base: what it is made of and compared with; and standard augmentation of the network
@@ -115,7 +115,13 @@ _MEMBERS = {
     "laplace": _members("laplace"),
 }
 
-# Factors of another kind: what each value changes. Members are varied under entropy too, for the
+# What came out of the factors above: the defaults of now.
+_DEFAULTS = {
+    "constrain, radius 0.5": {},
+    "keep, radius 0.25": {"synthesizer": {"radius": 0.25, "label_policy": "keep"}},
+}
+
+# Factors of another kind: what each value changes. Some are varied under entropy too, for the
 # question is under which of them mutual information is the better objective.
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     # By default the images decide: as many channels as explain a share of their variance.
@@ -126,16 +132,14 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "autoencoder": {"labelled": {"unlabelled": False}, "all": {"unlabelled": True}},
     "members": _MEMBERS,
     "members_entropy": _MEMBERS,
-    "defaults": {
-        "constrain, radius 0.5": {},
-        "keep, radius 0.25": {"synthesizer": {"radius": 0.25, "label_policy": "keep"}},
-    },
+    "defaults": _DEFAULTS,
+    "defaults_entropy": _DEFAULTS,
 }
 
 
 def base_of(factor: str) -> str:
     """Name the arm that a factor is varied in."""
-    return "standard+entropy" if factor == "members_entropy" else BASE
+    return "standard+entropy" if factor.endswith("_entropy") else BASE
 
 
 def ablated(name: str) -> Arm:

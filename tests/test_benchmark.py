@@ -228,9 +228,10 @@ class TestPlan:
         assert {name.partition("=")[0] for name in varied} == factors
         assert all(settings[name] == name for name in varied)
         of_base = [text.partition("=")[0] for text in settings[plan.BASE].split("; ")]
-        assert set(of_base) == factors - {"members_entropy"}
-        assert len(of_base) == len(factors) - 1
-        assert settings["standard+entropy"] == "members_entropy=dropout"
+        under_entropy = {"members_entropy": "dropout", "defaults_entropy": "constrain, radius 0.5"}
+        assert set(of_base) == factors - under_entropy.keys()
+        assert len(of_base) == len(factors) - 2
+        assert settings["standard+entropy"] == "; ".join(map("=".join, under_entropy.items()))
 
     def test_the_report_has_a_title_for_each_factor(self, plan):
         import medmnist_ablations
@@ -252,10 +253,12 @@ class TestPlan:
             arms["standard+entropy"], synthesizer={**plan.ABLATED_FROM, "members": "laplace"}
         )
 
-    def test_the_last_factor_compares_what_was_the_default_with_what_is(self, plan):
+    @pytest.mark.parametrize("factor", ["defaults", "defaults_entropy"])
+    def test_what_was_the_default_is_compared_with_what_is(self, plan, factor):
         arms, _ = plan.ablations()
         now = inspect.signature(TargetedSynthesizer).parameters
-        [new] = [arm for name, arm in arms.items() if name.startswith("defaults=")]
+        [new] = [arm for name, arm in arms.items() if name.startswith(f"{factor}=")]
+        assert new.objective == arms[plan.base_of(factor)].objective
         assert new.synthesizer == {name: now[name].default for name in plan.ABLATED_FROM}
 
     @pytest.mark.parametrize(
@@ -446,6 +449,30 @@ class TestReport:
         ]
         assert table["above standard in at least 3 of 3"] == ["3 of 3", "yes"]
         assert table["above standard+random in at least 2 of 3"] == ["0 of 3", "not measured"]
+
+    def test_objectives_are_compared_where_all_else_is_the_same(self, report, tmp_path):
+        base = ["members=dropout; defaults=old", "members_entropy=dropout; defaults_entropy=old"]
+        rows = [
+            *table_rows({"standard+mutual_info": TARGETED}, setting=base[0]),
+            *table_rows({"standard+entropy": PLAIN}, setting=base[1]),
+        ]
+        for setting, values in {
+            "members=laplace": TARGETED,
+            "members_entropy=laplace": STANDARD,
+            "members=alone": PLAIN,
+            "defaults=new": STANDARD,
+            "defaults_entropy=new": PLAIN,
+        }.items():
+            rows += table_rows({setting: values}, setting=setting)
+        write(tmp_path / "benchmark_ablations.csv", rows)
+        report.write_report(tmp_path, tmp_path / "evidence")
+        table = lines(tmp_path / "evidence" / "members.csv")
+        assert [row[:2] for row in table] == [
+            ["under", "clean ROC AUC"],
+            ["dropout", "+0.100 [+0.014, +0.186]"],
+            ["laplace", "+0.040 [−0.010, +0.090]"],
+            ["new", "+0.060 [−0.039, +0.159]"],
+        ]
 
     def test_figures_are_drawn(self, reported):
         names = {path.name for path in reported[0].glob("*.png")}
