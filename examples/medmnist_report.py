@@ -33,6 +33,7 @@ from medmnist_tables import (
     Family,
     Pair,
     Place,
+    all_labels_of,
     cells_of,
     datasets_of,
     low_of,
@@ -175,6 +176,10 @@ def write_main(writer: Writer, results: Results) -> None:
     for name, chosen in (("on_trivial_means", ON_TRIVIAL), ("rivals", RIVALS)):
         family = Family(results, chosen, list(METRICS), [low])
         writer.table(name, tables.by_metric(family, "low"))
+    everything = all_labels_of(results)
+    of_all = Family(results, [*ON_STANDARD, *ON_TRIVIAL], list(METRICS), [everything])
+    writer.quote(of_all)
+    writer.table("all_labels", tables.by_metric(of_all, "all") if of_all.estimates else [[]])
     # All metrics side by side would be wider than a page.
     for name, metrics in (("means", list(METRICS)[:4]), ("others", list(METRICS)[4:])):
         family = Family(results, others, metrics, [low])

@@ -71,6 +71,11 @@ def low_of(results: Results) -> Place:
     return Place("low", "mean, few labels", results.low_data)
 
 
+def all_labels_of(results: Results) -> Place:
+    cells = [cell for cell in results.cells if cell[1] == "all"]
+    return Place("all", "mean, all labels", cells)
+
+
 @dataclass
 class Family:
     """Comparisons whose tests are corrected together.

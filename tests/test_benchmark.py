@@ -416,6 +416,8 @@ class TestReport:
         low = "standard+mutual_info/standard/{}/low"
         assert found[low.format("roc_auc")] == "+0.040 [+0.017, +0.063]"
         assert found[low.format("pgd_2_accuracy")] == "+0.020 [+0.009, +0.031]"
+        # All labels, in two data sets as well; values are those of few labels.
+        assert found[low.format("roc_auc").replace("low", "all")] == found[low.format("roc_auc")]
         assert found["score/standard/roc_auc/low"] == "0.660"
         assert found["seconds/standard+mutual_info/low"] == "3.0"
         assert found["ranks/standard+mutual_info"] == "1.00"
@@ -430,6 +432,8 @@ class TestReport:
         head, first, *_ = lines(reported[0] / "on_standard_means.csv")
         assert head == ["", "standard+mutual_info − standard"]
         # Three metrics are tested, all with p = 0.008.
+        assert first == ["clean ROC AUC", "**+0.040** [+0.017, +0.063]"]
+        _, first, *_ = lines(reported[0] / "all_labels.csv")
         assert first == ["clean ROC AUC", "**+0.040** [+0.017, +0.063]"]
         table = lines(reported[0] / "ranks.csv")
         assert [row[0] for row in table[1:]] == ["standard+mutual_info", "standard", "plain"]
