@@ -32,6 +32,9 @@ EPOCHS_OF_ALL = ((600, 40), (1200, 25), (None, 10))
 # An epoch is 1600 images whatever the data set; the loss has settled by then.
 AUTOENCODER_EPOCHS = 40
 
+# These joined when the first results on test images had shown how strong TrivialAugment is.
+LATER_ARMS = ("trivial_augment+random", "trivial_augment+mutual_info")
+
 # Every rival that a user has without this library, the controls of synthesis (images decoded as
 # they are, and displaced at random by as much), and both objectives, alone and with standard
 # augmentation.
@@ -49,9 +52,7 @@ MAIN_ARMS = (
     "standard+random",
     "standard+entropy",
     "standard+mutual_info",
-    # These two joined when the first results had shown how strong TrivialAugment is.
-    "trivial_augment+random",
-    "trivial_augment+mutual_info",
+    *LATER_ARMS,
 )
 
 # Whether a gain is one against stronger attacks too, and against one that sees no gradients, is
@@ -64,6 +65,8 @@ ATTACKED_ARMS = (
     "standard",
     "standard+random",
     "standard+mutual_info",
+    "trivial_augment",
+    *LATER_ARMS,
 )
 
 #: What ablations change, one factor at a time.

@@ -25,7 +25,7 @@ import medmnist_figures as figures
 import medmnist_tables as tables
 from medmnist_ablations import write_ablations
 from medmnist_aims import check_aims
-from medmnist_plan import DATASETS, SIZES
+from medmnist_plan import DATASETS, PARTS, SIZES, seeds_of
 from medmnist_statistics import Results
 from medmnist_tables import (
     MAIN_METRICS,
@@ -52,6 +52,7 @@ ON_RANDOM = [Pair(MI, RANDOM)]
 # The strongest augmentation that costs nothing, alone and under synthesis.
 TRIVIAL = "trivial_augment"
 ON_TRIVIAL = [Pair(f"{TRIVIAL}+{objective}", TRIVIAL) for objective in ("mutual_info", "random")]
+ON_TRIVIAL_RANDOM = [Pair(f"{TRIVIAL}+mutual_info", f"{TRIVIAL}+random")]
 RIVALS = [Pair(MI, rival) for rival in (TRIVIAL, "adversarial", "mixup", "smote")]
 
 # Synthesis alone.
@@ -146,11 +147,16 @@ def describe(writer: Writer, name: str, results: Results) -> None:
         seen = dict.fromkeys(row[column] for row in results.rows if row.get(column))
         writer.numbers[f"{name}/{column}"] = "; ".join(seen)
     writer.numbers[f"{name}/runs"] = len(results.rows)
-    rows = [["data set", "labels", "images", "epochs", "seeds", "arms"]]
+    seconds = sum(float(row["seconds"]) for row in results.rows if row.get("seconds"))
+    writer.numbers[f"{name}/hours"] = f"{seconds / 3600:.1f}"
+    most = {part.table: part.seeds for part in PARTS.values()}[f"benchmark_{name}.csv"]
+    rows = [["data set", "labels", "images", "epochs", "arms", "seeds", "seeds planned"]]
     for cell in results.cells:
         of_cell = [row for row in results.rows if (row["dataset"], row["size"]) == cell]
-        counts = [str(len({row[column] for row in of_cell})) for column in ("seed", "arm")]
-        rows.append([*cell, *(of_cell[0].get(n, "") for n in ("n_train", "epochs")), *counts])
+        counts = [str(len({row[column] for row in of_cell})) for column in ("arm", "seed")]
+        n_train, epochs = (of_cell[0].get(column, "") for column in ("n_train", "epochs"))
+        planned = str(seeds_of(cell[1], int(n_train), most)) if n_train else ""
+        rows.append([*cell, n_train, epochs, *counts, planned])
     writer.table(f"{name}_cells", rows)
 
 
@@ -159,7 +165,8 @@ def write_main(writer: Writer, results: Results) -> None:
     low, datasets = low_of(results), datasets_of(results)
     means, places = [low, *datasets], places_of(results)
     others = [Pair(arm, "plain") for arm in results.arms if arm != "plain"]
-    known = [*ON_STANDARD, *ON_RANDOM, *ON_TRIVIAL, *RIVALS, *TARGETS, *OBJECTIVES]
+    known = [*ON_STANDARD, *ON_RANDOM, *ON_TRIVIAL, *ON_TRIVIAL_RANDOM, *RIVALS]
+    known += [*TARGETS, *OBJECTIVES]
     pairs = list(dict.fromkeys([*known, *others]))
     writer.quote(Family(results, pairs, list(METRICS), [low]))
     writer.quote(Family(results, pairs, MAIN_METRICS, datasets))
@@ -171,11 +178,16 @@ def write_main(writer: Writer, results: Results) -> None:
     ):
         write_forest(writer, name, results, chosen)
 
-    of_standard = Family(results, [*ON_STANDARD, *ON_RANDOM], list(METRICS), [low])
-    writer.table("on_standard_means", tables.by_metric(of_standard, "low"))
-    for name, chosen in (("on_trivial_means", ON_TRIVIAL), ("rivals", RIVALS)):
+    for name, chosen in (
+        ("on_standard_means", [*ON_STANDARD, *ON_RANDOM]),
+        ("on_trivial_means", [*ON_TRIVIAL, *ON_TRIVIAL_RANDOM]),
+        ("rivals", RIVALS),
+        ("objectives", OBJECTIVES),
+    ):
         family = Family(results, chosen, list(METRICS), [low])
         writer.table(name, tables.by_metric(family, "low"))
+        for pair in family.pairs:
+            writer.numbers[f"held/{pair.arm}/{pair.reference}"] = family.held(pair, "low")
     everything = all_labels_of(results)
     of_all = Family(results, [*ON_STANDARD, *ON_TRIVIAL], list(METRICS), [everything])
     writer.quote(of_all)
@@ -195,7 +207,8 @@ def write_main(writer: Writer, results: Results) -> None:
     balanced = tables.by_dataset(results, "balanced_accuracy", datasets)
     writer.table("balanced", balanced if results.has("balanced_accuracy") else [[]])
     writer.table("targets", tables.by_place(Family(results, TARGETS, MAIN_METRICS, means)))
-    writer.table("objectives", tables.by_place(Family(results, OBJECTIVES, MAIN_METRICS, means)))
+    objectives = Family(results, OBJECTIVES, MAIN_METRICS, means)
+    writer.table("objectives_datasets", tables.by_place(objectives))
     writer.quote(Family(results, OBJECTIVES, MAIN_METRICS, places))
     write_clean(writer, results)
     write_ranks(writer, results)

@@ -118,9 +118,17 @@ class Family:
 
     def text(self, pair: Pair, metric: str, place: str) -> str:
         """Write a difference; in bold type if it is one after correction."""
-        estimate = self.get(pair, metric, place)
-        differs = self.corrected.get((pair, metric, place), math.nan) < ALPHA
-        return difference_text(estimate, bold=differs)
+        return difference_text(
+            self.get(pair, metric, place), bold=self.differs(pair, metric, place)
+        )
+
+    def differs(self, pair: Pair, metric: str, place: str) -> bool:
+        return self.corrected.get((pair, metric, place), math.nan) < ALPHA
+
+    def held(self, pair: Pair, place: str) -> str:
+        """Name the metrics that differ after correction."""
+        names = [METRICS[m] for m in self.metrics if self.differs(pair, m, place)]
+        return "; ".join(names) or "none"
 
 
 def difference_text(estimate: Estimate | None, *, bold: bool = False) -> str:

@@ -16,6 +16,7 @@ from scipy import stats
 from tsynd_sk import TargetedSynthesizer
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+EVIDENCE = EXAMPLES.parent / "docs" / "evidence"
 ARMS = ["plain", "random"]
 EPOCHS, SEEDS = 1, 2
 
@@ -478,6 +479,24 @@ class TestReport:
             ["new", "+0.060 [−0.039, +0.159]"],
         ]
 
+    def test_differences_that_hold_after_correction_are_named(self, reported):
+        held = numbers(reported[0])["held/standard+mutual_info/standard"]
+        assert held == "clean ROC AUC; corrupted ROC AUC; accuracy, PGD 2/255"
+
+    def test_aims_rank_planned_arms_and_count_cells_that_have_an_interval(self, report, tmp_path):
+        arms = {"plain": PLAIN, "standard+mutual_info": [0.5, 0.6, 0.5], "random": STANDARD}
+        arms["trivial_augment+mutual_info"] = [0.9, 0.9, 0.9]
+        alone = {arm: values[:1] for arm, values in arms.items()}
+        rows = [*table_rows(arms), *table_rows(alone, size="all")]
+        write(tmp_path / "benchmark_medmnist.csv", rows)
+        report.write_report(tmp_path, tmp_path / "evidence")
+        table = {row[1]: row[2:] for row in lines(tmp_path / "evidence" / "aims.csv")}
+        rank = "best mean rank among the planned arms that do not train on attacks"
+        assert table[f"{rank}: mean of the three metrics"] == ["random (1.00, 2 cells)", "no"]
+        clean = "clean ROC AUC, standard+mutual_info below plain, interval below zero: in no cell"
+        text = "1 of 1 cells, 1 after Holm's correction; 1 more have a single seed"
+        assert table[clean] == [text, "no"]
+
     def test_figures_are_drawn(self, reported):
         names = {path.name for path in reported[0].glob("*.png")}
         assert names >= {"arms.png", "on_standard.png", "ranks.png", "clean_and_attacked.png"}
@@ -492,6 +511,18 @@ class TestReport:
             for folder in (reported[0], tmp_path)
         )
         assert first == second
+
+
+@pytest.mark.skipif(not EVIDENCE.exists(), reason="the documentation is not here")
+def test_committed_tables_are_what_committed_results_give(report, monkeypatch, tmp_path):
+    for name in ("forest", "overview", "scatter", "heat_map", "survival"):
+        monkeypatch.setattr(report.figures, name, lambda *arguments: None)
+    report.write_report(EXAMPLES, tmp_path)
+    written = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    committed = [*EVIDENCE.glob("*.csv"), *EVIDENCE.glob("*.rst")]
+    assert {path.name for path in committed} == written.keys()
+    for path in committed:
+        assert path.read_text(encoding="utf-8") == written[path.name], path.name
 
 
 class TestMissing:
