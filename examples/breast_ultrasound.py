@@ -176,7 +176,7 @@ draw("differences", forest(scores))
 # Compare accuracy and balanced accuracy under attack. A network that leans to the larger class
 # keeps its accuracy when it is attacked, and its balanced accuracy shows the price. Small marks far
 # from their mean say how little one run would have told. :doc:`/evidence` has the same comparison
-# on three data sets, at several sizes, scored on test images once everything was settled.
+# on three data sets, at several sizes, scored on test images.
 #
 # Try next
 # --------
