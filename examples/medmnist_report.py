@@ -303,7 +303,8 @@ def attack_columns(results: Results) -> Iterator[tuple[str, dict[str, str]]]:
 def write_attacks(writer: Writer, results: Results) -> None:
     """Tell whether what is gained against one attack is one against others."""
     pairs = [Pair("mutual_info", "plain"), Pair("mutual_info", "random")]
-    pairs += [Pair(MI, "standard"), Pair(MI, RANDOM), Pair("adversarial", "plain")]
+    pairs += [ON_STANDARD[0], *ON_RANDOM, ON_TRIVIAL[0], *ON_TRIVIAL_RANDOM]
+    pairs += [Pair("adversarial", "plain")]
     panels = cells_of(results)
     places = [*panels, Place("mean", "mean", results.cells)]
     for name in ("attacks", "attacks_differences"):
