@@ -125,8 +125,9 @@ def objective_pairs(results: Results) -> dict[Pair, str]:
     pairs: dict[Pair, str] = {}
     for name, ours in factors.items():
         if theirs := factors.get(f"{name}_entropy"):
-            for value in filter(theirs.arms.__contains__, ours.arms):
-                pairs.setdefault(Pair(ours.arms[value], theirs.arms[value]), value)
+            for value, arm in ours.arms.items():
+                if value in theirs.arms:
+                    pairs.setdefault(Pair(arm, theirs.arms[value]), value)
     return pairs
 
 

@@ -485,6 +485,7 @@ class TestReport:
 
     def test_aims_rank_planned_arms_and_count_cells_that_have_an_interval(self, report, tmp_path):
         arms = {"plain": PLAIN, "standard+mutual_info": [0.5, 0.6, 0.5], "random": STANDARD}
+        arms["mutual_info"] = TARGETED
         arms["trivial_augment+mutual_info"] = [0.9, 0.9, 0.9]
         alone = {arm: values[:1] for arm, values in arms.items()}
         rows = [*table_rows(arms), *table_rows(alone, size="all")]
@@ -492,10 +493,12 @@ class TestReport:
         report.write_report(tmp_path, tmp_path / "evidence")
         table = {row[1]: row[2:] for row in lines(tmp_path / "evidence" / "aims.csv")}
         rank = "best mean rank among the planned arms that do not train on attacks"
-        assert table[f"{rank}: mean of the three metrics"] == ["random (1.00, 2 cells)", "no"]
-        clean = "clean ROC AUC, standard+mutual_info below plain, interval below zero: in no cell"
-        text = "1 of 1 cells, 1 after Holm's correction; 1 more have a single seed"
-        assert table[clean] == [text, "no"]
+        assert table[f"{rank}: mean of the three metrics"] == ["mutual_info (1.00, 2 cells)", "yes"]
+        clean = "clean ROC AUC, {} below plain, interval below zero: in no cell"
+        text = "{0} of 1 cells, {0} after Holm's correction; 1 more have a single seed"
+        assert table[clean.format("standard+mutual_info")] == [text.format(1), "no"]
+        # A cell without an interval can tell nothing against it, nor for it.
+        assert table[clean.format("mutual_info")] == [text.format(0), "not known"]
 
     def test_figures_are_drawn(self, reported):
         names = {path.name for path in reported[0].glob("*.png")}
