@@ -30,10 +30,11 @@ from torch import Tensor, nn
 
 from tsynd_sk import TargetedSynthesizer, __version__
 from tsynd_sk.ascent import OBJECTIVES, ascend
-from tsynd_sk.classifiers import ConvNet
-from tsynd_sk.datasets import load_medmnist
-from tsynd_sk.members import DropoutMembers, EnsembleMembers
-from tsynd_sk.patch_autoencoder import PatchAutoencoder
+from tsynd_sk.autoencoders._patch import PatchAutoencoder
+from tsynd_sk.classifiers._default import ConvNet
+from tsynd_sk.datasets._loaders import load_medmnist
+from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.members._ensemble import EnsembleMembers
 from tsynd_sk.uncertainty import mutual_information
 
 K = 16

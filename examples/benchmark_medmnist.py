@@ -38,7 +38,9 @@ import torch
 from tqdm import tqdm
 
 from tsynd_sk import __version__
-from tsynd_sk.comparison import Comparison, Settings, Splits, load_splits
+from tsynd_sk.comparison._comparison import Comparison
+from tsynd_sk.comparison._settings import Settings
+from tsynd_sk.comparison._splits import Splits, load_splits
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = HERE.parent / "docs" / "evidence"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.classifiers import ConvNet
-from tsynd_sk.comparison import ARMS, Arm
+from tsynd_sk.classifiers._default import ConvNet
+from tsynd_sk.comparison._arms import ARMS, Arm
 
 # Small, of two modalities in grey and one in colour, with two, two and five classes.
 DATASETS = ("breastmnist", "pneumoniamnist", "retinamnist")

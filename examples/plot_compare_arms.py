@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsynd_sk.comparison import load_splits
+from tsynd_sk.comparison._splits import load_splits
 
 DIGITS = [3, 5, 8]
 
@@ -44,11 +44,11 @@ print(f"{splits.scored_on!r} to score on; may be mirrored: {splits.flip}")
 # %%
 # What is compared
 # ----------------
-# An *arm* is one way of training the same network. :obj:`~tsynd_sk.arms.ARMS` has those with a
-# name. They differ in what is done to training images
-# (:obj:`~tsynd_sk.arms.AUGMENTATIONS`) and in what is synthesised
-# (:obj:`~tsynd_sk.arms.OBJECTIVES`):
-from tsynd_sk.arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVES, Arm
+# An *arm* is one way of training the same network. :obj:`~tsynd_sk.comparison.ARMS` has those with
+# a name. They differ in what is done to training images
+# (:obj:`~tsynd_sk.comparison.AUGMENTATIONS`) and in what is synthesised
+# (:obj:`~tsynd_sk.comparison.OBJECTIVES`):
+from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVES, Arm
 
 print("augmentations:", *AUGMENTATIONS)
 print("objectives:   ", *OBJECTIVES)
@@ -56,13 +56,14 @@ for name, arm in ARMS.items():
     print(f"{'*' if name in DEFAULT_ARMS else ' '} {name:<26}{arm.definition()}")
 
 # %%
-# Stars mark :obj:`~tsynd_sk.arms.DEFAULT_ARMS`. A lesson has less time, and one question: with
-# standard augmentation, does targeted synthesis help on these images, and with which radius? That
-# takes the rival (``standard``), the control (the same rows, decoded without being moved), and an
-# arm for each radius. An :class:`~tsynd_sk.arms.Arm` is made from parts, or is a variant of another
-# by ``dataclasses.replace``. Its dictionaries hold parameters that differ from the defaults: ours
-# make all networks small, and quick to train. (The wider radius is here to be compared. Before you
-# train on images so far from their sources, look at some: :doc:`/guide/objectives`.)
+# Stars mark :obj:`~tsynd_sk.comparison.DEFAULT_ARMS`. A lesson has less time, and one question:
+# with standard augmentation, does targeted synthesis help on these images, and with which radius?
+# That takes the rival (``standard``), the control (the same rows, decoded without being moved), and
+# an arm for each radius. An :class:`~tsynd_sk.comparison.Arm` is made from parts, or is a variant
+# of another by ``dataclasses.replace``. Its dictionaries hold parameters that differ from the
+# defaults: ours make all networks small, and quick to train. (The wider radius is here to be
+# compared. Before you train on images so far from their sources, look at some:
+# :doc:`/guide/objectives`.)
 small = {"net": {"module__width": 12, "lr": 5e-3}}
 standard = Arm("standard", **small)
 control = Arm("standard", "reconstruction", autoencoder={"module__width": 32}, **small)
@@ -85,7 +86,9 @@ arms = {
 import tempfile
 from pathlib import Path
 
-from tsynd_sk.comparison import METRICS, Comparison, Settings
+from tsynd_sk.comparison._comparison import Comparison
+from tsynd_sk.comparison._scoring import METRICS
+from tsynd_sk.comparison._settings import Settings
 
 settings = Settings(60, arms=arms, seeds=3, epochs=8, autoencoder_epochs=2)
 folder = tempfile.TemporaryDirectory()

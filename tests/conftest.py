@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_cases import LAYOUTS, METHODS, cases
-from saved_files import ESTIMATORS
+from helpers.image_cases import LAYOUTS, METHODS, cases
+from helpers.saved_files import ESTIMATORS
+from helpers.small import digits, tiny
 from sklearn.frozen import FrozenEstimator
-from small import digits, tiny
 
 torch.set_num_threads(1)
 

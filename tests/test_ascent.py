@@ -5,12 +5,8 @@ import torch
 from torch import nn
 
 from tsynd_sk.ascent import OBJECTIVES, ascend, displacement_norm
-from tsynd_sk.members import DropoutMembers
-from tsynd_sk.uncertainty import (
-    mean_log_proba,
-    mutual_information,
-    predictive_entropy,
-)
+from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 N, RADIUS = 12, 0.7
 

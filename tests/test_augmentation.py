@@ -8,17 +8,27 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_nets import (
+    Recorder,
+    X,
+    augmented,
+    dense_net,
+    net,
+    own_net,
+    recorder_of,
+    row_set,
+    y,
+)
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.dataset import ValidSplit
-from tiny_nets import Recorder, X, augmented, dense_net, net, own_net, recorder_of, row_set, y
 from torch.utils.data import DataLoader, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from tsynd_sk import augmentation
 from tsynd_sk.augmentation import TransformRows, standard_transform
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.autoencoders._net import AutoencoderNet
 
 RNG = np.random.default_rng(0)
 GREY = RNG.random((1, 12, 10), dtype=np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from main_jobs import write_npz
+from helpers.main_jobs import write_npz
 from scipy import stats
 
 from tsynd_sk import TargetedSynthesizer

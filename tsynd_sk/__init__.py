@@ -1,8 +1,22 @@
 """Targeted synthetic augmentation for image classifiers, in the scikit-learn way."""
 
-from tsynd_sk._version import __version__
-from tsynd_sk.augmented import AugmentedClassifier
-from tsynd_sk.callbacks import TargetedSynthesis
-from tsynd_sk.synthesizer import TargetedSynthesizer
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesis, TargetedSynthesizer
 
 __all__ = ["AugmentedClassifier", "TargetedSynthesis", "TargetedSynthesizer", "__version__"]
+
+__version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str):
+    """Import what a name needs when it is asked for: `import tsynd_sk` loads nothing heavy."""
+    if name in __all__:
+        return getattr(import_module("tsynd_sk.synthesis"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -13,11 +13,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tsynd_sk._processes import Interrupted
-from tsynd_sk._settings import described
-from tsynd_sk._table import format_table
-from tsynd_sk.attacks import ATTACKS
-from tsynd_sk.comparison import ARMS, DEFAULT_ARMS, Comparison, Settings, Splits, load_splits
+from tsynd_sk.comparison import (
+    ARMS,
+    DEFAULT_ARMS,
+    Comparison,
+    Interrupted,
+    Settings,
+    Splits,
+    described,
+    format_table,
+    load_splits,
+)
+from tsynd_sk.evaluation import ATTACKS
 
 
 def build_parser() -> argparse.ArgumentParser:

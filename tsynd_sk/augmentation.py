@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from tsynd_sk._checks import check_number, kind_of
-from tsynd_sk.corruptions import check_moves
+from tsynd_sk._utils._validation import check_number, kind_of
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -264,3 +263,12 @@ def _copy(x: Any) -> Tensor:
             "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out"
         )
     raise ValueError(message)
+
+
+def check_moves(flip: Any, degrees: Any, scale: Any, shift: Any) -> None:
+    """Refuse augmentations that are none, or that leave nothing of an image."""
+    if not isinstance(flip, bool | np.bool_):
+        raise TypeError(f"flip must be True or False, got {flip!r}")
+    check_number("degrees", degrees, 0, 180)
+    check_number("scale", scale, 0, 0.5)
+    check_number("shift", shift, 0, 0.5)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from tsynd_sk._checks import check_predictions
+from tsynd_sk._utils._validation import check_predictions
 
 __all__ = ["mean_log_proba", "mutual_information", "predictive_entropy"]
 

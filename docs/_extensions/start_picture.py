@@ -17,8 +17,8 @@ def draw(path: Path) -> None:
     from matplotlib.figure import Figure
 
     from tsynd_sk import TargetedSynthesizer
-    from tsynd_sk.datasets import load_digits_images
-    from tsynd_sk.inspection import SynthesisDisplay
+    from tsynd_sk.datasets._loaders import load_digits_images
+    from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
 
     torch.set_num_threads(1)
     X, y, _ = load_digits_images()
@@ -32,7 +32,7 @@ def draw(path: Path) -> None:
 
 def _draw_if_older(app: Sphinx) -> None:
     path = Path(app.srcdir, "_generated", "start.png")
-    sources = [Path(__file__), *Path(tsynd_sk.__file__).parent.glob("*.py")]
+    sources = [Path(__file__), *Path(tsynd_sk.__file__).parent.rglob("*.py")]
     newest = max(source.stat().st_mtime for source in sources)
     if not path.exists() or path.stat().st_mtime < newest:
         _LOGGER.info("drawing the picture of the start page...")

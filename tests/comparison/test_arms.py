@@ -1,0 +1,252 @@
+"""Arms of a comparison: what each says, and that all cost as many rows and steps."""
+
+import json
+from dataclasses import FrozenInstanceError, asdict, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_nets import LABELS, Recorder, X, recorder_of, row_set, y
+from sklearn.frozen import FrozenEstimator
+
+from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVES, Arm
+
+EPOCHS, N = 8, 30
+TINY_SYNTHESIS = {"n_members": 4, "max_iter": 2}
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return FrozenEstimator(AutoencoderNet(max_epochs=1, epoch_size=64).fit(X[:N, None]))
+
+
+def tiny(arm, **net):
+    synthesis = {**TINY_SYNTHESIS, **arm.synthesizer} if arm.objective else {}
+    return replace(arm, synthesizer=synthesis, net={"module__width": 4, **arm.net, **net})
+
+
+def trained(arm, autoencoder, images=X[:N], labels=y[:N], **params):
+    classifier = arm.make_classifier(
+        images,
+        labels,
+        max_epochs=EPOCHS,
+        autoencoder=autoencoder,
+        callbacks=[Recorder()],
+        random_state=0,
+        **params,
+    )
+    return classifier.fit(images, labels)
+
+
+def batches(classifier):
+    return [[b["train_batch_size"] for b in epoch["batches"]] for epoch in classifier.history_]
+
+
+class TestBudget:
+    @pytest.mark.parametrize(
+        ("batch_size", "warm", "after"),
+        [(10, [10] * 3, [10] * 4 + [5]), (16, [16, 14], [16, 16, 13])],
+    )
+    @pytest.mark.parametrize("name", ARMS)
+    def test_all_arms_take_as_many_steps_on_as_many_rows(
+        self, name, batch_size, warm, after, autoencoder
+    ):
+        classifier = trained(tiny(ARMS[name], batch_size=batch_size), autoencoder)
+        assert batches(classifier) == [warm] * 2 + [after] * 6
+
+    def test_all_arms_start_from_the_same_network(self, autoencoder):
+        starts = [
+            recorder_of(trained(tiny(arm), autoencoder).estimator_).weights_
+            for arm in ARMS.values()
+        ]
+        assert len(starts) == 18
+        for start in starts[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(start, starts[0], strict=True))
+
+    @pytest.mark.parametrize("name", ["plain", "smote", "random"])
+    def test_what_is_said_of_the_classifier_holds_with_and_without_synthesis(
+        self, name, autoencoder
+    ):
+        arm = tiny(ARMS[name], batch_size=50)
+        later = replace(arm, classifier={"warm_up": 0.5, "synthetic_ratio": 0.6})
+        assert batches(trained(later, autoencoder)) == [[30]] * 4 + [[48]] * 4
+        never = replace(arm, classifier={"synthetic_ratio": 0})
+        assert batches(trained(never, autoencoder)) == [[30]] * 8
+
+    def test_smote_is_renewed_as_often_as_what_is_synthesised(self, autoencoder):
+        arm = replace(tiny(ARMS["smote"]), classifier={"refresh_every": 2})
+        recorder = recorder_of(trained(arm, autoencoder).estimator_)
+        seen = [row_set(recorder.rows(epoch)) for epoch in range(2, EPOCHS)]
+        assert [a == b for a, b in pairwise(seen)] == [True, False, True, False, True]
+
+    def test_equal_seeds_train_alike(self, autoencoder):
+        for name in ("mixup", "trivial_augment", "smote", "adversarial", "standard+random"):
+            arm = tiny(ARMS[name])
+            first, second = (trained(arm, autoencoder).predict_proba(X) for _ in range(2))
+            np.testing.assert_array_equal(first, second)
+
+
+class TestWhatArmsTrainOn:
+    def rows(self, name, autoencoder, epoch=-1, **params):
+        return recorder_of(trained(tiny(ARMS[name]), autoencoder, **params).estimator_).rows(epoch)
+
+    def test_plain_sees_every_second_image_twice(self, autoencoder):
+        rows = self.rows("plain", autoencoder)[:, 0]
+        found, counts = np.unique(rows.reshape(len(rows), -1), axis=0, return_counts=True)
+        assert row_set(found) == row_set(X[:N].reshape(N, -1))
+        assert sorted(counts) == [1] * (N // 2) + [2] * (N // 2)
+
+    @pytest.mark.parametrize("name", ["standard", "trivial_augment", "standard+reconstruction"])
+    def test_further_rows_are_augmented_independently(self, name, autoencoder):
+        rows = self.rows(name, autoencoder)
+        # The mildest of TrivialAugment's operations do nothing at all.
+        assert len(row_set(rows)) > 1.5 * N - (15 if name == "trivial_augment" else 1)
+        assert len(row_set(rows) - row_set(X[:N, None])) >= 0.75 * N
+
+    def test_synthetic_rows_are_augmented_too(self, autoencoder):
+        bare, moved = (
+            row_set(self.rows(name, autoencoder)) for name in ("random", "standard+random")
+        )
+        assert len(bare & row_set(X[:N, None])) == N
+        assert not moved & row_set(X[:N, None])
+
+    def test_flips_are_left_out_where_they_do_not_suit(self, autoencoder):
+        # A bright left half, which at most 15 degrees do not bring to the right.
+        images, labels = np.zeros((N, 8, 8), np.float32), np.arange(N) % 2
+        images[:, :, :3] = 1
+        sides = {}
+        for flip in (True, False):
+            rows = self.rows("standard", None, images=images, labels=labels, flip=flip)
+            sides[flip] = rows[..., 4:].sum((1, 2, 3)) > rows[..., :4].sum((1, 2, 3))
+        assert 0.2 < sides[True].mean() < 0.8
+        assert not sides[False].any()
+
+    @pytest.mark.parametrize("name", ["standard", "trivial_augment", "adversarial"])
+    def test_images_of_any_range_keep_it(self, name, autoencoder):
+        images = 600 * X[:N] - 1000
+        rows = self.rows(name, None, images=images)
+        assert rows.min() >= images.min() - 1e-2
+        assert rows.max() <= images.max() + 1e-2
+        # As in [0, 1], where what is moved in is black.
+        assert abs(rows.mean() - images.mean()) < 100
+
+    @pytest.mark.parametrize(
+        ("images", "low", "high"),
+        [(X[:N] * 0.5 - 1, -1, -0.5), ((X[:N] * 100).astype(np.uint8), 0, 1)],
+        ids=["float", "uint8"],
+    )
+    def test_attacks_know_the_range_of_values(self, images, low, high):
+        classifier = ARMS["adversarial"].make_classifier(images, y[:N], max_epochs=1)
+        assert (classifier.estimator.low, classifier.estimator.high) == (low, high)
+
+
+class TestDefinition:
+    def test_there_are_the_arms_that_were_asked_for(self):
+        augmentations = ("standard", "trivial_augment")
+        combined = [f"{first}+{second}" for first in augmentations for second in OBJECTIVES]
+        assert list(ARMS) == ["plain", *AUGMENTATIONS, *OBJECTIVES, *combined]
+        assert set(DEFAULT_ARMS) <= set(ARMS)
+        assert "standard+mutual_info" in DEFAULT_ARMS
+
+    def test_an_arm_is_what_its_json_says(self):
+        arm = Arm(
+            "standard",
+            "random",
+            synthesizer={"radius": 0.25, "restrict": ["head.0"]},
+            classifier={"refresh_every": 2},
+            net={"lr": 0.1},
+            autoencoder={"module__n_components": 8},
+            unlabelled=True,
+        )
+        assert json.loads(json.dumps(arm.definition())) == arm.definition() == asdict(arm)
+        assert Arm(**arm.definition()) == arm
+
+    def test_what_is_not_said_is_left_out(self):
+        assert ARMS["plain"].definition() == {}
+        assert ARMS["entropy"].definition() == {"objective": "entropy"}
+        assert len({json.dumps(arm.definition()) for arm in ARMS.values()}) == len(ARMS)
+
+    def test_arms_cannot_be_changed(self):
+        with pytest.raises(FrozenInstanceError):
+            ARMS["plain"].objective = "random"
+
+    @pytest.mark.parametrize(
+        ("name", "needs", "targeted"),
+        [("plain", False, False), ("reconstruction", True, False), ("standard+random", True, True)],
+    )
+    def test_arms_know_what_they_need(self, name, needs, targeted):
+        assert ARMS[name].needs_autoencoder == needs
+        assert ARMS[name].is_targeted == targeted
+        if needs:
+            assert not replace(ARMS[name], classifier={"synthetic_ratio": 0}).needs_autoencoder
+
+    def test_parameters_reach_their_estimators(self):
+        arm = Arm(
+            "adversarial",
+            "random",
+            synthesizer={"radius": 0.25},
+            classifier={"n_snapshots": 2},
+            net={"module__dropout": 0.5, "eps": 0.1},
+            autoencoder={"module__n_components": 8},
+        )
+        classifier = arm.make_classifier(X, y, max_epochs=3, random_state=4)
+        assert (classifier.n_snapshots, classifier.random_state) == (2, 4)
+        assert (classifier.synthesizer.radius, classifier.synthesizer.objective) == (0.25, "random")
+        assert classifier.estimator.get_params()["module__dropout"] == 0.5
+        assert (classifier.estimator.eps, classifier.estimator.max_epochs) == (0.1, 3)
+        assert classifier.synthesizer.autoencoder.get_params()["module__n_components"] == 8
+
+    def test_an_arm_without_a_given_autoencoder_trains_its_own(self):
+        arm = replace(tiny(ARMS["random"]), autoencoder={"epoch_size": 64})
+        classifier = arm.make_classifier(X, LABELS[:80], max_epochs=4, random_state=0).fit(X, y)
+        assert classifier.synthesizer_.autoencoder_.epoch_size == 64
+        assert [len(row["batches"]) for row in classifier.history_] == [5, 8, 8, 8]
+
+
+class TestWrongArms:
+    @pytest.mark.parametrize(
+        ("params", "error", "message"),
+        [
+            (
+                {"augmentation": "cutmix"},
+                ValueError,
+                "augmentation must be None or one of standard",
+            ),
+            ({"objective": abs}, ValueError, "objective must be None or one of reconstruction"),
+            ({"augmentation": "smote", "objective": "random"}, ValueError, "choose one"),
+            ({"synthesizer": {"radius": 1}}, ValueError, "no effect without an objective"),
+            ({"unlabelled": True}, ValueError, "no effect without an objective"),
+            ({"objective": "random", "synthesizer": {"radios": 1}}, ValueError, "'radios'"),
+            ({"objective": "random", "synthesizer": {"radius": -1}}, ValueError, "'radius'"),
+            ({"objective": "random", "synthesizer": {"objective": 1}}, ValueError, "decides"),
+            ({"objective": "random", "autoencoder": {"max_epochs": 1}}, ValueError, "decides"),
+            ({"objective": "random", "autoencoder": {"width": 1}}, ValueError, "'width'"),
+            ({"classifier": {"warm_up": 2}}, ValueError, "'warm_up'"),
+            ({"classifier": {"n_peers": 1}}, ValueError, "n_peers, which have no effect"),
+            ({"classifier": {"random_state": 2}}, ValueError, "decides"),
+            ({"net": {"max_epochs": 2}}, ValueError, "decides"),
+            ({"net": {"eps": 0.1}}, ValueError, "'eps'"),
+            ({"net": {"optimizer": torch.optim.SGD}}, TypeError, "that JSON can hold"),
+            ({"net": {"optimizer__betas": (0.9, 0.99)}}, TypeError, "lists"),
+            ({"net": {"lr": float("nan")}}, TypeError, "that JSON can hold"),
+            ({"net": [1]}, TypeError, "net must be a dict"),
+        ],
+    )
+    def test_are_refused_when_they_are_made(self, params, error, message):
+        with pytest.raises(error, match=message):
+            Arm(**params)
+
+    def test_an_ensemble_needs_peers_and_has_them(self):
+        ensemble = {"objective": "random", "synthesizer": {"members": "ensemble"}}
+        with pytest.raises(ValueError, match="let it have peers"):
+            Arm(**ensemble)
+        assert Arm(**ensemble, classifier={"n_peers": 2}).needs_autoencoder
+
+    def test_smote_without_imbalanced_learn_names_the_extra(self, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "imblearn", None)
+        monkeypatch.delitem(__import__("sys").modules, "imblearn.over_sampling", raising=False)
+        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[benchmark\]"'):
+            ARMS["smote"].check_installed()
+        ARMS["plain"].check_installed()

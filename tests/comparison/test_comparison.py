@@ -1,0 +1,411 @@
+"""Comparisons as they are made from Python: own arms, attacks, and what is refused at the door."""
+
+import csv
+import json
+import sys
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tsynd_sk.__main__ import main
+from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.comparison._arms import ARMS, Arm
+from tsynd_sk.comparison._comparison import Comparison
+from tsynd_sk.comparison._scoring import columns_of
+from tsynd_sk.comparison._settings import Settings
+from tsynd_sk.comparison._splits import Splits
+from tsynd_sk.datasets._loaders import load_digits_images
+
+N_TRAIN, EPOCHS = 24, 2
+
+
+@pytest.fixture(scope="module")
+def splits():
+    """Four classes of digits."""
+    X, y, names = load_digits_images()
+    X, y = X[y < 4], y[y < 4]
+    return Splits("few", X[:200], y[:200], X[200:260], y[200:260], names[:4], flip=False)
+
+
+def compared(splits, out, arms, **settings):
+    settings = {"seeds": 1, "epochs": EPOCHS, "autoencoder_epochs": 1, **settings}
+    return Comparison(splits, Settings(N_TRAIN, arms=arms, **settings), out, n_jobs=1)
+
+
+def table(out):
+    with (out / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def digits(rows):
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def arms():
+    return {
+        "radius 0.5": replace(ARMS["mutual_info"], synthesizer={"radius": 0.5}),
+        "mutual_info": ARMS["mutual_info"],
+        "small codes": replace(
+            ARMS["mutual_info"], autoencoder={"module__n_components": 2, "epoch_size": 64}
+        ),
+        "unlabelled": replace(ARMS["mutual_info"], unlabelled=True),
+        "half": replace(ARMS["plain"], classifier={"synthetic_ratio": 0.5}),
+    }
+
+
+@pytest.fixture(scope="module")
+def done(splits, arms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("own")
+    comparison = compared(splits, out, arms)
+    epochs = []
+    comparison.run(lambda text, n: epochs.append(n))
+    # Three autoencoders: the usual one, one with other parameters, one on all images.
+    assert sum(epochs) == 3 * 1 + 5 * EPOCHS
+    return out
+
+
+class TestAdopt:
+    def test_what_was_made_elsewhere_is_not_run_again(self, splits, done, arms, tmp_path):
+        theirs, ours = compared(splits, done, arms), compared(splits, tmp_path, arms)
+        rows = theirs.results()
+        ours.adopt(row for row in rows if row["arm"] != "half")
+        assert ours.missing() == [(0, "half")]
+        assert table(tmp_path) == [row for row in table(done) if row["arm"] != "half"]
+        ours.run()
+        assert digits(table(tmp_path)) == digits(table(done))
+
+    def test_what_is_done_here_stays(self, splits, done, arms, tmp_path):
+        (row,) = [row for row in compared(splits, done, arms).results() if row["arm"] == "half"]
+        ours = compared(splits, tmp_path, {"half": arms["half"]})
+        ours.adopt([row])
+        ours.adopt([{**row, "roc_auc": 0.0}])
+        assert ours.results() == [row]
+
+    @pytest.mark.parametrize(
+        ("column", "value", "message"),
+        [
+            ("dataset", "other", "dataset='other', but this comparison 'few'"),
+            ("scored_on", "val", "scored_on='val', but"),
+            ("n_train", 25, "n_train=25, but this comparison 24"),
+            ("epochs", None, "epochs=None, but"),
+            ("seed", 1, "seed 1 and arm 'half', which are not compared"),
+            ("arm", "plain", "seed 0 and arm 'plain', which are not compared"),
+        ],
+    )
+    def test_what_is_of_another_comparison_is_refused(
+        self, splits, done, arms, tmp_path, column, value, message
+    ):
+        rows = compared(splits, done, arms).results()
+        ours = compared(splits, tmp_path, arms)
+        with pytest.raises(ValueError, match=message):
+            ours.adopt([*rows, {**rows[-1], column: value}])
+        assert ours.results() == []
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda row: {**row, "pgd_2_accuracy": 0.5}, "the columns pgd_2_accuracy: rows of"),
+            (lambda row: {k: row[k] for k in row if k != "roc_auc"}, "the columns roc_auc: rows"),
+            (lambda row: {**row, "roc_auc": object()}, "a row holds what JSON cannot"),
+        ],
+        ids=["more columns", "fewer", "no number"],
+    )
+    def test_rows_that_the_table_could_not_hold_are_refused(
+        self, splits, done, arms, tmp_path, change, message
+    ):
+        rows = compared(splits, done, arms).results()
+        ours = compared(splits, tmp_path, arms)
+        with pytest.raises(ValueError, match=message):
+            ours.adopt([*rows[:-1], change(rows[-1])])
+        assert ours.results() == []
+
+    def test_numbers_may_be_those_of_numpy_and_columns_in_any_order(
+        self, splits, done, arms, tmp_path
+    ):
+        rows = compared(splits, done, arms).results()
+        theirs = [
+            {**dict(reversed(row.items())), "seed": np.int64(0), "roc_auc": np.float64(0.25)}
+            for row in rows
+        ]
+        ours = compared(splits, tmp_path, arms)
+        ours.adopt(theirs)
+        assert ours.results() == [{**row, "roc_auc": 0.25} for row in rows]
+        assert [list(row) for row in ours.results()] == [list(row) for row in rows]
+
+
+class TestOwnArms:
+    def test_each_is_run_under_its_name(self, done, arms):
+        rows = table(done)
+        assert [row["arm"] for row in rows] == list(arms)
+        assert len({row["perturbed_roc_auc"] for row in rows}) == len(arms)
+
+    def test_autoencoders_are_shared_by_arms_of_a_kind(self, done):
+        names = sorted(path.name for path in (done / "autoencoders").iterdir())
+        assert len(names) == 3
+        assert "seed0.safetensors" in names
+
+    def test_an_autoencoder_sees_only_what_its_arm_may(self, splits, arms, tmp_path, monkeypatch):
+        seen, fit = [], AutoencoderNet.fit
+
+        def noted(self, x, *args, **kwargs):
+            seen.append(len(x))
+            return fit(self, x, *args, **kwargs)
+
+        monkeypatch.setattr(AutoencoderNet, "fit", noted)
+        compared(splits, tmp_path, {n: arms[n] for n in ("mutual_info", "unlabelled")}).run()
+        assert seen == [N_TRAIN, len(splits.X_train)]
+
+    def test_a_resumed_comparison_gives_the_same(self, splits, done, arms):
+        before = table(done)
+        (done / "runs" / "seed0-small codes.json").unlink()
+        compared(splits, done, arms).run()
+        assert digits(table(done)) == digits(before)
+
+    def test_peers_count_among_the_epochs(self, splits, tmp_path):
+        arms = {"peers": replace(ARMS["mutual_info"], classifier={"n_peers": 1})}
+        comparison, epochs = compared(splits, tmp_path, arms), []
+        assert comparison.n_epochs() == 1 + 2 * EPOCHS
+        comparison.run(lambda text, n: epochs.append(n))
+        assert sum(epochs) == 1 + 2 * EPOCHS
+
+    def test_a_changed_definition_is_refused(self, splits, done, arms):
+        other = {**arms, "radius 0.5": replace(ARMS["mutual_info"], synthesizer={"radius": 0.3})}
+        with pytest.raises(ValueError, match=r"radius 0.5.synthesizer.radius: 0.5 -> 0.3\)"):
+            compared(splits, done, other)
+        other = {**arms, "half": Arm()}
+        with pytest.raises(ValueError, match=r"arms.half.classifier: .* -> None\)"):
+            compared(splits, done, other)
+
+    def test_fewer_arms_are_refused_by_name(self, splits, done, arms):
+        with pytest.raises(ValueError, match=r"settings \(arms: \['radius 0.5', [^:]*\)\. "):
+            compared(splits, done, {"half": arms["half"]})
+
+    def test_another_order_is_one_of_the_results_alone(self, splits, done, arms):
+        other = compared(splits, done, dict(reversed(arms.items())))
+        assert not other.missing()
+        assert [row["arm"] for row in other.results()] == list(reversed(arms))
+
+    def test_a_name_stands_for_the_arm_of_that_name(self, splits, tmp_path):
+        compared(splits, tmp_path, {"plain": ARMS["plain"]}).run()
+        assert compared(splits, tmp_path, ("plain",)).missing() == []
+
+    def test_a_dict_that_is_changed_later_changes_nothing(self, splits, tmp_path):
+        arms = {"plain": ARMS["plain"]}
+        settings = Settings(N_TRAIN, arms=arms, seeds=1, epochs=EPOCHS)
+        arms["random"] = ARMS["random"]
+        Comparison(splits, settings, tmp_path, n_jobs=1).run()
+        assert [row["arm"] for row in table(tmp_path)] == ["plain"]
+
+    @pytest.mark.parametrize(
+        "name", ["", "a/b", "../up", "a\\b", "a\nb", "a:b", "trailing.", "-", " a", "x" * 81, "é"]
+    )
+    def test_names_that_are_no_part_of_a_file_name_are_refused(self, name):
+        with pytest.raises(ValueError, match="cannot be the name of an arm"):
+            Settings(N_TRAIN, arms={name: Arm()})
+
+    @pytest.mark.parametrize(
+        ("arms", "error", "message"),
+        [
+            ((), ValueError, "nothing to compare"),
+            (("plain", "magic"), ValueError, "no arm 'magic'; known: plain, standard"),
+            (("plain", "plain"), ValueError, "same name"),
+            ({"a": Arm(), "A": Arm()}, ValueError, "capitals apart"),
+            ({"a": {}}, TypeError, "from names to Arm"),
+        ],
+    )
+    def test_wrong_arms_are_refused(self, arms, error, message):
+        with pytest.raises(error, match=message):
+            Settings(N_TRAIN, arms=arms)
+
+
+@pytest.fixture(scope="module")
+def attacked(splits, tmp_path_factory):
+    pytest.importorskip("art")
+    out = tmp_path_factory.mktemp("attacked")
+    nets = {"plain": {"lr": 0.01}, "adversarial": {"lr": 0.01, "eps": 16 / 255}}
+    arms = {name: replace(ARMS[name], net=net) for name, net in nets.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compared(splits, out, arms, epochs=40, eps=(16, 0.5), n_attacked=40).run()
+    return table(out)
+
+
+class TestAttacks:
+    def test_columns_are_those_that_are_adopted(self, attacked):
+        settings = Settings(N_TRAIN, arms=("plain",), eps=(16, 0.5))
+        assert tuple(attacked[0]) == columns_of(settings)
+
+    def test_there_is_a_column_for_each_strength(self, attacked):
+        for row in attacked:
+            strong, weak = float(row["pgd_16_accuracy"]), float(row["pgd_0.5_accuracy"])
+            assert 0 <= strong <= weak <= 1
+            # Forty images were attacked.
+            assert strong * 40 == pytest.approx(round(strong * 40))
+            assert row["gradient_masking"] == ""
+
+    def test_attacks_mislead_and_training_on_them_helps(self, attacked):
+        plain, adversarial = (float(row["pgd_16_accuracy"]) for row in attacked)
+        assert plain < float(attacked[0]["pgd_0.5_accuracy"]) - 0.1
+        assert adversarial > plain
+
+    def test_balanced_accuracy_under_attack_and_calibration_have_columns_too(self, attacked):
+        for row in attacked:
+            assert 0 <= float(row["pgd_16_balanced_accuracy"]) <= 1
+            assert 0 < float(row["expected_calibration_error"]) < 1
+            assert 0 < float(row["perturbed_expected_calibration_error"]) < 1
+
+    def test_other_attacks_have_columns_of_their_own(self, splits, tmp_path):
+        pytest.importorskip("art")
+        arms = {"plain": replace(ARMS["plain"], net={"lr": 0.01})}
+        attacks = {"attacks": ("fgsm", "pgd"), "eps": (4, 16), "n_attacked": 20}
+        compared(splits, tmp_path, arms, epochs=5, **attacks).run()
+        [row] = table(tmp_path)
+        accuracy = {
+            n: float(row[f"{n}_accuracy"]) for n in ("fgsm_4", "fgsm_16", "pgd_4", "pgd_16")
+        }
+        assert accuracy["pgd_16"] <= accuracy["fgsm_16"] <= accuracy["fgsm_4"]
+        assert accuracy["pgd_4"] <= accuracy["fgsm_4"]
+
+    def test_without_strengths_there_is_no_column(self, splits, tmp_path):
+        compared(splits, tmp_path, ("plain",)).run()
+        assert not [name for name in table(tmp_path)[0] if "pgd" in name or "masking" in name]
+
+    def test_masked_gradients_are_told_in_a_column_alone(self, splits, tmp_path, capsys):
+        pytest.importorskip("art")
+        # Weights that grow without bound saturate all predictions.
+        arms = {"saturated": Arm(net={"lr": 1e4, "optimizer__weight_decay": 0.0})}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compared(splits, tmp_path, arms, epochs=3, eps=(1,), n_attacked=8).run()
+        assert "rises along its gradient" in table(tmp_path)[0]["gradient_masking"]
+        assert capsys.readouterr().err == ""
+
+    def test_the_command_line_knows_them(self, tmp_path, capsys):
+        pytest.importorskip("art")
+        arguments = ["--n-train", "20", "--seeds", "1", "--epochs", "1", "--arms", "plain"]
+        arguments += [
+            "--eps",
+            "8",
+            "--attacks",
+            "fgsm",
+            "pgd",
+            "--n-attacked",
+            "30",
+            "--score-on",
+            "val",
+            "--n-jobs",
+            "1",
+            "--out",
+            str(tmp_path),
+        ]
+        assert main(arguments) == 0
+        output = capsys.readouterr().out
+        assert output.count(" 8/255 ") == 2
+        assert "under fgsm, pgd: accuracy on 30 images." in output
+        assert "337 val images" in output
+        assert "\nvalidation images " in output
+        assert table(tmp_path)[0]["scored_on"] == "val"
+        assert json.loads((tmp_path / "settings.json").read_text())["scored_on"] == "val"
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"eps": (0,)}, "eps must be above 0"),
+            ({"eps": (1, 300)}, "at most 255, in 255ths; got 300"),
+            ({"attacks": ("pgd", "magic")}, "some of fgsm, pgd, autoattack, square; got 'magic'"),
+            ({"attacks": ()}, "some of fgsm, pgd, autoattack, square; got none"),
+            ({"n_attacked": 0}, "n_attacked must be None or at least 1"),
+        ],
+    )
+    def test_wrong_strengths_are_refused(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            Settings(N_TRAIN, **settings)
+
+    def test_seeds_and_arms_may_join(self, splits, tmp_path):
+        first = compared(splits, str(tmp_path / "grown"), ("standard", "plain"))
+        first.run()
+        grown = compared(splits, tmp_path / "grown", ("plain", "mixup", "standard"), seeds=2)
+        assert grown.missing() == [(0, "mixup"), (1, "plain"), (1, "mixup"), (1, "standard")]
+        grown.run()
+        at_once = compared(splits, tmp_path / "at once", ("plain", "mixup", "standard"), seeds=2)
+        at_once.run()
+        assert digits(table(tmp_path / "grown")) == digits(table(tmp_path / "at once"))
+        settings = [
+            json.loads((tmp_path / name / "settings.json").read_text())
+            for name in ("grown", "at once")
+        ]
+        assert settings[0] == settings[1]
+        with pytest.raises(ValueError, match=r"arms: .* More seeds and further arms may join"):
+            compared(splits, tmp_path / "grown", ("standard", "plain"), seeds=2)
+        other = {name: ARMS[name] for name in ("mixup", "standard")}
+        other["plain"] = replace(ARMS["plain"], net={"lr": 0.01})
+        with pytest.raises(ValueError, match=r"arms\.plain\.net"):
+            compared(splits, tmp_path / "grown", other, seeds=2)
+
+    def test_other_defaults_are_not_mixed_in(self, splits, tmp_path):
+        compared(splits, tmp_path, ("plain",)).run()
+        path = tmp_path / "settings.json"
+        settings = json.loads(path.read_text())
+        assert settings["defaults"]["NetClassifier.module"] == "ConvNet"
+        settings["defaults"]["TargetedSynthesizer.radius"] = "9.0"
+        path.write_text(json.dumps(settings))
+        with pytest.raises(
+            ValueError, match=r"defaults\.TargetedSynthesizer\.radius: '9\.0' -> '0"
+        ):
+            compared(splits, tmp_path, ("plain",))
+
+    @pytest.mark.parametrize("name", ["n_train", "seeds", "epochs", "autoencoder_epochs"])
+    def test_counts_are_at_least_one(self, name):
+        with pytest.raises(ValueError, match=f"{name} must be an int of at least 1; got 0"):
+            Settings(**{"n_train": N_TRAIN, name: 0})
+        with pytest.raises(TypeError, match=name):
+            Settings(**{"n_train": N_TRAIN, name: "3"})
+
+    @pytest.mark.parametrize("name", ["arms", "attacks"])
+    def test_one_name_is_no_tuple_of_names(self, name):
+        with pytest.raises(TypeError, match=f"{name} must be a tuple of names, .'plain',."):
+            Settings(N_TRAIN, **{name: "plain"})
+
+    def test_too_few_images_for_the_classes_are_refused_at_the_door(self, splits, tmp_path):
+        with pytest.raises(ValueError, match="n_samples=3 is fewer than the 4 classes"):
+            compared(splits, tmp_path / "out", ("plain",), eps=(1,), n_attacked=3)
+
+
+class TestMissingPackages:
+    @pytest.mark.parametrize(
+        ("package", "arguments", "extra"),
+        [
+            ("imblearn", ["--arms", "plain", "smote"], "benchmark"),
+            ("art", ["--arms", "plain", "--eps", "2"], "robustness"),
+        ],
+    )
+    def test_are_named_before_anything_is_trained(
+        self, monkeypatch, tmp_path, capsys, package, arguments, extra
+    ):
+        for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+        out = tmp_path / "out"
+        assert main([*arguments, "--n-train", "20", "--out", str(out)]) == 2
+        assert f'pip install "tsynd_sk[{extra}]"' in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_flips_are_the_data_sets_business(splits, tmp_path, monkeypatch):
+    asked = []
+    make = Arm.make_classifier
+
+    def noted(self, *args, **params):
+        asked.append(params["flip"])
+        return make(self, *args, **params)
+
+    monkeypatch.setattr(Arm, "make_classifier", noted)
+    for i, flip in enumerate((True, False)):
+        compared(replace(splits, flip=flip), tmp_path / str(i), ("standard",)).run()
+    assert asked == [True, False]
+    rows = [table(tmp_path / name)[0] for name in "01"]
+    assert rows[0]["roc_auc"] != rows[1]["roc_auc"]
+    assert np.isfinite(float(rows[0]["roc_auc"]))

@@ -1,0 +1,194 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, corrupt
+from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
+from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.images._format import ImageFormat
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Twelve colour images (n, 24, 20, 3) with gradients and a bright box, uint8."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:24, 0:20]
+    X = np.empty((12, 24, 20, 3))
+    for i, image in enumerate(X):
+        image[:] = (4 * rows + 3 * columns)[..., None] + rng.uniform(0, 40, 3)
+        image[5 + i % 4 : 14, 4:11] += 60
+    return X.astype(np.uint8)
+
+
+class MeanClassifier:
+    """Takes bright images for class "b", and keeps what it is shown."""
+
+    classes_ = np.array(["a", "b"])
+
+    def __init__(self, **attributes):
+        self.seen = []
+        vars(self).update(attributes)
+
+    def predict_proba(self, X):
+        self.seen.append(X)
+        p = X.reshape(len(X), -1).mean(axis=1) / 255
+        return np.c_[1 - p, p]
+
+
+@pytest.fixture
+def problem(scene):
+    return scene, np.where(np.arange(12) % 3 == 0, "a", "b")
+
+
+class TestCorruptionScores:
+    def test_a_row_for_every_kind_and_severity_and_their_mean(self, problem):
+        X, y = problem
+        classifier, kinds = MeanClassifier(), ("brightness", "shift")
+        scores = corruption_scores(classifier, X, y, kinds=kinds, severities=(2, 5), random_state=0)
+        keys = [(kind, severity) for kind in kinds for severity in (2, 5)]
+        assert [(row["kind"], row["severity"]) for row in scores.rows] == keys
+        for (kind, severity), row, seen, proba in zip(
+            keys, scores.rows, classifier.seen, scores.proba, strict=True
+        ):
+            corrupted = corrupt(X, kind, severity, random_state=0)
+            np.testing.assert_array_equal(seen, corrupted)
+            np.testing.assert_array_equal(proba, MeanClassifier().predict_proba(corrupted))
+            expected = classification_scores(y, proba, ["a", "b"])
+            assert row == {"kind": kind, "severity": severity, **expected}
+        assert len({row["roc_auc"] for row in scores.rows}) > 1
+        for name in ("roc_auc", "balanced_accuracy"):
+            assert scores.mean[name] == pytest.approx(np.mean([row[name] for row in scores.rows]))
+        assert set(scores.mean) == {"roc_auc", "balanced_accuracy"}
+
+    def test_all_kinds_and_severities_by_default_and_one_by_name(self, problem):
+        X, y = problem
+        scores = corruption_scores(MeanClassifier(), X, y, random_state=0)
+        assert len(scores.rows) == 5 * len(CORRUPTIONS)
+        one = corruption_scores(MeanClassifier(), X, y, kinds="gamma", severities=3, random_state=0)
+        assert one.rows == [
+            row for row in scores.rows if (row["kind"], row["severity"]) == ("gamma", 3)
+        ]
+
+    def test_a_generator_corrupts_for_all_rows_alike_and_moves_on(self, problem):
+        X, y = problem
+        rng = np.random.RandomState(0)
+        both = corruption_scores(MeanClassifier(), X, y, kinds=["shift", "shift"], random_state=rng)
+        np.testing.assert_array_equal(both.proba[:5], both.proba[5:])
+        again = corruption_scores(MeanClassifier(), X, y, kinds="shift", random_state=rng)
+        assert not np.array_equal(again.proba, both.proba[:5])
+
+    @pytest.mark.parametrize("layout", ["chw", "hwc"])
+    def test_flat_images_are_unfolded_as_in_fit(self, scene, layout):
+        X = np.moveaxis(scene, -1, 1) if layout == "chw" else scene
+        flat = X.reshape(12, -1)
+        format_ = ImageFormat.infer(flat, X.shape[1:])
+        classifier = MeanClassifier(format_=format_, image_shape_=format_.image_shape)
+        y = np.tile(["a", "b"], 6)
+        corruption_scores(classifier, flat, y, kinds="rotation", severities=3, random_state=0)
+        expected = corrupt(X, "rotation", random_state=0).reshape(12, -1)
+        np.testing.assert_array_equal(classifier.seen[0], expected)
+
+    def test_images_need_no_shape_and_digits_get_harder(self):
+        from sklearn.neighbors import KNeighborsClassifier
+
+        X, y, _ = load_digits_images()
+        flat = X.reshape(len(X), -1)
+        classifier = KNeighborsClassifier().fit(flat[:600], y[:600])
+        classifier.image_shape_ = (1, 8, 8)
+        rows = slice(600, 800)
+        clean = classification_scores(
+            y[rows], classifier.predict_proba(flat[rows]), classifier.classes_
+        )
+        mild, severe = (
+            corruption_scores(
+                classifier, flat[rows], y[rows], severities=[severity], random_state=0
+            ).mean
+            for severity in (1, 5)
+        )
+        for name in clean:
+            assert clean[name] > mild[name] > severe[name]
+
+    def test_mistakes_are_refused_before_predicting(self, problem):
+        X, y = problem
+        classifier = MeanClassifier()
+        with pytest.raises(ValueError, match="'fog'; known"):
+            corruption_scores(classifier, X, y, kinds=["noise", "fog"])
+        with pytest.raises(ValueError, match="kinds is empty"):
+            corruption_scores(classifier, X, y, kinds=())
+        with pytest.raises(ValueError, match="severities is empty"):
+            corruption_scores(classifier, X, y, severities=())
+        with pytest.raises(ValueError, match="from 1 to 5; got 6"):
+            corruption_scores(classifier, X, y, severities=[1, 6])
+        with pytest.raises(ValueError, match="severities must be an int of at least 1; got 0"):
+            corruption_scores(classifier, X, y, severities=0)
+        with pytest.raises(TypeError, match="severities must be an int"):
+            corruption_scores(classifier, X, y, severities=[2.5])
+        with pytest.raises(TypeError, match="predict_proba, got a SimpleNamespace"):
+            corruption_scores(SimpleNamespace(), X, y)
+        with pytest.raises(ValueError, match="image_shape="):
+            corruption_scores(SimpleNamespace(), X.reshape(12, -1), y)
+        assert classifier.seen == []
+
+
+class TestAugmentationScores:
+    def test_a_row_for_every_draw_with_mean_and_spread(self, problem):
+        X, y = problem
+        classifier = MeanClassifier()
+        scores = augmentation_scores(classifier, X, y, n_draws=4, random_state=0)
+        assert [row["draw"] for row in scores.rows] == [0, 1, 2, 3]
+        for row, seen, proba in zip(scores.rows, classifier.seen, scores.proba, strict=True):
+            assert seen.shape == X.shape
+            assert seen.dtype == X.dtype
+            np.testing.assert_array_equal(proba, MeanClassifier().predict_proba(seen))
+            expected = classification_scores(y, proba, ["a", "b"])
+            assert {name: row[name] for name in expected} == expected
+        for name in ("roc_auc", "balanced_accuracy"):
+            values = [row[name] for row in scores.rows]
+            assert scores.mean[name] == pytest.approx(np.mean(values))
+            assert scores.std[name] == pytest.approx(np.std(values))
+        assert scores.std["roc_auc"] > 0
+
+    def test_draws_differ_repeat_and_are_the_first_of_more(self, problem):
+        X, y = problem
+        few, many = (
+            augmentation_scores(MeanClassifier(), X, y, n_draws=n, random_state=1) for n in (2, 5)
+        )
+        assert many.rows[:2] == few.rows
+        assert len({proba.tobytes() for proba in many.proba}) == 5
+        other = augmentation_scores(MeanClassifier(), X, y, n_draws=2, random_state=2)
+        assert not np.array_equal(other.proba, few.proba)
+
+    def test_movements_are_handed_on(self, problem):
+        X, y = problem
+        classifier = MeanClassifier()
+        still = {"flip": False, "degrees": 0, "scale": 0, "shift": 0}
+        scores = augmentation_scores(classifier, X, y, n_draws=2, **still)
+        for seen in classifier.seen:
+            np.testing.assert_array_equal(seen, X)
+        assert scores.std == {"roc_auc": 0, "balanced_accuracy": 0}
+        for name, value in {"flip": True, "degrees": 20, "scale": 0.2, "shift": 0.2}.items():
+            augmentation_scores(classifier, X, y, n_draws=1, **still | {name: value})
+            assert not np.array_equal(classifier.seen[-1], X)
+
+    def test_mistakes_are_refused_before_predicting(self, problem):
+        X, y = problem
+        classifier = MeanClassifier()
+        with pytest.raises(ValueError, match="n_draws"):
+            augmentation_scores(classifier, X, y, n_draws=0)
+        with pytest.raises(ValueError, match="degrees"):
+            augmentation_scores(classifier, X, y, degrees=-3)
+        with pytest.raises(ValueError, match="image_shape="):
+            augmentation_scores(classifier, X.reshape(12, -1), y)
+        assert classifier.seen == []
+
+
+def test_import_is_light():
+    code = """
+import sys, tsynd_sk.evaluation, tsynd_sk.inspection
+assert not {"matplotlib", "torchvision", "art"} & set(sys.modules), set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,499 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers.small import digits, quick, tiny
+from helpers.tiny_nets import augmented, dense_net, dense_synthesizer, own_net
+from scipy.linalg import sqrtm
+from sklearn.base import BaseEstimator
+from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+
+from tsynd_sk import TargetedSynthesizer
+from tsynd_sk.evaluation._feature_space import (
+    frechet_distance,
+    gaussian_frechet,
+    last_layer_features,
+    nearest,
+    precision_recall,
+)
+from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
+
+X, y = digits(120)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return quick().fit(X, y)
+
+
+@pytest.fixture
+def altered(fitted):
+    """Make a synthesizer whose samples are changed before anyone sees them."""
+
+    def make(change, synthesizer=fitted):
+        twin = copy.copy(synthesizer)
+
+        def sample(*args, **kwargs):
+            X_new, y_new, info = synthesizer.sample(*args, **kwargs)
+            changed = change(X_new.copy(), y_new.copy())
+            return *changed, info
+
+        twin.sample = sample
+        return twin
+
+    return make
+
+
+def found(report):
+    """Names and counts of what is not as it must be."""
+    return {name: count for name, count in report.diagnostics.items() if count}
+
+
+class TestFrechet:
+    def test_closed_form_of_gaussians_that_share_their_axes(self):
+        one, other = np.diag([1.0, 4.0, 9.0]), np.diag([4.0, 1.0, 0.0])
+        distance = gaussian_frechet(np.zeros(3), one, np.array([3.0, 0, 4]), other)
+        # Standard deviations 1, 2, 3 against 2, 1, 0.
+        assert distance == pytest.approx(25 + 1 + 1 + 9)
+
+    def test_any_covariances_as_by_the_root_of_their_product(self):
+        rng = np.random.default_rng(0)
+        roots = rng.normal(size=(2, 5, 5))
+        one, other = (root @ root.T for root in roots)
+        expected = np.trace(one + other - 2 * sqrtm(one @ other).real)
+        for covariances in ((one, other), (other, one)):
+            distance = gaussian_frechet(np.ones(5), covariances[0], np.ones(5), covariances[1])
+            assert distance == pytest.approx(expected)
+        assert gaussian_frechet(np.ones(5), one, np.ones(5), one) == pytest.approx(0, abs=1e-9)
+
+    def test_many_rows_come_near_the_truth(self):
+        rng = np.random.default_rng(0)
+        one, other = rng.normal(0, 1, (20_000, 3)), rng.normal(1, 2, (20_000, 3))
+        assert frechet_distance(one, other) == pytest.approx(6, rel=0.03)
+        assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+
+    def test_fewer_rows_than_features_are_shrunk(self):
+        rng = np.random.default_rng(0)
+        one, near, far = rng.normal(0, 1, (12, 40)), rng.normal(0, 1, (12, 40)), np.full(40, 3.0)
+        fits = [LedoitWolf().fit(rows) for rows in (one, near)]
+        gaussians = [part for fit in fits for part in (fit.location_, fit.covariance_)]
+        distance = frechet_distance(one, near)
+        assert distance == pytest.approx(gaussian_frechet(*gaussians))
+        unshrunk = [part for rows in (one, near) for part in (rows.mean(0), np.cov(rows.T))]
+        assert 0 < distance < gaussian_frechet(*unshrunk) / 2
+        assert distance < frechet_distance(one, near + far)
+
+
+class TestPrecisionRecall:
+    def test_identical_and_disjoint_sets(self):
+        rows = np.random.default_rng(0).normal(size=(40, 3))
+        assert precision_recall(rows, rows, 3) == (1, 1)
+        assert precision_recall(rows, rows + 100, 3) == (0, 0)
+
+    def test_by_hand_on_a_line(self):
+        # With one neighbour, balls around 0, 1, 4 reach 1, 1 and 3: all from -1 to 7.
+        real, synthetic = np.array([[0.0], [1], [4]]), np.array([[-1.0], [6.5], [7.5], [30]])
+        # Balls around the others reach 7.5, 1, 1 and 22.5: from -8.5 to 8.5 and from 7.5 on.
+        precision, recall = precision_recall(real, synthetic, 1)
+        assert precision == 0.5
+        assert recall == 1
+        assert precision_recall(synthetic, real, 1) == (1, 0.5)
+
+    def test_samples_of_one_mode_are_precise_and_miss_the_other(self):
+        rng = np.random.default_rng(0)
+        modes = rng.normal(size=(2, 100, 2)) + np.array([0, 50])[:, None, None]
+        precision, recall = precision_recall(modes.reshape(200, 2), rng.normal(size=(200, 2)), 3)
+        assert precision > 0.9
+        assert 0.4 < recall <= 0.5
+
+    def test_further_neighbours_reach_further(self):
+        rng = np.random.default_rng(0)
+        real, synthetic = rng.normal(size=(2, 60, 4))
+        near, far = precision_recall(real, synthetic, 1), precision_recall(real, synthetic, 10)
+        assert near[0] < far[0]
+        assert near[1] < far[1]
+
+
+class TestNearest:
+    def test_distances_are_exact_and_parts_do_not_matter(self):
+        rng = np.random.default_rng(0)
+        # Far from zero, where squares of sums lose their digits.
+        rows = (1000 + rng.random((50, 30))).astype(np.float32)
+        queries = rows[[7, 31]].copy()
+        queries[1, 0] += 0.25
+        for parts in ([rows], [rows[:20], rows[20:21], rows[21:]]):
+            index, distance = nearest(queries, parts)
+            assert index.tolist() == [7, 31]
+            assert distance.tolist() == [0, 0.25]
+
+    def test_one_row_may_be_left_out(self):
+        rows = np.array([[0.0], [0.0], [3.0], [7.0]])
+        index, distance = nearest(rows, [rows[:1], rows[1:]], but=np.arange(4))
+        assert index[:2].tolist() == [1, 0]
+        assert distance.tolist() == [0, 0, 3, 4]
+        assert nearest(rows[:1], [rows[:1]], but=np.array([0]))[1] == math.inf
+
+
+class TestFeatures:
+    def test_what_the_last_linear_layer_receives(self):
+        net = own_net(max_epochs=1).fit(X[:, None], y)
+        x = torch.from_numpy(X[:30, None])
+        net.module_.train()
+        hidden = net.module_.layers[:3](x).detach()
+        assert (hidden == 0).any()
+        features = last_layer_features(net, x.split(7))
+        np.testing.assert_allclose(features, hidden.numpy(), atol=1e-6)
+        assert net.module_.training
+        assert not any(part._forward_hooks for part in net.module_.modules())
+
+    def test_a_net_without_such_a_layer_is_refused(self):
+        class NoLinear(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.randn(64, 4))
+
+            def forward(self, x):
+                return torch.nn.functional.dropout(x.flatten(1)) @ self.weight
+
+        net = own_net(module=NoLinear, max_epochs=1).fit(X[:, None], y)
+        with pytest.raises(ValueError, match=r"NoLinear calls no torch\.nn\.Linear"):
+            last_layer_features(net, torch.from_numpy(X[:4, None]).split(4))
+
+
+class TestDiagnostics:
+    def test_honest_samples_are_perfect(self, fitted):
+        report = synthesis_report(fitted, X, y, random_state=0)
+        assert report.is_valid
+        assert found(report) == {}
+        assert list(report.diagnostics) == [
+            "wrong number",
+            "wrong shape",
+            "wrong dtype",
+            "not finite",
+            "out of range",
+            "unknown label",
+            "other label",
+            "duplicate",
+            "copy",
+        ]
+        assert (report.n_samples, report.n_real) == (120, 120)
+
+    def test_planted_duplicates_and_copies_are_counted(self, altered):
+        def plant(X_new, y_new):
+            X_new[[5, 9]] = X_new[2]
+            X_new[[11, 12, 13]] = X[[40, 41, 40]]
+            return X_new, y_new
+
+        report = synthesis_report(altered(plant), X, y, random_state=0)
+        assert found(report) == {"duplicate": 3, "copy": 3}
+        assert not report.is_valid
+
+    def test_zeros_of_both_signs_are_equal(self, altered):
+        def plant(X_new, y_new):
+            X_new[3] = np.where(X[7] == 0, np.float32(-0.0), X[7])
+            return X_new, y_new
+
+        assert found(synthesis_report(altered(plant), X, y)) == {"copy": 1}
+
+    def test_planted_values_are_counted_and_left_out(self, altered, fitted):
+        def plant(X_new, y_new):
+            X_new[0, 0, 0] = np.nan
+            X_new[1, 2, 3] = np.inf
+            X_new[2, 0, 0] = X.max() + 0.01
+            X_new[[3, 4], 5, 5] = X.min() - 0.01
+            return X_new, y_new
+
+        report = synthesis_report(altered(plant), X, y, n_samples=40, random_state=0)
+        assert found(report) == {"not finite": 2, "out of range": 3}
+        assert all(math.isfinite(value) for value in report.quality.values())
+        assert any("2 samples that are not finite" in note for note in report.notes)
+        info = fitted.sample(40, random_state=0, return_info=True)[2]
+        expected = info.uncertainty[2:].mean()
+        assert report.quality["mutual_info"] == pytest.approx(expected)
+        assert sum(row["n_samples"] for row in report.by_class) == 38
+
+    def test_labels_are_compared_with_those_of_the_sources(self, altered):
+        def plant(X_new, y_new):
+            y_new[:3] = (y_new[:3] + 1) % 4
+            y_new[7] = 99
+            return X_new, y_new
+
+        report = synthesis_report(altered(plant), X, y)
+        assert found(report) == {"unknown label": 1, "other label": 4}
+
+    @pytest.mark.parametrize(
+        ("change", "counts"),
+        [
+            (lambda X_new: X_new[:, None], {"wrong shape": 20}),
+            (lambda X_new: X_new[:, :-1], {"wrong shape": 20}),
+            (lambda X_new: X_new.astype(str), {"wrong dtype": 20}),
+        ],
+    )
+    def test_what_cannot_be_measured_is_told(self, altered, change, counts):
+        synthesizer = altered(lambda X_new, y_new: (change(X_new), y_new))
+        report = synthesis_report(synthesizer, X, y, n_samples=20)
+        assert found(report) == counts
+        assert all(map(math.isnan, report.quality.values()))
+        assert "cannot be measured" in report.notes[0]
+
+    def test_another_dtype_is_measured_all_the_same(self, altered, fitted):
+        synthesizer = altered(lambda X_new, y_new: (X_new.astype(np.float64), y_new))
+        report = synthesis_report(synthesizer, X, y, n_samples=20, random_state=0)
+        assert found(report) == {"wrong dtype": 20}
+        honest = synthesis_report(fitted, X, y, n_samples=20, random_state=0)
+        assert report.quality == honest.quality
+
+    def test_missing_rows_are_counted(self, altered):
+        synthesizer = altered(lambda X_new, y_new: (X_new[:-3], y_new))
+        report = synthesis_report(synthesizer, X, y, n_samples=20)
+        assert found(report) == {"wrong number": 3}
+        assert report.n_samples == 17
+
+    def test_reconstructions_of_repeated_sources_are_duplicates(self, fitted):
+        twin = copy.copy(fitted).set_params(objective="reconstruction")
+        report = synthesis_report(twin, X, y, n_samples=200, random_state=0)
+        assert found(report) == {"duplicate": 80}
+        assert report.quality["displacement"] == 0
+
+    def test_range_of_a_table_is_that_of_each_column(self, altered):
+        rng = np.random.default_rng(0)
+        table = rng.normal(size=(60, 5)) * [1, 10, 100, 1000, 1]
+        labels = (table[:, 0] > 0).astype(int)
+        synthesizer = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(table, labels)
+
+        def plant(X_new, y_new):
+            X_new[4, 0] = table[:, 0].max() + 1
+            return X_new, y_new
+
+        assert synthesis_report(synthesizer, table, labels).is_valid
+        report = synthesis_report(altered(plant, synthesizer), table, labels)
+        assert found(report) == {"out of range": 1}
+
+    @pytest.mark.parametrize("layout", ["uint8 hwc", "flat", "memmap"])
+    def test_every_layout_is_honest(self, layout, tmp_path):
+        images, params = (X * 255).astype(np.uint8), {}
+        if layout == "uint8 hwc":
+            images = np.repeat(images[..., None], 3, axis=-1)
+        elif layout == "flat":
+            images, params = images.reshape(len(X), -1), {"image_shape": (8, 8)}
+        else:
+            np.save(tmp_path / "X.npy", images)
+            images = np.load(tmp_path / "X.npy", mmap_mode="r")
+        report = synthesis_report(quick(**params).fit(images, y), images, y, n_samples=30)
+        assert found(report) == {}
+        assert all(math.isfinite(value) for value in report.quality.values())
+
+
+class TestQuality:
+    def test_it_is_what_the_synthesizer_tells(self, fitted):
+        report = synthesis_report(fitted, X, y, n_samples=50, random_state=5)
+        info = fitted.sample(50, random_state=5, return_info=True)[2]
+        gain = info.uncertainty - info.uncertainty_source
+        expected = {
+            "mutual_info_source": info.uncertainty_source.mean(),
+            "mutual_info": info.uncertainty.mean(),
+            "mutual_info_gain": gain.mean(),
+            "rose": (gain > 0).mean(),
+            "label_agreement": info.label_agreement.mean(),
+            "reconstruction_error": info.reconstruction_error.mean(),
+            "displacement": info.displacement.mean(),
+        }
+        assert {name: report.quality[name] for name in expected} == pytest.approx(expected)
+        assert report.quality["mutual_info_gain"] > 0
+        labels = y[info.source_index]
+        assert [row["label"] for row in report.by_class] == [0, 1, 2, 3]
+        for row in report.by_class:
+            rows = labels == row["label"]
+            assert row["n_samples"] == rows.sum()
+            assert row["mutual_info_gain"] == pytest.approx(gain[rows].mean())
+            assert row["label_agreement"] == pytest.approx(info.label_agreement[rows].mean())
+
+    def test_nearest_distances_are_those_of_a_plain_search(self, fitted):
+        report = synthesis_report(fitted, X, y, random_state=5)
+        X_new, _, info = fitted.sample(120, random_state=5, return_info=True)
+        flat, real = X_new.reshape(120, 64).astype(float), X.reshape(120, 64).astype(float)
+        to_real = np.sqrt(((flat[:, None] - real) ** 2).mean(axis=-1))
+        among_real = np.sqrt(((real[:, None] - real) ** 2).mean(axis=-1))
+        np.fill_diagonal(among_real, np.inf)
+        neighbour, distance = to_real.argmin(axis=1), to_real.min(axis=1)
+        alone = among_real.min(axis=1)
+        expected = {
+            "nearest_real": np.median(distance),
+            "nearest_real_of_real": np.median(alone),
+            "authenticity": np.mean(distance >= alone[neighbour]),
+            "nearest_is_source": np.mean(neighbour == info.source_index),
+        }
+        assert {n: report.quality[n] for n in expected} == pytest.approx(expected, rel=1e-5)
+        assert 0 < report.quality["nearest_is_source"] <= 1
+
+    def test_memorised_samples_show(self, altered, fitted):
+        rng = np.random.default_rng(0)
+
+        def memorise(X_new, y_new):
+            X_near = np.clip(X + rng.normal(0, 1e-3, X.shape), X.min(), X.max())
+            return X_near.astype(X.dtype), y_new
+
+        honest = synthesis_report(fitted, X, y, random_state=0).quality
+        report = synthesis_report(altered(memorise), X, y, random_state=0)
+        assert report.is_valid
+        assert report.quality["authenticity"] == 0
+        assert report.quality["nearest_real"] < honest["nearest_real"] / 20
+        assert report.quality["precision"] == report.quality["recall"] == 1
+        assert report.quality["frechet_distance"] < honest["frechet_distance_of_real"]
+
+    def test_noise_is_far_from_everything(self, altered):
+        rng = np.random.default_rng(0)
+
+        def make_noise(X_new, y_new):
+            return rng.uniform(X.min(), X.max(), X_new.shape).astype(X.dtype), y_new
+
+        # Features that tell noise from digits have to be learnt.
+        trained = tiny(autoencoder=quick().autoencoder).fit(X, y)
+        report = synthesis_report(altered(make_noise, trained), X, y, random_state=0)
+        quality = report.quality
+        assert quality["authenticity"] == 1
+        assert quality["nearest_real"] > 2 * quality["nearest_real_of_real"]
+        assert quality["frechet_distance"] > 2 * quality["frechet_distance_of_real"]
+        assert quality["precision"] < 0.5
+
+    def test_units_of_a_table_do_not_matter(self):
+        rng = np.random.default_rng(0)
+        table, labels = rng.normal(size=(60, 4)).astype(np.float32), np.tile([0, 1], 30)
+        synthesizer = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(table, labels)
+        quality = synthesis_report(synthesizer, table, labels).quality
+        units = np.array([1, 16, 1024, 1 / 16], dtype=np.float32)
+        other = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(table * units, labels)
+        scaled = synthesis_report(other, table * units, labels).quality
+        distance = "nearest_real_of_real"
+        assert scaled[distance] == pytest.approx(quality[distance], rel=1e-5)
+
+    def test_chance_is_judged_by_two_halves_of_the_real_images(self, fitted, monkeypatch):
+        compared = []
+        monkeypatch.setattr(
+            "tsynd_sk.evaluation._synthesis_report.frechet_distance",
+            lambda *sets: compared.append(sets) or float(len(compared)),
+        )
+        quality = synthesis_report(fitted, X, y, n_samples=50).quality
+        (real, synthetic), halves = compared
+        assert (quality["frechet_distance"], quality["frechet_distance_of_real"]) == (1, 2)
+        assert len(real) == len(synthetic) == 50
+        features = last_layer_features(fitted.classifier_, torch.from_numpy(X[:, None]).split(60))
+        among = [np.abs(row - features).max(axis=1).min() for row in real]
+        assert max(among) < 1e-5
+        assert len(halves[0]) == len(halves[1]) == 25
+        together = np.concatenate(halves)
+        np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(real, axis=0))
+
+    def test_few_samples_are_said_to_be_few(self, fitted):
+        report = synthesis_report(fitted, X, y, n_samples=3)
+        assert [name for name, value in report.quality.items() if math.isnan(value)] == [
+            "frechet_distance",
+            "frechet_distance_of_real",
+            "precision",
+            "recall",
+        ]
+        assert "more than n_neighbors=3 images; there are 3" in report.notes[0]
+        assert "needs 10 images at least; there are 3" in report.notes[1]
+        more = synthesis_report(fitted, X, y, n_samples=15, n_neighbors=2)
+        assert math.isnan(more.quality["frechet_distance_of_real"])
+        assert math.isfinite(more.quality["frechet_distance"])
+        assert "15 images are few for 16 features" in more.notes[0]
+
+    def test_a_classifier_without_a_last_layer_has_no_feature_space(self):
+        class Bare(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.zeros(64, 4))
+                self.dropout = nn.Dropout()
+
+            def forward(self, x):
+                return self.dropout(x.flatten(1)) @ self.weight
+
+        synthesizer = quick()
+        synthesizer.set_params(classifier=own_net(module=Bare, max_epochs=1))
+        report = synthesis_report(synthesizer.fit(X, y), X, y, n_samples=20)
+        assert math.isnan(report.quality["precision"])
+        assert math.isfinite(report.quality["authenticity"])
+        assert "no feature space to compare distributions in: Bare calls no" in report.notes[0]
+
+    def test_the_first_of_an_ensemble_gives_the_features(self, fitted):
+        nets = [own_net(module__n_out=4, max_epochs=1).fit(X[:, None], y) for _ in range(2)]
+        one, other = map(FrozenEstimator, nets)
+        frozen = FrozenEstimator(fitted.autoencoder_)
+        distances = []
+        for classifier in (one, [one, other], other):
+            synthesizer = TargetedSynthesizer(classifier, frozen, max_iter=1, random_state=0)
+            report = synthesis_report(synthesizer.fit(X, y), X, y, n_samples=40)
+            distances.append(report.quality["frechet_distance_of_real"])
+        assert distances[0] == pytest.approx(distances[1])
+        assert distances[0] != pytest.approx(distances[2])
+
+
+class TestReport:
+    def test_equal_seeds_give_equal_reports(self, fitted):
+        first, again, other = (
+            synthesis_report(fitted, X, y, n_samples=30, random_state=seed) for seed in (1, 1, 2)
+        )
+        assert first.quality == again.quality
+        assert first.quality != other.quality
+        by_default = [synthesis_report(fitted, X, y, n_samples=30).quality for _ in range(2)]
+        assert by_default[0] == by_default[1]
+
+    def test_global_generators_and_the_classifier_are_left_alone(self, fitted):
+        state = torch.get_rng_state()
+        weights = copy.deepcopy(fitted.classifier_.module_.state_dict())
+        synthesis_report(fitted, X, y, n_samples=20)
+        assert torch.equal(torch.get_rng_state(), state)
+        for name, value in fitted.classifier_.module_.state_dict().items():
+            assert torch.equal(value, weights[name])
+
+    def test_gradients_may_be_switched_off(self, fitted):
+        expected = synthesis_report(fitted, X, y, n_samples=30).quality
+        for off in (torch.no_grad, torch.inference_mode):
+            with off():
+                assert synthesis_report(fitted, X, y, n_samples=30).quality == expected
+
+    def test_a_classifier_lends_its_synthesizer(self):
+        labels = np.array(["zero", "one", "two", "three"])[y]
+        classifier = augmented(own_net(module__n_out=4, max_epochs=4)).fit(X, labels)
+        report = synthesis_report(classifier, X, labels, n_samples=20)
+        assert report.is_valid
+        assert [row["label"] for row in report.by_class] == ["one", "three", "two", "zero"]
+
+    def test_frame_and_text_tell_everything(self, fitted):
+        report = synthesis_report(fitted, X, y, n_samples=32)
+        frame = report.to_frame()
+        values = {**report.diagnostics, **report.quality}
+        assert dict(zip(frame.name, frame.value, strict=True)) == values
+        assert frame.part.tolist() == ["diagnostic"] * 9 + ["quality"] * len(report.quality)
+        assert frame.meaning.str.len().min() > 5
+        text = str(report)
+        assert text.startswith("32 synthetic and 120 real images")
+        for part in (*values, *report.notes, "which have to be 0: perfect"):
+            assert part in text
+        assert max(map(len, text.splitlines()[:30])) <= 100
+        wrong = SynthesisReport({"copy": 2}, {}, [], [], 5, 10)
+        assert "NOT PERFECT" in str(wrong)
+
+    def test_mistakes_are_refused(self, fitted):
+        with pytest.raises(TypeError, match="TargetedSynthesizer or AugmentedClassifier, got a"):
+            synthesis_report(BaseEstimator(), X, y)
+        with pytest.raises(NotFittedError):
+            synthesis_report(quick(), X, y)
+        with pytest.raises(NotFittedError, match="no autoencoder"):
+            synthesis_report(augmented(synthetic_ratio=0).fit(X, y), X, y)
+        with pytest.raises(ValueError, match="pass the whole X of fit"):
+            synthesis_report(fitted, X[:20], y[:20])
+        with pytest.raises(ValueError, match="inconsistent numbers"):
+            synthesis_report(fitted, X, y[:-1])
+        with pytest.raises(ValueError, match="expecting rows of shape"):
+            synthesis_report(fitted, X[:, :-1], y)
+        with pytest.raises(ValueError, match="n_samples must be an int of at least 1; got 0"):
+            synthesis_report(fitted, X, y, n_samples=0)
+        with pytest.raises(ValueError, match="n_neighbors must be an int of at least 1"):
+            synthesis_report(fitted, X, y, n_neighbors=0)

@@ -1,0 +1,350 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tsynd_sk.classifiers._default import ConvNet
+from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
+
+
+class Small(nn.Module):
+    """Three convolutions, of which the last is followed by an activation in place."""
+
+    def __init__(self, n_classes=3, inplace=False):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(2, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3, padding=1),
+            nn.ReLU(inplace),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(32, n_classes)
+        )
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+class Weighted(nn.Module):
+    """Score of class 1: a weighted sum of what a layer, known in closed form, gives."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.layer = nn.Identity()
+        self.register_buffer("weight", torch.as_tensor(weight, dtype=torch.float32))
+
+    def forward(self, x):
+        score = (self.layer(x) * self.weight).sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def seeded(make, *args, **kwargs):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make(*args, **kwargs)
+
+
+@pytest.fixture
+def module():
+    """Has seen a few images, so that its running statistics are not trivial."""
+    module = seeded(Small)
+    module(images(20, seed=3))
+    return module
+
+
+def images(n=5, seed=0, shape=(2, 12, 10)):
+    return torch.rand((n, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def textbook(weighted):
+    """Centred first principal component of (C, h, w), up to sign, and the mean over channels."""
+    rows = weighted.reshape(len(weighted), -1).T.astype(np.float64)
+    centred = rows - rows.mean(0)
+    component = centred @ np.linalg.svd(centred)[2][0]
+    return component.reshape(weighted.shape[1:]), rows.mean(1).reshape(weighted.shape[1:])
+
+
+class TestValues:
+    @pytest.mark.parametrize("layer", ["features.0", "features.1", "features.3", "features.5"])
+    def test_they_are_those_of_pytorch_grad_cam_up_to_sign(self, module, layer):
+        reason = "needs pytorch-grad-cam (pip install grad-cam) to compare with"
+        grad_cam = pytest.importorskip("pytorch_grad_cam", reason=reason)
+        targets_of = pytest.importorskip("pytorch_grad_cam.utils.model_targets", reason=reason)
+        x, targets = images(), [0, 1, 2, 0, 1]
+
+        def theirs(sign):
+            class Turned(grad_cam.EigenGradCAM):
+                def get_cam_image(self, *args, **kwargs):
+                    return sign * super().get_cam_image(*args, **kwargs)
+
+            twin = copy.deepcopy(module).eval()
+            with Turned(twin, [twin.get_submodule(layer)]) as cam:
+                return cam(x, [targets_of.ClassifierOutputTarget(k) for k in targets])
+
+        ours = eigen_grad_cam(module, x, targets, layer=layer).numpy()
+        # Theirs begin at 0 after they were enlarged, too.
+        low = ours.min((1, 2), keepdims=True)
+        ours = (ours - low) / (1 - low)
+        for mine, *signs in zip(ours, theirs(1), theirs(-1), strict=True):
+            assert min(np.abs(mine - map_).max() for map_ in signs) < 1e-4
+
+    def test_they_are_the_first_principal_component_of_gradients_times_activations(self):
+        weight = np.random.default_rng(0).normal(size=(4, 6, 7))
+        x = images(6, shape=(4, 6, 7)) - 0.5
+        maps = eigen_grad_cam(Weighted(weight), x, 1).numpy()
+        for image, found in zip(x.numpy(), maps, strict=True):
+            component, mean = textbook(image * weight)
+            component *= np.sign((component * mean).sum())
+            expected = np.maximum(component, 0) / component.max()
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    def test_one_channel_shows_what_adds_to_the_score(self):
+        weight = np.ones((1, 4, 4))
+        x = images(3, shape=(1, 4, 4))
+        raised = (x - x.mean((2, 3), keepdim=True))[:, 0]
+        for target, sign in ((1, 1), (0, 0)):
+            found = eigen_grad_cam(Weighted(weight), x, target)
+            positive = (sign * raised).clamp(min=0)
+            expected = positive / positive.amax((1, 2), keepdim=True) if sign else positive
+            torch.testing.assert_close(found, expected)
+
+    def test_sign_is_not_that_of_the_decomposition(self, module, monkeypatch):
+        before = eigen_grad_cam(module, images())
+        decomposed = torch.linalg.svd
+
+        def turned(*args, **kwargs):
+            u, s, v = decomposed(*args, **kwargs)
+            return -u, s, -v
+
+        monkeypatch.setattr(torch.linalg, "svd", turned)
+        torch.testing.assert_close(eigen_grad_cam(module, images()), before)
+
+    def test_bright_spot_that_speaks_for_a_class_is_found(self):
+        weight = seeded(torch.rand, 3, 8, 8) + 0.5
+        x = torch.full((4, 3, 8, 8), 0.1)
+        places = [(1, 2), (6, 6), (0, 7), (4, 3)]
+        for image, (row, column) in zip(x, places, strict=True):
+            image[:, row, column] = 1
+        maps = eigen_grad_cam(Weighted(weight), x, 1)
+        assert [divmod(int(m.argmax()), 8) for m in maps] == places
+        assert (maps > 0.5).sum() == 4
+
+    def test_maps_lie_between_zero_and_one_and_have_the_size_of_images(self, module):
+        maps = eigen_grad_cam(module, images(30))
+        assert maps.shape == (30, 12, 10)
+        assert maps.dtype == torch.float32
+        assert maps.min() == 0
+        torch.testing.assert_close(maps.amax((1, 2)), torch.ones(30))
+        assert eigen_grad_cam(module, images(2), size=(24, 5)).shape == (2, 24, 5)
+
+    def test_layers_own_size_is_enlarged_bilinearly(self, module):
+        coarse = eigen_grad_cam(module, images(), layer="features", size=(6, 5))
+        fine = nn.functional.interpolate(coarse[:, None], (12, 10), mode="bilinear")[:, 0]
+        fine /= fine.amax((1, 2), keepdim=True)
+        torch.testing.assert_close(eigen_grad_cam(module, images(), layer="features"), fine)
+
+    def test_images_without_variation_have_empty_maps(self):
+        x = torch.full((2, 3, 6, 6), 0.3)
+        # Rounding is no variation.
+        x[:, :, 2, 3] = torch.nextafter(x[0, 0, 0, 0], torch.tensor(1.0))
+        assert not eigen_grad_cam(Weighted(torch.ones(3, 6, 6)), x, 1).any()
+        assert not eigen_grad_cam(Weighted(torch.zeros(3, 6, 6)), images(2, shape=(3, 6, 6))).any()
+
+
+class TestTargets:
+    def test_default_is_the_class_with_the_highest_score(self, module):
+        x = images(12)
+        predicted = copy.deepcopy(module).eval()(x).argmax(1)
+        torch.testing.assert_close(eigen_grad_cam(module, x), eigen_grad_cam(module, x, predicted))
+
+    def test_classes_have_maps_of_their_own(self, module):
+        x = images()
+        maps = torch.stack([eigen_grad_cam(module, x, k) for k in range(3)])
+        assert (maps[0] - maps[1]).abs().max() > 0.1
+        for targets in ([2, 0, 1, 1, 0], np.array([2, 0, 1, 1, 0]), torch.tensor([2, 0, 1, 1, 0])):
+            mixed = eigen_grad_cam(module, x, targets)
+            torch.testing.assert_close(mixed, maps[[2, 0, 1, 1, 0], range(5)])
+
+    def test_one_logit_stands_for_two_classes(self):
+        single = seeded(Small, n_classes=1)
+        double = copy.deepcopy(single)
+        double.head[3] = nn.Linear(32, 2)
+        with torch.no_grad():
+            for ours, given in zip(
+                double.head[3].parameters(), single.head[3].parameters(), strict=True
+            ):
+                ours.copy_(torch.cat([-given, given]))
+        for target in (0, 1, None):
+            torch.testing.assert_close(
+                eigen_grad_cam(single, images(), target), eigen_grad_cam(double, images(), target)
+            )
+
+    def test_other_outputs_are_turned_into_scores(self, module):
+        class Packed(nn.Module):
+            def __init__(self, pack):
+                super().__init__()
+                self.module, self.pack = module, pack
+
+            def forward(self, x):
+                return self.pack(self.module(x))
+
+        expected = eigen_grad_cam(module, images())
+        pair = Packed(lambda scores: (scores, "more"))
+        torch.testing.assert_close(eigen_grad_cam(pair, images()), expected)
+        named = Packed(lambda scores: {"scores": scores})
+        found = eigen_grad_cam(named, images(), to_scores=lambda output: output["scores"])
+        torch.testing.assert_close(found, expected)
+
+
+class TestLayers:
+    def test_default_is_the_last_with_a_spatial_output(self, module):
+        # The pooling behind it gives 2 x 2 positions.
+        last = eigen_grad_cam(module, images(), layer="head.0")
+        torch.testing.assert_close(eigen_grad_cam(module, images()), last)
+        net = seeded(ConvNet, (1, 28, 28), 2, width=4)
+        x = images(2, shape=(1, 28, 28))
+        # The one behind it gives a single position.
+        assert isinstance(net.features[-2], nn.AdaptiveAvgPool2d)
+        expected = eigen_grad_cam(net, x, layer=net.features[-3])
+        torch.testing.assert_close(eigen_grad_cam(net, x), expected)
+
+    @pytest.mark.parametrize("name", ["features", "features.2", "features.4"])
+    def test_submodule_and_its_name_mean_the_same(self, module, name):
+        by_name = eigen_grad_cam(module, images(), layer=name)
+        by_module = eigen_grad_cam(module, images(), layer=module.get_submodule(name))
+        torch.testing.assert_close(by_module, by_name)
+        default = eigen_grad_cam(module, images())
+        assert (by_name - default).abs().max() > 0.05
+
+    def test_activations_in_place_change_nothing(self):
+        plain, inplace = seeded(Small), seeded(Small, inplace=True)
+        for layer in ("features.4", "features.5"):
+            maps = [eigen_grad_cam(net, images(), layer=layer) for net in (plain, inplace)]
+            torch.testing.assert_close(*maps)
+
+    def test_last_call_of_a_layer_counts(self):
+        class Reusing(Small):
+            def forward(self, x):
+                again = self.features[4]
+                first = self.features[:4](x)
+                return self.head(again(again(first)[:, :6]))
+
+        class Unrolled(Small):
+            def forward(self, x):
+                return self.head(self.last(self.features[4](self.features[:4](x))[:, :6]))
+
+        reusing, unrolled = seeded(Reusing), seeded(Unrolled)
+        unrolled.last = copy.deepcopy(unrolled.features[4])
+        found = eigen_grad_cam(reusing, images(), layer="features.4")
+        torch.testing.assert_close(found, eigen_grad_cam(unrolled, images(), layer="last"))
+
+
+class TestCare:
+    def test_network_is_left_as_it_is(self, module):
+        module.train()
+        module.features[0].weight.requires_grad_(False)
+        seen = []
+        module.head.register_forward_hook(lambda *args: seen.append(None))
+        before = copy.deepcopy(module.state_dict())
+        eigen_grad_cam(module, images())
+        assert all(part.training for part in module.modules())
+        assert all(p.grad is None for p in module.parameters())
+        assert [p.requires_grad for p in module.parameters()][:2] == [False, True]
+        for name, value in module.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+        hooks = {n: len(part._forward_hooks) for n, part in module.named_modules()}
+        assert {n: count for n, count in hooks.items() if count} == {"head": 1}
+
+    def test_mode_makes_no_difference(self, module):
+        in_training = eigen_grad_cam(module.train(), images())
+        torch.testing.assert_close(eigen_grad_cam(module.eval(), images()), in_training)
+        torch.testing.assert_close(eigen_grad_cam(module, images()), in_training, rtol=0, atol=0)
+
+    def test_global_generators_are_left_alone(self, module):
+        state = torch.get_rng_state()
+        eigen_grad_cam(module, images())
+        assert torch.equal(torch.get_rng_state(), state)
+
+    @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+    def test_gradients_may_be_switched_off(self, module, off):
+        expected = eigen_grad_cam(module, images())
+        with off():
+            torch.testing.assert_close(eigen_grad_cam(module, images()), expected)
+            x = images()
+        whole = Weighted(torch.ones(2, 12, 10))
+        # Images that were made there serve afterwards, also where the layer passes them on.
+        torch.testing.assert_close(eigen_grad_cam(whole, x, 1), eigen_grad_cam(whole, images(), 1))
+
+    def test_batches_make_no_difference(self, module):
+        x, targets = images(7), [0, 1, 2, 0, 1, 2, 0]
+        whole = eigen_grad_cam(module, x, targets)
+        for batch_size in (1, 3, 7):
+            parts = eigen_grad_cam(module, x, targets, batch_size=batch_size)
+            torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
+
+    def test_images_are_left_as_they_are(self, module):
+        x = images().requires_grad_()
+        eigen_grad_cam(module, x)
+        assert x.grad is None
+        torch.testing.assert_close(x.detach(), images(), rtol=0, atol=0)
+
+    def test_sure_networks_have_maps_too(self, module):
+        with torch.no_grad():
+            module.head[3].weight *= 1e4
+        sure = eigen_grad_cam(module, images(), 1)
+        with torch.no_grad():
+            module.head[3].weight /= 1e4
+        torch.testing.assert_close(sure, eigen_grad_cam(module, images(), 1), rtol=1e-3, atol=1e-3)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "error", "match"),
+        [
+            ({"module": "net"}, TypeError, "module must be a torch.nn.Module"),
+            ({"x": np.zeros((1, 2, 12, 10))}, TypeError, "x must be a Tensor.*from_numpy"),
+            ({"x": torch.zeros(1, 2, 12, 10).int()}, TypeError, "x must hold floats"),
+            ({"x": torch.zeros(0, 2, 12, 10)}, ValueError, r"x has shape \(0, 2, 12, 10\)"),
+            ({"targets": 3}, ValueError, "targets must be from 0 to 2.*got 3 to 3"),
+            ({"targets": -1}, ValueError, "targets must be from 0 to 2"),
+            ({"targets": [0, 1]}, ValueError, r"one for each of the 5 images; got shape \(2,\)"),
+            ({"targets": [0.0] * 5}, TypeError, "targets must be indices of classes"),
+            ({"targets": 1.5}, TypeError, "targets must be an int"),
+            ({"layer": "features.9"}, ValueError, "'features.9' is not a layer.*features.0, "),
+            ({"layer": "head.3"}, ValueError, "more than one position; these do: "),
+            ({"layer": nn.ReLU()}, ValueError, "layer, a ReLU, is not part of Small"),
+            ({"layer": 4}, TypeError, "layer must be a submodule, its dotted name or None; got 4"),
+            ({"to_scores": "softmax"}, TypeError, "to_scores must be callable"),
+            ({"to_scores": lambda s: s[:, None]}, ValueError, r"\(n, n_classes\); got \(5, 1, 3\)"),
+            ({"to_scores": lambda s: s / 0}, ValueError, "NaN or infinite"),
+            ({"to_scores": lambda s: s.detach()}, ValueError, "no gradient with respect to layer"),
+            ({"size": 12}, TypeError, r"size must be \(height, width\)"),
+            ({"size": (0, 3)}, ValueError, r"size\[0\] must be an int of at least 1"),
+            ({"batch_size": 0}, ValueError, "batch_size must be an int of at least 1"),
+        ],
+    )
+    def test_wrong_inputs_are_named(self, module, arguments, error, match):
+        given = {"module": module, "x": images(), **arguments}
+        with pytest.raises(error, match=match):
+            eigen_grad_cam(given.pop("module"), given.pop("x"), **given)
+
+    def test_network_without_positions_is_refused(self):
+        dense = nn.Sequential(nn.Flatten(), nn.Linear(240, 2))
+        with pytest.raises(ValueError, match="Sequential has no layer that gives tensors"):
+            eigen_grad_cam(dense, images())
+
+    def test_layer_that_has_no_say_is_refused(self):
+        class Aside(Small):
+            def forward(self, x):
+                self.side(x)
+                return super().forward(x)
+
+        aside = seeded(Aside)
+        aside.side = nn.Conv2d(2, 1, 1)
+        with pytest.raises(ValueError, match="no gradient with respect to layer 'side'"):
+            eigen_grad_cam(aside, images(), layer="side")

@@ -1,0 +1,236 @@
+import pickle
+import re
+import sys
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from helpers.image_cases import cases, synthesizer_of, y
+from helpers.saved_files import TABLE
+from helpers.tiny_nets import IMAGES, LABELS, augmented
+from helpers.tiny_nets import y as table_labels
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+
+from tsynd_sk import TargetedSynthesizer
+from tsynd_sk.inspection._latent_display import LatentDisplay
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def display_of(**params):
+    arguments = {
+        "real": np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]]),
+        "labels": np.array(["cat", "dog", "dog"]),
+        "source": np.array([[0.0, 1.0], [2.0, 2.0]]),
+        "synthetic": np.array([[0.5, 0.5], [1.0, 2.0]]),
+        "labels_synthetic": np.array(["cat", "dog"]),
+        "explained_variance_ratio": np.array([0.421, 0.2]),
+    }
+    return LatentDisplay(**{**arguments, **params})
+
+
+def latents(synthesizer, X):
+    """Codes in latent standard deviations, flat."""
+    codes = synthesizer._codec().encode(synthesizer.format_.to_tensor(X))
+    return (codes / synthesizer.latent_scale_).flatten(1).double().numpy()
+
+
+class TestFromEstimator:
+    def test_map_shows_principal_components_in_standard_deviations(self, case):
+        display = LatentDisplay.from_estimator(case.fitted, case.X, y, n_samples=9, random_state=2)
+        synthesizer = synthesizer_of(case.fitted)
+        X_new, y_new, info = synthesizer.sample(9, random_state=2, return_info=True)
+        pca = PCA(2, random_state=0).fit(latents(synthesizer, case.X))
+        for name, images in {
+            "real": case.X,
+            "source": case.X[info.source_index],
+            "synthetic": X_new,
+        }.items():
+            expected = pca.transform(latents(synthesizer, images))
+            np.testing.assert_allclose(getattr(display, name), expected, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(display.source, display.real[info.source_index], atol=1e-4)
+        np.testing.assert_array_equal(display.labels, y)
+        np.testing.assert_array_equal(display.labels_synthetic, y_new)
+        ratio = pca.explained_variance_ratio_
+        np.testing.assert_allclose(display.explained_variance_ratio, ratio, atol=1e-4)
+        assert not plt.get_fignums()
+
+    def test_sources_are_on_the_map_where_few_images_make_it(self):
+        case = cases("TargetedSynthesizer", "HW")
+        display = LatentDisplay.from_estimator(case.fitted, case.X, y, n_real=6, n_samples=20)
+        assert display.real.shape == (6, 2)
+        assert display.source.shape == (20, 2)
+        assert len(np.unique(display.source.round(6), axis=0)) > 6
+
+    def test_tables_and_words_work(self, table, images):
+        display = LatentDisplay.from_estimator(table, TABLE[:80], table_labels)
+        assert display.real.shape == (80, 2)
+        X, labels = images.synthesizer_._X, images.synthesizer_._y
+        display = LatentDisplay.from_estimator(images, X, labels.tolist(), n_samples=5)
+        assert set(display.labels_synthetic.tolist()) <= set(labels.tolist())
+        display.plot(ax=Figure().subplots())
+
+    def test_coordinate_that_never_moves_is_left_in_its_place(self):
+        case = cases("TargetedSynthesizer", "HWC")
+        given = case.copy()
+        given.latent_scale_ = given.latent_scale_.clone()
+        given.latent_scale_[:, 0] = 0
+        display = LatentDisplay.from_estimator(given, case.X, y)
+        assert np.isfinite(display.real).all()
+
+    @pytest.mark.parametrize(
+        ("name", "wrong", "error", "message"),
+        [
+            ("estimator", 3, TypeError, "estimator must be a fitted Targeted.* got a int"),
+            ("X", np.zeros((24, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
+            ("y", y[:3], ValueError, "inconsistent numbers of samples"),
+            ("y", [9] * len(y), ValueError, r"not seen in fit: \[9\]"),
+            ("y", (y + 1) % 3, ValueError, "another label than it had in fit"),
+            ("n_samples", 0, ValueError, "n_samples must be an int of at least 1"),
+            ("n_real", 1, ValueError, "n_real must be an int of at least 2"),
+            ("n_real", 9.0, TypeError, "n_real must be an int"),
+            ("random_state", "now", ValueError, "random_state"),
+        ],
+    )
+    def test_wrong_inputs_are_named(self, name, wrong, error, message):
+        case = cases("TargetedSynthesizer", "HW")
+        arguments = {"estimator": case.fitted, "X": case.X, "y": y, name: wrong}
+        with pytest.raises(error, match=message):
+            LatentDisplay.from_estimator(**arguments)
+
+    def test_parts_of_the_training_images_are_refused(self):
+        case = cases("TargetedSynthesizer", "HW")
+        with pytest.raises(ValueError, match=r"X has 12 images, but row .*whole X of fit"):
+            LatentDisplay.from_estimator(case.fitted, case.X[:12], y[:12])
+        with pytest.raises(ValueError, match="X has one image"):
+            LatentDisplay.from_estimator(case.fitted, case.X[:1], y[:1])
+
+    def test_without_autoencoder_or_fit_is_refused(self):
+        with pytest.raises(NotFittedError):
+            LatentDisplay.from_estimator(TargetedSynthesizer(), IMAGES, LABELS)
+        plain = augmented(synthetic_ratio=0).set_params(estimator__max_epochs=1)
+        plain.fit(IMAGES[:30], LABELS[:30])
+        with pytest.raises(NotFittedError, match="has no autoencoder"):
+            LatentDisplay.from_estimator(plain, IMAGES[:30], LABELS[:30])
+
+
+class TestPlot:
+    def test_arrows_lead_from_sources_to_samples(self):
+        display = display_of()
+        assert display.plot() is display
+        arrows = [each for each in display.ax_.texts if isinstance(each, Annotation)]
+        assert [(*each.xyann, *each.xy) for each in arrows] == [(0, 1, 0.5, 0.5), (2, 2, 1, 2)]
+
+    def test_classes_differ_in_colour_and_marker(self):
+        ax = display_of().plot().ax_
+        places = [each.get_offsets().tolist() for each in ax.collections]
+        # Of each class: real images, sources, samples.
+        assert places == [
+            [[0, 1]],
+            [[0, 1]],
+            [[0.5, 0.5]],
+            [[1, 0], [2, 2]],
+            [[2, 2]],
+            [[1, 2]],
+        ]
+        colours = [tuple(each.get_facecolor()[0][:3]) for each in ax.collections]
+        assert len(set(colours[:3])) == len(set(colours[3:])) == 1
+        assert colours[0] != colours[3]
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert texts == ["cat", "dog", "source", "synthetic"]
+
+    def test_many_classes_look_each_its_own(self):
+        labels = np.arange(30)
+        display = display_of(
+            real=np.random.default_rng(0).random((30, 2)), labels=labels, labels_synthetic=[0, 1]
+        ).plot()
+        looks = {
+            (each.get_color(), each.get_marker())
+            for each in display.ax_.get_legend().legend_handles
+            if each.get_label().startswith("class")
+        }
+        assert len(looks) == 30
+
+    def test_axes_say_what_they_show(self):
+        ax = display_of().plot().ax_
+        assert ax.get_xlabel() == "component 1, 42 % of the variance\n(latent standard deviations)"
+        assert ax.get_ylabel() == "component 2, 20 % of the variance\n(latent standard deviations)"
+        assert ax.get_aspect() == 1
+        plain = display_of(explained_variance_ratio=None).plot().ax_
+        assert plain.get_xlabel() == "component 1\n(latent standard deviations)"
+
+    @pytest.mark.parametrize("n_classes", [2, 10, 30])
+    def test_nothing_overlaps_or_leaves_the_figure(self, n_classes):
+        rng = np.random.default_rng(0)
+        labels = np.array([f"malignant, stage {i}" for i in range(n_classes)])
+        display = display_of(
+            real=rng.normal(0, [9, 1], (n_classes, 2)), labels=labels, labels_synthetic=labels[:2]
+        ).plot()
+        display.figure_.canvas.draw()
+        ax = display.ax_
+        boxes = [ax.get_window_extent(), ax.get_legend().get_window_extent()]
+        boxes += [ax.xaxis.label.get_window_extent(), ax.yaxis.label.get_window_extent()]
+        for i, box in enumerate(boxes):
+            inner = box.padded(-1)
+            assert display.figure_.bbox.contains(inner.x0, inner.y0)
+            assert display.figure_.bbox.contains(inner.x1, inner.y1)
+            assert inner.count_overlaps(boxes[i + 1 :]) == 0
+
+    def test_given_axes_are_drawn_on_in_a_subfigure_too(self):
+        left, right = Figure().subfigures(1, 2)
+        ax = right.subplots()
+        display = display_of().plot(ax=ax)
+        assert display.ax_ is ax
+        assert display.figure_ is right
+        assert not left.axes
+        assert not plt.get_fignums()
+
+    def test_maps_side_by_side_keep_all_points_on_shared_axes(self):
+        axes = Figure().subplots(1, 2, sharex=True, sharey=True)
+        displays = [display_of().plot(ax=axes[0], legend=False), display_of().plot(ax=axes[1])]
+        axes[0].figure.canvas.draw()
+        for display in displays:
+            (left, right), (low, high) = display.ax_.get_xlim(), display.ax_.get_ylim()
+            points = np.concatenate([display.real, display.source, display.synthetic])
+            assert ((points >= [left, low]) & (points <= [right, high])).all()
+        assert axes[0].get_legend() is None
+        assert axes[1].get_legend() is not None
+
+    def test_pickled_display_draws_the_same(self):
+        display = pickle.loads(pickle.dumps(display_of()))
+        assert len(display.plot(ax=Figure().subplots()).ax_.collections) == 6
+
+    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+        with pytest.raises(ImportError, match=re.escape('pip install "tsynd_sk[plot]"')):
+            display_of().plot()
+
+    @pytest.mark.parametrize(
+        ("name", "wrong", "message"),
+        [
+            ("real", np.zeros((3, 3)), r"real must be an array of shape \(n, 2\).*\(3, 3\)"),
+            ("labels", ["cat"], "labels must have one value for each of the 3 real images"),
+            ("source", None, "source must be an array"),
+            ("synthetic", np.zeros((3, 2)), "must have one row for each sample"),
+            ("labels_synthetic", [1], "labels_synthetic must have one value for each of the 2"),
+            ("explained_variance_ratio", 0.3, "explained_variance_ratio must have one value"),
+        ],
+    )
+    def test_wrong_arrays_are_named(self, name, wrong, message):
+        with pytest.raises(ValueError, match=message):
+            display_of(**{name: wrong}).plot()
+
+    def test_figures_are_no_axes(self):
+        with pytest.raises(TypeError, match="ax must be a matplotlib Axes or None, got a Figure"):
+            display_of().plot(ax=Figure())

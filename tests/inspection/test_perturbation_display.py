@@ -1,0 +1,416 @@
+import sys
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_nets import augmented, net, own_net, synthesizer
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from skorch import NeuralNetBinaryClassifier
+from torch import nn
+
+from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.inspection._perturbation import doubted
+from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
+
+DIGITS, LABELS, _ = load_digits_images()
+TWO = np.flatnonzero(LABELS < 2)[:60]
+GREY, CODES = DIGITS[TWO].astype(np.float32), LABELS[TWO]
+y = np.array(["nought", "one"])[CODES]
+COLOUR = np.rint(255 * np.stack([GREY, 0.5 * GREY, 1 - GREY], axis=-1)).astype(np.uint8)
+FIRST = np.ascontiguousarray(np.moveaxis(COLOUR, -1, 1), dtype=np.float32) / 255
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def fitted(estimator, *data):
+    with scoped_seed(0):
+        return estimator.fit(*data)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Knows uint8 images in colour, with labels that are strings."""
+    return fitted(augmented(net(max_epochs=25), synthesizer(max_iter=1)), COLOUR, y)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Knows the same images as floats with channels first, and labels as indices."""
+    return fitted(net(max_epochs=25), FIRST, CODES)
+
+
+class Linear(nn.Module):
+    """Log-odds of class 1 grow along one direction."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x):
+        odds = x.flatten(1) @ self.weight + self.bias
+        return nn.functional.logsigmoid(torch.stack([-odds, odds], 1))
+
+
+def down(module, x, targets=1, **params):
+    codes = torch.full((len(x),), targets)
+    defaults = {"limits": (0.0, 1.0), "threshold": 0.5, "eps": 1.0, "max_iter": 200}
+    return doubted(module, x, codes, **{**defaults, **params})
+
+
+def rms(change):
+    return np.sqrt(np.square(np.asarray(change, dtype=float)).mean(tuple(range(1, change.ndim))))
+
+
+class TestSmallestChange:
+    @pytest.mark.parametrize("threshold", [0.5, 0.1])
+    def test_for_a_linear_network_it_is_the_step_to_the_border(self, threshold):
+        weight = torch.linspace(-1, 2, 16)
+        x = 0.4 + 0.2 * torch.rand(6, 16, generator=torch.Generator().manual_seed(0))
+        bias = 1 - (x @ weight).min()
+        end = down(Linear(weight, bias), x, threshold=threshold, limits=(-9, 9))
+        odds = x @ weight + bias - np.log(threshold / (1 - threshold))
+        expected = x - odds[:, None] * weight / weight.square().sum()
+        torch.testing.assert_close(end, expected, atol=2e-3, rtol=0)
+        assert (Linear(weight, bias)(end)[:, 1].exp() < threshold).all()
+
+    def test_values_stay_within_their_range(self):
+        weight = torch.ones(16)
+        x = torch.linspace(0, 1, 16).repeat(2, 1)
+        end = down(Linear(weight, -1.0), x, eps=0.9, limits=(0.0, 1.0))
+        assert end.min() == 0
+        assert end.max() <= 1
+        assert (Linear(weight, -1.0)(end)[:, 1].exp() < 0.5).all()
+
+    @pytest.mark.parametrize(("limits", "scale"), [((0.0, 1.0), 1), ((-50.0, 150.0), 200)])
+    def test_budget_is_kept_as_a_share_of_the_range(self, limits, scale):
+        weight = torch.ones(16) / scale
+        x = torch.full((2, 16), limits[0] + 0.9 * scale)
+        end = down(Linear(weight, 100.0), x, eps=0.05, limits=limits)
+        np.testing.assert_allclose(rms(end - x), 0.05 * scale, rtol=1e-4)
+        # Nothing of it is given back, though the class stays likely.
+        torch.testing.assert_close(end, x - 0.05 * scale, rtol=1e-4, atol=1e-4)
+
+    def test_what_is_doubted_already_stays_as_it_is(self):
+        x = torch.rand(3, 16, generator=torch.Generator().manual_seed(0))
+        end = down(Linear(torch.ones(16), -20.0), x)
+        torch.testing.assert_close(end, x, rtol=0, atol=0)
+
+    def test_sure_networks_are_brought_to_doubt_too(self):
+        # The probability is 1 to the last digit, and its gradient 0.
+        weight = torch.linspace(-1, 2, 16) * 200
+        x = torch.full((2, 16), 0.5)
+        module = Linear(weight, 0.0)
+        assert (module(x)[:, 1].exp() == 1).all()
+        end = down(module, x)
+        assert (module(end)[:, 1].exp() < 0.5).all()
+        distance = weight.sum() / 2 / weight.norm()
+        np.testing.assert_allclose(rms(end - x), distance / 4, rtol=1e-3)
+
+    def test_rows_do_not_depend_on_each_other(self):
+        x = torch.rand(5, 16, generator=torch.Generator().manual_seed(0))
+        module = Linear(torch.linspace(-1, 2, 16), 2.0)
+        whole = down(module, x)
+        alone = torch.cat([down(module, row[None]) for row in x])
+        torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-5)
+
+    def test_flat_networks_leave_images_alone(self):
+        x = torch.rand(2, 16, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(down(Linear(torch.zeros(16), 3.0), x), x, rtol=0, atol=0)
+
+
+class TestFromEstimators:
+    def test_both_classifiers_come_to_doubt_by_the_least_change(self, plain, classifier):
+        nets = {"plain": plain, "augmented": classifier}
+        display = PerturbationDisplay.from_estimators(nets, COLOUR[:8], y[:8], eps=1.0)
+        np.testing.assert_array_equal(display.start, COLOUR[:8])
+        assert display.end.shape == (2, *COLOUR[:8].shape)
+        assert display.labels.tolist() == y[:8].tolist()
+        rows = np.arange(8), CODES[:8]
+        for m, given in enumerate((plain, classifier.estimator_)):
+            before = given.predict_proba(FIRST[:8])[rows]
+            np.testing.assert_allclose(display.proba_before[m], before, atol=1e-5)
+            seen = (np.moveaxis(display.end[m], -1, 1) / 255).astype(np.float32)
+            after = given.predict_proba(seen)[rows]
+            np.testing.assert_allclose(display.proba_after[m], after, atol=1e-4)
+            moved = before >= 0.5
+            assert moved.any()
+            assert (display.proba_after[m] < 0.5).all()
+            # No further than to the border.
+            assert (display.proba_after[m][moved] > 0.48).all()
+            sizes = rms(display.end[m] - COLOUR[:8])
+            assert (sizes[moved] > 0).all()
+            assert not sizes[~moved].any()
+        assert display.end.min() >= 0
+        assert display.end.max() <= 255
+        assert not plt.get_fignums()
+
+    def test_threshold_and_budget_are_those_given(self, plain):
+        def display(**params):
+            return PerturbationDisplay.from_estimator(plain, COLOUR[:8], CODES[:8], **params)
+
+        lower = display(threshold=0.2, eps=1.0)
+        assert lower.threshold == 0.2
+        assert (lower.proba_after < 0.2).all()
+        bound = display(threshold=0.01, eps=2 / 255)
+        assert rms((bound.end - COLOUR[:8])[0]).max() <= 2 * (1 + 1e-4)
+        assert (bound.proba_after >= 0.01).any()
+        assert (bound.proba_after <= bound.proba_before).all()
+        one = display(threshold=0.01, eps=0.1, max_iter=1)
+        assert rms((one.end - COLOUR[:8])[0]).max() <= 25.5 * (1 + 1e-4)
+
+    def test_floats_keep_their_scale_and_range(self):
+        X = (GREY * 30 - 10).astype(np.float64)
+        classifier = fitted(augmented(net(max_epochs=25), synthesizer(max_iter=1)), X, y)
+        display = PerturbationDisplay.from_estimator(classifier, X[:4], y[:4], eps=1.0)
+        assert display.value_range == (-10, 20)
+        assert display.start.dtype == np.float64
+        assert display.end.shape == (1, 4, 8, 8)
+        assert display.end.min() >= -10
+        assert display.end.max() <= 20
+        assert (display.proba_after < 0.5).all()
+
+    def test_range_is_the_widest_of_all(self):
+        X = GREY.astype(np.float64)
+        wide = fitted(augmented(net(max_epochs=1), synthesizer(max_iter=1)), 3 * X - 1, y)
+        narrow = fitted(augmented(net(max_epochs=1), synthesizer(max_iter=1)), X, y)
+        nets = {"wide": wide, "narrow": narrow}
+        display = PerturbationDisplay.from_estimators(nets, X[:2], y[:2], max_iter=1)
+        assert display.value_range == pytest.approx((-1, 2))
+
+    @pytest.mark.parametrize("layout", ["hw", "1hw", "flat", "flat net"])
+    def test_every_layout_of_grey_images_says_the_same(self, layout):
+        given = own_net(max_epochs=25)
+        reference = fitted(given, GREY[:, None], CODES)
+        expected = PerturbationDisplay.from_estimator(reference, GREY[:4, None], CODES[:4])
+        X = GREY[:4, None] if layout == "1hw" else GREY[:4]
+        if layout == "flat":
+            X = X.reshape(4, 64)
+            reference.image_shape_ = (1, 8, 8)
+        elif layout == "flat net":
+            X = X.reshape(4, 64)
+            reference = fitted(own_net(max_epochs=25), GREY.reshape(60, 64), CODES)
+            reference.image_shape_ = (1, 8, 8)
+        display = PerturbationDisplay.from_estimator(reference, X, CODES[:4])
+        np.testing.assert_allclose(display.start, GREY[:4])
+        np.testing.assert_allclose(display.end, expected.end, atol=1e-4)
+
+    def test_single_logits_are_probabilities_of_two_classes(self):
+        target = CODES.astype(np.float32)
+        binary = fitted(
+            own_net(NeuralNetBinaryClassifier, module__n_out=1, max_epochs=25), GREY, target
+        )
+        display = PerturbationDisplay.from_estimator(binary, GREY[:6], CODES[:6], eps=1.0)
+        before = binary.predict_proba(GREY[:6])[np.arange(6), CODES[:6]]
+        np.testing.assert_allclose(display.proba_before[0], before, atol=1e-5)
+        assert (display.proba_after < 0.5).all()
+
+    def test_neither_art_nor_gradients_need_be_on(self, plain, monkeypatch):
+        expected = PerturbationDisplay.from_estimator(plain, COLOUR[:2], CODES[:2])
+        monkeypatch.setitem(sys.modules, "art", None)
+        with torch.inference_mode():
+            display = PerturbationDisplay.from_estimator(plain, COLOUR[:2], CODES[:2])
+        np.testing.assert_array_equal(display.end, expected.end)
+
+    def test_classifiers_are_left_as_they_are(self, plain):
+        plain.module_.train()
+        before = {name: value.clone() for name, value in plain.module_.state_dict().items()}
+        state = torch.get_rng_state()
+        PerturbationDisplay.from_estimator(plain, COLOUR[:2], CODES[:2])
+        assert torch.equal(torch.get_rng_state(), state)
+        assert plain.module_.training
+        assert all(p.requires_grad for p in plain.module_.parameters())
+        for name, value in plain.module_.state_dict().items():
+            assert torch.equal(value, before[name])
+
+    def test_display_holds_arrays_and_no_estimator(self, classifier):
+        display = PerturbationDisplay.from_estimator(classifier, COLOUR[:2], y[:2], name="ours")
+        kept = (np.ndarray, list, tuple, float)
+        assert all(isinstance(value, kept) for value in vars(display).values())
+        assert display.names == ["ours"]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "error", "match"),
+        [
+            ({"X": COLOUR[:2, :4]}, ValueError, r"rows of shape \(4, 8, 3\)"),
+            ({"X": COLOUR[:40], "y": y[:40]}, ValueError, "PerturbationDisplay draws a column"),
+            ({"y": y[:3]}, ValueError, "y has 3 labels, but X has 2 images"),
+            ({"y": ["one", "two"]}, ValueError, r"y has labels \['two'\]"),
+            ({"y": None}, ValueError, "y must be an array with one label for each row"),
+            ({"threshold": 1}, ValueError, "threshold must be between 0 and 1, not one of them"),
+            ({"threshold": "half"}, TypeError, "threshold must be a number"),
+            ({"eps": 4}, ValueError, "eps must be above 0 and at most 1.*2 / 255"),
+            ({"eps": 0}, ValueError, "eps must be above 0"),
+            ({"max_iter": 0}, ValueError, "max_iter must be an int of at least 1"),
+            ({"estimators": []}, TypeError, "estimators must be a dict"),
+            ({"estimators": {"a": net()}}, NotFittedError, "NetClassifier"),
+            ({"estimators": {"a": LogisticRegression()}}, TypeError, "got a LogisticRegression"),
+        ],
+    )
+    def test_wrong_inputs_are_named(self, classifier, arguments, error, match):
+        given = {"estimators": {"ours": classifier}, "X": COLOUR[:2], "y": y[:2], **arguments}
+        with pytest.raises(error, match=match):
+            PerturbationDisplay.from_estimators(**given)
+
+    def test_nets_that_learnt_nothing_are_refused(self):
+        broken = fitted(own_net(max_epochs=1), GREY, CODES)
+        with torch.no_grad():
+            next(broken.module_.parameters()).fill_(np.nan)
+        with pytest.raises(ValueError, match="predicts NaN"):
+            PerturbationDisplay.from_estimator(broken, GREY[:2], CODES[:2])
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"start": GREY[0]}, r"start must be images .*got \(8, 8\)"),
+            ({"end": GREY[:2]}, r"end must be of shape \(n_classifiers, 2, 8, 8\)"),
+            ({"names": ["a"]}, "names must have one value for each of the 2 classifiers"),
+            ({"proba_before": [1, 2]}, r"proba_before must be of shape \(2, 2\)"),
+            ({"proba_after": 1}, r"proba_after must be of shape \(2, 2\)"),
+            ({"labels": [1]}, "labels must have one value for each of the 2 images"),
+            ({"threshold": 2}, "threshold must be finite and in the range"),
+            ({"value_range": 1}, r"value_range must be \(low, high\)"),
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_named(self, options, match):
+        with pytest.raises(ValueError, match=match):
+            display_of(GREY[:2], **options).plot()
+
+
+def display_of(images, n_classifiers=2, **options):
+    n, start = len(images), images
+    end = np.stack([start * (0.9 - 0.2 * m) for m in range(n_classifiers)])
+    defaults = {
+        "start": start,
+        "end": end,
+        "names": [f"net {m}" for m in range(n_classifiers)],
+        "proba_before": np.full((n_classifiers, n), 0.9),
+        "proba_after": np.full((n_classifiers, n), 0.49),
+    }
+    return PerturbationDisplay(**{**defaults, **options})
+
+
+def drawn(ax):
+    (image,) = ax.get_images()
+    return image
+
+
+class TestPlot:
+    def test_start_ends_and_differences_have_rows(self):
+        display = display_of(GREY[:3], labels=y[:3])
+        assert display.plot() is display
+        assert display.axes_.shape == (5, 3)
+        assert display.figure_.axes[-1] is display.colorbar_.ax
+        assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == [
+            "start", "net 0\nend", "difference", "net 1\nend", "difference"
+        ]  # fmt: skip
+        assert [ax.get_title() for ax in display.axes_[0]] == y[:3].tolist()
+        for k in range(3):
+            np.testing.assert_allclose(drawn(display.axes_[0, k]).get_array(), GREY[k], atol=1e-6)
+            for m in range(2):
+                end = drawn(display.axes_[1 + 2 * m, k]).get_array()
+                np.testing.assert_allclose(end, display.end[m, k], atol=1e-6)
+
+    @pytest.mark.parametrize("kind", ["grey", "colour"])
+    def test_differences_are_signed_and_share_a_symmetric_scale(self, kind):
+        start = GREY[:3] if kind == "grey" else COLOUR[:3]
+        end = np.stack([start[::-1].astype(float), 0.5 * start])
+        display = display_of(start, end=end).plot()
+        change = end - start
+        change = change if kind == "grey" else change.mean(-1)
+        assert change.min() < 0 < change.max()
+        bound = np.abs(change).max()
+        for m in range(2):
+            for k, ax in enumerate(display.axes_[2 + 2 * m]):
+                np.testing.assert_allclose(drawn(ax).get_array(), change[m, k], atol=1e-6)
+                assert drawn(ax).get_clim() == pytest.approx((-bound, bound))
+                assert drawn(ax).get_cmap().name == "RdBu_r"
+        scale = "0 to 1" if kind == "grey" else "0 to 255, mean over channels"
+        assert display.colorbar_.ax.get_ylabel() == f"end − start, pixels of {scale}"
+
+    def test_size_is_the_root_mean_square_in_255ths_of_the_range(self):
+        start = COLOUR[:2]
+        end = np.stack([start + 3.0, start - np.arange(3.0)])
+        axes = display_of(start, end=end).plot().axes_
+        assert [ax.get_xlabel() for ax in axes[2]] == ["RMS 3.0/255"] * 2
+        assert [ax.get_xlabel() for ax in axes[4]] == ["RMS 1.3/255"] * 2
+        wide = display_of(GREY[:2], end=[GREY[:2] + 0.1], names=["a"], proba_before=[[1, 1]],
+                          proba_after=[[0, 0]], value_range=(-1, 4)).plot()  # fmt: skip
+        assert wide.axes_[2, 0].get_xlabel() == "RMS 5.1/255"
+
+    def test_probabilities_tell_what_was_reached(self):
+        display = display_of(
+            GREY[:3],
+            1,
+            proba_before=[[0.98, 0.99, 0.3]],
+            proba_after=[[0.499, 0.7, 0.3]],
+            threshold=0.5,
+        ).plot()
+        titles = [ax.title for ax in display.axes_[1]]
+        assert [t.get_text() for t in titles] == ["p 0.98 → 0.50", "p 0.99 → 0.70 ≥ 0.5",
+                                                  "p 0.30 < 0.5"]  # fmt: skip
+        assert [to_hex(t.get_color()) for t in titles] == ["#000000", "#d55e00", "#000000"]
+        free = display_of(GREY[:1], 1, proba_before=[[0.3]], proba_after=[[0.2]]).plot()
+        assert free.axes_[1, 0].get_title() == "p 0.30 → 0.20"
+
+    def test_equal_images_differ_by_white(self):
+        display = display_of(GREY[:2], end=np.stack([GREY[:2]] * 2)).plot()
+        assert drawn(display.axes_[2, 0]).get_clim() == (-1, 1)
+        assert display.axes_[2, 0].get_xlabel() == "RMS 0.0/255"
+
+    @pytest.mark.parametrize("n", [1, 4, 8])
+    @pytest.mark.parametrize("shape", [(28, 28), (16, 64), (40, 20)])
+    @pytest.mark.parametrize("n_classifiers", [1, 2])
+    def test_nothing_overlaps_or_leaves_the_figure(self, n, shape, n_classifiers):
+        start = np.random.default_rng(0).random((n, *shape))
+        display = display_of(
+            start,
+            n_classifiers,
+            names=["standard + targeted"] * n_classifiers,
+            labels=["malignant, stage 3"] * n,
+            proba_after=np.full((n_classifiers, n), 0.7),
+            threshold=0.5,
+        )
+        display.plot().figure_.canvas.draw()
+        boxes = [ax.get_window_extent() for ax in display.axes_.flat]
+        boxes += [
+            text.get_window_extent()
+            for ax in display.axes_.flat
+            for text in (ax.title, ax.xaxis.label, ax.yaxis.label)
+            if text.get_text()
+        ]
+        boxes.append(display.colorbar_.ax.get_tightbbox())
+        frame = display.figure_.bbox.padded(1)
+        for i, box in enumerate(boxes):
+            inner = box.padded(-1)
+            assert frame.containsx(inner.x0)
+            assert frame.containsx(inner.x1)
+            assert frame.containsy(inner.y0)
+            assert frame.containsy(inner.y1)
+            assert inner.count_overlaps(boxes[i + 1 :]) == 0
+
+    def test_given_figure_is_drawn_on_and_pyplot_left_alone(self):
+        figure = Figure()
+        left, right = figure.subfigures(1, 2)
+        assert display_of(GREY[:2]).plot(figure=left).figure_ is left
+        assert display_of(COLOUR[:3], 1).plot(figure=right).axes_.shape == (3, 3)
+        assert not plt.get_fignums()
+
+    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[plot\]"'):
+            display_of(GREY[:2]).plot()

@@ -1,0 +1,310 @@
+import sys
+from itertools import pairwise
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tsynd_sk.evaluation._robustness_report import robustness_report
+from tsynd_sk.inspection._robustness_display import RobustnessDisplay
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+class Guess:
+    """Takes bright images for "b", with an error of its own for each image."""
+
+    classes_ = np.array(["a", "b"])
+
+    def __init__(self, skill=2.0, seed=0):
+        self.skill, self.seed = skill, seed
+
+    def predict_proba(self, X):
+        noise = np.random.default_rng(self.seed).normal(size=len(X))
+        logits = self.skill * (X.reshape(len(X), -1).mean(axis=1) - 0.5) * 8 + noise
+        p = 1 / (1 + np.exp(-logits))
+        return np.c_[1 - p, p]
+
+
+GUESSES = {"plain": Guess(0.1), "better": Guess(5), "like plain": Guess(0.1, 1)}
+FEW = {"kinds": ["noise"], "severities": [2], "attacks": (), "n_resamples": 200, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """Colour images, the brighter half of which are "b"."""
+    rng = np.random.default_rng(0)
+    level = rng.uniform(0.2, 0.8, 80)
+    X = np.clip(level[:, None, None, None] + rng.normal(0, 0.1, (80, 9, 9, 3)), 0, 1)
+    return X, np.where(level > 0.5, "b", "a")
+
+
+@pytest.fixture(scope="module")
+def report(problem):
+    return robustness_report(GUESSES, *problem, **FEW)
+
+
+ARRAYS = {
+    "scores": [[0.9, 0.95], [0.6, 0.8]],
+    "low": [[0.8, 0.9], [0.5, 0.7]],
+    "high": [[0.95, 0.99], [0.7, 0.9]],
+    "conditions": ["clean", "corrupted"],
+    "names": ["plain", "augmented"],
+    "metric": "roc_auc",
+}
+COMPARED = ARRAYS | {
+    "differences": [[np.nan, 0.05], [np.nan, 0.2]],
+    "difference_low": [[np.nan, -0.01], [np.nan, 0.1]],
+    "difference_high": [[np.nan, 0.1], [np.nan, 0.3]],
+    "p_holm": [[np.nan, 0.3], [np.nan, 0.02]],
+    "reference": "plain",
+}
+
+
+def points(ax):
+    """Markers by height, from top to bottom: (value, marker, filled)."""
+    lines = [line for line in ax.get_lines() if line.get_marker() in ("o", "s")]
+    lines.sort(key=lambda line: np.ravel(line.get_ydata())[0])
+    return [
+        (float(np.ravel(line.get_xdata())[0]), line.get_marker(),
+         line.get_markerfacecolor() != "white")
+        for line in lines
+    ]  # fmt: skip
+
+
+def intervals(ax):
+    lines = [line for line in ax.get_lines() if line.get_marker() == "None"]
+    spans = [line for line in lines if np.ptp(line.get_xdata()) > 0]
+    spans.sort(key=lambda line: line.get_ydata()[0])
+    return [list(line.get_xdata()) for line in spans]
+
+
+def rows(ax):
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+class TestFromReport:
+    @pytest.mark.parametrize("metric", ["roc_auc", "accuracy", "expected_calibration_error"])
+    def test_arrays_are_those_of_the_report(self, report, metric):
+        display = RobustnessDisplay.from_report(report, metric)
+        assert display.conditions == ["clean", "corrupted"]
+        assert display.names == list(GUESSES)
+        assert (display.metric, display.reference) == (metric, "plain")
+        wanted = [row for row in report.scores if row["metric"] == metric]
+        for key, grid in (
+            ("score", display.scores), ("low", display.low), ("high", display.high)
+        ):  # fmt: skip
+            assert grid.ravel().tolist() == [row[key] for row in wanted]
+        compared = [row for row in report.comparisons if row["metric"] == metric]
+        for key, grid in (
+            ("difference", display.differences),
+            ("low", display.difference_low),
+            ("high", display.difference_high),
+            ("p_holm", display.p_holm),
+        ):
+            assert np.isnan(grid[:, 0]).all()
+            assert grid[:, 1:].ravel().tolist() == [row[key] for row in compared]
+
+    def test_default_is_the_first_metric(self, report):
+        assert RobustnessDisplay.from_report(report).metric == "roc_auc"
+
+    def test_reference_need_not_come_first(self, problem):
+        report = robustness_report(GUESSES, *problem, **{**FEW, "reference": "like plain"})
+        display = RobustnessDisplay.from_report(report).plot()
+        assert [marker for _, marker, _ in points(display.ax_)] == ["o", "o", "s"] * 2
+        assert len(points(display.axes_[1])) == 4
+        assert display.axes_[1].get_xlabel() == "difference of ROC AUC\nto like plain"
+
+    def test_a_single_estimator_has_nothing_to_compare(self, problem):
+        alone = robustness_report({"a": Guess()}, *problem, **FEW)
+        display = RobustnessDisplay.from_report(alone).plot()
+        assert display.differences is None
+        assert len(display.axes_) == 1
+        assert not display.figure_.legends
+
+    def test_report_draws_itself_by_the_display(self, report):
+        figure = report.plot("accuracy")
+        expected = RobustnessDisplay.from_report(report, "accuracy").plot().figure_
+        for ours, theirs in zip(figure.axes, expected.axes, strict=True):
+            assert points(ours) == points(theirs)
+            assert ours.get_xlabel() == theirs.get_xlabel()
+
+    def test_what_is_no_report_is_refused(self, report):
+        with pytest.raises(ValueError, match=r"metric must be one of this report.*got 'f1'"):
+            RobustnessDisplay.from_report(report, "f1")
+        with pytest.raises(TypeError, match=r"report must be a RobustnessReport.*got a dict"):
+            RobustnessDisplay.from_report(GUESSES)
+
+
+class TestFromEstimators:
+    def test_it_is_the_report_of_one_metric(self, problem):
+        display = RobustnessDisplay.from_estimators(GUESSES, *problem, metric="accuracy", **FEW)
+        report = robustness_report(GUESSES, *problem, metrics=["accuracy"], **FEW)
+        expected = RobustnessDisplay.from_report(report)
+        assert vars(display).keys() == vars(expected).keys()
+        for name, value in vars(expected).items():
+            np.testing.assert_array_equal(getattr(display, name), value)
+        assert not plt.get_fignums()
+
+    def test_default_metric_is_the_area_under_the_curve(self, problem):
+        display = RobustnessDisplay.from_estimators(GUESSES, *problem, **{**FEW, "kinds": ()})
+        assert (display.metric, display.conditions) == ("roc_auc", ["clean"])
+
+    @pytest.mark.parametrize(
+        ("params", "error", "match"),
+        [
+            ({"metrics": ["accuracy"]}, TypeError, "draws one metric: give metric"),
+            ({"metric": "f1"}, ValueError, "f1"),
+            ({"estimators": {}}, ValueError, "estimators is empty"),
+            ({"y": ["a"] * 80}, ValueError, "y has fewer than two labels"),
+            ({"X": np.zeros((3, 9, 9, 3))}, ValueError, "."),
+            ({"reference": "none"}, ValueError, "reference must be one of"),
+        ],
+    )
+    def test_wrong_inputs_are_named(self, problem, params, error, match):
+        X, y = problem
+        given = {"estimators": GUESSES, "X": X, "y": y, **FEW, **params}
+        with pytest.raises(error, match=match):
+            RobustnessDisplay.from_estimators(**given)
+
+
+class TestPlot:
+    def test_scores_and_differences_stand_side_by_side(self):
+        display = RobustnessDisplay(**COMPARED)
+        assert display.plot() is display
+        scores, differences = display.axes_
+        assert display.ax_ is scores
+        assert rows(scores) == ["clean", "plain", "augmented", "corrupted", "plain", "augmented"]
+        weights = [label.get_fontweight() for label in scores.get_yticklabels()]
+        assert weights == ["bold", "normal", "normal"] * 2
+        assert points(scores) == [
+            (0.9, "s", False), (0.95, "o", False), (0.6, "s", False), (0.8, "o", True)
+        ]  # fmt: skip
+        assert points(differences) == [(0.05, "o", False), (0.2, "o", True)]
+        assert intervals(scores) == [[0.8, 0.95], [0.9, 0.99], [0.5, 0.7], [0.7, 0.9]]
+        assert intervals(differences) == [[-0.01, 0.1], [0.1, 0.3]]
+        assert scores.get_xlabel() == "ROC AUC\n(0.5: chance, 1: perfect)"
+        assert differences.get_xlabel() == "difference of ROC AUC\nto plain"
+        legend = [text.get_text() for text in display.figure_.legends[0].get_texts()]
+        assert legend == ["reference", "differs (Holm p < 0.05)", "does not"]
+
+    def test_rows_of_both_panels_are_at_one_height(self):
+        scores, differences = RobustnessDisplay(**COMPARED).plot().axes_
+        heights = [[line.get_ydata()[0] for line in ax.get_lines() if line.get_marker() == "o"]
+                   for ax in (scores, differences)]  # fmt: skip
+        assert heights[0] == heights[1]
+        assert scores.get_ylim() == differences.get_ylim()
+
+    def test_significance_follows_the_confidence_level(self):
+        display = RobustnessDisplay(**COMPARED, confidence_level=0.99).plot()
+        assert not any(filled for *_, filled in points(display.axes_[1]))
+        legend = [text.get_text() for text in display.figure_.legends[0].get_texts()]
+        assert legend[1] == "differs (Holm p < 0.01)"
+
+    def test_one_given_axes_shows_scores(self):
+        figure, (ax, other) = plt.subplots(2)
+        display = RobustnessDisplay(**COMPARED).plot(ax)
+        assert display.ax_ is ax
+        assert display.figure_ is figure
+        assert display.axes_.tolist() == [ax]
+        assert not other.has_data()
+        assert len(points(ax)) == 4
+        texts = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert texts == ["reference", "Holm p < 0.05", "≥ 0.05"]
+        assert len(plt.get_fignums()) == 1
+
+    def test_two_given_axes_show_differences_too(self):
+        axes = Figure().subplots(1, 2)
+        display = RobustnessDisplay(**COMPARED).plot(axes)
+        assert display.axes_.tolist() == axes.tolist()
+        assert [len(points(ax)) for ax in axes] == [4, 2]
+        assert not plt.get_fignums()
+
+    def test_given_figure_is_drawn_on(self):
+        figure = Figure(layout="constrained")
+        left, right = figure.subfigures(1, 2)
+        assert RobustnessDisplay(**COMPARED).plot(figure=left).figure_ is left
+        assert RobustnessDisplay(**ARRAYS).plot(figure=right).figure_ is right
+        assert [len(part.axes) for part in (left, right)] == [2, 1]
+        assert not plt.get_fignums()
+
+    def test_own_metrics_are_named_as_they_are(self):
+        display = RobustnessDisplay(**{**COMPARED, "metric": "mean Dice score"}).plot()
+        assert display.ax_.get_xlabel() == "mean Dice score"
+        assert display.axes_[1].get_xlabel() == "difference of mean Dice score\nto plain"
+
+    @pytest.mark.parametrize("own_axes", [False, True])
+    def test_nothing_overlaps_or_leaves_the_figure(self, own_axes):
+        names = ["plain", "a very long name of an estimator, indeed"]
+        display = RobustnessDisplay(**{**COMPARED, "names": names})
+        if own_axes:
+            axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained", sharey=True)[1]
+            display.plot(axes)
+        else:
+            display.plot()
+        figure = display.figure_
+        figure.canvas.draw()
+        labels = display.ax_.get_yticklabels()
+        assert labels[2].get_text() == "a very long name of an estimato…"
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+        legend = display.axes_[-1].get_legend() if own_axes else figure.legends[0]
+        boxes += [legend.get_window_extent()]
+        boxes += [ax.xaxis.label.get_window_extent() for ax in display.axes_]
+        boxes += [ax.get_window_extent() for ax in display.axes_]
+        for i, box in enumerate(boxes):
+            inner = box.padded(-1)
+            assert figure.bbox.padded(1).containsx(inner.x0)
+            assert figure.bbox.padded(1).containsx(inner.x1)
+            assert figure.bbox.padded(1).containsy(inner.y0)
+            assert figure.bbox.padded(1).containsy(inner.y1)
+            assert inner.count_overlaps(boxes[i + 1 :]) == 0
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"scores": [0.9, 0.8]}, r"scores must be .*\(n_conditions, n_estimators\); got \(2,"),
+            ({"low": [[0.1]]}, r"low must have the shape of scores, \(2, 2\); got \(1, 1\)"),
+            ({"high": 1}, "high must have the shape of scores"),
+            ({"conditions": ["clean"]}, "conditions must have one value for each of the 2"),
+            ({"names": ["a", "b", "c"]}, "names must have one value for each of the 2 estimators"),
+            ({"differences": [[1]]}, "differences must have the shape of scores"),
+            ({"difference_low": None}, "go together, but difference_low is None"),
+            ({"difference_high": [1]}, "difference_high must have the shape of scores"),
+            ({"p_holm": None}, "go together, but p_holm is None"),
+            ({"reference": "other"}, r"reference must be one of \['plain', 'augmented'\]; got"),
+            ({"reference": None}, "reference must be one of"),
+            ({"confidence_level": 95}, "confidence_level must be finite and in the range"),
+        ],
+    )
+    def test_arrays_that_do_not_fit_are_named(self, options, match):
+        with pytest.raises(ValueError, match=match):
+            RobustnessDisplay(**{**COMPARED, **options}).plot()
+
+    @pytest.mark.parametrize("compared", [True, False])
+    def test_axes_that_do_not_fit_are_refused(self, compared):
+        display = RobustnessDisplay(**(COMPARED if compared else ARRAYS))
+        figure = Figure()
+        axes = figure.subplots(1, 3)
+        n = 2 if compared else 1
+        for wrong in (axes[: n + 1], [], "axes"):
+            with pytest.raises(ValueError, match=f"ax must be matplotlib Axes, or {n} of them"):
+                display.plot(wrong)
+        with pytest.raises(ValueError, match="either ax or figure"):
+            display.plot(axes[0], figure=figure)
+        with pytest.raises(TypeError, match="figure must be a matplotlib Figure"):
+            display.plot(figure=axes[0])
+
+    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[plot\]"'):
+            RobustnessDisplay(**ARRAYS).plot()

@@ -1,0 +1,639 @@
+import copy
+import pickle
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from threading import Thread
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, hessian
+
+from tsynd_sk.members._laplace_posterior import LastLayerPosterior, last_layer_posterior
+from tsynd_sk.uncertainty import mutual_information, safe_log
+
+
+def log_softmax(logits):
+    return logits.log_softmax(-1)
+
+
+def log_sigmoid(logits):
+    f = logits.reshape(-1)
+    return torch.stack([nn.functional.logsigmoid(-f), nn.functional.logsigmoid(f)], -1)
+
+
+def rows(n, d, *, seed=0, dtype=torch.float64):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def seeded(make, seed=0):
+    """Build a float64 network without touching the global random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().double()
+
+
+def mlp(*, bias=True, n_outputs=3, end=nn.Identity):
+    def make():
+        return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, n_outputs, bias=bias), end())
+
+    return seeded(make)
+
+
+def rebuilt(eigenvalues, eigenvectors):
+    return eigenvectors @ eigenvalues.diag() @ eigenvectors.T
+
+
+def feature_factor(posterior):
+    return rebuilt(posterior.feature_eigenvalues, posterior.feature_eigenvectors)
+
+
+def output_factor(posterior):
+    return rebuilt(posterior.output_eigenvalues, posterior.output_eigenvectors)
+
+
+def curvature(posterior):
+    """A ⊗ B for the parameters in the order of a matrix (n_outputs, n_inputs), row by row."""
+    return torch.kron(output_factor(posterior), feature_factor(posterior))
+
+
+def stacked(weight, bias):
+    """Weight and bias as one row vector, in the order of `curvature`."""
+    return (weight if bias is None else torch.cat([weight, bias[:, None]], 1)).reshape(-1)
+
+
+def brute_force_ggn(layer, to_log_proba, x):
+    """Generalised Gauss-Newton matrix of a one-layer classifier, parameter by parameter."""
+    parameters = dict(layer.named_parameters())
+    sizes = [p.numel() for p in parameters.values()]
+
+    def output(flat, row):
+        parts = [s.view_as(p) for s, p in zip(flat.split(sizes), parameters.values(), strict=True)]
+        return functional_call(layer, dict(zip(parameters, parts, strict=True)), (row[None],))[0]
+
+    flat = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
+    total = torch.zeros(len(flat), len(flat), dtype=flat.dtype)
+    for row in x:
+        jacobian = torch.func.jacrev(output)(flat, row)
+        f = output(flat, row)
+        p = to_log_proba(f[None])[0].exp()
+        # The Hessian of the loss in the output, in expectation over the labels.
+        losses = hessian(lambda f: -to_log_proba(f[None])[0])(f)
+        total += jacobian.T @ torch.einsum("c,cij->ij", p, losses) @ jacobian
+    # From "all weights, then all biases" to the order of `curvature`.
+    k, d = layer.weight.shape
+    order = [torch.arange(k * d).view(k, d)]
+    if layer.bias is not None:
+        order.append(torch.arange(k * d, k * d + k).view(k, 1))
+    order = torch.cat(order, 1).reshape(-1)
+    return total[order][:, order]
+
+
+def snapshot(module):
+    """Everything about a module that a bystander could change."""
+    return {
+        "state": {name: value.clone() for name, value in module.state_dict().items()},
+        "modes": [part.training for part in module.modules()],
+        "requires_grad": [p.requires_grad for p in module.parameters()],
+        "grads": [None if p.grad is None else p.grad.clone() for p in module.parameters()],
+        "hooks": [
+            (len(part._forward_hooks), len(part._forward_pre_hooks), len(part._backward_hooks))
+            for part in module.modules()
+        ],
+        "attributes": [sorted(vars(part)) for part in module.modules()],
+    }
+
+
+def assert_same(before, after):
+    torch.testing.assert_close(after.pop("state"), before.pop("state"), rtol=0, atol=0)
+    torch.testing.assert_close(after.pop("grads"), before.pop("grads"), rtol=0, atol=0)
+    assert after == before
+
+
+class TestCurvature:
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize(("to_log_proba", "k"), [(log_softmax, 3), (log_sigmoid, 1)])
+    def test_of_one_row_is_the_full_gauss_newton_matrix(self, bias, to_log_proba, k):
+        layer = seeded(lambda: nn.Linear(4, k, bias=bias))
+        x = rows(1, 4)
+        posterior = last_layer_posterior(layer, to_log_proba, [x])
+        expected = brute_force_ggn(layer, to_log_proba, x)
+        torch.testing.assert_close(curvature(posterior), expected, rtol=1e-10, atol=1e-12)
+
+    def test_of_rows_that_are_equal_grows_with_their_number(self):
+        layer = seeded(lambda: nn.Linear(4, 3))
+        x = rows(1, 4).repeat(7, 1)
+        posterior = last_layer_posterior(layer, log_softmax, [x])
+        expected = brute_force_ggn(layer, log_softmax, x)
+        torch.testing.assert_close(curvature(posterior), expected, rtol=1e-10, atol=1e-12)
+
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_factors_are_those_of_the_formula(self, bias):
+        net, x = mlp(bias=bias), rows(20, 4)
+        posterior = last_layer_posterior(net, log_softmax, [x])
+        with torch.no_grad():
+            phi, p = net[:2](x), net(x).softmax(-1)
+        if bias:
+            phi = torch.cat([phi, torch.ones(20, 1)], 1)
+        torch.testing.assert_close(feature_factor(posterior), phi.T @ phi)
+        softmax_hessians = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+        torch.testing.assert_close(output_factor(posterior), softmax_hessians.mean(0))
+
+    def test_of_a_single_logit_is_the_variance_of_the_label(self):
+        net, x = mlp(n_outputs=1), rows(20, 4)
+        posterior = last_layer_posterior(net, log_sigmoid, [x])
+        p = net(x).detach().sigmoid()
+        torch.testing.assert_close(output_factor(posterior)[0, 0], (p * (1 - p)).mean())
+
+    def test_of_a_net_that_ends_in_softmax_is_that_of_its_logits(self):
+        x = rows(20, 4)
+        logits = last_layer_posterior(mlp(), log_softmax, [x])
+        probabilities = last_layer_posterior(mlp(end=partial(nn.Softmax, -1)), torch.log, [x])
+        assert probabilities.layer == logits.layer == "2"
+        torch.testing.assert_close(curvature(probabilities), curvature(logits))
+
+    def test_is_finite_where_probabilities_are_zero(self):
+        net, x = mlp(end=partial(nn.Softmax, -1)), rows(20, 4)
+        with torch.no_grad():
+            net[2].weight.mul_(3e3)
+            assert (net(x) == 0).any()
+        posterior = last_layer_posterior(net, safe_log, [x])
+        expected = last_layer_posterior(net[:3], log_softmax, [x])
+        torch.testing.assert_close(curvature(posterior), curvature(expected))
+
+    @pytest.mark.parametrize("sizes", [[20], [7, 7, 6], [1] * 20, [0, 12, 0, 8]])
+    def test_does_not_depend_on_how_rows_are_batched(self, sizes):
+        net, x = mlp(), rows(20, 4)
+        whole = last_layer_posterior(net, log_softmax, [x])
+        split = last_layer_posterior(net, log_softmax, iter(x.split(sizes)))
+        torch.testing.assert_close(feature_factor(split), feature_factor(whole))
+        torch.testing.assert_close(output_factor(split), output_factor(whole))
+        assert split.prior_precision == pytest.approx(whole.prior_precision, rel=1e-9)
+
+    def test_is_that_of_evaluation_mode(self):
+        net = seeded(
+            lambda: nn.Sequential(
+                nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)
+            )
+        )
+        net(rows(20, 4, seed=1))
+        training = last_layer_posterior(net.train(), log_softmax, [rows(20, 4)])
+        evaluation = last_layer_posterior(net.eval(), log_softmax, [rows(20, 4)])
+        torch.testing.assert_close(curvature(training), curvature(evaluation), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("context", [torch.no_grad, torch.enable_grad])
+    def test_does_not_depend_on_the_gradient_mode_around(self, context):
+        with context():
+            posterior = last_layer_posterior(mlp(), log_softmax, [rows(20, 4)])
+        expected = last_layer_posterior(mlp(), log_softmax, [rows(20, 4).requires_grad_()])
+        torch.testing.assert_close(curvature(posterior), curvature(expected), rtol=0, atol=0)
+        kept = [value for value in vars(posterior).values() if isinstance(value, torch.Tensor)]
+        assert not any(value.requires_grad for value in kept)
+
+    def test_is_summed_in_double_precision_for_nets_in_single(self):
+        layer, x = seeded(lambda: nn.Linear(4, 3, bias=False)).float(), rows(200, 4).float()
+        posterior = last_layer_posterior(layer, log_softmax, x.split(50))
+        torch.testing.assert_close(
+            feature_factor(posterior), x.double().T @ x.double(), rtol=1e-12, atol=1e-12
+        )
+        exact = last_layer_posterior(layer.double(), log_softmax, [x.double()])
+        torch.testing.assert_close(curvature(posterior), curvature(exact), rtol=1e-5, atol=1e-5)
+
+
+class _Custom(nn.Module):
+    """Layers and a forward given as a function."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        self.pass_through = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.pass_through(self, x)
+
+
+class TestLayer:
+    def test_is_named_as_in_the_module(self):
+        net = nn.Sequential(mlp(), nn.Identity())
+        assert last_layer_posterior(net, log_softmax, [rows(5, 4)]).layer == "0.2"
+        layer = seeded(lambda: nn.Linear(4, 3))
+        assert last_layer_posterior(layer, log_softmax, [rows(5, 4)]).layer == ""
+
+    def test_is_the_last_one_executed_not_the_last_one_defined(self):
+        def forward(net, x):
+            return net.head(net.body(x).relu())
+
+        net = seeded(lambda: _Custom(forward, head=nn.Linear(6, 3), body=nn.Linear(4, 6)))
+        assert last_layer_posterior(net, log_softmax, [rows(5, 4)]).layer == "head"
+
+    def test_is_one_that_the_prediction_depends_on(self):
+        def forward(net, x):
+            h = net.body(x).relu()
+            return net.head(h), net.auxiliary(h)
+
+        layers = {"body": nn.Linear(4, 6), "head": nn.Linear(6, 3), "auxiliary": nn.Linear(6, 2)}
+        net = seeded(lambda: _Custom(forward, **layers))
+        posterior = last_layer_posterior(net, lambda out: log_softmax(out[0]), [rows(5, 4)])
+        assert posterior.layer == "head"
+
+    def test_is_the_last_one_of_those_side_by_side(self):
+        def forward(net, x):
+            return net.first(x) + net.second(x)
+
+        net = seeded(lambda: _Custom(forward, second=nn.Linear(4, 3), first=nn.Linear(4, 3)))
+        assert last_layer_posterior(net, log_softmax, [rows(5, 4)]).layer == "second"
+
+    def test_may_be_followed_by_an_activation_in_place_or_called_by_keyword(self):
+        def forward(net, x):
+            return net.act(net.fc(input=x))
+
+        def make(inplace):
+            return _Custom(forward, fc=nn.Linear(4, 3), act=nn.ReLU(inplace))
+
+        posteriors = [
+            last_layer_posterior(seeded(partial(make, inplace)), log_softmax, [rows(9, 4)])
+            for inplace in (True, False)
+        ]
+        torch.testing.assert_close(*map(curvature, posteriors), rtol=0, atol=0)
+
+    def test_counts_what_hooks_of_the_user_make_of_its_output(self):
+        hooked, tempered = mlp(), mlp()
+        hooked[2].register_forward_hook(lambda layer, args, output: output / 3)
+        expected = last_layer_posterior(tempered, lambda f: log_softmax(f / 3), [rows(9, 4)])
+        posterior = last_layer_posterior(hooked, log_softmax, [rows(9, 4)])
+        torch.testing.assert_close(curvature(posterior), curvature(expected))
+
+
+class TestPriorPrecision:
+    @staticmethod
+    def evidence(posterior, precision):
+        """Marginal likelihood up to a constant, from the determinant of the whole matrix."""
+        theta = stacked(posterior.weight, posterior.bias)
+        identity = torch.eye(len(theta), dtype=torch.float64)
+        determinant = torch.logdet(curvature(posterior) + precision * identity)
+        return 0.5 * (len(theta) * precision.log() - precision * theta @ theta - determinant)
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+    def test_maximises_the_marginal_likelihood(self, bias, scale):
+        net = mlp(bias=bias)
+        with torch.no_grad():
+            net[2].weight.mul_(scale)
+        posterior = last_layer_posterior(net, log_softmax, [rows(60, 4)])
+        grid = torch.logspace(-4, 4, 2001, dtype=torch.float64)
+        values = torch.stack([self.evidence(posterior, precision) for precision in grid])
+        best = torch.tensor(posterior.prior_precision, dtype=torch.float64)
+        assert self.evidence(posterior, best) >= values.max()
+        step = grid[1] / grid[0]
+        assert grid[values.argmax()] / step <= best <= grid[values.argmax()] * step
+
+    def test_is_taken_as_given(self):
+        posterior = last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=3)
+        assert posterior.prior_precision == 3.0
+        assert isinstance(posterior.prior_precision, float)
+
+    def test_is_the_strongest_for_weights_of_zero(self):
+        layer = seeded(lambda: nn.Linear(4, 3))
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        assert last_layer_posterior(layer, log_softmax, [rows(9, 4)]).prior_precision == 1e4
+
+    def test_is_the_weakest_for_a_net_that_is_certain_of_everything(self):
+        layer = seeded(lambda: nn.Linear(4, 3))
+        with torch.no_grad():
+            layer.bias.copy_(torch.tensor([1e5, 0, 0]))
+        posterior = last_layer_posterior(layer, log_softmax, [rows(9, 4)])
+        assert not curvature(posterior).any()
+        assert posterior.prior_precision == 1e-4
+        assert all(part.isfinite().all() for part in posterior.sample(torch.Generator()))
+
+    def test_is_found_for_a_huge_curvature(self):
+        layer = seeded(lambda: nn.Linear(4, 3))
+        with torch.no_grad():
+            layer.weight.mul_(1e-8)
+        posterior = last_layer_posterior(layer, log_softmax, [1e8 * rows(50, 4)])
+        assert posterior.feature_eigenvalues.max() > 1e17
+        assert 1e-4 < posterior.prior_precision < 1e4
+        assert all(part.isfinite().all() for part in posterior.sample(torch.Generator()))
+
+    @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+    def test_that_is_not_positive_and_finite_is_refused(self, value):
+        with pytest.raises(ValueError, match=f"prior_precision must be a positive.*{value}"):
+            last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
+
+    @pytest.mark.parametrize("value", ["1", True, [1.0], torch.ones(2)])
+    def test_that_is_no_number_is_refused(self, value):
+        with pytest.raises(TypeError, match="prior_precision must be a number, or None"):
+            last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
+
+
+class TestSample:
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_has_the_mean_and_the_covariance_of_the_gaussian(self, bias):
+        layer = seeded(lambda: nn.Linear(2, 3, bias=bias))
+        posterior = last_layer_posterior(
+            layer, log_softmax, [rows(30, 2) * torch.tensor([1, 3])], prior_precision=0.5
+        )
+        generator = torch.Generator().manual_seed(0)
+        samples = torch.stack([stacked(*posterior.sample(generator)) for _ in range(6000)])
+        precision = curvature(posterior) + 0.5 * torch.eye(samples.shape[1])
+        mean = stacked(posterior.weight, posterior.bias)
+        # Whitened by the Gaussian that they should follow, they are standard normal.
+        white = (samples - mean) @ torch.linalg.cholesky(precision)
+        assert white.mean(0).abs().max() < 4 / 6000**0.5
+        identity = torch.eye(samples.shape[1], dtype=torch.float64)
+        torch.testing.assert_close(white.T.cov(), identity, rtol=0, atol=0.08)
+        assert (torch.linalg.inv(precision) - identity).abs().max() > 0.5
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+    def test_fits_the_layer(self, bias, dtype):
+        net = mlp(bias=bias).to(dtype)
+        posterior = last_layer_posterior(
+            net, log_softmax, [rows(9, 4, dtype=torch.float32).to(dtype)]
+        )
+        weight, drawn_bias = posterior.sample(torch.Generator())
+        assert weight.dtype == dtype
+        assert weight.shape == net[2].weight.shape
+        if bias:
+            assert drawn_bias.dtype == dtype
+            assert drawn_bias.shape == net[2].bias.shape
+        else:
+            assert drawn_bias is None
+        torch.testing.assert_close(posterior.weight, net[2].weight.detach(), rtol=0, atol=0)
+
+    def test_is_that_of_the_seed(self):
+        posterior = last_layer_posterior(mlp(), log_softmax, [rows(9, 4)])
+        sent = pickle.loads(pickle.dumps(posterior))
+        state = torch.get_rng_state()
+        first = stacked(*posterior.sample(torch.Generator().manual_seed(3)))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(first, stacked(*sent.sample(torch.Generator().manual_seed(3))))
+        generator = torch.Generator().manual_seed(4)
+        others = [stacked(*posterior.sample(generator)) for _ in range(2)]
+        assert not torch.equal(first, others[0])
+        assert not torch.equal(*others)
+
+    def test_draws_close_to_the_mean_under_a_strong_prior(self):
+        posterior = last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=1e12)
+        weight, bias = posterior.sample(torch.Generator())
+        torch.testing.assert_close(weight, posterior.weight, rtol=0, atol=1e-5)
+        torch.testing.assert_close(bias, posterior.bias, rtol=0, atol=1e-5)
+
+
+class TestModule:
+    @staticmethod
+    def trained_a_step():
+        net = seeded(
+            lambda: nn.Sequential(
+                nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)
+            )
+        )
+        net[0].weight.requires_grad_(False)
+        net[3].register_forward_hook(lambda layer, args, output: None)
+        net(rows(8, 4)).sum().backward()
+        net[1].eval()
+        net.kept = net(rows(8, 4))
+        return net
+
+    def test_is_untouched(self):
+        net = self.trained_a_step()
+        before = snapshot(net)
+        posterior = last_layer_posterior(net, log_softmax, [rows(20, 4)])
+        posterior.weight.zero_()
+        posterior.bias.zero_()
+        assert_same(before, snapshot(net))
+
+    def test_is_untouched_after_an_error(self):
+        net = self.trained_a_step()
+        before = snapshot(net)
+        with pytest.raises(ValueError, match="not finite"):
+            last_layer_posterior(net, log_softmax, [rows(5, 4), rows(5, 4) * float("nan")])
+        with pytest.raises(RuntimeError):
+            last_layer_posterior(net, log_softmax, [rows(5, 4), rows(5, 3)])
+        assert_same(before, snapshot(net))
+
+    def test_can_be_shared_by_threads(self):
+        net, found = mlp().train(), {}
+
+        def fit(k):
+            found[k] = last_layer_posterior(net, log_softmax, rows(200, 4, seed=k).split(10))
+
+        threads = [Thread(target=fit, args=(k,)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for k, posterior in found.items():
+            alone = last_layer_posterior(net, log_softmax, rows(200, 4, seed=k).split(10))
+            assert torch.equal(curvature(posterior), curvature(alone))
+        assert len(found) == 4
+
+
+class _Doubling(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class TestRefusals:
+    ways_out = "torch.nn.Dropout.* a list of several classifiers"
+
+    def refused(self, net, x, match, to_log_proba=log_softmax):
+        with pytest.raises(ValueError, match=match) as error:
+            last_layer_posterior(net, to_log_proba, x)
+        return str(error.value)
+
+    def test_no_linear_layer(self):
+        net = nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten()).double()
+        self.refused(net, [rows(5, 16).view(5, 1, 4, 4)], f"Sequential calls no.*{self.ways_out}")
+
+    def test_linear_layer_that_is_not_called_or_does_not_matter(self):
+        unused = _Custom(lambda net, x: x, fc=nn.Linear(4, 3)).double()
+        self.refused(unused, [rows(5, 4)], f"_Custom calls no.*{self.ways_out}")
+
+        def forward(net, x):
+            net.fc(x)
+            return x
+
+        beside = _Custom(forward, fc=nn.Linear(4, 3)).double()
+        self.refused(beside, [rows(5, 4)], "_Custom calls no")
+
+    def test_layer_called_twice(self):
+        net = _Custom(lambda net, x: net.fc(net.fc(x)), fc=nn.Linear(4, 4)).double()
+        self.refused(net, [rows(5, 4)], f"'fc' is called 2 times.*{self.ways_out}")
+
+    def test_layer_that_a_later_batch_passes_by(self):
+        calls = count()
+
+        def forward(net, x):
+            return net.b(x) if next(calls) < 2 else net.a(x)
+
+        net = _Custom(forward, a=nn.Linear(4, 3), b=nn.Linear(4, 3)).double()
+        # The first batch is seen twice: to find the layer, and for the curvature.
+        self.refused(net, [rows(5, 4), rows(5, 4)], "'b' is called 0 times")
+
+    def test_features_that_are_not_vectors(self):
+        net = _Custom(lambda net, x: net.fc(x).mean(1), fc=nn.Linear(4, 3)).double()
+        match = r"'fc' receives an array of shape \(5, 2, 4\) for 5 rows.*" + self.ways_out
+        self.refused(net, [rows(10, 4).view(5, 2, 4)], match)
+
+    def test_more_vectors_of_features_than_rows(self):
+        def forward(net, x):
+            return net.fc(x.reshape(-1, 4)).view(len(x), 2, 3).mean(1)
+
+        net = _Custom(forward, fc=nn.Linear(4, 3)).double()
+        match = r"receives an array of shape \(10, 4\) for 5 rows"
+        self.refused(net, [rows(10, 4).view(5, 2, 4)], match)
+
+    def test_predictions_that_are_no_table(self):
+        match = r"log-probabilities of shape \(n_samples, n_classes\).*\(5, 3, 1\)"
+        self.refused(mlp(), [rows(5, 4)], match, lambda f: log_softmax(f)[:, :, None])
+
+    def test_weights_that_are_computed(self):
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)).double()
+        match = f"Parametrized.*weight_norm.*{self.ways_out}"
+        assert "last linear layer is" in self.refused(layer, [rows(5, 4)], match)
+        net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3))).double()
+        self.refused(net, [rows(5, 4)], "linear layer '0' is")
+
+    def test_linear_layers_that_do_something_else(self):
+        self.refused(_Doubling(4, 3).double(), [rows(5, 4)], "_Doubling.*forward is its own")
+
+    @pytest.mark.parametrize("batches", [[], [torch.zeros(0, 4)]])
+    def test_no_rows(self, batches):
+        self.refused(mlp(), batches, "batches must hold at least one row")
+
+    @pytest.mark.parametrize(
+        ("batches", "message"),
+        [
+            (rows(5, 4), r"batches is a tensor: .* batches\.split\(256\)"),
+            ([(rows(5, 4), torch.zeros(5))], r"got a tuple; .* \(X for X, _ in loader\)"),
+            ([rows(5, 4).numpy()], r"got a ndarray; .* torch\.from_numpy"),
+            (iter([rows(5, 4), [rows(5, 4)]]), "got a list"),
+        ],
+    )
+    def test_batches_that_are_not_images_alone(self, batches, message):
+        with pytest.raises(TypeError, match=message):
+            last_layer_posterior(mlp(), log_softmax, batches)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_features_that_are_not_finite(self, value):
+        x = rows(5, 4)
+        x[2, 1] = value
+        net = nn.Sequential(nn.Identity(), seeded(lambda: nn.Linear(4, 3)))
+        self.refused(net, [rows(5, 4), x], "what the last linear layer '1' receives is not finite")
+
+    def test_curvature_that_is_not_finite(self):
+        net = mlp()
+        with torch.no_grad():
+            net[2].bias[0] = float("nan")
+        self.refused(net, [rows(5, 4)], "curvature.*linear layer '2' is not finite")
+
+    def test_logarithm_of_zero(self):
+        net = nn.Sequential(seeded(lambda: nn.Linear(4, 3)), nn.Softmax(-1))
+        match = "curvature.*not finite.*logarithm is taken of a probability of zero"
+        self.refused(net, [1e4 * rows(5, 4)], match, torch.log)
+
+
+def two_moons(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    angle = torch.pi * torch.rand(n, generator=generator)
+    y = (torch.rand(n, generator=generator) < 0.5).long()
+    x = torch.stack([angle.cos() + y, angle.sin() * (1 - 2 * y) + 0.5 * y], 1)
+    return x + 0.1 * torch.randn(n, 2, generator=generator), y
+
+
+def trained(x, y, n_steps, weight_decay=0.0):
+    net = seeded(lambda: nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))).float()
+    optimizer = torch.optim.Adam(net.parameters(), 0.02, weight_decay=weight_decay)
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net
+
+
+def member_log_probs(net, posterior, x, n_members=32):
+    generator = torch.Generator().manual_seed(0)
+    names = f"{posterior.layer}.weight", f"{posterior.layer}.bias"
+    outputs = [
+        functional_call(net, dict(zip(names, posterior.sample(generator), strict=True)), (x,))
+        for _ in range(n_members)
+    ]
+    return torch.stack(outputs).log_softmax(-1)
+
+
+class TestBehaviour:
+    @pytest.mark.parametrize("n_steps", [50, 400])
+    def test_uncertainty_is_low_near_the_data_and_high_far_away(self, n_steps):
+        x, y = two_moons(200)
+        net = trained(x, y, n_steps)
+        posterior = last_layer_posterior(net, log_softmax, x.split(64))
+        near = mutual_information(member_log_probs(net, posterior, x)).mean()
+        angle = torch.linspace(0, 2 * torch.pi, 60)
+        ring = torch.stack([angle.cos(), angle.sin()], 1) * 8
+        far = mutual_information(member_log_probs(net, posterior, ring)).mean()
+        assert near > 1e-4
+        assert far > 2 * near
+        # The members are plausible: on the data they still know the classes.
+        members = member_log_probs(net, posterior, x).argmax(-1)
+        assert (members == y).float().mean() > 0.85
+
+    def test_a_stronger_prior_makes_members_of_an_overfitted_net_plausible(self):
+        x, y = two_moons(200)
+        net = trained(x, y, 3000)
+        posterior = last_layer_posterior(net, log_softmax, [x])
+        assert posterior.prior_precision < 0.05
+        agreement = [
+            (member_log_probs(net, p, x).argmax(-1) == y).float().mean()
+            for p in (posterior, replace(posterior, prior_precision=3.0))
+        ]
+        assert agreement[0] < 0.9
+        assert agreement[1] > 0.99
+
+    def test_uncertainty_falls_with_more_data(self):
+        x, y = two_moons(800)
+        net = trained(x, y, 100)
+        few, many = (
+            last_layer_posterior(net, log_softmax, [x[:n]], prior_precision=1.0) for n in (40, 800)
+        )
+        few, many = (mutual_information(member_log_probs(net, p, x)).mean() for p in (few, many))
+        assert few > 2 * many
+
+    def test_uncertainty_is_differentiable_in_the_images(self):
+        x, y = two_moons(50)
+        net = trained(x, y, 50)
+        posterior = last_layer_posterior(net, log_softmax, [x])
+        x.requires_grad_()
+        mutual_information(member_log_probs(net, posterior, x)).sum().backward()
+        assert x.grad.isfinite().all()
+        assert x.grad.abs().max() > 0
+
+
+class TestLaplaceTorch:
+    """The same numbers as those of the package laplace-torch, where it does the same."""
+
+    def test_agrees_on_curvature_prior_precision_and_covariance(self):
+        laplace = pytest.importorskip("laplace")
+        from torch.utils.data import DataLoader, TensorDataset
+
+        # With a bias the package holds weight and bias independent, which they are not.
+        net, x = nn.Sequential(*mlp(bias=False)[:3]), rows(60, 4)
+        loader = DataLoader(TensorDataset(x, x[:, 0].gt(0).long()), batch_size=20)
+        theirs = laplace.Laplace(
+            copy.deepcopy(net), "classification", subset_of_weights="last_layer"
+        )
+        theirs.fit(loader)
+        theirs.optimize_prior_precision(
+            pred_type="nn", method="marglik", prior_structure="scalar", n_steps=1500
+        )
+        ours = last_layer_posterior(net, log_softmax, x.split(20))
+        torch.testing.assert_close(curvature(ours), theirs.H_facs.to_matrix())
+        assert ours.prior_precision == pytest.approx(theirs.prior_precision.item(), rel=1e-6)
+        covariance = torch.linalg.inv(
+            curvature(ours) + ours.prior_precision * torch.eye(15, dtype=torch.float64)
+        )
+        torch.testing.assert_close(covariance, theirs.posterior_precision.to_matrix(exponent=-1))
+        assert isinstance(ours, LastLayerPosterior)

@@ -1,0 +1,427 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_nets import (
+    IMAGES,
+    LABELS,
+    Dense,
+    Recorder,
+    X,
+    augmented,
+    dense_net,
+    dense_synthesizer,
+    net,
+    own_net,
+    recorder_of,
+    refreshed,
+    row_set,
+    synthesizer,
+    unfitted,
+    y,
+)
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetRegressor
+from skorch.dataset import ValidSplit
+from torch import nn
+
+from tsynd_sk import AugmentedClassifier
+from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+
+
+class RecordingAutoencoder(AutoencoderNet):
+    """Keeps what it is fitted on."""
+
+    def fit(self, X, y=None, **fit_params):
+        self.seen_ = np.array(X)
+        return super().fit(X, y, **fit_params)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return augmented().fit(X, y)
+
+
+class TestFitPredict:
+    def test_learns_digits(self):
+        train, test = slice(0, 300), slice(300, 800)
+        estimator = net(max_epochs=15, module__width=16)
+        learned = augmented(estimator).fit(IMAGES[train], LABELS[train])
+        assert is_classifier(learned)
+        assert learned.score(IMAGES[test], LABELS[test]) > 0.75
+        proba = learned.predict_proba(IMAGES[test])
+        assert proba.shape == (500, 10)
+        assert proba.dtype == np.float32
+        np.testing.assert_allclose(proba.sum(1), 1, atol=1e-5)
+        predicted = learned.predict(IMAGES[test])
+        assert (predicted == learned.classes_[proba.argmax(1)]).all()
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            np.array(list("jihgfedcba")),
+            np.array(list("abcdefghij"), dtype=object),
+            np.arange(10) * 7 - 20,
+            np.arange(10) % 2 == 0,
+        ],
+        ids=["str", "object", "int", "bool"],
+    )
+    def test_labels_of_any_type(self, names):
+        learned = augmented(net(max_epochs=4)).fit(X, names[y])
+        np.testing.assert_array_equal(learned.classes_, np.unique(names))
+        predicted = learned.predict(X)
+        assert predicted.dtype == names.dtype
+        assert set(predicted) <= set(names)
+        assert learned.score(X, names[y]) == np.mean(predicted == names[y])
+        _, y_new, info = learned.synthesizer_.sample(20, return_info=True)
+        assert y_new.dtype == names.dtype
+        np.testing.assert_array_equal(y_new, names[y][info.source_index])
+
+    @pytest.mark.parametrize(
+        ("layout", "image_shape"),
+        [
+            (lambda images: images[:, :, :, None], None),
+            (lambda images: images[:, None], None),
+            (lambda images: images.reshape(-1, 64), (8, 8)),
+            (lambda images: images.astype(np.float64), None),
+            (lambda images: images.tolist(), None),
+        ],
+        ids=["hwc", "chw", "flat", "float64", "list"],
+    )
+    def test_layout_does_not_matter(self, classifier, layout, image_shape):
+        learned = augmented(given=synthesizer(image_shape=image_shape)).fit(layout(X), y)
+        assert learned.n_features_in_ == 64
+        assert learned.image_shape_ == (1, 8, 8)
+        assert (learned.predict_proba(layout(X)) == classifier.predict_proba(X)).all()
+        assert (learned.uncertainty(layout(X)) == classifier.uncertainty(X)).all()
+        X_new, _ = learned.synthesizer_.sample(12)
+        same = classifier.synthesizer_.sample(12)[0]
+        assert X_new.shape == (12, *np.shape(layout(X))[1:])
+        assert X_new.dtype == np.asarray(layout(X)).dtype
+        np.testing.assert_array_equal(X_new, np.asarray(layout(same)))
+
+    @pytest.mark.parametrize("n_channels", [None, 3])
+    def test_bytes(self, n_channels):
+        rows = np.rint(X * 200).astype(np.uint8)
+        rows = rows if n_channels is None else np.stack([rows] * 3, -1)
+        learned = augmented(net(max_epochs=4, callbacks=[Recorder()])).fit(rows, y)
+        assert learned.image_shape_ == (n_channels or 1, 8, 8)
+        seen = recorder_of(learned.estimator_).rows(3)
+        assert seen.shape == (160, n_channels or 1, 8, 8)
+        assert seen.min() == 0
+        assert seen.max() == np.float32(200) / np.float32(255)
+        X_new, _ = learned.synthesizer_.sample(5)
+        assert X_new.dtype == np.uint8
+        assert X_new.shape == (5, *rows.shape[1:])
+        assert X_new.max() <= 200
+
+    def test_tables(self):
+        rows = X.reshape(80, -1)
+        learned = augmented(dense_net(), dense_synthesizer()).fit(rows, y)
+        assert learned.image_shape_ is None
+        assert learned.predict(rows).shape == learned.uncertainty(rows).shape == (80,)
+        assert learned.synthesizer_.sample(3)[0].shape == (3, 64)
+
+    def test_uncertainty(self, classifier):
+        mi = classifier.uncertainty(X)
+        assert mi.shape == (80,)
+        assert mi.dtype == np.float32
+        assert (mi >= 0).all()
+        assert (mi <= np.log(4) + 1e-5).all()
+        assert mi.max() > 0.001
+        assert (mi == classifier.uncertainty(X)).all()
+
+    def test_synthesizer_is_fitted_against_the_trained_net(self, classifier):
+        assert classifier.synthesizer_.classifier_ is classifier.estimator_
+        assert (classifier.synthesizer_.uncertainty(X) == classifier.uncertainty(X)).all()
+        X_new, y_new, info = classifier.synthesizer_.sample(200, return_info=True)
+        assert X_new.min() >= X.min()
+        assert X_new.max() <= X.max()
+        # Every training row is a source, also of those that skorch's split would hold out.
+        assert set(info.source_index) == set(range(80))
+        assert info.uncertainty.mean() > info.uncertainty_source.mean()
+        agreement = classifier.predict(X_new) == y_new
+        assert abs(agreement.mean() - info.label_agreement.mean()) < 0.3
+
+    def test_defaults(self):
+        images = AugmentedClassifier(synthesizer=synthesizer(), random_state=0).fit(X[:30], y[:30])
+        assert isinstance(images.estimator_.module_, ConvNet)
+        assert len(images.history_) == 60
+        rows = X[:30].reshape(30, -1)
+        table = AugmentedClassifier(random_state=0).fit(rows, y[:30])
+        assert isinstance(table.estimator_.module_, DenseNet)
+        assert isinstance(table.synthesizer_.autoencoder_.module_, DenseAutoencoder)
+        assert refreshed(table.history_) == list(range(15, 60, 5))
+        assert table.score(rows, y[:30]) > 0.95
+
+    @pytest.mark.parametrize("verbose", [0, 1, 2])
+    def test_lines_of_the_default_net_come_with_verbose_2(self, verbose, capsys):
+        AugmentedClassifier(
+            None, dense_synthesizer(), warm_up=1, verbose=verbose, random_state=0
+        ).fit(X[:20].reshape(20, -1), y[:20])
+        assert ("train_loss" in capsys.readouterr().out) == (verbose == 2)
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("ratio", "warm_up", "refresh_every", "epochs"),
+        [
+            (1, 0.25, 5, [2, 7]),
+            (0.5, 0, 3, [0, 3, 6]),
+            (2, 0.5, 1, [4, 5, 6, 7]),
+            (1, 1, 1, []),
+            (0, 0, 1, []),
+        ],
+    )
+    def test_epochs_and_rows(self, ratio, warm_up, refresh_every, epochs):
+        schedule = {"warm_up": warm_up, "refresh_every": refresh_every}
+        learned = augmented(net(callbacks=[Recorder()]), synthetic_ratio=ratio, **schedule)
+        learned.fit(X, y)
+        assert learned.history_ is learned.estimator_.history
+        assert len(learned.history_) == 8
+        assert refreshed(learned.history_) == epochs
+        first = min(epochs, default=8)
+        n_rows = [80] * first + [80 + round(80 * ratio)] * (8 - first)
+        assert recorder_of(learned.estimator_).n_rows() == n_rows
+        for i in epochs:
+            row = learned.history_[i]
+            assert 0 <= row["synthesis_uncertainty_source"] < row["synthesis_uncertainty"]
+            assert 0 <= row["synthesis_label_agreement"] <= 1
+            assert row["synthesis_dur"] > 0
+
+    def test_a_single_synthetic_row(self):
+        estimator = net(callbacks=[Recorder()])
+        learned = augmented(estimator, synthetic_ratio=0.001).fit(X, y)
+        assert recorder_of(learned.estimator_).n_rows() == [80, 80] + [81] * 6
+
+    def test_ratio_zero_needs_no_members_and_trains_no_autoencoder(self):
+        failing = synthesizer(
+            autoencoder=AutoencoderNet(module__patch_size="no size"), members="dropout"
+        )
+        learned = augmented(own_net(module__dropout=0), failing, synthetic_ratio=0).fit(X, y)
+        assert not hasattr(learned.synthesizer_, "autoencoder_")
+        assert learned.predict(X).shape == (80,)
+        with pytest.raises(ValueError, match="nothing random"):
+            learned.uncertainty(X)
+
+    def test_ratio_zero_trains_nets_that_can_have_no_members(self):
+        class WithoutLinear(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.filters = nn.Conv2d(1, 10, 3)
+
+            def forward(self, x):
+                return self.filters(x).mean((2, 3))
+
+        learned = augmented(own_net(module=WithoutLinear), synthetic_ratio=0).fit(X, y)
+        assert learned.predict(X).shape == (80,)
+        with pytest.raises(ValueError, match=r"calls no torch\.nn\.Linear"):
+            learned.uncertainty(X)
+
+    def test_ratio_zero_tells_uncertainty_of_nets_without_dropout(self):
+        learned = augmented(own_net(module__dropout=0), synthetic_ratio=0).fit(X, y)
+        copied = pickle.loads(pickle.dumps(learned))
+        with torch.inference_mode():
+            uncertainty = learned.uncertainty(X)
+        assert uncertainty.max() > 0
+        assert (copied.uncertainty(X) == uncertainty).all()
+
+    def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):
+        learned = augmented(synthetic_ratio=0).fit(X, y)
+        assert learned.uncertainty(X).max() > 0
+        for call in (
+            lambda: learned.synthesizer_.sample(2),
+            lambda: learned.synthesizer_.synthesize(X, y),
+            lambda: learned.synthesizer_.reconstruct(X),
+        ):
+            with pytest.raises(NotFittedError, match=r"synthetic_ratio=0.*cannot synthesise"):
+                call()
+
+    def test_validation_part_is_real_and_the_same_as_without_synthesis(self):
+        autoencoder = RecordingAutoencoder(max_epochs=1, epoch_size=64)
+        plain, learned = (
+            augmented(
+                own_net(train_split=ValidSplit(5), callbacks=[Recorder()]),
+                synthesizer(autoencoder=autoencoder),
+                synthetic_ratio=ratio,
+            ).fit(X, y)
+            for ratio in (0, 1)
+        )
+        for epoch in range(8):
+            rows = recorder_of(learned.estimator_).rows(epoch, "valid")
+            np.testing.assert_array_equal(rows, recorder_of(plain.estimator_).rows(epoch, "valid"))
+            assert len(rows) == 16
+            assert row_set(rows) <= row_set(X)
+            assert not row_set(rows) & row_set(recorder_of(learned.estimator_).rows(epoch))
+        assert recorder_of(learned.estimator_).n_rows() == [64] * 2 + [128] * 6
+        # What is held out is kept from the autoencoder too.
+        real = recorder_of(learned.estimator_).rows(0)
+        assert row_set(learned.synthesizer_.autoencoder_.seen_) == row_set(real)
+        assert len(learned.synthesizer_.autoencoder_.seen_) == 64
+
+    def test_frozen_autoencoder_is_used_as_it_is(self):
+        autoencoder = AutoencoderNet(max_epochs=1, epoch_size=64).fit(IMAGES[500:600, None])
+        before = pickle.dumps(autoencoder.module_.state_dict())
+        learned = augmented(given=synthesizer(autoencoder=FrozenEstimator(autoencoder))).fit(X, y)
+        assert learned.synthesizer_.autoencoder_ is autoencoder
+        assert pickle.dumps(autoencoder.module_.state_dict()) == before
+        assert len(autoencoder.history) == 1
+
+
+class TestReproducible:
+    @pytest.mark.parametrize("seed", [lambda: 0, lambda: np.random.RandomState(0)])
+    def test_equal_seeds_give_equal_bits(self, classifier, seed):
+        again = augmented(random_state=seed()).fit(X, y)
+        assert (again.predict_proba(X) == classifier.predict_proba(X)).all()
+        other = augmented(random_state=1).fit(X, y)
+        assert (other.predict_proba(X) != classifier.predict_proba(X)).any()
+
+    def test_arms_are_paired(self):
+        plain, learned = (
+            recorder_of(
+                augmented(net(callbacks=[Recorder()]), synthetic_ratio=ratio).fit(X, y).estimator_
+            )
+            for ratio in (0, 1)
+        )
+        for first, second in zip(plain.weights_, learned.weights_, strict=True):
+            assert (first == second).all()
+        for epoch in (0, 1):
+            np.testing.assert_array_equal(plain.rows(epoch), learned.rows(epoch))
+        assert len(plain.rows(2)) != len(learned.rows(2))
+
+    def test_global_random_states_stay(self):
+        with scoped_seed(12):
+            before = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
+            augmented().fit(X, y).uncertainty(X)
+            assert (torch.get_rng_state() == before[0]).all()
+            assert pickle.dumps(np.random.get_state()) == before[1]  # noqa: NPY002
+
+    def test_parameters_stay(self):
+        module = Dense()
+        estimator, given = own_net(module=module, callbacks=[Recorder()]), synthesizer()
+        weights = {name: value.clone() for name, value in module.state_dict().items()}
+        before = {*vars(estimator)}, {*vars(given)}
+        learned = augmented(estimator, given)
+        with pytest.warns(UserWarning, match="module of estimator is an instance of Dense"):
+            assert learned.fit(X, y) is learned
+        assert learned.estimator is estimator
+        assert learned.synthesizer is given
+        assert ({*vars(estimator)}, {*vars(given)}) == before
+        assert unfitted(given)
+        assert not estimator.initialized_
+        assert not given.autoencoder.initialized_
+        assert given.classifier is given.image_shape is given.random_state is None
+        assert all((weights[name] == value).all() for name, value in module.state_dict().items())
+
+    def test_failing_refit_leaves_all_as_it_was(self):
+        learned = augmented().fit(X, y)
+        before, proba = {**vars(learned)}, learned.predict_proba(X)
+        learned.set_params(synthesizer__objective=lambda log_probs, y: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            learned.fit(X[:50], np.array(list("abcdefghij"))[y[:50]])
+        assert vars(learned).keys() == before.keys()
+        assert all(vars(learned)[name] is value for name, value in before.items())
+        assert (learned.predict_proba(X) == proba).all()
+
+    def test_refit_forgets_the_names_of_columns(self):
+        pandas = pytest.importorskip("pandas")
+        rows = X.reshape(80, -1)[:, 20:30]
+        frame = pandas.DataFrame(rows, columns=list("abcdefghij"))
+        learned = augmented(dense_net(), dense_synthesizer(), synthetic_ratio=0).fit(frame, y)
+        assert learned.feature_names_in_.tolist() == list("abcdefghij")
+        learned.predict(frame)
+        learned.uncertainty(frame)
+        learned.fit(rows, y)
+        assert not hasattr(learned, "feature_names_in_")
+
+    def test_pickle(self, classifier):
+        copied = pickle.loads(pickle.dumps(classifier))
+        assert (copied.predict_proba(X) == classifier.predict_proba(X)).all()
+        assert (copied.uncertainty(X) == classifier.uncertainty(X)).all()
+        assert (copied.synthesizer_.sample(5)[0] == classifier.synthesizer_.sample(5)[0]).all()
+
+    def test_clone(self, classifier):
+        cloned = clone(classifier)
+        assert unfitted(cloned)
+        assert (cloned.fit(X, y).predict_proba(X) == classifier.predict_proba(X)).all()
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("params", "error", "message"),
+        [
+            ({"estimator": LogisticRegression()}, TypeError, "estimator must be a skorch net"),
+            ({"estimator": NetClassifier}, TypeError, "estimator must be a skorch net"),
+            ({"estimator": [net(), net()]}, TypeError, "a list of 2, .* with n_snapshots"),
+            (
+                {"estimator": NeuralNetRegressor(Dense)},
+                TypeError,
+                "estimator must be a classifier",
+            ),
+            ({"synthesizer": StandardScaler()}, TypeError, "must be a TargetedSynthesizer or None"),
+            ({"synthesizer": synthesizer(classifier=net())}, ValueError, "of its own"),
+            ({"synthesizer": synthesizer(radius=-1)}, ValueError, "'radius' parameter"),
+            ({"synthesizer": synthesizer(autoencoder=net())}, TypeError, "no method encode"),
+            ({"synthetic_ratio": -0.5}, ValueError, "'synthetic_ratio' parameter"),
+            ({"synthetic_ratio": np.inf}, ValueError, "'synthetic_ratio' parameter"),
+            ({"warm_up": 1.1}, ValueError, "'warm_up' parameter"),
+            ({"refresh_every": 0}, ValueError, "'refresh_every' parameter"),
+            ({"random_state": "seed"}, ValueError, "'random_state' parameter"),
+            (
+                {
+                    "estimator": own_net(module__dropout=0),
+                    "synthesizer": synthesizer(members="dropout"),
+                },
+                ValueError,
+                "nothing random",
+            ),
+            ({"synthesizer": synthesizer(members="ensemble")}, ValueError, "but one net trains"),
+            ({"n_snapshots": -1}, ValueError, "'n_snapshots' parameter"),
+            ({"estimator": own_net(criterion=nn.NLLLoss)}, ValueError, "not probabilities"),
+            ({"estimator": own_net(module__n_out=3)}, ValueError, r"expected \(8, 10\)"),
+        ],
+    )
+    def test_parameters(self, params, error, message):
+        with pytest.raises(error, match=message):
+            augmented().set_params(**params).fit(X, y)
+
+    def test_frozen_estimator(self):
+        frozen = FrozenEstimator(net(max_epochs=1).fit(X[:, None], y))
+        with pytest.raises(TypeError, match="estimator is frozen"):
+            augmented(frozen).fit(X, y)
+
+    @pytest.mark.parametrize(
+        ("images", "labels", "message"),
+        [
+            (np.where(X == 1, np.nan, X), y, "Input X contains NaN"),
+            (X, np.zeros(80, int), "y has one class only"),
+            (X, None, "requires y to be passed"),
+            (X, y[:79], "inconsistent numbers of samples"),
+            (X[:0], y[:0], "0 sample"),
+            (X, y + 0.5, "Unknown label type"),
+        ],
+        ids=["nan", "one class", "no y", "lengths", "empty", "continuous y"],
+    )
+    def test_data(self, images, labels, message):
+        with pytest.raises(ValueError, match=message):
+            augmented().fit(images, labels)
+
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "uncertainty"])
+    def test_not_fitted_comes_before_any_other_complaint(self, method):
+        with pytest.raises(NotFittedError):
+            getattr(AugmentedClassifier(warm_up=7), method)("nonsense")
+
+    @pytest.mark.parametrize("method", ["predict", "predict_proba", "uncertainty"])
+    def test_rows_of_another_shape(self, classifier, method):
+        with pytest.raises(ValueError, match=r"rows of shape \(8, 7\).*as in fit"):
+            getattr(classifier, method)(X[:, :, :7])
+        with pytest.raises(ValueError, match="NaN"):
+            getattr(classifier, method)(np.where(X == 1, np.nan, X))

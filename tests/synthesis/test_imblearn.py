@@ -1,0 +1,257 @@
+"""The synthesizer among imbalanced-learn's samplers."""
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_nets import IMAGES, LABELS, dense_net, dense_synthesizer, net, synthesizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_breast_cancer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from skorch import NeuralNet, NeuralNetClassifier
+from torch import nn
+
+from tsynd_sk import TargetedSynthesizer
+from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk.synthesis._sampling import resampling_counts
+
+check_sampling_strategy = pytest.importorskip("imblearn.utils").check_sampling_strategy
+over_sampling = pytest.importorskip("imblearn.over_sampling")
+pipelines = pytest.importorskip("imblearn.pipeline")
+
+NAMES = {
+    "integers": [0, 1, 2, 3],
+    "not in order": [30, -7, 100, 2],
+    "strings": ["cyst", "benign", "malignant", "b"],
+    "bools": [True, False],
+}
+
+
+class Coin(nn.Module):
+    """Something that can be a classifier, with members that disagree."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, n_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Same(nn.Module):
+    """An autoencoder that has nothing to learn."""
+
+    def __init__(self):
+        super().__init__()
+        # skorch has no optimiser for nothing.
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def encode(self, x):
+        return x
+
+    def decode(self, z):
+        return z
+
+    def forward(self, x):
+        return x
+
+
+@cache
+def frozen_nets(n_classes):
+    classifier = NeuralNetClassifier(
+        Coin, criterion=nn.CrossEntropyLoss, module__n_classes=n_classes
+    )
+    autoencoder = NeuralNet(Same, nn.MSELoss)
+    return [FrozenEstimator(each.initialize()) for each in (classifier, autoencoder)]
+
+
+def targeted(n_classes, **params):
+    """Make a synthesizer that fits and samples in no time."""
+    return TargetedSynthesizer(
+        *frozen_nets(n_classes), n_members=2, max_iter=1, plan="loop", random_state=0, **params
+    )
+
+
+@st.composite
+def problems(draw):
+    """Labels in some order, and a strategy that may or may not be possible for them."""
+    names = NAMES[draw(st.sampled_from(sorted(NAMES)))]
+    kind = draw(st.sampled_from(["word", "ratio", "dict", "enough", "no strategy"]))
+    # A ratio is possible for two classes only.
+    n_most = 2 if kind == "ratio" and draw(st.integers(0, 9)) else len(names)
+    counts = draw(st.lists(st.integers(1, 12), min_size=2, max_size=n_most))
+    names = names[: len(counts)]
+    y = np.repeat(np.array(names), counts)
+    y = y[np.random.default_rng(draw(st.integers(0, 99))).permutation(len(y))]
+    at_least = {name: st.integers(n, 15) for name, n in zip(names, counts, strict=True)}
+    strategy = draw(
+        {
+            "word": st.sampled_from(
+                ["auto", "minority", "not minority", "not majority", "all", "majority", "most"]
+            ),
+            "ratio": st.floats(min(counts) / max(counts), 1)
+            | st.sampled_from([0.05, 0.5, 1, 1.0, 1.5, 0, -1, np.nan, np.inf]),
+            "dict": st.dictionaries(st.sampled_from([*names, "none"]), st.integers(-1, 15)),
+            "enough": st.fixed_dictionaries({}, optional=at_least),
+            "no strategy": st.just(["all"]) | st.none(),
+        }[kind]
+    )
+    if isinstance(strategy, dict) and draw(st.booleans()):
+        return y, lambda labels: {name: n for name, n in strategy.items() if name in labels}
+    return y, strategy
+
+
+def outcome(sampler, X, y):
+    try:
+        return sampler.fit_resample(X, y)
+    except ValueError:
+        return None
+
+
+def asked(count, strategy, y, *args):
+    try:
+        counts = count(strategy, y, *args)
+    except (ValueError, TypeError):
+        return None
+    return {label: n for label, n in counts.items() if n}
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(problem=problems())
+def test_as_many_rows_are_asked_for_as_by_any_over_sampler(problem):
+    y, strategy = problem
+    # What is no strategy at all is refused before it is looked at.
+    valid = (
+        isinstance(strategy, str | dict)
+        or callable(strategy)
+        or (isinstance(strategy, float | int) and 0 < strategy <= 1)
+    )
+    expected = asked(check_sampling_strategy, strategy, y, "over-sampling") if valid else None
+    assert asked(resampling_counts, strategy, y) == expected
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(problem=problems())
+def test_counts_and_refusals_are_those_of_random_over_sampling(problem):
+    y, strategy = problem
+    X = np.arange(2 * len(y), dtype=np.float32).reshape(-1, 2)
+    sampler = over_sampling.RandomOverSampler(sampling_strategy=strategy, random_state=0)
+    synthesizer = targeted(len(np.unique(y)), sampling_strategy=strategy)
+    expected, got = outcome(sampler, X, y), outcome(synthesizer, X, y)
+    assert (expected is None) == (got is None)
+    if got is None:
+        return
+    X_all, y_all = got
+    assert Counter(y_all.tolist()) == Counter(expected[1].tolist())
+    assert y_all.dtype == y.dtype
+    # Real rows first and unchanged, and then each row of the class of its source.
+    np.testing.assert_array_equal(X_all[: len(y)], X)
+    np.testing.assert_array_equal(y_all[: len(y)], y)
+    sources = synthesizer.sample_indices_
+    assert len(sources) == len(X_all) == len(y_all)
+    np.testing.assert_array_equal(sources[: len(y)], np.arange(len(y)))
+    np.testing.assert_array_equal(y[sources], y_all)
+    for label in np.unique(y):
+        uses = np.bincount(sources[y_all == label], minlength=len(y))[y == label]
+        assert uses.max() - uses.min() <= 1
+
+
+@pytest.mark.parametrize("strategy", ["auto", {0: 3}, 0.5])
+def test_one_class_alone_is_refused(strategy):
+    X, y = np.zeros((4, 2)), np.zeros(4, int)
+    for sampler in (over_sampling.RandomOverSampler(), targeted(2)):
+        with pytest.raises(ValueError, match="class"):
+            sampler.set_params(sampling_strategy=strategy).fit_resample(X, y)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("majority", "sampling_strategy='majority' is not valid: expected one of 'auto'"),
+        (["all"], r"sampling_strategy=\['all'\] is not valid"),
+        (1.5, "sampling_strategy=1.5, a ratio, is not valid"),
+        (np.inf, "sampling_strategy=inf, a ratio, is not valid"),
+        (np.nan, "sampling_strategy=nan, a ratio, is not valid"),
+        (1.0, "asks for 4 rows of class 0, no more than the 4 there are"),
+        (lambda y: "all", "the callable sampling_strategy gave 'all'; expected a dict"),
+        (lambda y: {0: 1}, "asks for 1 rows of class 0"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(strategy, message):
+    X, y = np.zeros((8, 2)), np.arange(8) % 2
+    with pytest.raises(ValueError, match=message):
+        targeted(2, sampling_strategy=strategy).fit_resample(X, y)
+
+
+class TestPipelines:
+    def images(self):
+        """Give many zeros and few ones, as colour images."""
+        rows = np.flatnonzero((LABELS == 0) | (LABELS == 1) & (np.arange(len(LABELS)) % 3 == 0))
+        return np.stack([IMAGES[rows[:70]]] * 3, axis=-1), LABELS[rows[:70]]
+
+    def table(self):
+        X, y = load_breast_cancer(return_X_y=True)
+        rows = np.flatnonzero((y == 1) | (np.arange(len(y)) % 3 == 0))[:90]
+        return X[rows], np.array(["malignant", "benign"])[y[rows]]
+
+    def test_images_in_cross_validation(self):
+        X, y = self.images()
+        channels_first = FunctionTransformer(np.moveaxis, kw_args={"source": -1, "destination": 1})
+        steps = [
+            ("brighten", FunctionTransformer(np.sqrt)),
+            ("targeted", synthesizer(classifier=net(max_epochs=2), random_state=0)),
+            ("channels first", channels_first),
+            ("classify", net(max_epochs=10, lr=0.01)),
+        ]
+        # The last net has no seed of its own.
+        with scoped_seed(0):
+            results = cross_validate(
+                pipelines.Pipeline(steps),
+                X,
+                y,
+                cv=2,
+                scoring="balanced_accuracy",
+                return_estimator=True,
+                return_indices=True,
+                error_score="raise",
+            )
+        assert results["test_score"].min() > 0.6
+        for fitted, train in zip(results["estimator"], results["indices"]["train"], strict=True):
+            sources, n_zeros = fitted["targeted"].sample_indices_, np.sum(y[train] == 0)
+            np.testing.assert_array_equal(sources[: len(train)], np.arange(len(train)))
+            assert Counter(y[train][sources].tolist()) == {0: n_zeros, 1: n_zeros}
+
+    def test_tables_in_a_search(self):
+        X, y = self.table()
+        steps = [
+            ("scale", StandardScaler()),
+            ("targeted", dense_synthesizer(classifier=dense_net(max_epochs=3), random_state=0)),
+            ("classify", LogisticRegression()),
+        ]
+        n_benign, n_malignant = np.sum(y == "benign"), np.sum(y == "malignant")
+        grid = {
+            "targeted__radius": [0.1, 1.0],
+            "targeted__sampling_strategy": ["auto", 0.9, {"malignant": n_benign}, balanced],
+        }
+        search = GridSearchCV(pipelines.Pipeline(steps), grid, cv=2, error_score="raise")
+        search.fit(X, y)
+        scores = search.cv_results_["mean_test_score"].reshape(2, 4)
+        assert scores.min() > 0.8
+        # All ways to ask for as many rows of both give the same ones.
+        assert scores[0, 0] == scores[0, 3]
+        assert scores[1, 0] == scores[1, 3]
+        best = search.best_estimator_["targeted"]
+        assert best.radius == search.best_params_["targeted__radius"]
+        assert len(best.sample_indices_) > n_benign + n_malignant
+        assert set(search.predict(X)) == {"benign", "malignant"}
+
+
+def balanced(y):
+    counts = Counter(y.tolist())
+    return dict.fromkeys(counts, max(counts.values()))

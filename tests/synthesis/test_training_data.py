@@ -1,0 +1,313 @@
+"""How real and synthetic rows come to a net: samplers, loaders and workers of the user's own."""
+
+import numpy as np
+import pytest
+from helpers.tiny_nets import (
+    Recorder,
+    X,
+    augmented,
+    own_net,
+    recorder_of,
+    refreshed,
+    row_set,
+    synthesizer,
+    y,
+)
+from helpers.ways import IMAGES, around, both_ways, inside
+from skorch.dataset import Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk.synthesis._training_data import AugmentedDataset, BatchesApart, SourceSampler
+
+# Every row its own image, also where it is not known which class it is of.
+KEEP = {"objective": "random", "label_policy": "keep"}
+
+
+def recorded(train, given=None, batches="apart", **params):
+    net = own_net(**{"train_split": None, "callbacks": [Recorder()], **params})
+    return train(net, given or synthesizer(**KEEP), batches=batches)
+
+
+def n_batches(net):
+    return [len(row["batches"]) for row in net.history]
+
+
+def table(n_real, sources):
+    """A data set in which a synthetic row says what its source is."""
+    numbers = np.arange(n_real, dtype=np.float32)[:, None]
+    dataset = AugmentedDataset(Dataset(numbers, np.zeros(n_real, dtype=np.int64)))
+    sources = np.asarray(sources)
+    if len(sources):
+        dataset.exchange(numbers[sources], np.zeros(len(sources), dtype=np.int64), sources)
+    return dataset
+
+
+def drawn(sampler):
+    """Numbers of real rows and of synthetic ones that come in an epoch."""
+    rows, n_real = np.array(list(sampler)), len(sampler.dataset.real)
+    assert len(rows) == len(sampler)
+    return rows[rows < n_real], rows[rows >= n_real] - n_real
+
+
+class TestSourceSampler:
+    def test_draws_as_large_a_share_of_synthetic_rows(self):
+        dataset = table(20, np.repeat(np.arange(20), 3))
+        real, synthetic = drawn(SourceSampler(SubsetRandomSampler(range(8)), dataset))
+        assert sorted(real) == list(range(8))
+        # Each image of each of these sources once.
+        assert sorted(synthetic) == list(range(24))
+
+    def test_what_is_never_drawn_is_no_source(self):
+        dataset = table(20, np.tile(np.arange(20), 2))
+        chances = np.where(np.arange(20) < 5, 1.0, 0.0)
+        sampler = SourceSampler(WeightedRandomSampler(chances, 400), dataset)
+        with scoped_seed(0):
+            real, synthetic = drawn(sampler)
+        assert len(synthetic) == 800
+        assert set(real) == set(dataset.sources[synthetic]) == set(range(5))
+        assert set(synthetic) == {0, 1, 2, 3, 4, 20, 21, 22, 23, 24}
+
+    def test_probabilities_hold_for_synthetic_rows(self):
+        # The last two rows have no images; of one row there are three.
+        dataset = table(6, [0, 1, 1, 1, 2, 3])
+        chances = np.array([1, 2, 3, 4, 5, 5]) / 20
+        sampler = SourceSampler(WeightedRandomSampler(chances, 6000), dataset)
+        with scoped_seed(0):
+            _, synthetic = drawn(sampler)
+        shares = np.bincount(dataset.sources[synthetic]) / 6000
+        np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.4], atol=0.03)
+        # All images of a source come as often.
+        counts = np.bincount(synthetic)
+        assert counts[1:4].max() - counts[1:4].min() <= 1
+
+    def test_all_images_come_in_time_though_few_are_drawn_in_an_epoch(self):
+        dataset = table(20, np.repeat(np.arange(20), 3))
+        sampler = SourceSampler(WeightedRandomSampler(np.ones(20), 4), dataset)
+        with scoped_seed(0):
+            seen = set().union(*(drawn(sampler)[1] for _ in range(60)))
+        assert seen == set(range(60))
+
+    def test_real_and_synthetic_rows_are_mixed(self):
+        dataset = table(50, np.arange(50))
+        sampler = SourceSampler(SequentialSampler(range(50)), dataset)
+        with scoped_seed(0):
+            rows = np.array(list(sampler))
+        assert sorted(rows) == list(range(100))
+        assert 10 < (rows[:50] < 50).sum() < 40
+
+    def test_without_images_of_what_is_drawn_real_rows_come_alone(self):
+        sampler = SourceSampler(SubsetRandomSampler([1, 2]), table(4, [3, 3]))
+        assert sorted(sampler) == [1, 2]
+
+    def test_is_reproducible(self):
+        sampler = SourceSampler(WeightedRandomSampler(np.ones(9), 20), table(9, np.arange(9)))
+        orders = []
+        for seed in (0, 0, 1):
+            with scoped_seed(seed):
+                orders.append(list(sampler))
+        assert orders[0] == orders[1] != orders[2]
+
+
+@both_ways
+class TestSamplers:
+    def test_that_balance_classes_balance_synthetic_ones_too(self, train):
+        rare = y > 1
+        chances = np.where(rare, 0.1 / rare.sum(), 0.9 / (~rare).sum())
+        sampler = WeightedRandomSampler(chances, 400)
+        net = recorded(train, iterator_train__sampler=sampler, max_epochs=4, batch_size=100)
+        recorder = recorder_of(net)
+        assert recorder.n_rows() == [400, 800, 800, 800]
+        assert net.iterator_train__sampler.num_samples == 400
+        real, targets = row_set(X), recorder.targets(3)
+        is_real = np.array([row.tobytes() in real for row in recorder.rows(3)])
+        assert is_real.sum() == 400
+        for part in (is_real, ~is_real):
+            assert (targets[part] > 1).mean() == pytest.approx(0.1, abs=0.05)
+
+    def test_of_a_subset_keep_the_others_out(self, train):
+        chosen = np.arange(0, 80, 4)
+        sampler = SubsetRandomSampler(chosen.tolist())
+        reconstruct = synthesizer(objective="reconstruction", label_policy="keep")
+        net = recorded(train, reconstruct, iterator_train__sampler=sampler)
+        recorder = recorder_of(net)
+        assert recorder.n_rows() == [20] * 2 + [40] * 6
+        real = row_set(X[chosen])
+        assert row_set(recorder.rows(0)) == real
+        synthetic = row_set(recorder.rows(7)) - row_set(X)
+        # One reconstruction of each.
+        assert len(synthetic) == 20
+        assert row_set(recorder.rows(7)) - synthetic == real
+        np.testing.assert_array_equal(np.bincount(recorder.targets(7)), 2 * np.bincount(y[chosen]))
+
+    def test_are_reproducible(self, train):
+        first, second = (
+            recorded(train, iterator_train__sampler=RandomSampler(range(80))) for _ in range(2)
+        )
+        for epoch in range(8):
+            one, other = (recorder_of(net).rows(epoch) for net in (first, second))
+            np.testing.assert_array_equal(one, other)
+        assert (recorder_of(first).rows(2) != recorder_of(first).rows(3)).any()
+
+    def test_of_batches_are_refused_before_training(self, train):
+        batches = BatchSampler(SequentialSampler(range(80)), 16, drop_last=False)
+        net = own_net(iterator_train__batch_sampler=batches, callbacks=[Recorder()])
+        with pytest.raises(ValueError, match=r"batch_sampler numbers real rows.*train__sampler"):
+            train(net)
+        if train is inside:
+            assert len(net.history) == 0
+
+
+def shuffling_loader(dataset, batch_size, **kwargs):
+    """A loader of the user's own, with a sampler over the rows that there are at the moment."""
+    return DataLoader(dataset, batch_size, sampler=RandomSampler(range(len(dataset))), **kwargs)
+
+
+def loader_by_batches(dataset, batch_size):
+    batches = BatchSampler(SequentialSampler(range(len(dataset))), batch_size, drop_last=False)
+    return DataLoader(dataset, batch_sampler=batches)
+
+
+@both_ways
+class TestLoaders:
+    @pytest.mark.parametrize("loader", [shuffling_loader, loader_by_batches])
+    def test_of_the_users_own_see_synthetic_rows(self, train, loader):
+        net = recorded(train, iterator_train=loader)
+        recorder = recorder_of(net)
+        assert recorder.n_rows() == [80] * 2 + [160] * 6
+        assert len(row_set(recorder.rows(7))) == 160
+        assert net.iterator_train is loader
+
+    def test_shuffle(self, train):
+        net = recorded(train, iterator_train__shuffle=True)
+        recorder = recorder_of(net)
+        assert row_set(recorder.rows(2)) == row_set(recorder.rows(3))
+        assert (recorder.rows(2) != recorder.rows(3)).any()
+
+    @pytest.mark.parametrize(
+        "order",
+        [{}, {"iterator_train__shuffle": True}, {"iterator_train__sampler": RandomSampler(X)}],
+        ids=["in order", "shuffled", "by a sampler"],
+    )
+    def test_have_batches_of_real_or_of_synthetic_rows(self, train, order):
+        recorder, real = recorder_of(recorded(train, batch_size=30, **order)), row_set(X)
+        kinds = []
+        for rows, _ in recorder.train_[2]:
+            kinds.append({row.numpy().tobytes() in real for row in rows})
+        sizes = [len(rows) for rows, _ in recorder.train_[2]]
+        # Of 80 rows each, 20 are left.
+        assert sizes == [30] * 5 + [10]
+        assert sorted(map(len, kinds[:4])) == [1] * 4
+        assert sum(kind == {True} for kind in kinds[:4]) == 2
+
+    def test_can_be_mixed(self, train):
+        net = recorded(train, batch_size=40, iterator_train__shuffle=True, batches="mixed")
+        real = row_set(X)
+        for rows, _ in recorder_of(net).train_[2]:
+            assert {row.numpy().tobytes() in real for row in rows} == {True, False}
+
+    def test_without_shuffle_spread_synthetic_rows_among_real_ones(self, train):
+        net = recorded(train, batches="mixed")
+        real = row_set(X)
+        rows = [row.tobytes() in real for row in recorder_of(net).rows(2)]
+        assert rows == [True, False] * 80
+        np.testing.assert_array_equal(recorder_of(net).rows(2)[::2], recorder_of(net).rows(0))
+        assert "iterator_train__sampler" not in net.get_params(deep=False)
+
+    def test_all_rows_in_one_batch(self, train):
+        net = recorded(train, batch_size=-1)
+        assert n_batches(net) == [1] * 8
+        assert recorder_of(net).n_rows() == [80] * 2 + [160] * 6
+
+    def test_last_batch_dropped(self, train):
+        net = recorded(train, batch_size=64, iterator_train__drop_last=True)
+        assert n_batches(net) == [1] * 2 + [2] * 6
+        assert recorder_of(net).n_rows() == [64] * 2 + [128] * 6
+
+    def test_workers_that_stay_see_exchanged_rows(self, train):
+        net = own_net(
+            train_split=None,
+            callbacks=[Recorder()],
+            max_epochs=3,
+            iterator_train__num_workers=1,
+            iterator_train__persistent_workers=True,
+        )
+        net = train(net, synthesizer(**KEEP), warm_up=0.3, refresh_every=1)
+        assert refreshed(net.history) == [1, 2]
+        recorder = recorder_of(net)
+        first, second = (row_set(recorder.rows(epoch)) - row_set(X) for epoch in (1, 2))
+        assert len(first) == len(second) == 80
+        assert not first & second
+
+    def test_that_fail_leave_no_trace(self, train):
+        def failing(dataset, batch_size):
+            raise RuntimeError("on purpose")
+
+        net = own_net(iterator_train=failing)
+        params = net.get_params(deep=False).keys()
+        split = net.train_split
+        with pytest.raises(RuntimeError, match="on purpose"):
+            train(net)
+        assert net.get_params(deep=False).keys() == params
+        assert net.train_split is split
+
+
+def test_rows_are_made_once_an_exchange():
+    sizes = []
+
+    def counting(dataset, **kwargs):
+        sizes.append(len(dataset))
+        return DataLoader(dataset, **kwargs)
+
+    around(own_net(iterator_train=counting, train_split=None), refresh_every=3)
+    assert sizes == [80, 160, 160]
+
+
+def test_sampler_over_a_training_part():
+    sampler = WeightedRandomSampler(np.ones(64), 64)
+    net = own_net(iterator_train__sampler=sampler, callbacks=[Recorder()])
+    learned = augmented(net).fit(X, y)
+    recorder = recorder_of(learned.estimator_)
+    assert recorder.n_rows() == [64] * 2 + [128] * 6
+    held_out = row_set(recorder.rows(0, "valid"))
+    for epoch in range(8):
+        assert not held_out & row_set(recorder.rows(epoch))
+
+
+@pytest.mark.parametrize(("n_real", "n_synthetic"), [(10, 5), (3, 2), (8, 8), (7, 0), (4, 9)])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batches_apart_are_those_that_a_loader_counts(n_real, n_synthetic, drop_last):
+    order = np.random.default_rng(0).permutation(n_real + n_synthetic)
+    batches = BatchesApart(order, n_real, 4, drop_last)
+    drawn = list(batches)
+    plain = list(BatchSampler(order, 4, drop_last))
+    assert [len(batch) for batch in drawn] == [len(batch) for batch in plain]
+    assert len(batches) == len(drawn)
+    rows = [row for batch in drawn for row in batch]
+    assert len(set(rows)) == len(rows)
+    mixed = [i for i, batch in enumerate(drawn) if len({row >= n_real for row in batch}) == 2]
+    assert set(mixed) <= {len(drawn) - 2, len(drawn) - 1}
+
+
+def test_a_data_set_counts_exchanges():
+    dataset = table(5, [])
+    assert (len(dataset), dataset.version) == (5, 0)
+    dataset.exchange(np.full((2, 1), 7.0), np.ones(2), np.array([3, 3]))
+    assert (len(dataset), dataset.version) == (7, 1)
+    image, label = dataset[6]
+    assert (image.dtype, label.dtype) == (np.float32, np.int64)
+    assert (image.tolist(), label.tolist()) == ([7.0], 1)
+    assert [int(row[0]) for row, _ in dataset.__getitems__([0, 4, 5])] == [0, 4, 7]
+
+
+def test_predictions_are_of_real_rows_alone():
+    net = inside(own_net(train_split=None))
+    assert net.predict(IMAGES).shape == (80,)
+    assert "get_iterator" not in vars(net)

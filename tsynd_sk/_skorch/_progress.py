@@ -1,0 +1,144 @@
+"""How a fit tells what it is doing: by progress bars, and to scikit-learn's callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from tsynd_sk._skorch._adapter import scoped_seed, standing_still
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in for the mixin of scikit-learn, which has callbacks from version 1.9 on."""
+
+
+__all__ = ["CallbackSupportMixin", "EpochBar", "EpochTasks", "Task"]
+
+
+class EpochBar(Callback):
+    """Progress bar of a net's epochs.
+
+    Parameters
+    ----------
+    label : str
+        What is trained.
+    """
+
+    def __init__(self, label: str):
+        self.label = label
+
+    def on_train_begin(self, net, **kwargs):
+        """Draw the bar."""
+        # Inside another bar it vanishes when it is full.
+        self.bar_ = tqdm(total=net.max_epochs, desc=self.label, unit="epoch", leave=None)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Move on by an epoch."""
+        losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
+        self.bar_.set_postfix({k: v for k, v in losses.items() if v is not None}, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Leave the bar as it is."""
+        self.bar_.close()
+
+    def __getstate__(self):
+        # A net that is saved while it trains takes no terminal along.
+        return {"label": self.label}
+
+
+class Task:
+    """A task of an estimator's fit, of which scikit-learn's callbacks are told.
+
+    Without callbacks, or before scikit-learn had them, nothing is told to nobody.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose fit it is.
+    context : CallbackContext or None
+        scikit-learn's.
+    data : dict
+        ``X`` and ``y`` of the fit.
+    """
+
+    def __init__(self, estimator: Any, context: Any, data: dict[str, Any]):
+        self.estimator = estimator
+        self.context = context
+        self.data = data
+
+    @classmethod
+    def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: int | None) -> Task:
+        """Begin the outermost task, which ends with the estimator's method by `_fit_context`."""
+        context = None
+        if hasattr(estimator, "_init_callback_context"):
+            context = estimator._init_callback_context(max_subtasks=n_subtasks)
+        return cls(estimator, context, {"X": X, "y": y})._begun()
+
+    def subtask(self, name: str, n_subtasks: int | None = 0) -> Task:
+        """Begin a part of this task."""
+        context = self.context
+        if context is not None:
+            context = context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        return Task(self.estimator, context, self.data)._begun()
+
+    def _begun(self) -> Task:
+        if self.context is not None:
+            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+        return self
+
+    def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:
+        """End this task; tell whether a callback wants no further one of its kind.
+
+        Parameters
+        ----------
+        attributes : dict, callable that makes it, or None
+            What an estimator that stopped now would have learnt.
+        """
+        if self.context is None:
+            return False
+        return bool(
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator, reconstruction_attributes=attributes, **self.data
+            )
+        )
+
+
+class EpochTasks(Callback):
+    """Tell a task of every epoch of a net.
+
+    Parameters
+    ----------
+    task : Task
+        Of which the epochs are parts.
+    attributes : callable or None, default=None
+        Makes what the estimator would have learnt from a copy of the net as it is, see `Task.end`.
+    """
+
+    def __init__(self, task: Task, attributes: Callable[[Any], dict] | None = None):
+        self.task = task
+        self.attributes = attributes
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin an epoch."""
+        self.epoch_ = self.task.subtask("epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        """End an epoch, and the training if a callback wants so."""
+        attributes = self.attributes
+        learnt = None if attributes is None else lambda: attributes(standing_still(net))
+        with scoped_seed(None):
+            stop = self.epoch_.end(learnt)
+        if stop:
+            # The way in which skorch's own callbacks end a training.
+            raise KeyboardInterrupt
+
+    def __getstate__(self):
+        # A net that is saved while it trains does not take the fit along.
+        return {"task": Task(None, None, {}), "attributes": None}

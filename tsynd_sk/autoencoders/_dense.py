@@ -1,0 +1,145 @@
+"""An autoencoder of the rows of a table."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tsynd_sk._utils._tensors import safe_scale
+from tsynd_sk._utils._validation import at_least, training_data
+from tsynd_sk.autoencoders._components import (
+    ComponentAutoencoder,
+    check_n_components,
+    principal_components,
+    silent_at_first,
+)
+
+__all__ = ["DenseAutoencoder"]
+
+
+class DenseAutoencoder(ComponentAutoencoder):
+    """Autoencoder for the rows of a table: principal components and dense residuals.
+
+    Features are standardised inside; codes have one standard deviation per coordinate.
+
+    Parameters
+    ----------
+    n_features : int
+        Features in a row.
+    n_components : int or float, default=8
+        Latent coordinates, at most `n_features`. A float needs data, see `from_data`.
+    width : int, default=64
+        Units of the hidden layers.
+    noise : float, default=0.1
+        Standard deviation of the noise on codes while training, in latent standard deviations.
+
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training rows, as arguments of the class, by which a saved
+        autoencoder is made anew.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If a number is out of its range, or `n_components` is a float.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import DenseAutoencoder
+    >>> autoencoder = DenseAutoencoder.from_data(torch.randn(50, 6), n_components=2)
+    >>> autoencoder.encode(torch.randn(3, 6)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self, n_features: int, *, n_components: int = 8, width: int = 64, noise: float = 0.1
+    ):
+        n_features, width = at_least("n_features", n_features, 1), at_least("width", width, 1)
+        super().__init__(n_features, n_components, noise)
+        self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.project = nn.Linear(n_features, self.n_components)
+        self.expand = nn.Linear(self.n_components, n_features)
+        self.encoder_residual = _dense(n_features, self.n_components, width)
+        self.decoder_residual = _dense(self.n_components, n_features, width)
+        self.whiten = nn.BatchNorm1d(self.n_components, affine=False, momentum=0.01)
+
+    @classmethod
+    def from_data(cls, X: Tensor, y=None, **params) -> DenseAutoencoder:
+        """Build an autoencoder for rows and initialise it by their principal components.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_features)
+            Training rows.
+        y : ignored
+            Autoencoders need no labels.
+        **params
+            Parameters of the class. `n_components` may be a float between 0 and 1: as many
+            components as explain that fraction of the standardised features' variance; its
+            default is 0.95.
+
+        Returns
+        -------
+        DenseAutoencoder
+            On the CPU, not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers, or a number is none.
+        ValueError
+            If `X` is empty, not finite or of another shape, or a number is out of its range.
+        """
+        X = training_data(X, 2, "expected (n, n_features)")
+        n_components = params.pop("n_components", 0.95)
+        check_n_components(n_components)
+        params.setdefault("n_features", X.shape[1])
+        mean, scale = X.mean(0), safe_scale(X, (0,))
+        offset, axes, spread = principal_components((X - mean) / scale, n_components)
+        autoencoder = cls(n_components=len(axes), **params)
+        autoencoder.mean.copy_(mean)
+        autoencoder.scale.copy_(scale)
+        autoencoder.set_components(offset, axes, spread)
+        return autoencoder
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode rows as latent coordinates, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components)
+            Codes.
+        """
+        x = (x - self.mean) / self.scale
+        return self.whiten(self.project(x) + self.encoder_residual(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode latent coordinates to rows.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, n_features)
+            Rows.
+        """
+        return self.mean + self.scale * (self.expand(z) + self.decoder_residual(z))
+
+
+def _dense(n_in: int, n_out: int, width: int) -> nn.Sequential:
+    hidden = (nn.Linear(n_in, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+    return silent_at_first(*hidden, last=nn.Linear(width, n_out))

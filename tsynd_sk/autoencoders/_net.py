@@ -1,0 +1,190 @@
+"""Autoencoders that are good with few images: principal components first, then learned detail.
+
+The linear part of both autoencoders is a principal component analysis in closed form, whitened,
+so that one latent unit is one standard deviation. Around it lie convolutional (or dense)
+residuals whose last layer starts at zero: training starts where the components end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import ValidSplit, unpack_data
+from torch import Tensor, nn
+from torch.utils.data import RandomSampler
+
+from tsynd_sk._skorch._adapter import Schedule, SizedFromData, bare_module
+from tsynd_sk._utils._validation import at_least
+from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._patch import PatchAutoencoder
+
+__all__ = ["AutoencoderNet", "DenseAutoencoder", "PatchAutoencoder", "encode"]
+
+
+def encode(module: Any, x: Tensor) -> Tensor:
+    """Code of images, whatever the encoder returns.
+
+    Parameters
+    ----------
+    module : Module
+        With an ``encode`` method that returns codes, a tuple that starts with them (as the
+        (mean, log-variance) of many variational autoencoders), a `torch.distributions`
+        distribution, or an object with ``mean``, ``latent_dist`` or ``latents``. Of a
+        distribution, the mean is the code.
+    x : Tensor of shape (n, ...)
+        Images.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+        Codes.
+
+    Raises
+    ------
+    TypeError
+        If no tensor can be found in what ``encode`` returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import encode
+    >>> class Variational(torch.nn.Module):
+    ...     def encode(self, x):
+    ...         return torch.distributions.Normal(x.mean((2, 3)), 1.0)
+    >>> encode(Variational(), torch.ones(5, 3, 8, 8)).shape
+    torch.Size([5, 3])
+    """
+    code = module.encode(x)
+    for _ in range(3):
+        if isinstance(code, Tensor):
+            return code
+        if isinstance(code, tuple | list) and len(code):
+            code = code[0]
+            continue
+        for attribute in ("mean", "latent_dist", "latents"):
+            if hasattr(code, attribute):
+                code = getattr(code, attribute)
+                break
+    raise TypeError(
+        f"{type(module).__name__}.encode returned {type(code).__name__}; expected a tensor, a "
+        "distribution with a mean, or a tuple that starts with one of them"
+    )
+
+
+def holdout(dataset, y=None, **fit_params):
+    """Hold out a tenth of the images to stop early; of fewer than 20, none can be spared."""
+    if len(dataset) < 20:
+        return dataset, dataset
+    return ValidSplit(0.1, random_state=0)(dataset, **fit_params)
+
+
+class AutoencoderNet(SizedFromData):
+    """Autoencoder as a skorch net: ``fit(X)`` sizes, initialises and trains its module.
+
+    An epoch is a fixed number of images, drawn with replacement, so that the same defaults serve
+    fifty images and five thousand. Training stops early when a held-out tenth is no longer
+    reconstructed better, and the best epoch is kept.
+
+    Parameters
+    ----------
+    module : type or Module, default=PatchAutoencoder
+        With ``encode`` and ``decode``. A class with a ``from_data`` classmethod is built from the
+        training data; ``module__`` parameters are passed on to it.
+    criterion : type, default=torch.nn.MSELoss
+        Loss between reconstruction and image.
+    optimizer : type, default=torch.optim.AdamW
+        Its weight decay is 1e-4 unless ``optimizer__weight_decay`` is given.
+    lr : float, default=2e-3
+        Learning rate at the start; it falls to zero along a cosine.
+    max_epochs : int, default=60
+        Epochs at most.
+    epoch_size : int, default=1600
+        Images in an epoch.
+    batch_size : int, default=64
+        Images in a batch.
+    train_split : callable or None, default=holdout
+        As in skorch.
+    verbose : int, default=0
+        With 1, a line an epoch.
+    **kwargs
+        Other parameters of ``skorch.NeuralNet``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`: if a number is none or out of its range, or `X` is not float32, is empty, not
+        finite or of another shape than `module` takes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+    >>> X = np.random.default_rng(0).random((40, 1, 8, 8), dtype=np.float32)
+    >>> net = AutoencoderNet(PatchAutoencoder, module__n_components=3, max_epochs=1)
+    >>> net.fit(X).predict(X).shape
+    (40, 1, 8, 8)
+    """
+
+    def __init__(
+        self,
+        module=PatchAutoencoder,
+        *,
+        criterion=nn.MSELoss,
+        optimizer=torch.optim.AdamW,
+        lr=2e-3,
+        max_epochs=60,
+        epoch_size=1600,
+        batch_size=64,
+        train_split=holdout,
+        verbose=0,
+        **kwargs,
+    ):
+        kwargs.setdefault("optimizer__weight_decay", 1e-4)
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=train_split,
+            verbose=verbose,
+            **kwargs,
+        )
+        self.epoch_size = epoch_size
+
+    @property
+    def _default_callbacks(self):
+        monitor = "valid_loss" if self.train_split else "train_loss"
+        return [
+            *super()._default_callbacks,
+            ("lr_scheduler", Schedule("CosineAnnealingLR", T_max=self.max_epochs)),
+            ("early_stopping", EarlyStopping(monitor, patience=20, load_best=True)),
+        ]
+
+    def get_iterator(self, dataset, training=False):
+        """Draw `epoch_size` images with replacement for training; see skorch."""
+        if not training:
+            return super().get_iterator(dataset)
+        kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
+        kwargs.pop("shuffle", None)
+        epoch_size = at_least("epoch_size", self.epoch_size, 1)
+        batch_size = at_least("batch_size", kwargs["batch_size"], 1)
+        # The standardisation of codes cannot learn from a last batch of a single row.
+        kwargs.setdefault("drop_last", epoch_size > 1 and epoch_size % batch_size == 1)
+        sampler = RandomSampler(dataset, replacement=True, num_samples=epoch_size)
+        return self.iterator_train(dataset, sampler=sampler, **kwargs)
+
+    def train_step(self, batch, **fit_params):
+        """Train on a batch as its own target, augmented if the module knows how."""
+        x = unpack_data(batch)[0]
+        augment = getattr(bare_module(self), "augment", None)
+        x = x if augment is None else augment(x)
+        return super().train_step((x, x), **fit_params)
+
+    def validation_step(self, batch, **fit_params):
+        """Validate on a batch as its own target."""
+        x = unpack_data(batch)[0]
+        return super().validation_step((x, x), **fit_params)

@@ -1,0 +1,226 @@
+"""An autoencoder of images with a spatial code, good with few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tsynd_sk._utils._tensors import safe_scale
+from tsynd_sk._utils._validation import at_least, check_sides, training_data
+from tsynd_sk.autoencoders._components import (
+    ComponentAutoencoder,
+    check_n_components,
+    principal_components,
+    silent_at_first,
+)
+
+__all__ = ["PatchAutoencoder"]
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(F.gelu(x))))
+
+
+def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequential:
+    first = nn.Conv2d(n_in, width, 3, padding=1)
+    blocks = [_Block(width) for _ in range(depth)]
+    return silent_at_first(first, *blocks, nn.GELU(), last=nn.Conv2d(width, n_out, 1))
+
+
+class PatchAutoencoder(ComponentAutoencoder):
+    """Convolutional autoencoder whose spatial code starts as principal components of patches.
+
+    The image is cut into patches; each is projected on whitened principal components, which gives
+    a spatial code of shape (n_components, ceil(H / patch_size), ceil(W / patch_size)).
+    Convolutions over neighbouring patches add what the components miss, in both directions.
+    Codes are standardised per channel: one unit is one standard deviation.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (n_channels, height, width) of the images. Sides that are no multiple of the patch are
+        padded by their edge, and the decoded image is cropped.
+    patch_size : int or None, default=None
+        Side of a patch in pixels. ``None``: 4 for images up to 48 pixels, 8 up to 96, else 16.
+    n_components : int or float, default=4
+        Number of latent channels, at most the values in a patch. A float needs data, see
+        `from_data`.
+    width : int, default=64
+        Channels of the hidden layers.
+    depth : int, default=2
+        Residual blocks in the decoder; the encoder has one.
+    noise : float, default=0.1
+        Standard deviation of the noise on codes while training, in latent standard deviations.
+
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training images, as arguments of the class, by which a saved
+        autoencoder is made anew.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If `image_shape` is not three positive ints, a number is out of its range, or
+        `n_components` is a float.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import PatchAutoencoder
+    >>> autoencoder = PatchAutoencoder.from_data(torch.rand(20, 1, 30, 28), n_components=3)
+    >>> z = autoencoder.encode(torch.rand(2, 1, 30, 28))
+    >>> z.shape, autoencoder.decode(z).shape
+    (torch.Size([2, 3, 8, 7]), torch.Size([2, 1, 30, 28]))
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        *,
+        patch_size: int | None = None,
+        n_components: int = 4,
+        width: int = 64,
+        depth: int = 2,
+        noise: float = 0.1,
+    ):
+        channels, height, width_px = check_sides(image_shape)
+        patch_size = _checked_patch_size(patch_size, max(height, width_px))
+        width, depth = at_least("width", width, 1), at_least("depth", depth, 0)
+        n_values = channels * patch_size**2
+        super().__init__(n_values, n_components, noise)
+        self.image_size = (height, width_px)
+        self.patch_size = patch_size
+        self.sizes = {
+            "image_shape": (int(channels), int(height), int(width_px)),
+            "patch_size": int(patch_size),
+            "n_components": self.n_components,
+        }
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+        self.project = nn.Conv2d(n_values, self.n_components, 1)
+        self.expand = nn.Conv2d(self.n_components, n_values, 1)
+        self.encoder_residual = _convolutions(n_values, self.n_components, width, 1)
+        self.decoder_residual = _convolutions(self.n_components, n_values, width, depth)
+        # Without it, the encoder would drown the noise by inflating its codes.
+        self.whiten = nn.BatchNorm2d(self.n_components, affine=False, momentum=0.01)
+
+    @classmethod
+    def from_data(cls, X: Tensor, y=None, **params) -> PatchAutoencoder:
+        """Build an autoencoder for images and initialise it by their principal components.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_channels, height, width)
+            Training images.
+        y : ignored
+            Autoencoders need no labels.
+        **params
+            Parameters of the class. `n_components` may be a float between 0 and 1: as many
+            components as explain that fraction of the patches' variance; its default is 0.95.
+
+        Returns
+        -------
+        PatchAutoencoder
+            On the CPU, not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers, or a number is none.
+        ValueError
+            If `X` is empty, not finite or of another shape, or a number is out of its range.
+        """
+        X = training_data(X, 4, "expected (n, channels, height, width)")
+        n_components = params.pop("n_components", 0.95)
+        check_n_components(n_components)
+        params.setdefault("image_shape", tuple(X.shape[1:]))
+        side = max(check_sides(params["image_shape"])[1:])
+        patch_size = _checked_patch_size(params.pop("patch_size", None), side)
+        patches = F.pixel_unshuffle(_padded(X, patch_size), patch_size)
+        mean, axes, scale = principal_components(patches.movedim(1, -1).flatten(0, 2), n_components)
+        autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
+        autoencoder.mean.copy_(X.mean())
+        autoencoder.scale.copy_(safe_scale(X))
+        autoencoder.set_components(mean, axes, scale)
+        return autoencoder
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode images as spatial codes, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components, h, w)
+            Codes, one vector for each patch.
+        """
+        patches = F.pixel_unshuffle(_padded(x, self.patch_size), self.patch_size)
+        detail = self.encoder_residual((patches - self.mean) / self.scale)
+        return self.whiten(self.project(patches) + detail)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode spatial codes to images.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components, h, w)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Images.
+        """
+        patches = self.expand(z) + self.scale * self.decoder_residual(z)
+        images = F.pixel_shuffle(patches, self.patch_size)
+        height, width = self.image_size
+        return images[..., :height, :width]
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Mirror and shift a batch while training, which multiplies the patches to learn from.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            The images moved, all of them alike.
+        """
+        if torch.rand(()) < 0.5:
+            x = x.flip(-1)
+        if torch.rand(()) < 0.25:
+            height, width = x.shape[-2:]
+            margin = self.patch_size // 2
+            top, left = torch.randint(2 * margin + 1, (2,)).tolist()
+            padded = F.pad(x, (margin, margin, margin, margin), mode="replicate")
+            x = padded[..., top : top + height, left : left + width]
+        return x
+
+
+def _checked_patch_size(patch_size: int | None, side: int) -> int:
+    if patch_size is not None:
+        return at_least("patch_size", patch_size, 1)
+    return 4 if side <= 48 else 8 if side <= 96 else 16
+
+
+def _padded(x: Tensor, patch_size: int) -> Tensor:
+    bottom, right = -x.shape[-2] % patch_size, -x.shape[-1] % patch_size
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x

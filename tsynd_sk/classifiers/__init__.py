@@ -1,0 +1,9 @@
+"""Default classifiers: small networks, dropout placed late, defaults for 50 to 5000 images.
+
+Dropout sits behind the convolutions, so that the members of the network (see
+`tsynd_sk.uncertainty`) share all that is expensive.
+"""
+
+from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+
+__all__ = ["ConvNet", "DenseNet", "NetClassifier"]

@@ -1,0 +1,302 @@
+"""Default classifiers: small networks, dropout placed late, defaults for 50 to 5000 images.
+
+Dropout sits behind the convolutions, so that the members of the network (see
+`tsynd_sk.uncertainty`) share all that is expensive.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tsynd_sk._skorch._adapter import Schedule, SizedFromData
+from tsynd_sk._utils._tensors import safe_scale
+from tsynd_sk._utils._validation import at_least, check_number, check_sides, training_data
+
+__all__ = ["ConvNet", "DenseNet", "NetClassifier"]
+
+
+class ConvNet(nn.Module):
+    """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
+
+    At least three blocks of convolution, batch normalisation and ReLU, which halve the image until
+    about 4 to 8 pixels are left; then the mean over positions, and two dense layers behind dropout.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (n_channels, height, width).
+    n_classes : int
+        Number of classes.
+    width : int, default=32
+        Channels of the first block; they double with every halving, up to four times `width`.
+    dropout : float, default=0.3
+        Probability of dropping a unit before each dense layer.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If `image_shape` is not three positive ints, or a number is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.classifiers import ConvNet
+    >>> net = ConvNet((1, 28, 28), n_classes=3)
+    >>> net(torch.rand(5, 1, 28, 28)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
+        super().__init__()
+        # What `from_data` finds out; without data, the constructor can be given the same.
+        image_shape, n_classes = check_sides(image_shape), at_least("n_classes", n_classes, 1)
+        width = at_least("width", width, 1)
+        check_number("dropout", dropout, 0, 1)
+        self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
+        n_in, side = image_shape[0], max(image_shape[1:])
+        layers: list[nn.Module] = []
+        n_out = width
+        while side > 4 or len(layers) < 3 * 3:
+            layers += [
+                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(n_out),
+                nn.ReLU(),
+            ]
+            if side > 4:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+                side = -(-side // 2)
+            n_in, n_out = n_out, min(2 * n_out, 4 * width)
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(n_in, 2 * width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, n_classes),
+        )
+        # In this order processors convolve faster.
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> ConvNet:
+        """Size the network by images and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, C, H, W)
+            Images.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        ConvNet
+            Not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers.
+        ValueError
+            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
+        """
+        X = training_data(
+            X,
+            4,
+            "ConvNet expects images, (n, channels, height, width). Give image_shape if rows are "
+            "flat images; for tables use DenseNet.",
+        )
+        params = {"image_shape": tuple(X.shape[1:]), "n_classes": _n_classes(y), **params}
+        return cls(**params)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (n, n_classes) of images (n, C, H, W)."""
+        return self.head(self.features(x))
+
+
+class DenseNet(nn.Module):
+    """Small dense classifier for tables; standardises its features and returns logits.
+
+    Parameters
+    ----------
+    n_features, n_classes : int
+        Numbers of features and classes.
+    width : int, default=64
+        Units of each of the two hidden layers.
+    dropout : float, default=0.3
+        Probability of dropping a hidden unit.
+
+    Raises
+    ------
+    TypeError
+        If a number is none.
+    ValueError
+        If a number is out of its range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.classifiers import DenseNet
+    >>> net = DenseNet.from_data(torch.rand(6, 4), y=[0, 1, 2, 0, 1, 2])
+    >>> net(torch.rand(5, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
+        super().__init__()
+        n_features = at_least("n_features", n_features, 1)
+        n_classes, width = at_least("n_classes", n_classes, 1), at_least("width", width, 1)
+        check_number("dropout", dropout, 0, 1)
+        self.sizes = {"n_features": n_features, "n_classes": n_classes}
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.layers = nn.Sequential(
+            nn.Linear(n_features, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, n_classes),
+        )
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> DenseNet:
+        """Size the network by the rows of a table and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_features)
+            Rows.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        DenseNet
+            Not trained yet.
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array of numbers.
+        ValueError
+            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
+        """
+        X = training_data(X, 2, "DenseNet expects (n, n_features)")
+        net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
+        net.mean.copy_(X.mean(0))
+        net.scale.copy_(safe_scale(X, (0,)))
+        return net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (n, n_classes) of rows (n, n_features)."""
+        return self.layers((x - self.mean) / self.scale)
+
+
+def _n_classes(y) -> int:
+    if y is None:
+        raise ValueError("y is None; the number of classes is read off y")
+    codes = np.asarray(y)
+    if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
+        shown = codes.ravel()[:5].tolist()
+        raise ValueError(
+            f"y must hold classes numbered from 0, got dtype {codes.dtype} and {shown}: encode it, "
+            "for instance by numpy.unique(y, return_inverse=True)[1], or give the net to an "
+            "AugmentedClassifier, which takes any labels"
+        )
+    return int(codes.max()) + 1
+
+
+class NetClassifier(SizedFromData, NeuralNetClassifier):
+    """Default classifier as a skorch net: ``fit(X, y)`` sizes its module and trains it.
+
+    Parameters
+    ----------
+    module : type or Module, default=ConvNet
+        Returns logits. A class with a ``from_data`` classmethod is sized from the training data.
+    criterion : type, default=torch.nn.CrossEntropyLoss
+        Loss.
+    optimizer : type, default=torch.optim.AdamW
+        Optimiser.
+    lr : float, default=2e-3
+        Learning rate at the start; it falls to zero along a cosine.
+    max_epochs : int, default=60
+        Epochs.
+    batch_size : int, default=16
+        Images in a batch.
+    train_split : callable or None, default=None
+        By default every image is trained on: few labels are too precious to be held out.
+    verbose : int, default=0
+        With 1, a line an epoch.
+    **kwargs
+        Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
+        takes, or classes are not numbered from 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> X = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
+    >>> y = np.arange(20) % 2
+    >>> NetClassifier(max_epochs=1).fit(X, y).predict_proba(X).shape
+    (20, 2)
+    """
+
+    def __init__(
+        self,
+        module=ConvNet,
+        *,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        lr=2e-3,
+        max_epochs=60,
+        batch_size=16,
+        train_split=None,
+        verbose=0,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion=criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            train_split=train_split,
+            verbose=verbose,
+            **kwargs,
+        )
+
+    @property
+    def _default_callbacks(self):
+        schedule = Schedule("CosineAnnealingLR", T_max=self.max_epochs)
+        return [*super()._default_callbacks, ("lr_scheduler", schedule)]
+
+    def get_params_for(self, prefix):
+        """Collect parameters, see skorch; training rows are shuffled unless they say otherwise."""
+        params = super().get_params_for(prefix)
+        # Loaders of the user's own need not know of it, nor does it go with a sampler.
+        if prefix == "iterator_train" and self.iterator_train is DataLoader:
+            ordered = [params.get(name) for name in ("sampler", "batch_sampler")]
+            params = params if any(o is not None for o in ordered) else {"shuffle": True, **params}
+        return params

@@ -1,0 +1,152 @@
+"""What determines the numbers of a comparison."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tsynd_sk._utils._validation import at_least
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, NetClassifier
+from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
+from tsynd_sk.comparison._splits import Splits
+from tsynd_sk.evaluation import ATTACKS
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
+
+# Names of arms are parts of names of files, on every system.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+=,()-]{0,78}[A-Za-z0-9)])?")
+
+# An arm says what differs from their defaults.
+_PARTS = (
+    TargetedSynthesizer,
+    AugmentedClassifier,
+    NetClassifier,
+    ConvNet,
+    AutoencoderNet,
+    PatchAutoencoder,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the numbers of a comparison.
+
+    Attributes
+    ----------
+    n_train : int
+        Labelled training images, drawn anew for each seed.
+    arms : tuple of str, or dict of str to Arm, default=`DEFAULT_ARMS`
+        Names of `ARMS`, or arms of one's own by name, in the order of the results.
+    seeds : int, default=3
+        Number of seeds, 0 to ``seeds - 1``.
+    epochs : int, default=60
+        Training epochs of each classifier.
+    autoencoder_epochs : int, default=60
+        Training epochs of the autoencoder of each seed, at most.
+    eps : tuple of float, default=()
+        Strengths of attacks, in 255ths of the range of values. By default there is no attack.
+    attacks : tuple of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
+        Attacks, see `adversarial_scores`; "pgd" takes 20 steps from one start.
+    n_attacked : int or None, default=256
+        Test images that are attacked at most, the same in every run and with the classes' shares.
+        None: all.
+
+    Raises
+    ------
+    ValueError
+        If an arm is unknown, or its name cannot be part of the name of a file; if an attack is
+        unknown, or a strength or number is out of range.
+    TypeError
+        If a number is no int; if arms or attacks are one string, or arms hold something else than
+        `Arm`.
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import Settings
+    >>> settings = Settings(100, arms=("plain", "standard"), seeds=5)
+    >>> list(settings.definitions)
+    ['plain', 'standard']
+    """
+
+    n_train: int
+    arms: tuple[str, ...] | Mapping[str, Arm] = DEFAULT_ARMS
+    seeds: int = 3
+    epochs: int = 60
+    autoencoder_epochs: int = 60
+    eps: tuple[float, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
+    n_attacked: int | None = 256
+
+    def __post_init__(self):
+        for name in ("arms", "attacks"):
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
+        for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
+            object.__setattr__(self, name, at_least(name, getattr(self, name), 1))
+        names = list(self.arms)
+        if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
+            raise ValueError(
+                f"there is no arm {unknown[0]!r}; known: {', '.join(ARMS)}. For arms of your own "
+                "give a dict from names to Arm."
+            )
+        if odd := [arm for arm in self.definitions.values() if not isinstance(arm, Arm)]:
+            raise TypeError(f"arms must be a dict from names to Arm; got {odd[0]!r} in it")
+        if not names:
+            raise ValueError("arms is empty; there is nothing to compare")
+        if wrong := [name for name in names if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be the name of an arm, for files are named after it: use up "
+                "to 80 letters and digits, and spaces and . _ + = , ( ) - between them"
+            )
+        # Some file systems do not tell small letters from capitals.
+        if len({name.casefold() for name in names}) < len(names):
+            raise ValueError(f"two arms have the same name, capitals apart: {', '.join(names)}")
+        # A dict that is changed later must not change what has been compared.
+        own = isinstance(self.arms, Mapping)
+        object.__setattr__(self, "arms", self.definitions if own else tuple(names))
+        object.__setattr__(self, "eps", tuple(dict.fromkeys(map(float, self.eps))))
+        if wrong_eps := [eps for eps in self.eps if not 0 < eps <= 255]:
+            raise ValueError(f"eps must be above 0 and at most 255, in 255ths; got {wrong_eps[0]}")
+        object.__setattr__(self, "attacks", tuple(dict.fromkeys(self.attacks)))
+        if not self.attacks or (strange := [a for a in self.attacks if a not in ATTACKS]):
+            came = repr(strange[0]) if self.attacks else "none"
+            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {came}")
+        if self.n_attacked is not None and self.n_attacked < 1:
+            raise ValueError(f"n_attacked must be None or at least 1; got {self.n_attacked}")
+
+    @property
+    def definitions(self) -> dict[str, Arm]:
+        """Arms by name."""
+        return {n: self.arms[n] if isinstance(self.arms, Mapping) else ARMS[n] for n in self.arms}
+
+
+def part_defaults() -> dict[str, str]:
+    """Give the defaults of whatever arms are made of, which another version may have changed."""
+    return {
+        f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
+        for part in _PARTS
+        for name, parameter in inspect.signature(part).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+
+
+def described(splits: Splits, settings: Settings) -> dict[str, Any]:
+    """Say all that the numbers of a comparison follow from."""
+    images = {"digest": splits.digest(), "flip": splits.flip, "scored_on": splits.scored_on}
+    arms = {name: arm.definition() for name, arm in settings.definitions.items()}
+    # As it is read back: without tuples.
+    return json.loads(
+        json.dumps(
+            {
+                "dataset": splits.name,
+                **images,
+                **vars(settings),
+                "arms": arms,
+                "defaults": part_defaults(),
+            }
+        )
+    )

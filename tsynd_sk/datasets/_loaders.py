@@ -1,0 +1,316 @@
+"""Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
+
+import difflib
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from http.client import HTTPException
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.datasets import load_digits
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+
+from tsynd_sk._utils._labels import check_comparable, check_labels_given
+from tsynd_sk.datasets._image_folder import LabeledImages, check_folder, load_image_folder
+
+__all__ = [
+    "LabeledImages",
+    "load_digits_images",
+    "load_image_folder",
+    "load_medmnist",
+    "load_npz",
+    "subsample",
+]
+
+_SPLITS = ("train", "val", "test")
+_CONSTRAINTS: dict[str, list[Any]] = {
+    "name": [str],
+    "path": [str, os.PathLike],
+    "root": [str, os.PathLike, None],
+    "split": [StrOptions(set(_SPLITS))],
+    "size": [Interval(Integral, 1, None, closed="left"), None],
+    "download": ["boolean"],
+    "n_samples": [Interval(Integral, 1, None, closed="left")],
+    "stratify": ["boolean"],
+    "random_state": ["random_state"],
+}
+
+
+def _validate(caller: str, **params: Any) -> None:
+    # A call, not scikit-learn's decorator, which would hide signatures from type checkers.
+    validate_parameter_constraints(_CONSTRAINTS, params, caller_name=caller)
+
+
+def subsample(
+    y: ArrayLike, n_samples: int, *, stratify: bool = True, random_state: Any = None
+) -> np.ndarray:
+    """Draw distinct rows at random, every class among them.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Class labels of any kind.
+    n_samples : int
+        Number of rows to draw, at most n.
+    stratify : bool, default=True
+        Keep the classes' shares as closely as whole rows allow, with at least one row of each.
+    random_state : int, RandomState instance or None, default=None
+        Makes the draw repeatable.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_samples,), int64
+        Row numbers in random order.
+
+    Raises
+    ------
+    ValueError
+        If `n_samples` exceeds n, or is below the number of classes when stratifying.
+
+    Examples
+    --------
+    >>> from tsynd_sk.datasets import subsample
+    >>> y = ["common"] * 98 + ["rare"] * 2
+    >>> sorted(y[row] for row in subsample(y, 3, random_state=0))
+    ['common', 'common', 'rare']
+    """
+    _validate("subsample", n_samples=n_samples, stratify=stratify, random_state=random_state)
+    check_labels_given(y)
+    labels = column_or_1d(y)
+    check_comparable(labels)
+    rng = check_random_state(random_state)
+    if n_samples > len(labels):
+        raise ValueError(f"n_samples={n_samples} is more than the {len(labels)} rows there are")
+    order = rng.permutation(len(labels)).astype(np.int64)
+    if not stratify:
+        return order[:n_samples]
+    classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if n_samples < len(classes):
+        few = f"n_samples={n_samples} is fewer than the {len(classes)} classes"
+        raise ValueError(f"{few}, each of which needs a row; draw more or pass stratify=False")
+    # Largest remainders, by hand: scikit-learn's stratified splitters refuse classes of one row
+    # and draws that leave fewer rows than classes, and may leave a rare class out.
+    quota = n_samples * counts / counts.sum()
+    take = np.maximum(1, np.floor(quota).astype(np.int64))
+    while take.sum() < n_samples:
+        take[np.argmax(quota - take)] += 1
+    while take.sum() > n_samples:
+        take[np.argmax(np.where(take > 1, take - quota, -np.inf))] -= 1
+    drawn = [order[codes[order] == code][:number] for code, number in enumerate(take)]
+    return rng.permutation(np.concatenate(drawn))
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        # OpenSSL in FIPS mode refuses MD5 unless told that no secret hangs on it.
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _download(url: str, target: Path, md5: str) -> None:
+    # torch takes seconds to import, and nothing else in this module needs it.
+    import torch.hub
+
+    by_hand = f"To place the file by hand, download {url} elsewhere and save it as {target}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A folder rather than a file: the downloader keeps a partial file beside its target, and
+        # both go with the folder, even when the user interrupts.
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as scratch:
+            fresh = Path(scratch, target.name)
+            torch.hub.download_url_to_file(url, str(fresh))
+            found = _md5(fresh)
+            if found == md5:
+                fresh.replace(target)
+    except (OSError, HTTPException) as error:
+        raise OSError(f"Could not download {url}: {error!r}. {by_hand}") from error
+    if found != md5:
+        fault = f"What {url} sent is corrupt (expected MD5 {md5}, found {found})"
+        raise OSError(f"{fault} and was not kept; try again. {by_hand}")
+
+
+def load_medmnist(
+    name: str,
+    *,
+    split: str = "train",
+    root: str | os.PathLike | None = None,
+    size: int = 28,
+    download: bool = True,
+    n_samples: int | None = None,
+    stratify: bool = True,
+    random_state: Any = None,
+) -> LabeledImages:
+    """Load a two-dimensional MedMNIST set, fetching and checking its official file.
+
+    Parameters
+    ----------
+    name : str
+        MedMNIST's name for the set, such as ``"breastmnist"``.
+    split : {"train", "val", "test"}, default="train"
+        The official split.
+    root : str, path or None, default=None
+        Folder of the ``.npz`` files. None stands for medmnist's own, ``~/.medmnist``.
+    size : int, default=28
+        Side of the images; MedMNIST also offers 64, 128 and 224.
+    download : bool, default=True
+        Fetch the file if `root` lacks it. A file that is there is never overwritten.
+    n_samples : int or None, default=None
+        Number of images to draw at random. None keeps all, in the file's order.
+    stratify : bool, default=True
+        Whether the images drawn keep the classes' shares, see :func:`subsample`.
+    random_state : int, RandomState instance or None, default=None
+        Makes the draw repeatable.
+
+    Returns
+    -------
+    data : LabeledImages
+        `X` is uint8 of shape (n, size, size) or (n, size, size, 3).
+
+    Raises
+    ------
+    ValueError
+        If the set is unknown, multi-label or volumetric, or `size` or `n_samples` does not suit it.
+    FileNotFoundError, NotADirectoryError
+        If `root` lacks the file and `download` is False, or `root` is a file.
+    OSError
+        If the download fails, or it or the file in `root` is not the official file.
+
+    Examples
+    --------
+    >>> from tsynd_sk.datasets import load_medmnist
+    >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
+    """
+    _validate("load_medmnist", name=name, split=split, root=root, size=size, download=download)
+    # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
+    import medmnist
+
+    flat = {set_: info for set_, info in medmnist.INFO.items() if not set_.endswith("mnist3d")}
+    if name not in medmnist.INFO:
+        close = difflib.get_close_matches(name.lower(), medmnist.INFO, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        known = ", ".join(set_ for set_ in flat if "multi-label" not in flat[set_]["task"])
+        raise ValueError(f"Unknown MedMNIST set {name!r}.{hint} Known: {known}")
+    if name not in flat:
+        raise ValueError(f"{name} holds three-dimensional volumes, but flat images are needed")
+    info = flat[name]
+    if "multi-label" in info["task"]:
+        raise ValueError(f"{name} is multi-label, but one label per image is needed")
+    offered = [28] + [int(key[4:]) for key in info if key.startswith("MD5_")]
+    if size not in offered:
+        raise ValueError(f"{name} has no size {size}; it comes in {', '.join(map(str, offered))}")
+
+    usual = medmnist.info.DEFAULT_ROOT or "~/.medmnist"
+    folder = Path(usual if root is None else root).expanduser()
+    suffix = "" if size == 28 else f"_{size}"
+    path = folder / f"{name}{suffix}.npz"
+    url, md5 = info[f"url{suffix}"], info[f"MD5{suffix}"]
+    if folder.exists():
+        check_folder(folder)
+    if not path.exists():
+        if not download:
+            raise FileNotFoundError(f"No file {path}: pass download=True, or save {url} as it")
+        _download(url, path, md5)
+    elif (found := _md5(path)) != md5:
+        fault = f"{path} is corrupt or not the official file: expected MD5 {md5}, found {found}"
+        raise OSError(f"{fault}. It is never overwritten: delete it and load with download=True")
+    with np.load(path, allow_pickle=False) as file:
+        X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
+    if n_samples is not None:
+        rows = subsample(y, n_samples, stratify=stratify, random_state=random_state)
+        X, y = X[rows], y[rows]
+    return LabeledImages(X, y, [info["label"][str(code)] for code in range(len(info["label"]))])
+
+
+def load_digits_images() -> LabeledImages:
+    """Load scikit-learn's small handwritten digits as images; needs no download.
+
+    Returns
+    -------
+    data : LabeledImages
+        `X` is float32 of shape (1797, 8, 8) in [0, 1]; the classes are ``"0"`` to ``"9"``.
+
+    Examples
+    --------
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> load_digits_images().X.shape
+    (1797, 8, 8)
+    """
+    bunch = load_digits()
+    images = (bunch.images / 16).astype(np.float32)
+    return LabeledImages(images, bunch.target.astype(np.int64), [str(digit) for digit in range(10)])
+
+
+def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
+    """Load one split of a user's own .npz file laid out as MedMNIST's are.
+
+    Parameters
+    ----------
+    path : str or path
+        File with the arrays ``train_images``, ``train_labels`` and likewise for other splits.
+    split : {"train", "val", "test"}, default="train"
+        The split to load.
+
+    Returns
+    -------
+    data : LabeledImages
+        `X` as stored (a single channel loses its axis). `class_names` are the sorted labels of
+        all splits of the file, so that codes mean the same in each.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not an .npz file, lacks the split, or holds anything but images and one integer
+        or string label for each.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from tsynd_sk.datasets import load_npz
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = f"{folder}/my.npz"
+    ...     np.savez(path, test_images=np.zeros((2, 8, 8)), test_labels=["sick", "fit"])
+    ...     load_npz(path, split="test").class_names
+    ['fit', 'sick']
+    """
+    _validate("load_npz", path=path, split=split)
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"No file {path}")
+    # np.load takes whatever is no zip for a pickle, and its message would recommend loading one.
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not an .npz file (as numpy.savez writes it), or is cut short")
+    with np.load(path, allow_pickle=False) as file:
+        expected = {f"{split}_images", f"{split}_labels"}
+        if not expected <= set(file.files):
+            raise ValueError(f"{path} has {file.files}, but {sorted(expected)} are needed")
+        try:
+            X = file[f"{split}_images"]
+            labels = {s: file[f"{s}_labels"] for s in _SPLITS if f"{s}_labels" in file.files}
+        except (ValueError, zipfile.BadZipFile, zlib.error) as error:
+            hint = "Arrays of Python objects are unsafe to load: save labels.astype(str) instead"
+            raise ValueError(f"{path} cannot be read: {error}. {hint}") from error
+    if X.ndim == 4 and X.shape[-1] == 1:
+        X = X[..., 0]
+    if X.ndim != 3 and not (X.ndim == 4 and X.shape[-1] == 3):
+        raise ValueError(f"{path}: images of shape {X.shape}, not (n, H, W) or (n, H, W, 3)")
+    if shapes := [v.shape for v in labels.values() if v.shape not in {(v.size,), (v.size, 1)}]:
+        raise ValueError(f"{path}: one label per image is needed, got labels of shapes {shapes}")
+    if len(X) != len(labels[split]):
+        raise ValueError(f"{path}: {len(X)} {split}_images but {len(labels[split])} {split}_labels")
+    kinds = {values.dtype.kind for values in labels.values()}
+    if not (kinds <= set("biu") or kinds == {"U"}):
+        dtypes = [str(values.dtype) for values in labels.values()]
+        raise ValueError(f"{path}: labels must be all integers or all strings, got {dtypes}")
+    # Left alone, int64 and uint64 together would turn into floats, and a class 1 into "1.0".
+    dtype = str if kinds == {"U"} else np.int64
+    classes = np.unique(np.concatenate([v.ravel().astype(dtype) for v in labels.values()]))
+    y = np.searchsorted(classes, labels[split].ravel().astype(dtype)).astype(np.int64)
+    return LabeledImages(X, y, [str(label) for label in classes])

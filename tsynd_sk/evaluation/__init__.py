@@ -1,0 +1,35 @@
+"""Scores of classifiers on clean, corrupted, augmented and attacked images."""
+
+from tsynd_sk.evaluation._attacks import (
+    ATTACKS,
+    GradientMaskingWarning,
+    _subject,
+    adversarial_scores,
+)
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
+from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
+from tsynd_sk.evaluation._report_tables import TITLES
+from tsynd_sk.evaluation._robustness_report import (
+    RobustnessReport,
+    expected_calibration_error,
+    robustness_report,
+)
+from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
+
+__all__ = [
+    "ATTACKS",
+    "CORRUPTIONS",
+    "GradientMaskingWarning",
+    "RobustnessReport",
+    "SynthesisReport",
+    "adversarial_scores",
+    "augment",
+    "augmentation_scores",
+    "classification_scores",
+    "corrupt",
+    "corruption_scores",
+    "expected_calibration_error",
+    "robustness_report",
+    "synthesis_report",
+]

@@ -1,0 +1,369 @@
+"""Scores of classifiers under adversarial attack."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+
+from tsynd_sk import _skorch
+from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._validation import at_least, check_number, kind_of, listed
+from tsynd_sk.evaluation._art import Attacker, Target, check_installed
+from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.images import array_of_images, check_images
+from tsynd_sk.synthesis import AugmentedClassifier
+
+__all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
+
+#: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
+ATTACKS = ("fgsm", "pgd", "autoattack", "square")
+
+
+class GradientMaskingWarning(UserWarning):
+    """Accuracy under attack is better than it should be: the attacks do not find what there is.
+
+    Examples
+    --------
+    Turned into an error, it stops a job that would report a robustness that is not there:
+
+    >>> import warnings
+    >>> from tsynd_sk.evaluation import GradientMaskingWarning
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", GradientMaskingWarning)
+    ...     # adversarial_scores(classifier, X, y)
+    """
+
+
+class _Subject(NamedTuple):
+    """A network, and images as it sees them."""
+
+    net: NeuralNet
+    x: np.ndarray
+    image_shape: tuple[int, int, int]
+    limits: tuple[float, float]
+    classes: np.ndarray | None
+
+
+def adversarial_scores(
+    estimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    attacks: Iterable[str] = ATTACKS,
+    eps: Iterable[float] = (2 / 255, 4 / 255, 8 / 255),
+    max_iter: int = 20,
+    n_restarts: int = 3,
+    n_queries: int = 500,
+    batch_size: int = 256,
+    random_state: Any = None,
+) -> Bunch:
+    """Score a fitted classifier on images that were changed to mislead it.
+
+    The attacks are those of the Adversarial Robustness Toolbox, which the extra ``robustness``
+    installs. They see a private copy of the network in evaluation mode.
+
+    Parameters
+    ----------
+    estimator : AugmentedClassifier or skorch classifier
+        Fitted.
+    X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+        Images as in the fit of `estimator`. A bare skorch net sees floats (n, C, H, W) or
+        (n, H, W), or flat rows if it has an attribute ``image_shape_`` (C, H, W).
+    y : array-like of shape (n,)
+        True labels; for a bare skorch net class indices.
+    attacks : iterable of {"fgsm", "pgd", "autoattack", "square"}, default=all of them
+        - "fgsm": one step along the sign of the gradient.
+        - "pgd": `max_iter` steps from `n_restarts` random starts.
+        - "autoattack": Auto-PGD (100 steps) on the cross-entropy, Auto-PGD on the ratio of
+          differences of logits (their plain difference for two classes, for which the ratio is not
+          defined), then "square", each against the images that still stand.
+        - "square": the black-box attack, a random search that sees predictions only.
+    eps : iterable of float, default=(2 / 255, 4 / 255, 8 / 255)
+        Largest change of any value, as a share of the range of values. uint8 has the range 0 to
+        255, so that 2 / 255 stands for two grey levels. The range of floats goes from the lowest to
+        the highest value in `X` and, if `estimator` is an AugmentedClassifier, in its fit. Attacked
+        images stay within it.
+    max_iter, n_restarts : int, default=20, 3
+        Steps and starts of "pgd".
+    n_queries : int, default=500
+        Predictions that "square" asks for each image, here and within "autoattack".
+    batch_size : int, default=256
+        Images that are attacked at once.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the attacks. An attack does the same whatever other attacks and strengths there are.
+
+    Returns
+    -------
+    Bunch
+        - ``rows``: a list of dicts, one for each attack and strength, with the keys "attack",
+          "eps", "accuracy", "balanced_accuracy" and "roc_auc", see `classification_scores`; first
+          of all the attack "clean" with eps 0. Made for ``pandas.DataFrame(rows)``.
+        - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities of these rows.
+        - ``gradient_masking``: list of str, signs that the attacks did not find what there is;
+          empty if there are none. See Notes.
+        - ``loss_rises``: share of the images whose loss rises with a small step along its gradient.
+
+    Raises
+    ------
+    ImportError
+        If the toolbox is not installed.
+    TypeError
+        If `estimator` is no classifier that has gradients.
+    ValueError
+        If a parameter is out of its range, or `X` and `y` do not match `estimator`.
+
+    Warns
+    -----
+    GradientMaskingWarning
+        If ``gradient_masking`` is not empty.
+
+    Notes
+    -----
+    Of everything that an attack tries on an image, and the image itself, what counts is what fools
+    the network and, of several such, what makes the true label least likely. Only "fgsm", "pgd" and
+    "square" go on with images that are taken for another class as they are, so that their
+    ``roc_auc`` is the more telling; "autoattack" is made for accuracy.
+
+    A network whose gradients say nothing resists attacks that follow them, and no others. These are
+    the signs: the loss of more than a tenth of the images does not rise along its gradient; "pgd",
+    "autoattack" or "square" fools fewer images with a larger `eps`; "pgd" fools fewer than "fgsm",
+    or "autoattack" fewer than "pgd"; "square", which knows no gradients, fools more than "pgd".
+    All but the first forgive differences of 0.02. What is compared depends on `attacks`.
+
+    Examples
+    --------
+    >>> import pytest
+    >>> _ = pytest.importorskip("art", reason="needs the extra robustness")
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.evaluation import adversarial_scores
+    >>> X, y, _ = load_digits_images()
+    >>> X = X[:, None]
+    >>> classifier = NetClassifier(max_epochs=5).fit(X[:200], y[:200])
+    >>> scores = adversarial_scores(
+    ...     classifier, X[200:250], y[200:250], attacks=["fgsm"], eps=0.2, random_state=0
+    ... )
+    >>> [(row["attack"], row["eps"]) for row in scores.rows]
+    [('clean', 0.0), ('fgsm', 0.2)]
+    >>> scores.rows[1]["accuracy"] < scores.rows[0]["accuracy"]
+    True
+    """
+    check_installed("adversarial_scores")
+    attacks = _check_attacks(attacks)
+    strengths = _check_eps(eps)
+    budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
+    budgets = {name: at_least(name, value, 1) for name, value in budgets.items()}
+    batch_size = at_least("batch_size", batch_size, 1)
+    subject = _subject(estimator, X)
+    labels = labels_of(y)
+    check_consistent_length(subject.x, labels)
+    if "square" in attacks and min(subject.image_shape[1:]) < 2:
+        raise ValueError(
+            f"X has images of shape {subject.image_shape}, too narrow for 'square', whose squares "
+            "move: leave it out of attacks"
+        )
+    rng = check_random_state(random_state)
+    # The user may have switched gradients off.
+    with torch.inference_mode(False), torch.enable_grad():
+        target, x = _target(subject)
+        clean = target.predict(x, batch_size)
+        classes = np.arange(clean.shape[1]) if subject.classes is None else subject.classes
+        # Here, for it also refuses labels that there are none of.
+        rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
+        codes = np.array([classes.tolist().index(label) for label in labels.tolist()])
+        attacker = Attacker(
+            target, subject.image_shape, len(classes), batch_size=batch_size, **budgets
+        )
+        seed = int(rng.randint(2**31 - 1))
+        for attack, strength in product(attacks, strengths):
+            # ART draws from the global generators.
+            with _skorch.scoped_seed(seed):
+                log_proba = _worst(attacker, attack, x, codes, strength, clean)
+            rows.append(_row(attack, strength, labels, log_proba, classes))
+            proba.append(np.exp(log_proba))
+        stepped = _worst(attacker, "fgsm", x, codes, min(strengths) / 4, None)
+    rises = float(np.mean(_odds(stepped, codes) > _odds(clean, codes)))
+    signs = signs_of_masking(rows, rises, len(x))
+    if signs:
+        warnings.warn(
+            f"{kind_of(estimator)} may be less robust than it seems: {'; '.join(signs)}. Its "
+            "gradients seem to be masked, as by saturated probabilities (let the module return "
+            "logits), rounding or randomness. Trust no accuracy under attack but the lowest.",
+            GradientMaskingWarning,
+            stacklevel=2,
+        )
+    return Bunch(rows=rows, proba=np.stack(proba), gradient_masking=signs, loss_rises=rises)
+
+
+def _check_attacks(attacks: Any) -> list[str]:
+    known = f"the known attacks, {', '.join(ATTACKS)}"
+    attacks = [attacks] if isinstance(attacks, str) else listed("attacks", attacks, known)
+    if unknown := [attack for attack in attacks if attack not in ATTACKS]:
+        raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
+    return list(dict.fromkeys(attacks))
+
+
+def _check_eps(eps: Any) -> list[float]:
+    values: list[Any] = [eps] if isinstance(eps, Real | str) else listed("eps", eps, "strengths")
+    for value in values:
+        check_number("eps", value, 0)
+        if not 0 < value <= 1:
+            raise ValueError(
+                f"eps must be above 0 and at most 1, a share of the range of values; got {value}. "
+                "For two of 255 grey levels give 2 / 255."
+            )
+    return list(dict.fromkeys(map(float, values)))
+
+
+def _subject(estimator, X: ArrayLike) -> _Subject:
+    """Find the network, and bring images to what it sees."""
+    given = _skorch.unfreeze(estimator)
+    if isinstance(given, AugmentedClassifier):
+        check_is_fitted(given, "estimator_")
+        if given.image_shape_ is None:
+            raise ValueError(
+                "AugmentedClassifier was fitted on a table, whose columns have no common range; "
+                "attacks are on images. If its rows are flat images, give its synthesizer "
+                "image_shape=(n_channels, height, width)."
+            )
+        images = np.asarray(check_images(given, X, reset=False))
+        x = given.format_.to_tensor(images).numpy()
+        limits = (0.0, 1.0)
+        if images.dtype != np.uint8:
+            seen = given.value_range_
+            limits = min(float(seen.low), float(x.min())), max(float(seen.high), float(x.max()))
+        return _Subject(given.estimator_, x, given.image_shape_, limits, given.classes_)
+    if not isinstance(given, NeuralNet):
+        raise TypeError(
+            "estimator must be a fitted AugmentedClassifier or skorch classifier, whose gradients "
+            f"attacks can follow; got {kind_of(estimator)}. Of a search give its best_estimator_, "
+            "of a pipeline its last step, with X as that step sees it."
+        )
+    _skorch.check_classifier(given, "estimator")
+    check_is_fitted(given, "module_")
+    images = array_of_images(X, name="adversarial_scores")
+    if images.dtype.kind != "f":
+        raise ValueError(
+            f"X has dtype {images.dtype}, but a skorch net sees X as it is: give the floats that "
+            "it was fitted on, for instance X.astype('float32') / 255"
+        )
+    x = np.ascontiguousarray(images, dtype=np.float32)
+    return _Subject(given, x, _shape_of(given, x), (float(x.min()), float(x.max())), None)
+
+
+def _shape_of(net: NeuralNet, x: np.ndarray) -> tuple[int, int, int]:
+    row = x.shape[1:] if x.ndim > 2 else tuple(getattr(net, "image_shape_", ()))
+    shape = (1, *row) if len(row) == 2 else row
+    if len(shape) != 3 or math.prod(shape) != math.prod(x.shape[1:]):
+        raise ValueError(
+            f"X has shape {x.shape}; expected (n, n_channels, height, width) or (n, height, width) "
+            "for a skorch net. If it sees flat images, set its attribute image_shape_ to "
+            "(n_channels, height, width)."
+        )
+    return shape
+
+
+def _target(subject: _Subject) -> tuple[Target, np.ndarray]:
+    """Make a network into a target for images between 0 and 1, and give these."""
+    net, device = subject.net, _skorch.device_of(subject.net)
+    network = InferenceCopy(_skorch.bare_module(net), _skorch.log_proba_head(net))
+    network.prepare(torch.from_numpy(subject.x[:1]).to(device))
+    low, high = subject.limits
+    scale = high - low or 1.0
+    target = Target(network, low, scale, subject.x.shape[1:], device)
+    x = ((subject.x - low) / scale).astype(np.float32).clip(0, 1)
+    shown = target.predict(x[:1].reshape(1, *subject.image_shape), 1)
+    if shown.ndim != 2 or shown.shape[1] < 2:
+        raise ValueError(
+            f"{type(net).__name__} predicts log-probabilities of shape {shown.shape[1:]} for an "
+            "image; there must be two classes at least, or there is nothing to mislead it to"
+        )
+    return target, x.reshape(-1, *subject.image_shape)
+
+
+def _row(attack: str, eps: float, y, log_proba: np.ndarray, classes) -> dict[str, Any]:
+    if np.isnan(log_proba).any():
+        raise ValueError(
+            "estimator predicts NaN: it has not learnt anything that could be attacked"
+        )
+    scores = classification_scores(y, np.exp(log_proba), classes)
+    accuracy = float(np.mean(classes[log_proba.argmax(1)] == y))
+    return {"attack": attack, "eps": eps, "accuracy": accuracy, **scores}
+
+
+def _odds(log_proba: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Log-odds against the true label: like the cross-entropy, but exact where that rounds to 0."""
+    own = np.eye(log_proba.shape[1], dtype=bool)[y]
+    wrong = np.where(own, -np.inf, log_proba.astype(np.float64))
+    return np.logaddexp.reduce(wrong, axis=1) - log_proba[own]
+
+
+def _worst(
+    attacker: Attacker,
+    attack: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    against: np.ndarray | None,
+) -> np.ndarray:
+    """Log-probabilities of what misleads most, also of what is `against`: images left alone."""
+    worst = against
+    for rows, images in attacker.candidates(attack, x, y, eps):
+        tried = attacker.target.predict(images, attacker.batch_size)
+        if worst is None:
+            worst = tried
+            continue
+        best = worst[rows]
+        fooled, was_fooled = (p.argmax(1) != y[rows] for p in (tried, best))
+        worse = _odds(tried, y[rows]) > _odds(best, y[rows])
+        better = np.where(fooled == was_fooled, worse, fooled)
+        worst = worst.copy()
+        worst[rows] = np.where(better[:, None], tried, best)
+    assert worst is not None
+    return worst
+
+
+# Attacks draw at random, so that the stronger one may lose by so much without meaning it.
+_SLACK = 0.02
+# Share of the images whose loss is to rise along its gradient.
+_RISING = 0.9
+
+
+def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
+    """Say where a stronger attack did worse than a weaker one; the first row is of clean images."""
+    slack = max(_SLACK, 1 / n) + 1e-9
+    accuracy = {(row["attack"], row["eps"]): row["accuracy"] for row in rows[1:]}
+    signs = []
+    if rises < _RISING:
+        signs.append(f"the loss of only {rises:.0%} of the images rises along its gradient")
+
+    def compare(stronger: tuple[str, float], weaker: tuple[str, float]) -> None:
+        if not {stronger, weaker} <= set(accuracy):
+            return
+        left, expected = accuracy[stronger], accuracy[weaker]
+        if left > expected + slack:
+            names = [f"{attack!r} with eps={eps:.3g}" for attack, eps in (stronger, weaker)]
+            signs.append(f"{names[0]} leaves accuracy {left:.3f}, {names[1]} {expected:.3f}")
+
+    strengths = sorted({row["eps"] for row in rows[1:]})
+    # A single long step may overshoot.
+    for attack in ("pgd", "autoattack", "square"):
+        for small, large in pairwise(strengths):
+            compare((attack, large), (attack, small))
+    for eps in strengths:
+        compare(("pgd", eps), ("fgsm", eps))
+        compare(("autoattack", eps), ("pgd", eps))
+        compare(("pgd", eps), ("square", eps))
+    return signs

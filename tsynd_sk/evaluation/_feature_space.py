@@ -1,0 +1,140 @@
+"""Two sets of vectors: how near they are, one by one and as distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from sklearn.covariance import ledoit_wolf
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from tsynd_sk import _skorch
+from tsynd_sk._utils._inference import private_copy
+from tsynd_sk.members import last_linear, recorded
+
+
+def last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
+    """Give what the last linear layer of a fitted net receives, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or it receives more than one vector for each image.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return _last_layer_features(net, batches)
+
+
+def _last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
+    network, head = private_copy(_skorch.bare_module(net)), _skorch.log_proba_head(net)
+    device, features = _skorch.device_of(net), []
+    name = layer = None
+    for x in batches:
+        x = x.to(device)
+        if layer is None:
+            with torch.enable_grad():
+                name, layer = last_linear(network, head, x[:2])
+        with recorded({str(name): layer}) as calls:
+            network(x)
+        if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
+            raise ValueError(
+                f"the last linear layer of {type(network).__name__} is called more than once, or "
+                "receives more than one vector for each image"
+            )
+        features.append(calls[0].features.cpu().double().numpy())
+    return np.concatenate(features)
+
+
+def nearest(
+    queries: np.ndarray, parts: Iterable[np.ndarray], *, but: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest row to each query.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n, n_values)
+        What is looked for.
+    parts : iterable of ndarray of shape (m, n_values)
+        Where, part by part.
+    but : ndarray of shape (n,) or None, default=None
+        For each query a row that does not count, such as itself.
+
+    Returns
+    -------
+    index : ndarray of shape (n,)
+        Row, counted through all the parts.
+    distance : ndarray of shape (n,), float64
+        Euclidean; infinite if no row counts.
+    """
+    queries = queries.astype(np.float64)
+    best, index, n_seen = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64), 0
+    for rows in parts:
+        k = min(1 if but is None else 2, len(rows))
+        search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows)
+        for found in search.kneighbors(queries, return_distance=False).T:
+            # Anew, for the square of a sum leaves rounding where nothing should be.
+            distance = np.linalg.norm(queries - rows[found], axis=1)
+            better = distance < best
+            if but is not None:
+                better &= n_seen + found != but
+            best[better], index[better] = distance[better], n_seen + found[better]
+        n_seen += len(rows)
+    return index, best
+
+
+def gaussian_frechet(
+    mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray
+) -> float:
+    """Fréchet distance, squared as usual, between two Gaussians (Dowson and Landau, 1982).
+
+    ``|m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½)``. The trace of the root is the sum of the roots
+    of the eigenvalues of ``C_1^½ C_2 C_1^½``, which is symmetric: no root of a general matrix, with
+    its imaginary rounding, is taken.
+    """
+    values, vectors = np.linalg.eigh(cov_1)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    shared = np.linalg.eigvalsh(root @ cov_2 @ root).clip(0)
+    apart = float(((mean_1 - mean_2) ** 2).sum())
+    spread = float(np.trace(cov_1) + np.trace(cov_2) - 2 * np.sqrt(shared).sum())
+    # Of equal distributions rounding may leave less than nothing.
+    return max(apart + spread, 0.0)
+
+
+def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
+    """Fréchet distance between Gaussians fitted to two sets (Heusel et al., 2017).
+
+    Covariances are shrunk as far as the number of rows makes that better (Ledoit and Wolf, 2004),
+    so that they have full rank with fewer rows than features, too.
+    """
+    gaussians = []
+    for features in (features_1, features_2):
+        mean = features.mean(axis=0)
+        gaussians += [mean, ledoit_wolf(features - mean, assume_centered=True)[0]]
+    return gaussian_frechet(*gaussians)
+
+
+def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[float, float]:
+    """Estimate precision and recall by manifolds of nearest neighbours (Kynkäänniemi et al., 2019).
+
+    A set's manifold is the union of balls around its rows, each of which reaches to the k-th
+    neighbour. Precision is the share of synthetic rows on the real manifold, recall that of real
+    rows on the synthetic one.
+    """
+    return _share_within(synthetic, real, k), _share_within(real, synthetic, k)
+
+
+def _share_within(rows: np.ndarray, centres: np.ndarray, k: int) -> float:
+    # The nearest of all is the centre itself.
+    radii = torch.cat([d.kthvalue(k + 1, dim=1).values for d in _distances(centres, centres)])
+    return float(
+        torch.cat([(d <= radii).any(dim=1).double() for d in _distances(rows, centres)]).mean()
+    )
+
+
+def _distances(rows: np.ndarray, centres: np.ndarray) -> Iterator[Tensor]:
+    """Go through exact distances of rows, some at a time, to all centres."""
+    exact = "donot_use_mm_for_euclid_dist"
+    for part in torch.from_numpy(rows).split(256):
+        yield torch.cdist(part, torch.from_numpy(centres), compute_mode=exact)

@@ -1,0 +1,354 @@
+"""What synthetic images are like: what has to hold of them, and how good they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk.evaluation._diagnosis import ImageSpace, diagnose
+from tsynd_sk.evaluation._feature_space import frechet_distance, nearest, precision_recall
+from tsynd_sk.evaluation._report_tables import frame
+from tsynd_sk.images import check_images
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
+
+__all__ = ["SynthesisReport", "synthesis_report"]
+
+# Images of which a covariance can be told at all.
+_FEWEST = 10
+
+_MEANINGS = {
+    "wrong number": "rows too many or too few",
+    "wrong shape": "rows of another shape than in fit",
+    "wrong dtype": "rows of another dtype than in fit",
+    "not finite": "rows with NaN or infinity",
+    "out of range": "rows with values beyond those in fit",
+    "unknown label": "rows whose label was not in fit",
+    "other label": "rows whose label is not that of their source",
+    "duplicate": "rows equal to an earlier synthetic one",
+    "copy": "rows equal to a real image",
+    "mutual_info_source": "mean mutual information of the sources, nats",
+    "mutual_info": "mean mutual information of the samples, nats",
+    "mutual_info_gain": "mean rise from source to sample, nats",
+    "rose": "share of samples more uncertain than their source",
+    "label_agreement": "share of samples that the members take for their label",
+    "reconstruction_error": "root mean square, mean over the sources",
+    "displacement": "latent standard deviations, mean",
+    "nearest_real": "median distance to the nearest real image",
+    "nearest_real_of_real": "the same for real images, themselves left out",
+    "authenticity": "share not nearer to a real image than the next real one is",
+    "nearest_is_source": "share whose nearest real image is their source",
+    "frechet_distance": "in feature space, squared",
+    "frechet_distance_of_real": "between two halves of the real images",
+    "precision": "share of samples on the manifold of real features",
+    "recall": "share of real images on the manifold of sampled features",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SynthesisReport:
+    """What :func:`synthesis_report` found; printing it shows a table.
+
+    Attributes
+    ----------
+    diagnostics : dict
+        From the name of what must not be to the number of synthetic rows that are so.
+    quality : dict
+        From names to values; nan for what could not be measured, see `notes`.
+    by_class : list of dict
+        "label", "n_samples" and the mean "mutual_info_gain", "label_agreement" and
+        "reconstruction_error" of every class. Made for ``pandas.DataFrame(by_class)``.
+    notes : list of str
+        What could not be measured or says little, and why.
+    n_samples, n_real : int
+        Synthetic and real images.
+
+    See Also
+    --------
+    synthesis_report : Makes it, and says what the names stand for.
+
+    Examples
+    --------
+    >>> from tsynd_sk.evaluation import SynthesisReport
+    >>> report = SynthesisReport(
+    ...     {"duplicate": 0, "copy": 2},
+    ...     {"rose": 0.9},
+    ...     by_class=[],
+    ...     notes=[],
+    ...     n_samples=10,
+    ...     n_real=50,
+    ... )
+    >>> report.is_valid
+    False
+    >>> report.to_frame()[["part", "name", "value"]]
+                 part       name  value
+        0  diagnostic  duplicate    0.0
+        1  diagnostic       copy    2.0
+        2     quality       rose    0.9
+    """
+
+    diagnostics: dict[str, int]
+    quality: dict[str, float]
+    by_class: list[dict[str, Any]]
+    notes: list[str]
+    n_samples: int
+    n_real: int
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether all diagnostics are perfect, that is, zero."""
+        return not any(self.diagnostics.values())
+
+    def to_frame(self):
+        """Give diagnostics and quality as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With the columns "part" ("diagnostic" or "quality"), "name", "value" and "meaning".
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        values: dict[str, dict[str, Any]] = {
+            "diagnostic": self.diagnostics,
+            "quality": self.quality,
+        }
+        rows = [
+            {"part": part, "name": name, "value": value, "meaning": _MEANINGS[name]}
+            for part, found in values.items()
+            for name, value in found.items()
+        ]
+        return frame(rows, ["part", "name", "value", "meaning"])
+
+    def __repr__(self) -> str:
+        verdict = "perfect" if self.is_valid else "NOT PERFECT"
+        lines = [f"{self.n_samples} synthetic and {self.n_real} real images", ""]
+        lines.append(f"diagnostics, which have to be 0: {verdict}")
+        lines += [_line(name, str(count)) for name, count in self.diagnostics.items()]
+        lines += ["", "quality"]
+        lines += [_line(name, f"{value:.4g}") for name, value in self.quality.items()]
+        return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:24}  {value:>9}  {_MEANINGS[name]}"
+
+
+def synthesis_report(
+    synthesizer,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_samples: int | None = None,
+    n_neighbors: int = 3,
+    random_state: Any = None,
+) -> SynthesisReport:
+    """Sample from a fitted synthesizer, and tell what the samples are like.
+
+    Parameters
+    ----------
+    synthesizer : TargetedSynthesizer or AugmentedClassifier
+        Fitted.
+    X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+        The real images that it was fitted on, all of them and in the same order.
+    y : array-like of shape (n,)
+        Their labels.
+    n_samples : int or None, default=None
+        Number of synthetic images; ``None``: as many as there are real ones, 1,000 at most. As many
+        real ones, drawn at random, are taken for what compares sets of one size.
+    n_neighbors : int, default=3
+        Neighbour to which the balls of precision and recall reach.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the samples and of what is drawn; ``None`` for the synthesizer's own.
+
+    Returns
+    -------
+    SynthesisReport
+        Call its ``to_frame`` or print it. Nothing wrong with the samples raises an error: it is
+        counted in ``diagnostics``, and what can still be measured is.
+
+    Raises
+    ------
+    TypeError
+        If `synthesizer` is something else, or a number is no int.
+    ValueError
+        If `X` and `y` are not those of the fit, as far as that shows, or a parameter is out of its
+        range.
+    sklearn.exceptions.NotFittedError
+        If `synthesizer` is not fitted.
+
+    Notes
+    -----
+    *Diagnostics* must be 0. (With ``objective="reconstruction"`` repeated sources give duplicates,
+    and with ``label_policy="constrain"`` a source can come back unchanged where nothing else keeps
+    its label.)
+
+    *Targets and labels.* The mutual information before and after, the agreement of labels and the
+    reconstruction error are those that the synthesizer tells of.
+
+    *Memorisation and privacy.* Distances are root-mean-square differences on the scale that
+    networks see; columns of a table are divided by their standard deviations first. Samples that
+    are nearer to real images than these are to each other ("nearest_real" below
+    "nearest_real_of_real") are little but copies. A sample is authentic [1]_ if it is not nearer to
+    its nearest real image than the next real image is. None of this guarantees privacy: samples
+    start at real images, and the nearest one of many is their source ("nearest_is_source"), so that
+    they need the protection of the images that they come from.
+
+    *Distributions* are compared in the feature space of the classifier (the first, if there are
+    several): the input of its last linear layer in evaluation mode. The Fréchet distance [2]_ is
+    between Gaussians with covariances shrunk by Ledoit and Wolf [3]_; "frechet_distance_of_real" is
+    what chance alone does between two halves of the real images. It is no FID, which has its own
+    network, and falls with the number of images: compare equal numbers only, and trust it from
+    about ten times as many images as features. Precision and recall [4]_ say whether samples look
+    like real ones to the classifier, and whether they cover them. Targeted samples lie where real
+    ones are rare, so that perfection is no aim here.
+
+    References
+    ----------
+    .. [1] A. Alaa, B. van Breugel, E. Saveliev, M. van der Schaar, "How Faithful is your Synthetic
+       Data?", ICML 2022.
+    .. [2] M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, "GANs Trained by a Two
+       Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS 2017.
+    .. [3] O. Ledoit, M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional Covariance
+       Matrices", Journal of Multivariate Analysis 88, 2004.
+    .. [4] T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila, "Improved Precision and
+       Recall Metric for Assessing Generative Models", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.autoencoders import AutoencoderNet
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.evaluation import synthesis_report
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(
+    ...     NetClassifier(max_epochs=3), AutoencoderNet(max_epochs=1), random_state=0
+    ... )
+    >>> report = synthesis_report(synthesizer.fit(X[:100], y[:100]), X[:100], y[:100], n_samples=30)
+    >>> report.is_valid
+    True
+    >>> report.quality["mutual_info_gain"] > 0
+    True
+    """
+    given, synthesizer = synthesizer, getattr(synthesizer, "synthesizer_", synthesizer)
+    if not isinstance(given, TargetedSynthesizer | AugmentedClassifier):
+        raise TypeError(
+            "synthesizer must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
+            f"{kind_of(given)}"
+        )
+    check_is_fitted(given)
+    real: Any = check_images(synthesizer, X, reset=False)
+    labels = labels_of(y)
+    check_consistent_length(real, labels)
+    n_samples = min(len(real), 1000) if n_samples is None else at_least("n_samples", n_samples, 1)
+    n_neighbors = at_least("n_neighbors", n_neighbors, 1)
+    X_new, y_new, info = synthesizer.sample(n_samples, random_state=random_state, return_info=True)
+    if info.source_index.max() >= len(real):
+        raise ValueError(
+            f"X has {len(real)} images, but row {info.source_index.max()} is the source of a "
+            "synthetic one: pass the whole X of fit"
+        )
+    seed = synthesizer.random_state if random_state is None else random_state
+    rng = np.random.default_rng(check_random_state(seed).randint(2**31 - 1))
+    space = ImageSpace(synthesizer, real)
+    diagnosis = diagnose(space, np.asarray(X_new), np.asarray(y_new), info, n_samples, labels)
+    kept, notes = diagnosis.kept, diagnosis.notes
+    quality = dict.fromkeys((n for n in _MEANINGS if n not in diagnosis.counts), math.nan)
+    if len(kept):
+        quality |= _told(info, kept)
+        chosen = rng.permutation(len(real))[: len(kept)]
+        quality |= _distances(space, diagnosis.images, info.source_index[kept], chosen)
+        found, more = _distributions(space, diagnosis.images, chosen, n_neighbors)
+        quality |= found
+        notes = [*notes, *more]
+    return SynthesisReport(
+        diagnosis.counts,
+        quality,
+        _by_class(synthesizer.classes_, np.asarray(y_new), info, kept),
+        notes,
+        len(X_new),
+        len(real),
+    )
+
+
+def _told(info: Bunch, kept: np.ndarray) -> dict[str, float]:
+    """Average what the synthesizer says of its samples."""
+    gain = (info.uncertainty - info.uncertainty_source)[kept]
+    return {
+        "mutual_info_source": float(info.uncertainty_source[kept].mean()),
+        "mutual_info": float(info.uncertainty[kept].mean()),
+        "mutual_info_gain": float(gain.mean()),
+        "rose": float((gain > 0).mean()),
+        "label_agreement": float(info.label_agreement[kept].mean()),
+        "reconstruction_error": float(info.reconstruction_error[kept].mean()),
+        "displacement": float(info.displacement[kept].mean()),
+    }
+
+
+def _by_class(classes, y_new: np.ndarray, info: Bunch, kept: np.ndarray) -> list[dict[str, Any]]:
+    rows = []
+    for label in classes.tolist():
+        of_class = kept[y_new[kept] == label]
+        told = _told(info, of_class) if len(of_class) else {}
+        names = ("mutual_info_gain", "label_agreement", "reconstruction_error")
+        means = {name: told.get(name, math.nan) for name in names}
+        rows.append({"label": label, "n_samples": len(of_class), **means})
+    return rows
+
+
+def _distances(
+    space: ImageSpace, images: np.ndarray, sources: np.ndarray, chosen: np.ndarray
+) -> dict[str, float]:
+    """Compare how near samples are to real images with how near these are to each other."""
+    neighbour, distance = nearest(space.rows(images), space.real())
+    found = {
+        "nearest_real": float(np.median(distance)),
+        "nearest_is_source": float((neighbour == sources).mean()),
+    }
+    if space.n_real < 2:
+        return found
+    of_real = nearest(space.some_real(chosen), space.real(), but=chosen)[1]
+    of_neighbour = nearest(space.some_real(neighbour), space.real(), but=neighbour)[1]
+    found["nearest_real_of_real"] = float(np.median(of_real))
+    found["authenticity"] = float((distance >= of_neighbour).mean())
+    return found
+
+
+def _distributions(
+    space: ImageSpace, images: np.ndarray, chosen: np.ndarray, k: int
+) -> tuple[dict[str, float], list[str]]:
+    """Compare samples with as many real images in the feature space of the classifier."""
+    try:
+        real, synthetic = (space.features(part) for part in (space.images(chosen), images))
+    except ValueError as error:
+        reason = str(error).split(". ")[0]
+        return {}, [f"There is no feature space to compare distributions in: {reason}."]
+    n, n_features = len(synthetic), synthetic.shape[1]
+    found, notes = {}, []
+    if min(n, len(real)) > k:
+        found["precision"], found["recall"] = precision_recall(real, synthetic, k)
+    else:
+        notes.append(f"Precision and recall need more than n_neighbors={k} images; there are {n}.")
+    if min(n, len(real)) < _FEWEST:
+        notes.append(f"A Fréchet distance needs {_FEWEST} images at least; there are {n}.")
+        return found, notes
+    found["frechet_distance"] = frechet_distance(real, synthetic)
+    if len(real) >= 2 * _FEWEST:
+        found["frechet_distance_of_real"] = frechet_distance(real[::2], real[1::2])
+    if n < 10 * n_features:
+        notes.append(
+            f"{n} images are few for {n_features} features: Fréchet distances say little, for "
+            f"much of the covariances is shrunk away. {10 * n_features} or more would do."
+        )
+    return found, notes

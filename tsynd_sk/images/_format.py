@@ -1,0 +1,369 @@
+"""From arrays in a user's layout to the float tensors that networks see, and back without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsynd_sk._utils._validation import kind_of
+from tsynd_sk.images._stored import AsSeen, Stored
+
+__all__ = ["ImageFormat", "ValueRange"]
+
+_MAX_CHANNELS = 4
+_SETTLE = (
+    "Give image_shape=(n_channels, height, width) to settle it, or move the channels, "
+    "for instance by np.moveaxis."
+)
+
+
+def _canonical(image_shape: Sequence[int]) -> tuple[tuple[int, int, int], str]:
+    """Read `image_shape` as (channels, height, width) and the layout that it stands for."""
+    try:
+        shape: tuple[Any, ...] = tuple(int(side) for side in image_shape)
+        valid = len(shape) in (2, 3) and min(shape) >= 1 and list(shape) == list(image_shape)
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"image_shape={image_shape!r} is not valid: expected two or three positive integers, "
+            "(height, width), (n_channels, height, width) or (height, width, n_channels)"
+        )
+    if len(shape) == 2:
+        return (1, *shape), "hw"
+    if shape[2] <= _MAX_CHANNELS < shape[0]:
+        return (shape[2], shape[0], shape[1]), "hwc"
+    return shape, "chw"
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """How the images of an array are laid out.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one row of the array.
+    image_shape : tuple of int or None
+        (n_channels, height, width); None for the rows of a table, which stay as they are.
+    layout : {"hw", "hwc", "chw", None}
+        Order of the axes of an image, once a flat row has been folded.
+    dtype : numpy dtype
+        Type of the array's values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.images import ImageFormat
+    >>> X = np.full((2, 28, 28, 3), 255, dtype=np.uint8)
+    >>> image_format = ImageFormat.infer(X)
+    >>> image_format.image_shape, image_format.layout
+    ((3, 28, 28), 'hwc')
+    >>> x = image_format.to_tensor(X)
+    >>> x.shape, x.max()
+    (torch.Size([2, 3, 28, 28]), tensor(1.))
+    >>> bool((image_format.to_array(x) == X).all())
+    True
+    """
+
+    row_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int] | None
+    layout: str | None
+    dtype: np.dtype
+
+    @classmethod
+    def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
+        """Find out how images are laid out.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, flat images, or a table.
+        image_shape : tuple of int or None, default=None
+            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C). Tells
+            flat images from the rows of a table, and settles which axis of ambiguous images holds
+            the channels.
+
+        Returns
+        -------
+        ImageFormat
+
+        Raises
+        ------
+        TypeError
+            If `X` is no array.
+        ValueError
+            If the layout is ambiguous or does not match `image_shape`.
+        """
+        if not hasattr(X, "shape"):
+            raise TypeError(f"X must be an array, got {kind_of(X)}; numpy.asarray makes one")
+        row = X.shape[1:]
+        if image_shape is None:
+            shape, layout = cls._guess(row)
+        else:
+            shape, layout = cls._match(row, image_shape)
+        return cls(row, shape, layout, X.dtype)
+
+    @staticmethod
+    def _guess(row: tuple[int, ...]) -> tuple[tuple[int, int, int] | None, str | None]:
+        if len(row) == 1:
+            return None, None
+        if len(row) == 2:
+            if min(row) <= _MAX_CHANNELS < max(row):
+                raise ValueError(
+                    f"X with rows of shape {row} is ambiguous: grey images this narrow, or one "
+                    "colour image without an axis for the samples? For the first, give "
+                    f"image_shape={row}; for the second, pass X[np.newaxis]."
+                )
+            return (1, *row), "hw"
+        if len(row) == 3:
+            first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
+            if first != last:
+                return (row, "chw") if first else ((row[2], row[0], row[1]), "hwc")
+            raise ValueError(
+                f"X with rows of shape {row} is ambiguous: the channels may come first or last. "
+                + _SETTLE
+            )
+        raise ValueError(
+            f"X has {len(row) + 1} dimensions; expected (n, height, width), (n, height, width, "
+            "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and videos "
+            "are not supported: pass their slices or frames as images."
+        )
+
+    @staticmethod
+    def _match(
+        row: tuple[int, ...], image_shape: Sequence[int]
+    ) -> tuple[tuple[int, int, int], str]:
+        shape, layout = _canonical(image_shape)
+        channels, height, width = shape
+        if len(row) == 1:
+            if row[0] == channels * height * width:
+                return shape, layout
+            raise ValueError(
+                f"X has {row[0]} features, but image_shape={tuple(image_shape)} stands for "
+                f"{channels} x {height} x {width} = {channels * height * width} values per image"
+            )
+        if row == shape:
+            return shape, "chw"
+        if row == (height, width, channels):
+            return shape, "hwc"
+        if channels == 1 and row == (height, width):
+            return shape, "hw"
+        raise ValueError(
+            f"X has rows of shape {row}, which does not match image_shape={tuple(image_shape)}"
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Number of values in one image."""
+        return int(np.prod(self.row_shape))
+
+    def to_tensor(self, X: np.ndarray) -> Tensor:
+        """Convert images to what networks see.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, ...)
+            Images. uint8 is divided by 255; every other type passes as it is.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
+            Never shares memory with `X`.
+
+        Raises
+        ------
+        ValueError
+            If the rows of `X` are of another shape.
+        """
+        if tuple(X.shape[1:]) != self.row_shape:
+            raise ValueError(f"X has rows of shape {X.shape[1:]}; expected {self.row_shape}")
+        x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
+        if X.dtype == np.uint8:
+            x /= 255
+        if self.image_shape is None:
+            return x
+        channels, height, width = self.image_shape
+        if self.layout == "hwc":
+            x = x.reshape(len(x), height, width, channels).permute(0, 3, 1, 2)
+            # For one channel, contiguous() would keep strides that change the rounding of nets.
+            return x.clone(memory_format=torch.contiguous_format)
+        return x.reshape(len(x), channels, height, width)
+
+    def seen(self, X: np.ndarray | Stored) -> np.ndarray | AsSeen:
+        """Give what networks see of images as an array, or as one that converts what is read.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+            Images, in memory or not.
+
+        Returns
+        -------
+        array of shape (n, C, H, W), or (n, n_features) for a table, float32
+            In memory if `X` is.
+        """
+        return AsSeen(X, self) if isinstance(X, Stored) else self.to_tensor(X).numpy()
+
+    def to_array(self, x: Tensor) -> np.ndarray:
+        """Convert what networks see back to images in the user's layout and dtype.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W), or (n, n_features) for a table
+            Images. Integers are rounded, not truncated.
+
+        Returns
+        -------
+        ndarray of shape (n, ...)
+            Images of type `dtype`.
+
+        Raises
+        ------
+        ValueError
+            If `x` is no Tensor, or its rows are of another shape.
+        """
+        expected = self.image_shape or self.row_shape
+        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
+            shown = tuple(x.shape) if isinstance(x, Tensor) else kind_of(x)
+            raise ValueError(f"x must be a Tensor with rows of shape {expected}; got {shown}")
+        if self.layout == "hwc":
+            x = x.permute(0, 2, 3, 1)
+        values = x.detach().cpu().numpy().reshape(len(x), *self.row_shape)
+        if self.dtype == np.uint8:
+            values = values * 255
+        if np.issubdtype(self.dtype, np.integer):
+            limits = np.iinfo(self.dtype)
+            values = np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max)
+        elif self.dtype == np.bool_:
+            values = values > 0.5
+        return np.ascontiguousarray(values, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The values that real images take, to which synthetic ones are held.
+
+    Attributes
+    ----------
+    low, high : Tensor
+        Scalars for images, one value a feature for tables, on the scale that networks see.
+    levels : int or None
+        Number of steps in a unit of that scale where the user's type is not a float.
+    half : bool
+        Whether the user's type is float16.
+    extremes : tuple of ndarray
+        Lowest and highest values in the user's type and scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from tsynd_sk.images import ImageFormat, ValueRange
+    >>> X = np.array([[[0, 51], [102, 204]]], dtype=np.uint8)
+    >>> value_range = ValueRange.of(X, ImageFormat.infer(X))
+    >>> value_range.clip(torch.tensor([-1.0, 0.4, 2.0]))
+    tensor([0.0000, 0.4000, 0.8000])
+    """
+
+    low: Tensor
+    high: Tensor
+    levels: int | None
+    half: bool
+    extremes: tuple[np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
+        """Find the range of images in the user's layout; feature by feature in a table.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+            Images, in memory or not.
+        image_format : ImageFormat
+            How they are laid out.
+
+        Returns
+        -------
+        ValueRange
+            From the lowest value of `X` to the highest.
+        """
+        axis = 0 if image_format.image_shape is None else None
+        return cls.between((X.min(axis=axis), X.max(axis=axis)), image_format)
+
+    @classmethod
+    def between(
+        cls, extremes: tuple[np.ndarray, np.ndarray], image_format: ImageFormat
+    ) -> ValueRange:
+        """Make the range from lowest to highest values in the user's dtype.
+
+        Parameters
+        ----------
+        extremes : tuple of ndarray
+            Lowest and highest values.
+        image_format : ImageFormat
+            How the images are laid out.
+
+        Returns
+        -------
+        ValueRange
+            With both ends included.
+        """
+        dtype = image_format.dtype
+        divisor = 255 if dtype == np.uint8 else 1
+        low, high = (
+            torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor for extreme in extremes
+        )
+        levels = None if np.issubdtype(dtype, np.floating) else divisor
+        half = dtype.kind == "f" and dtype.itemsize == 2
+        return cls(low, high, levels, half=half, extremes=extremes)
+
+    def hold(self, X: np.ndarray) -> np.ndarray:
+        """Hold images in the user's dtype to the range.
+
+        float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, ...)
+            Images in the user's dtype.
+
+        Returns
+        -------
+        ndarray of the shape and dtype of `X`
+            Images within the range.
+        """
+        # numpy answers in the byte order of the machine.
+        return np.clip(X, *self.extremes).astype(X.dtype, copy=False)
+
+    def clip(self, x: Tensor) -> Tensor:
+        """Hold images to the range, and to the user's type, differentiably.
+
+        What is returned survives the way to the user's array and back to the bit, so that a
+        prediction for it is a prediction for the image that the user gets. Rounding passes the
+        gradient on.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W), or (n, n_features) for a table
+            Images as networks see them.
+
+        Returns
+        -------
+        Tensor of the shape of `x`
+            Images within the range.
+        """
+        x = torch.clamp(x, self.low.to(x), self.high.to(x))
+        if self.half:
+            return x.detach().half().to(x) + (x - x.detach())
+        if self.levels is None:
+            return x
+        # As a tensor: CUDA multiplies by the reciprocal of a number, which is another rounding.
+        levels = torch.tensor(float(self.levels), device=x.device)
+        rounded = torch.round(x.detach() * levels) / levels
+        return rounded + (x - x.detach())

@@ -1,0 +1,151 @@
+"""Validation of the images that users give, in memory or not."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array, validate_data
+
+from tsynd_sk._utils._validation import kind_of
+from tsynd_sk.images._format import ImageFormat, ValueRange
+from tsynd_sk.images._stored import Stored, is_stored, parts
+
+
+def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray | Stored:
+    """Validate images for an estimator; with `reset`, learn their format.
+
+    Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
+    when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
+    stay where they are.
+
+    Raises
+    ------
+    ValueError
+        If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
+    """
+    name = type(estimator).__name__
+    if is_stored(X):
+        X = _stored(X, name)
+        check_filled(X)
+    else:
+        X = array_of_images(X, name=name, estimator=estimator, reset=reset)
+    table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
+    low, high = _extremes(X, axis=0 if table else None, name=name)
+    _check_magnitude(X.dtype, low, high)
+    if reset:
+        estimator.format_ = ImageFormat.infer(X, image_shape)
+        estimator.n_features_in_ = estimator.format_.n_features
+        estimator.image_shape_ = estimator.format_.image_shape
+        estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
+        return X
+
+    expected = estimator.format_
+    if X.shape[1:] != expected.row_shape:
+        raise ValueError(
+            f"X has rows of shape {X.shape[1:]}, but {name} is expecting rows of shape "
+            f"{expected.row_shape}, as in fit"
+        )
+    if expected.image_shape is not None:
+        _check_scale(X.dtype, float(high), estimator)
+    return X
+
+
+def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -> np.ndarray:
+    """Give images, or rows of a table, as an array of finite numbers.
+
+    Parameters
+    ----------
+    X : array-like
+        Images in memory.
+    name : str
+        Who asks for them.
+    estimator : estimator or None, default=None
+        Learns the number and the names of a table's columns, or compares with them.
+    reset : bool, default=False
+        Which of the two.
+    """
+    try:
+        n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+    except ValueError as error:
+        raise ValueError(
+            f"X is ragged, but all images must be of one shape: {error} Resize or crop them."
+        ) from None
+    if n_dims == 0:
+        raise ValueError(
+            f"X must be an array of images, or of the rows of a table; got {kind_of(X)}, which "
+            "numpy takes for a scalar"
+        )
+    try:
+        if n_dims == 2 and estimator is not None:
+            X = validate_data(estimator, X, reset=reset, dtype="numeric")
+        else:
+            X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+    except ValueError as error:
+        if str(error).startswith("could not convert"):
+            raise ValueError(f"X must hold numbers only: {error}") from None
+        raise
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
+    check_filled(X)
+    return X
+
+
+def check_filled(X: np.ndarray | Stored) -> None:
+    """Refuse an array without values."""
+    if 0 in X.shape:
+        raise ValueError(f"X has shape {X.shape}: there is nothing in it")
+
+
+def _check_magnitude(dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> None:
+    wide = dtype.kind == "f" and dtype.itemsize > 4
+    if wide and max(-low.min(), high.max()) > np.finfo(np.float32).max:
+        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+
+
+def _stored(X: Any, name: str) -> Stored:
+    X = X if isinstance(X, Stored) else Stored(X)
+    if not all(isinstance(side, Integral) for side in X.shape):
+        raise ValueError(
+            f"X has the shape {X.shape}; dask knows all of it after X.compute_chunk_sizes()"
+        )
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
+    if X.ndim < 2:
+        raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
+    return X
+
+
+def _extremes(X: np.ndarray | Stored, *, axis, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest values of images, which are checked as they are read from a store."""
+    lows, highs, n_read = [], [], 0
+    for part in parts(X):
+        if isinstance(X, Stored):
+            try:
+                check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+            except ValueError as error:
+                finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+                if not finite.all():
+                    error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
+                raise
+        lows.append(part.min(axis=axis))
+        highs.append(part.max(axis=axis))
+        n_read += len(part)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def _check_scale(dtype: np.dtype, high: float, estimator) -> None:
+    """Refuse uint8, which is divided by 255, where fit saw another scale, and the reverse."""
+    name, expected = type(estimator).__name__, estimator.format_.dtype
+    fitted_high = float(estimator.value_range_.high)
+    if expected == np.uint8 and dtype != np.uint8 and high > 1.5:
+        raise ValueError(
+            f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on uint8 "
+            "images, which it divides by 255. Pass uint8, or floats between 0 and 1."
+        )
+    if expected != np.uint8 and dtype == np.uint8 and fitted_high > 1.5:
+        raise ValueError(
+            f"X is uint8, which is divided by 255, but {name} was fitted on {expected} images with "
+            f"values up to {fitted_high:g}. Pass X.astype({str(expected)!r})."
+        )

@@ -1,0 +1,332 @@
+"""Where several classifiers look in the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from tsynd_sk._utils._validation import check_number
+from tsynd_sk.inspection._drawing import (
+    channels_last,
+    check_lengths,
+    check_value_range,
+    image_grid,
+    image_limits,
+    label_text,
+    name_row,
+    place_of,
+    show_image,
+)
+from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
+from tsynd_sk.inspection._panel import Subject, named_alone, panel_of
+
+# Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
+_COLUMN = 1.25
+# Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
+_BRIGHTNESS = (0.299, 0.587, 0.114)
+# How far below black the greys under maps begin, as a share of the range of values.
+_PALE = 0.5
+
+
+class AttributionDisplay:
+    """Maps of what speaks for a class, of one or more classifiers, over the same images.
+
+    Better made by :meth:`from_estimators` or :meth:`from_estimator`. All parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images, uint8 or float.
+    maps : ndarray of shape (n_classifiers, n, H, W)
+        Attributions between 0 and 1.
+    names : list of str of length n_classifiers
+        Names of the classifiers.
+    labels : ndarray of shape (n,), (n_classifiers, n) or None, default=None
+        Classes that the maps are about: one for an image, or one for each of its maps.
+    proba : ndarray of shape (n_classifiers, n) or None, default=None
+        Probabilities that the classifiers give these classes.
+    value_range : tuple of float or None, default=None
+        Values that are drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes
+        of the images shown.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure or SubFigure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
+    axes_ : ndarray of shape (1 + n_classifiers, n), matplotlib Axes
+        A row of the images, and a row of maps for each classifier.
+    colorbar_ : matplotlib Colorbar
+        Scale of the maps.
+
+    See Also
+    --------
+    tsynd_sk.inspection.eigen_grad_cam : Computes the maps of a network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.inspection import AttributionDisplay
+    >>> X = load_digits_images().X[:3]
+    >>> maps = np.stack([X, 1 - X]) / 2
+    >>> display = AttributionDisplay(X, maps, names=["strokes", "paper"])
+    >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
+    (3, 3)
+    """
+
+    def __init__(self, images, maps, *, names, labels=None, proba=None, value_range=None):
+        self.images = images
+        self.maps = maps
+        self.names = names
+        self.labels = labels
+        self.proba = proba
+        self.value_range = value_range
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        layer: Any = None,
+        name: str | None = None,
+    ) -> AttributionDisplay:
+        """Map what speaks for a class in the eyes of one classifier; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : AugmentedClassifier or skorch classifier
+            Fitted.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, see :meth:`from_estimators`.
+        y : array-like of shape (n,) or None, default=None
+            Classes that are asked about, see there.
+        layer : str, Module or None, default=None
+            Layer that is mapped, see there.
+        name : str or None, default=None
+            What to write beside the maps; ``None``: the name of its class.
+
+        Returns
+        -------
+        display : AttributionDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError, sklearn.exceptions.NotFittedError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import AttributionDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=2).fit(X[:100, None], y[:100])
+        >>> AttributionDisplay.from_estimator(net, X[100:104], y[100:104]).maps.shape
+        (1, 4, 8, 8)
+        """
+        return cls.from_estimators(named_alone(estimator, name), X, y, layer=layer)
+
+    @classmethod
+    def from_estimators(
+        cls,
+        estimators: Mapping[str, Any],
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        layer: Any = None,
+    ) -> AttributionDisplay:
+        """Map what speaks for a class in the eyes of several classifiers; draws nothing yet.
+
+        Parameters
+        ----------
+        estimators : dict
+            From names to fitted classifiers, AugmentedClassifier or skorch.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, a column for each; 4 to 8 look good, 32 are the most. As in the fit of an
+            AugmentedClassifier. A bare skorch net gets them as (n, C, H, W), uint8 divided by 255,
+            or as (n, H, W) if it takes these only; flat rows if it has an attribute
+            ``image_shape_`` (C, H, W).
+        y : array-like of shape (n,) or None, default=None
+            Classes that are asked about. ``None``: those that each classifier predicts. A bare
+            skorch net knows them as indices; beside an AugmentedClassifier of as many classes they
+            are the labels of that one.
+        layer : str, Module, dict or None, default=None
+            Layer that is mapped, see :func:`tsynd_sk.inspection.eigen_grad_cam`; a dict gives a
+            layer by the name of the classifier, where they differ in their networks.
+
+        Returns
+        -------
+        display : AttributionDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError
+            If a classifier has no gradients.
+        ValueError
+            If `X` or `y` do not fit the classifiers, or a network has no such layer.
+        sklearn.exceptions.NotFittedError
+            If a classifier is not fitted.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import AttributionDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> nets = {
+        ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200])
+        ...     for n in (1, 2)
+        ... }
+        >>> AttributionDisplay.from_estimators(nets, X[200:204], y[200:204]).maps.shape
+        (2, 4, 8, 8)
+        """
+        # The user may have switched gradients off.
+        with torch.inference_mode(False), torch.enable_grad():
+            panel = panel_of(estimators, X, cls.__name__)
+            layers = _layers(layer, list(panel.subjects))
+            labels, codes = (None, None) if y is None else panel.targets(y)
+            maps, chosen, proba = [], [], []
+            for name, subject in panel.subjects.items():
+                predicted = np.exp(subject.log_proba())
+                code = predicted.argmax(1) if codes is None else codes[name]
+                maps.append(_maps(subject, code, layers[name], panel.images.shape[1:3], name))
+                chosen.append(subject.classes[code])
+                proba.append(predicted[np.arange(len(code)), code])
+        return cls(
+            panel.images,
+            np.stack(maps),
+            names=list(panel.subjects),
+            labels=np.stack(chosen) if labels is None else labels,
+            proba=np.stack(proba),
+            value_range=panel.shown_limits,
+        )
+
+    def plot(self, ax=None, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
+        """Draw a column for every image, and a row of maps for every classifier.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, large enough for all.
+        cmap : str or matplotlib Colormap, default="viridis"
+            Colours of the maps. Choose one that is perceptually uniform.
+        alpha : float, default=0.55
+            Opacity of the maps. Images are pale and grey below them, so that colours are of maps.
+
+        Returns
+        -------
+        self : AttributionDisplay
+            This display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `ax` is no Axes, `figure` no figure, or `alpha` no number.
+        ValueError
+            If arrays do not fit together, `alpha` is not between 0 and 1, or `ax` and `figure`
+            are both given.
+        """
+        check_number("alpha", alpha, 0, 1)
+        self._check()
+        images, maps = channels_last(self.images), np.asarray(self.maps)
+        low, high = image_limits(self.value_range, images)
+        figure, axes = image_grid(
+            "AttributionDisplay.plot", place_of(ax, figure), images, 1 + len(maps), _COLUMN
+        )
+        for k, image in enumerate(images):
+            show_image(axes[0, k], image, low, high)
+            for ax, attribution in zip(axes[1:, k], maps[:, k], strict=True):
+                # Pale, so that it is mostly the maps that are dark or bright.
+                show_image(ax, _brightness(image), low - _PALE * (high - low), high)
+                drawn = ax.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
+        self.colorbar_ = figure.colorbar(drawn, ax=axes[1:].ravel().tolist(), pad=0.1 / len(images))
+        self.colorbar_.set_label("attribution,\nshare of a\nmap's maximum", fontsize="small")
+        self.colorbar_.ax.tick_params(labelsize="small")
+        self._annotate(axes, images)
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
+        return self
+
+    def _check(self) -> None:
+        shape = np.shape(self.images)
+        if len(shape) not in (3, 4) or 0 in shape:
+            raise ValueError(
+                "images must be of shape (n, height, width) or (n, height, width, n_channels); "
+                f"got {shape}"
+            )
+        found = np.shape(self.maps)
+        if len(found) != 4 or found[1:] != shape[:3] or not found[0]:
+            raise ValueError(
+                "maps must be of shape (n_classifiers, n, height, width), here (n_classifiers, "
+                f"{', '.join(map(str, shape[:3]))}); got {found}"
+            )
+        check_lengths(found[0], "classifiers", names=self.names)
+        for name, allowed in (("labels", (shape[:1], found[:2])), ("proba", (found[:2],))):
+            value = getattr(self, name)
+            if value is not None and np.shape(value) not in allowed:
+                raise ValueError(
+                    f"{name} must be of shape {' or '.join(map(str, allowed))}; got "
+                    f"{np.shape(value)}"
+                )
+        check_value_range(self.value_range)
+
+    def _annotate(self, axes: np.ndarray, images: np.ndarray) -> None:
+        """Name the rows, and say what the maps are about."""
+        for ax, name in zip(axes[:, 0], ("image", *self.names), strict=True):
+            name_row(ax, name, images)
+        shared = np.ndim(self.labels) == 1
+        for k in range(axes.shape[1]):
+            if self.labels is not None and shared:
+                axes[0, k].set_title(label_text(self.labels[k]), fontsize="small")
+            for m, ax in enumerate(axes[1:, k]):
+                lines = []
+                if self.labels is not None and not shared:
+                    lines.append(label_text(np.asarray(self.labels)[m, k]))
+                if self.proba is not None:
+                    lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
+                ax.set_xlabel("\n".join(lines), fontsize="small")
+
+
+def _brightness(image: np.ndarray) -> np.ndarray:
+    """Give a colour image (H, W, 3) as grey, (H, W, 1)."""
+    return image @ np.array(_BRIGHTNESS)[:, np.newaxis] if image.shape[-1] == 3 else image
+
+
+def _layers(layer: Any, names: list[str]) -> dict[str, Any]:
+    if not isinstance(layer, Mapping):
+        return dict.fromkeys(names, layer)
+    if unknown := [name for name in layer if name not in names]:
+        raise ValueError(f"layer has {unknown}, but the estimators are {names}")
+    return {name: layer.get(name) for name in names}
+
+
+def _maps(subject: Subject, codes: np.ndarray, layer: Any, size, name: str) -> np.ndarray:
+    try:
+        maps = eigen_grad_cam(
+            subject.module,
+            subject.x,
+            torch.from_numpy(codes),
+            layer=layer,
+            to_scores=subject.to_scores,
+            size=size,
+        )
+    except (TypeError, ValueError) as error:
+        error.add_note(f"This is of the classifier {name!r}.")
+        raise
+    return maps.cpu().numpy()

@@ -1,0 +1,300 @@
+"""Where in an image a network finds what speaks for a class: EigenGradCAM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._validation import at_least, check_network, kind_of, whole
+
+__all__ = ["eigen_grad_cam"]
+
+# Variation over positions below this share of the values is rounding, which scaling would blow up.
+_ROUNDING = 1e-6
+
+
+def eigen_grad_cam(
+    module: nn.Module,
+    x: Tensor,
+    targets: int | Sequence[int] | Tensor | None = None,
+    *,
+    layer: str | nn.Module | None = None,
+    to_scores: Callable[[Any], Tensor] | None = None,
+    size: Sequence[int] | None = None,
+    batch_size: int = 256,
+) -> Tensor:
+    r"""Map where in images a network finds what speaks for a class.
+
+    Everything is computed on a private copy of the network, in evaluation mode.
+
+    Parameters
+    ----------
+    module : Module
+        Classifier. It gives scores (n, n_classes), best of all logits, or a tuple of which they are
+        the first; (n,) or (n, 1) are taken for the logit of the second of two classes.
+    x : Tensor of shape (n, ...)
+        Images as the network sees them.
+    targets : int, sequence of int, Tensor of shape (n,) or None, default=None
+        Index of the class that is asked about, for all images or for each. ``None``: the class with
+        the highest score.
+    layer : str, Module or None, default=None
+        Layer whose activations are mapped, as a submodule or by its dotted name: one that gives
+        tensors (n, channels, height, width) of more than one position. Of several calls the last
+        one counts. ``None``: the layer that gives the last of such tensors.
+    to_scores : callable or None, default=None
+        Turns the output of the network into scores (n, n_classes), where the above does not hold.
+    size : (int, int) or None, default=None
+        Height and width of the maps. ``None``: the last two sides of `x`.
+    batch_size : int, default=256
+        Images at a time.
+
+    Returns
+    -------
+    Tensor of shape (n, height, width), float32
+        A map for each image, from 0 to 1; see Notes. All 0 where no position differs from another.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If the network has no such layer, or its scores do not depend on it; if there is no such
+        class; or if scores or gradients are not finite.
+
+    Notes
+    -----
+    Eigen-CAM [1]_ is the first principal component of a layer's activations, over positions as
+    samples and channels as features. EigenGradCAM, which goes back to the package pytorch-grad-cam
+    [2]_, weights the activations :math:`A` by the gradients of the class score :math:`s` first:
+
+    .. math:: B = A \odot \frac{\partial s}{\partial A}, \qquad m = (B - \bar B)\, v_1,
+
+    where rows are positions, :math:`\bar B` is the mean over them and :math:`v_1` the first right
+    singular vector of :math:`B - \bar B`.
+
+    *Sign.* A singular vector may be turned around, and the map with it. It is turned such that the
+    map correlates positively with the mean of :math:`B` over channels: to first order, what a
+    position adds to the score of the class. High values then speak for the class.
+
+    *Scale.* :math:`m` has the mean 0. As in pytorch-grad-cam, values below are set to 0. Maps are
+    enlarged bilinearly and divided by their maximum, each on its own: they tell where, not how
+    much, and their values cannot be compared between images or networks.
+
+    References
+    ----------
+    .. [1] M. B. Muhammad, M. Yeasin, "Eigen-CAM: Class Activation Map using Principal Components",
+       IJCNN 2020.
+    .. [2] J. Gildenblat and contributors, "PyTorch library for CAM methods",
+       https://github.com/jacobgil/pytorch-grad-cam, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.inspection import eigen_grad_cam
+    >>> from tsynd_sk.classifiers import ConvNet
+    >>> net = ConvNet((1, 28, 28), n_classes=2)
+    >>> maps = eigen_grad_cam(net, torch.rand(5, 1, 28, 28), targets=1)
+    >>> maps.shape, float(maps.max())
+    (torch.Size([5, 28, 28]), 1.0)
+    """
+    check_network(module, to_scores or _scores, ("module", "to_scores"))
+    # torch.compile wraps what has the layers, and knows no hooks that come later.
+    module = getattr(module, "_orig_mod", module)
+    x = _checked(x)
+    batch_size = at_least("batch_size", batch_size, 1)
+    size = _checked_size(x.shape[-2:] if size is None else size)
+    # The user may have switched gradients off.
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach()
+        parameter = next(module.parameters(), None)
+        device = x.device if parameter is None else parameter.device
+        network = InferenceCopy(module, to_scores or _scores)
+        first = x[:2].to(device)
+        network.prepare(first)
+        name = _layer_name(module, layer, _spatial_layers(network, first))
+        codes = _checked_targets(targets, len(x))
+        parts = []
+        for rows in torch.arange(len(x)).split(batch_size):
+            own = None if codes is None else codes.to(rows.device)[rows]
+            part = x[rows.to(x.device)].to(device)
+            parts.append(_projection(*_activations(network, name, part, own)))
+        return scaled(torch.cat(parts), size).to(x.device)
+
+
+def _scores(output: Any) -> Tensor:
+    """Read scores of classes off what a network gives."""
+    scores = output[0] if isinstance(output, tuple) else output
+    if isinstance(scores, Tensor) and (scores.ndim == 1 or scores.shape[1:] == (1,)):
+        logit = scores.reshape(-1)
+        return torch.stack([-logit, logit], 1)
+    return scores
+
+
+def _checked(x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a Tensor, got {kind_of(x)}; torch.from_numpy makes one")
+    if not x.is_floating_point():
+        raise TypeError(f"x must hold floats, as the network sees them; got {x.dtype}")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected images, (n, C, H, W), at least 1")
+    return x
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise TypeError(f"size must be (height, width) or None; got {size!r}")
+    return at_least("size[0]", size[0], 1), at_least("size[1]", size[1], 1)
+
+
+def _checked_targets(targets: Any, n: int) -> Tensor | None:
+    if targets is None:
+        return None
+    if not isinstance(targets, Tensor | Sequence) and not hasattr(targets, "__array__"):
+        return torch.full((n,), whole("targets", targets))
+    codes = torch.as_tensor(targets)
+    if codes.dtype == torch.bool or codes.is_floating_point() or codes.is_complex():
+        raise TypeError(f"targets must be indices of classes; got {codes.dtype}")
+    if codes.ndim == 0:
+        codes = codes.expand(n)
+    if codes.shape != (n,):
+        raise ValueError(
+            f"targets must be an index, or one for each of the {n} images; got shape "
+            f"{tuple(codes.shape)}"
+        )
+    return codes.long()
+
+
+def _is_spatial(output: Any, n: int) -> bool:
+    return (
+        isinstance(output, Tensor)
+        and output.ndim == 4
+        and len(output) == n
+        and output.shape[-1] * output.shape[-2] > 1
+    )
+
+
+def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
+    """Names of the layers that give spatial tensors, in the order of their last calls."""
+    names: dict[str, None] = {}
+
+    def note(name: str) -> Callable:
+        def hook(layer, inputs, output) -> None:
+            if _is_spatial(output, len(x)):
+                names.pop(name, None)
+                names[name] = None
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(note(name))
+        for name, layer in network.module.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            network.output(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(names)
+
+
+def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
+    """Name the layer that is asked for, if it is one of those that can be mapped."""
+    kind = type(module).__name__
+    if not spatial:
+        raise ValueError(
+            f"{kind} has no layer that gives tensors (n, channels, height, width) of more than one "
+            "position, so that nothing in it can be mapped to places in the image"
+        )
+    if layer is None:
+        return spatial[-1]
+    if isinstance(layer, nn.Module):
+        names = [name for name, part in module.named_modules() if part is layer]
+        if not names:
+            raise ValueError(f"layer, a {type(layer).__name__}, is not part of {kind}")
+        layer = names[0]
+    elif not isinstance(layer, str):
+        raise TypeError(f"layer must be a submodule, its dotted name or None; got {layer!r}")
+    if layer not in spatial:
+        raise ValueError(
+            f"{layer!r} is not a layer of {kind} that gives tensors (n, channels, height, width) "
+            f"of more than one position; these do: {', '.join(spatial)}"
+        )
+    return layer
+
+
+def _activations(
+    network: InferenceCopy, name: str, x: Tensor, targets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Activations of a layer, and the gradients of class scores with respect to them."""
+    kept: list[Tensor] = []
+
+    def hook(layer, inputs, output) -> Tensor | None:
+        if not _is_spatial(output, len(x)):
+            return None
+        kept[:] = [output.detach().requires_grad_()]
+        # The next layer may write on what it gets.
+        return kept[0].clone()
+
+    handle = network.module.get_submodule(name).register_forward_hook(hook)
+    try:
+        scores = network(x)
+    finally:
+        handle.remove()
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
+        shown = tuple(scores.shape) if isinstance(scores, Tensor) else kind_of(scores)
+        raise ValueError(
+            f"{network.name} must give scores of shape (n, n_classes); got {shown}. Give to_scores "
+            "to turn its output into them."
+        )
+    n_classes = scores.shape[1]
+    codes = scores.argmax(1) if targets is None else targets.to(scores.device)
+    if codes.min() < 0 or codes.max() >= n_classes:
+        raise ValueError(
+            f"targets must be from 0 to {n_classes - 1}, the classes of {network.name}; got "
+            f"{codes.min()} to {codes.max()}"
+        )
+    own = scores.gather(1, codes[:, None]).sum()
+    grads = torch.autograd.grad(own, kept[0], allow_unused=True)[0] if own.requires_grad else None
+    if grads is None:
+        raise ValueError(
+            f"the scores of {network.name} have no gradient with respect to layer {name!r}: they "
+            "do not depend on it, or not smoothly"
+        )
+    if not (scores.isfinite().all() and grads.isfinite().all()):
+        raise ValueError(
+            f"{network.name} gives scores or gradients that are NaN or infinite; has it learnt?"
+        )
+    return kept[0].detach(), grads
+
+
+def _projection(activations: Tensor, grads: Tensor) -> Tensor:
+    """First principal component over positions, signed, of shape (n, height, width), float64."""
+    # In double precision, which not all accelerators have.
+    product = activations.cpu().double() * grads.cpu().double()
+    by_position = product.flatten(2).transpose(1, 2)
+    centred = by_position - by_position.mean(1, keepdim=True)
+    first = torch.linalg.svd(centred, full_matrices=False)[2][:, 0]
+    projection = torch.einsum("npc,nc->np", centred, first)
+    agreement = (projection * centred.mean(2)).sum(1, keepdim=True)
+    projection = torch.where(agreement < 0, -projection, projection)
+    level = by_position.abs().amax((1, 2))[:, None]
+    projection = torch.where(projection.abs() > _ROUNDING * level, projection, 0)
+    return projection.unflatten(1, product.shape[2:])
+
+
+def scaled(projection: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge what is above zero, and scale it to a maximum of 1, image by image."""
+    positive = projection.clamp(min=0)
+    # Before it is narrowed, for gradients may be smaller than float32 can tell from zero.
+    peak = positive.amax((1, 2), keepdim=True)
+    maps = (positive / torch.where(peak > 0, peak, 1)).float()[:, None]
+    maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+    peak = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(peak > 0, peak, 1)

@@ -1,0 +1,359 @@
+"""How much, and where, images must change for classifiers to doubt their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from tsynd_sk._utils._validation import at_least, check_number
+from tsynd_sk.inspection._drawing import (
+    CROSSED,
+    channels_last,
+    check_lengths,
+    check_value_range,
+    image_grid,
+    image_limits,
+    label_text,
+    name_row,
+    place_of,
+    show_image,
+)
+from tsynd_sk.inspection._panel import named_alone, panel_of
+from tsynd_sk.inspection._perturbation import doubted
+
+# Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
+_COLUMN = 1.35
+
+
+class PerturbationDisplay:
+    """Images, what they become when a class is made unlikely, and the difference.
+
+    Better made by :meth:`from_estimators` or :meth:`from_estimator`. All parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images, uint8 or float.
+    end : ndarray of shape (n_classifiers, n, H, W) or (n_classifiers, n, H, W, C)
+        The same images after their change for each classifier, on the scale of `start`. Floats, for
+        changes may be finer than a grey level.
+    names : list of str of length n_classifiers
+        Names of the classifiers.
+    proba_before, proba_after : ndarray of shape (n_classifiers, n)
+        Probabilities that the classifiers give the class of the image, at the start and at the end.
+    labels : ndarray of shape (n,) or None, default=None
+        Classes of the images.
+    threshold : float or None, default=None
+        Probability that was to be got below. Images are marked where it was not, and where nothing
+        was to be done. ``None``: there was none.
+    value_range : tuple of float or None, default=None
+        Values that are drawn black and white, which changes are measured by. ``None``: (0, 255) for
+        uint8, otherwise the extremes of the images shown.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure or SubFigure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
+    axes_ : ndarray of shape (1 + 2 * n_classifiers, n), matplotlib Axes
+        A row of the images, and for each classifier a row of ends and one of differences.
+    colorbar_ : matplotlib Colorbar
+        Scale of all differences.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.inspection import PerturbationDisplay
+    >>> X = load_digits_images().X[:2]
+    >>> display = PerturbationDisplay(
+    ...     X, [0.9 * X], names=["plain"], proba_before=[[0.9, 0.8]], proba_after=[[0.5, 0.5]]
+    ... )
+    >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        start,
+        end,
+        *,
+        names,
+        proba_before,
+        proba_after,
+        labels=None,
+        threshold=None,
+        value_range=None,
+    ):
+        self.start = start
+        self.end = end
+        self.names = names
+        self.proba_before = proba_before
+        self.proba_after = proba_after
+        self.labels = labels
+        self.threshold = threshold
+        self.value_range = value_range
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X: ArrayLike, y: ArrayLike, *, name: str | None = None, **params
+    ) -> PerturbationDisplay:
+        """Change images until one classifier doubts their classes; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : AugmentedClassifier or skorch classifier
+            Fitted.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, see :meth:`from_estimators`.
+        y : array-like of shape (n,)
+            The class of each image.
+        name : str or None, default=None
+            What to write beside the images; ``None``: the name of its class.
+        **params
+            Further parameters of :meth:`from_estimators`.
+
+        Returns
+        -------
+        display : PerturbationDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError, sklearn.exceptions.NotFittedError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import PerturbationDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=5).fit(X[:100, None], y[:100])
+        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3], max_iter=50)
+        >>> bool((display.proba_after <= display.proba_before).all())
+        True
+        """
+        return cls.from_estimators(named_alone(estimator, name), X, y, **params)
+
+    @classmethod
+    def from_estimators(
+        cls,
+        estimators: Mapping[str, Any],
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        threshold: float = 0.5,
+        eps: float = 32 / 255,
+        max_iter: int = 200,
+    ) -> PerturbationDisplay:
+        """Change images until several classifiers doubt their classes; draws nothing yet.
+
+        Parameters
+        ----------
+        estimators : dict
+            From names to fitted classifiers, AugmentedClassifier or skorch. For each the images
+            change by its own gradients.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, a column for each; 4 to 8 look good, 32 are the most. As in
+            :meth:`AttributionDisplay.from_estimators`.
+        y : array-like of shape (n,)
+            The class of each image, which is made unlikely; as there, too.
+        threshold : float, default=0.5
+            Probability to get below, between 0 and 1.
+        eps : float, default=32 / 255
+            Largest root mean square of the change over the values of an image, as a share of the
+            range of values: that of uint8 is 255, that of floats goes from the lowest to the
+            highest value in `X` and in the fits of the classifiers.
+        max_iter : int, default=200
+            Largest number of steps.
+
+        Returns
+        -------
+        display : PerturbationDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError
+            If a classifier has no gradients, or a number is none.
+        ValueError
+            If `X` or `y` do not fit the classifiers, or a parameter is out of its range.
+        sklearn.exceptions.NotFittedError
+            If a classifier is not fitted.
+
+        Notes
+        -----
+        Images go down the gradient of the log-odds of their class, in steps of one length, by
+        projected gradient descent [1]_ within the range of values and `eps`. Each stops as soon as
+        its class is less likely than `threshold`, and is then drawn back towards its start for as
+        long as that holds. So all classifiers are brought to the same doubt, and what compares is
+        how much it takes, and where. It is the smallest change that was found, and not a bound on
+        all: there may be smaller ones. An image whose class does not become that unlikely ends
+        where it was least likely; one whose class is unlikely from the start stays as it is.
+
+        References
+        ----------
+        .. [1] A. Madry, A. Makelov, L. Schmidt, D. Tsipras, A. Vladu, "Towards Deep Learning Models
+           Resistant to Adversarial Attacks", ICLR 2018.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import PerturbationDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
+        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
+        >>> bool((display.proba_after < 0.5).all())
+        True
+        """
+        check_number("threshold", threshold, 0, 1)
+        check_number("eps", eps, 0)
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, not one of them; got {threshold}")
+        if not 0 < eps <= 1:
+            raise ValueError(
+                f"eps must be above 0 and at most 1, a share of the range of values; got {eps}. "
+                "For two of 255 grey levels give 2 / 255."
+            )
+        max_iter = at_least("max_iter", max_iter, 1)
+        # The user may have switched gradients off.
+        with torch.inference_mode(False), torch.enable_grad():
+            panel = panel_of(estimators, X, cls.__name__)
+            labels, codes = panel.targets(y)
+            ends, before, after = [], [], []
+            for name, subject in panel.subjects.items():
+                x_end = doubted(
+                    subject.network,
+                    subject.x,
+                    torch.from_numpy(codes[name]).to(subject.x.device),
+                    limits=panel.limits,
+                    threshold=threshold,
+                    eps=eps,
+                    max_iter=max_iter,
+                )
+                own = np.arange(len(labels)), codes[name]
+                before.append(np.exp(subject.log_proba()[own]))
+                after.append(np.exp(subject.log_proba(x_end)[own]))
+                ends.append(panel.displayed(x_end))
+        return cls(
+            panel.images,
+            np.stack(ends),
+            names=list(panel.subjects),
+            proba_before=np.stack(before),
+            proba_after=np.stack(after),
+            labels=labels,
+            threshold=threshold,
+            value_range=panel.shown_limits,
+        )
+
+    def plot(self, ax=None, *, figure=None) -> PerturbationDisplay:
+        """Draw a column for every image, and two rows for every classifier.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, large enough for all.
+
+        Returns
+        -------
+        self : PerturbationDisplay
+            All differences have one scale, so that changes can be compared.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `ax` is no Axes, or `figure` no figure.
+        ValueError
+            If arrays do not fit together, or `ax` and `figure` are both given.
+        """
+        self._check()
+        start = channels_last(self.start)
+        ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
+        low, high = image_limits(self.value_range, self.start, ends)
+        n, n_rows = len(start), 1 + 2 * len(ends)
+        figure, axes = image_grid(
+            "PerturbationDisplay.plot", place_of(ax, figure), start, n_rows, _COLUMN
+        )
+        changes = ends - start
+        drawn = changes.mean(axis=-1)
+        bound = float(np.abs(drawn).max()) or 1.0
+        for k in range(n):
+            show_image(axes[0, k], start[k], low, high)
+            for m in range(len(ends)):
+                show_image(axes[1 + 2 * m, k], ends[m, k], low, high)
+                # Blue and red are told apart by all kinds of colour vision.
+                mappable = axes[2 + 2 * m, k].imshow(
+                    drawn[m, k], cmap="RdBu_r", vmin=-bound, vmax=bound
+                )
+        self.colorbar_ = figure.colorbar(mappable, ax=axes[1:].ravel().tolist(), pad=0.1 / n)
+        text = f"end − start, pixels of {low:.3g} to {high:.3g}"
+        text += ", mean over channels" if start.shape[-1] > 1 else ""
+        self.colorbar_.set_label(text, fontsize="small")
+        self.colorbar_.ax.tick_params(labelsize="small")
+        sizes = np.sqrt(np.square(changes).mean((2, 3, 4))) / ((high - low) or 1.0)
+        self._annotate(axes, start, sizes)
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
+        return self
+
+    def _check(self) -> None:
+        shape = np.shape(self.start)
+        if len(shape) not in (3, 4) or 0 in shape:
+            raise ValueError(
+                "start must be images of shape (n, height, width) or (n, height, width, "
+                f"n_channels); got {shape}"
+            )
+        found = np.shape(self.end)
+        if not found or found[1:] != shape or not found[0]:
+            raise ValueError(
+                f"end must be of shape (n_classifiers, {', '.join(map(str, shape))}), images of "
+                f"the shape of start for every classifier; got {found}"
+            )
+        check_lengths(found[0], "classifiers", names=self.names)
+        for name in ("proba_before", "proba_after"):
+            if np.shape(getattr(self, name)) != found[:2]:
+                raise ValueError(
+                    f"{name} must be of shape {found[:2]}, (n_classifiers, n); got "
+                    f"{np.shape(getattr(self, name))}"
+                )
+        if self.labels is not None:
+            check_lengths(shape[0], "images", labels=self.labels)
+        if self.threshold is not None:
+            check_number("threshold", self.threshold, 0, 1)
+        check_value_range(self.value_range)
+
+    def _annotate(self, axes: np.ndarray, start: np.ndarray, sizes: np.ndarray) -> None:
+        """Name the rows, and write probabilities and the sizes of changes."""
+        name_row(axes[0, 0], "start", start)
+        for m, name in enumerate(self.names):
+            name_row(axes[1 + 2 * m, 0], name, start, "end")
+            name_row(axes[2 + 2 * m, 0], "difference", start)
+        before, after = np.asarray(self.proba_before), np.asarray(self.proba_after)
+        for k in range(axes.shape[1]):
+            if self.labels is not None:
+                axes[0, k].set_title(label_text(self.labels[k]), fontsize="small")
+            for m in range(len(self.names)):
+                text, colour = self._outcome(before[m, k], after[m, k])
+                axes[1 + 2 * m, k].set_title(text, fontsize="small", color=colour)
+                axes[2 + 2 * m, k].set_xlabel(f"RMS {255 * sizes[m, k]:.1f}/255", fontsize="small")
+
+    def _outcome(self, before: float, after: float) -> tuple[str, str]:
+        """Write what happened to a probability, and choose the colour."""
+        text = f"p {before:.2f} → {after:.2f}"
+        if self.threshold is not None and before < self.threshold:
+            return f"p {before:.2f} < {self.threshold:.2g}", "black"
+        if self.threshold is not None and after >= self.threshold:
+            return f"{text} ≥ {self.threshold:.2g}", CROSSED
+        return text, "black"

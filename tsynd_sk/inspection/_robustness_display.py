@@ -1,0 +1,456 @@
+"""Scores of classifiers under stress, with intervals, as a forest plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tsynd_sk._utils._validation import check_number
+from tsynd_sk.evaluation import TITLES
+from tsynd_sk.inspection._drawing import check_lengths, new_figure
+
+if TYPE_CHECKING:
+    from tsynd_sk.evaluation import RobustnessReport
+
+# Blue and black, which all kinds of colour vision tell apart; the shape of markers tells, too.
+_BLUE, _BLACK = "#0072B2", "black"
+_MAX_NAME = 32
+
+
+class RobustnessDisplay:
+    r"""Scores under several conditions, and differences to a reference, with their intervals.
+
+    Better made by :meth:`from_report` or :meth:`from_estimators`. All parameters are stored as
+    attributes.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_conditions, n_estimators)
+        One score for every estimator under every condition.
+    low, high : ndarray of shape (n_conditions, n_estimators)
+        Intervals of the scores.
+    conditions : list of str of length n_conditions
+        Names of the conditions, from top to bottom.
+    names : list of str of length n_estimators
+        Names of the estimators, from top to bottom.
+    metric : str
+        What the scores are: a metric of :func:`tsynd_sk.evaluation.robustness_report`, or the text
+        of the axis.
+    differences : ndarray of shape (n_conditions, n_estimators) or None, default=None
+        Differences to the reference. Those of the reference itself are not looked at. ``None``:
+        there is nothing to compare.
+    difference_low, difference_high : ndarray like `differences` or None, default=None
+        Intervals of the differences.
+    p_holm : ndarray like `differences` or None, default=None
+        Corrected p of the differences.
+    reference : str or None, default=None
+        Name of the estimator that the others are compared with.
+    confidence_level : float, default=0.95
+        Of the intervals. Differences with a p below the rest are drawn filled.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure or SubFigure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        Axes of the scores.
+    axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
+        The same and, if they are drawn, the axes of the differences.
+
+    See Also
+    --------
+    tsynd_sk.evaluation.robustness_report : Measures what is drawn.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.inspection import RobustnessDisplay
+    >>> display = RobustnessDisplay(
+    ...     [[0.9, 0.91], [0.6, 0.7]],
+    ...     low=[[0.85, 0.86], [0.5, 0.6]],
+    ...     high=[[0.94, 0.95], [0.7, 0.8]],
+    ...     conditions=["clean", "corrupted"],
+    ...     names=["plain", "augmented"],
+    ...     metric="roc_auc",
+    ... )
+    >>> display.plot(figure=Figure(layout="constrained")).ax_.get_xlabel()
+    'ROC AUC\n(0.5: chance, 1: perfect)'
+    """
+
+    def __init__(
+        self,
+        scores,
+        *,
+        low,
+        high,
+        conditions,
+        names,
+        metric,
+        differences=None,
+        difference_low=None,
+        difference_high=None,
+        p_holm=None,
+        reference=None,
+        confidence_level=0.95,
+    ):
+        self.scores = scores
+        self.low = low
+        self.high = high
+        self.conditions = conditions
+        self.names = names
+        self.metric = metric
+        self.differences = differences
+        self.difference_low = difference_low
+        self.difference_high = difference_high
+        self.p_holm = p_holm
+        self.reference = reference
+        self.confidence_level = confidence_level
+
+    @classmethod
+    def from_report(cls, report: RobustnessReport, metric: str | None = None) -> RobustnessDisplay:
+        """Take one metric of a report; draws nothing yet.
+
+        Parameters
+        ----------
+        report : RobustnessReport
+            What :func:`tsynd_sk.evaluation.robustness_report` gave.
+        metric : str or None, default=None
+            One of the metrics of the report; ``None``: its first.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError
+            If `report` is no report.
+        ValueError
+            If `metric` is not in the report.
+
+        Examples
+        --------
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.evaluation import robustness_report
+        >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X.reshape(len(X), -1)
+        >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+        >>> report = robustness_report(
+        ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
+        ... )
+        >>> RobustnessDisplay.from_report(report, "accuracy").names
+        ['few', 'many']
+        """
+        if not hasattr(report, "scores") or not hasattr(report, "comparisons"):
+            raise TypeError(
+                "report must be a RobustnessReport, as robustness_report gives; got a "
+                f"{type(report).__name__}. For fitted estimators there is from_estimators."
+            )
+        known = list(dict.fromkeys(row["metric"] for row in report.scores))
+        metric = known[0] if metric is None else metric
+        if metric not in known:
+            raise ValueError(f"metric must be one of this report, {known}; got {metric!r}")
+        rows = [row for row in report.scores if row["metric"] == metric]
+        conditions = list(dict.fromkeys(row["condition"] for row in rows))
+        names = list(dict.fromkeys(row["estimator"] for row in rows))
+
+        def grid(rows: list[dict[str, Any]], key: str) -> np.ndarray:
+            values = np.full((len(conditions), len(names)), np.nan)
+            for row in rows:
+                place = conditions.index(row["condition"]), names.index(row["estimator"])
+                values[place] = row[key]
+            return values
+
+        compared = [row for row in report.comparisons if row["metric"] == metric]
+        return cls(
+            grid(rows, "score"),
+            low=grid(rows, "low"),
+            high=grid(rows, "high"),
+            conditions=conditions,
+            names=names,
+            metric=metric,
+            differences=grid(compared, "difference") if compared else None,
+            difference_low=grid(compared, "low") if compared else None,
+            difference_high=grid(compared, "high") if compared else None,
+            p_holm=grid(compared, "p_holm") if compared else None,
+            reference=report.reference,
+            confidence_level=report.confidence_level,
+        )
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
+    ) -> RobustnessDisplay:
+        """Measure how one fitted classifier withstands stress; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : classifier
+            Fitted. To compare several, use :meth:`from_estimators`.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Clean images that it was not fitted on.
+        y : array-like of shape (n,)
+            True labels.
+        metric : str, default="roc_auc"
+            What is measured.
+        **params
+            As for :meth:`from_estimators`.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`from_estimators`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X[:, None]
+        >>> net = NetClassifier(max_epochs=2).fit(X[:100], y[:100])
+        >>> display = RobustnessDisplay.from_estimator(
+        ...     net, X[200:250], y[200:250], kinds=["noise"], attacks=()
+        ... )
+        >>> display.names, display.scores.shape
+        (['NetClassifier'], (2, 1))
+        """
+        named = {type(estimator).__name__: estimator}
+        return cls.from_estimators(named, X, y, metric=metric, **params)
+
+    @classmethod
+    def from_estimators(
+        cls,
+        estimators: Mapping[str, Any],
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        metric: str = "roc_auc",
+        **params,
+    ) -> RobustnessDisplay:
+        """Measure how fitted classifiers withstand stress; draws nothing yet.
+
+        Parameters
+        ----------
+        estimators : dict
+            From names to fitted classifiers, or to lists of them, one a seed.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Clean images that none of them was fitted on.
+        y : array-like of shape (n,)
+            True labels.
+        metric : str, default="roc_auc"
+            What is measured.
+        **params
+            All else that :func:`tsynd_sk.evaluation.robustness_report` takes, but ``metrics``: use
+            :meth:`from_report` to draw several metrics of one report.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`tsynd_sk.evaluation.robustness_report`, or if ``metrics`` is given.
+
+        Examples
+        --------
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import RobustnessDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> X = X[:, None]
+        >>> few, many = (NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150))
+        >>> display = RobustnessDisplay.from_estimators(
+        ...     {"few": few, "many": many}, X[200:250], y[200:250], kinds=["noise"], attacks=()
+        ... )
+        >>> display.conditions, display.scores.shape
+        (['clean', 'corrupted'], (2, 2))
+        """
+        # The report, which draws itself by this display, comes after it.
+        from tsynd_sk.evaluation import robustness_report
+
+        if "metrics" in params:
+            raise TypeError(
+                "from_estimators draws one metric: give metric, or make a report of several by "
+                "robustness_report and give it to from_report"
+            )
+        return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
+
+    def plot(self, ax=None, *, figure=None) -> RobustnessDisplay:
+        """Draw a row for each estimator, under a heading for each condition.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, sequence of two Axes or None, default=None
+            Where to draw the scores and, if there are two, the differences.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to make axes if there are none; a layout such as "constrained" is left to it.
+            ``None``: a new figure of pyplot, high enough for the estimators.
+
+        Returns
+        -------
+        self : RobustnessDisplay
+            Filled markers differ from the reference by a Holm-corrected test.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `figure` is no figure.
+        ValueError
+            If arrays differ in shape, or if `ax` and `figure` are given or too many axes.
+        """
+        self._check()
+        heights = self._heights()
+        n_panels = 1 if self.differences is None else 2
+        given = ax is not None
+        if given:
+            axes = self._given_axes(ax, figure, n_panels)
+            figure = axes[0].figure
+        else:
+            size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * len(heights))
+            figure = new_figure("RobustnessDisplay.plot", figure, size)
+            axes = figure.subplots(1, n_panels, sharey=True, squeeze=False)[0]
+        self._draw(axes[0], heights, self.scores, self.low, self.high)
+        title, meaning = TITLES.get(self.metric, (self.metric, ""))
+        axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
+        if len(axes) == 2:
+            ends = self.difference_low, self.difference_high
+            others = {place: y for place, y in heights.items() if not self._is_reference(place)}
+            self._draw(axes[1], others, self.differences, *ends)
+            axes[1].axvline(0, color=_BLACK, linewidth=0.8)
+            axes[1].set_xlabel(f"difference of {title}\nto {_shortened(self.reference)}")
+        if self.differences is not None:
+            self._explain(axes[-1] if given else figure, outside=not given)
+        self._name_rows(axes, heights)
+        self.figure_, self.ax_, self.axes_ = figure, axes[0], axes
+        return self
+
+    def _check(self) -> None:
+        shape = np.shape(self.scores)
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                f"scores must be an array of shape (n_conditions, n_estimators); got {shape}"
+            )
+        check_lengths(shape[0], "conditions", conditions=self.conditions)
+        check_lengths(shape[1], "estimators", names=self.names)
+        grids = ["low", "high"]
+        comparison = ["differences", "difference_low", "difference_high", "p_holm"]
+        missing = [name for name in comparison if getattr(self, name) is None]
+        if missing and len(missing) < len(comparison):
+            raise ValueError(
+                f"{', '.join(comparison)} go together, but {', '.join(missing)} is None"
+            )
+        for name in grids if missing else grids + comparison:
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(
+                    f"{name} must have the shape of scores, {shape}; got "
+                    f"{np.shape(getattr(self, name))}"
+                )
+        check_number("confidence_level", self.confidence_level, 0, 1)
+        if not missing and self.reference not in self.names:
+            raise ValueError(f"reference must be one of {list(self.names)}; got {self.reference!r}")
+
+    def _given_axes(self, ax: Any, figure: Any, n_panels: int) -> np.ndarray:
+        axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+        if figure is not None:
+            raise ValueError("give either ax or figure, not both")
+        wrong = [one for one in axes if not hasattr(one, "get_xlabel")]
+        if not len(axes) or len(axes) > n_panels or wrong:
+            raise ValueError(
+                f"ax must be matplotlib Axes, or {n_panels} of them at most (scores, differences "
+                f"if there are any); got {ax!r}"
+            )
+        return axes
+
+    def _heights(self) -> dict[tuple[int, int | None], float]:
+        """Heights, downwards, of headings (of no estimator) and of the rows below them."""
+        heights: dict[tuple[int, int | None], float] = {}
+        y = 0.0
+        for condition in range(len(self.conditions)):
+            # A little air between conditions.
+            y += 0.4 if heights else 0
+            for name in (None, *range(len(self.names))):
+                heights[condition, name] = y
+                y += 1
+        return heights
+
+    def _draw(self, ax: Any, heights: dict, values: Any, low: Any, high: Any) -> None:
+        values, low, high = (np.asarray(given, dtype=float) for given in (values, low, high))
+        for place, y in heights.items():
+            if place[1] is None:
+                continue
+            reference = self._is_reference(place)
+            colour = _BLACK if reference else _BLUE
+            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
+            ax.plot(
+                values[place],
+                y,
+                marker="s" if reference else "o",
+                markersize=6,
+                color=colour,
+                markerfacecolor=colour if self._differs(place) else "white",
+                linestyle="none",
+            )
+
+    def _is_reference(self, place: tuple[int, int | None]) -> bool:
+        return place[1] is not None and self.names[place[1]] == self.reference
+
+    def _differs(self, place: tuple[int, int]) -> bool:
+        if self.p_holm is None or self._is_reference(place):
+            return False
+        return bool(np.asarray(self.p_holm)[place] < 1 - self.confidence_level)
+
+    def _explain(self, where: Any, *, outside: bool) -> None:
+        """Say what markers mean: below a figure, or above axes that are given."""
+        from matplotlib.lines import Line2D
+
+        p = f"{1 - self.confidence_level:.2g}"
+        # Axes may be narrow, and leave little room above.
+        texts = (f"differs (Holm p < {p})", "does not") if outside else (f"Holm p < {p}", f"≥ {p}")
+        markers = [("s", _BLACK, "white"), ("o", _BLUE, _BLUE), ("o", _BLUE, "white")]
+        handles = [
+            Line2D([], [], marker=m, color=c, markerfacecolor=f, linestyle="none", label=text)
+            for (m, c, f), text in zip(markers, ("reference", *texts), strict=True)
+        ]
+        place: dict[str, Any] = {"loc": "outside lower center"}
+        if not outside:
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": "small"}
+            place |= {"columnspacing": 1, "handletextpad": 0.2}
+        where.legend(handles=handles, ncols=3, frameon=False, **place)
+
+    def _name_rows(self, axes: np.ndarray, heights: dict) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for ax in axes:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.grid(axis="x", color="0.9")
+            ax.set_axisbelow(True)
+            ax.tick_params(axis="y", length=0)
+            ax.spines[["left", "right", "top"]].set_visible(False)
+            ax.set_ylim(max(heights.values()) + 0.7, -0.7)
+        labels = [
+            self.conditions[condition] if name is None else _shortened(self.names[name])
+            for condition, name in heights
+        ]
+        axes[0].set_yticks(list(heights.values()), labels)
+        for label, (_, name) in zip(axes[0].get_yticklabels(), heights, strict=True):
+            label.set_fontweight("bold" if name is None else "normal")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"

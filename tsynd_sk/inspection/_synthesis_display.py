@@ -1,0 +1,257 @@
+"""Synthetic images beside their sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tsynd_sk.inspection._drawing import (
+    CROSSED,
+    as_displayed,
+    channels_last,
+    check_lengths,
+    check_value_range,
+    image_format_of,
+    image_limits,
+    label_text,
+    new_figure,
+    place_of,
+    range_of,
+    show_image,
+)
+
+# Inches; the text of a column fits in at the font sizes of matplotlib's defaults.
+_COLUMN = 1.25
+
+
+class SynthesisDisplay:
+    """Synthetic images below their sources, with their difference and what it did.
+
+    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    source, synthetic : ndarray of shape (n, H, W) or (n, H, W, C)
+        Real images and those synthesised from them, uint8 or float.
+    uncertainty_source, uncertainty : ndarray of shape (n,)
+        Mutual information of the sources and of the synthetic images, in nats.
+    label_agreement : ndarray of shape (n,), bool
+        Whether the members' mean prediction for the synthetic image is its label: "label agreed"
+        stands above it, otherwise "label denied".
+    labels : ndarray of shape (n,) or None, default=None
+        Labels of the synthetic images.
+    value_range : tuple of float or None, default=None
+        Values that are drawn black and white. ``None``: (0, 255) for uint8, otherwise the
+        extremes of the images shown.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure or SubFigure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        The first image.
+    axes_ : ndarray of shape (3, n), matplotlib Axes
+        Rows of sources, synthetic images and differences.
+    colorbar_ : matplotlib Colorbar
+        Scale of the differences.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.inspection import SynthesisDisplay
+    >>> X = load_digits_images().X
+    >>> display = SynthesisDisplay(
+    ...     X[:2],
+    ...     0.8 * X[:2],
+    ...     uncertainty_source=[0.01, 0.02],
+    ...     uncertainty=[0.1, 0.3],
+    ...     label_agreement=[True, False],
+    ... )
+    >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        source,
+        synthetic,
+        *,
+        uncertainty_source,
+        uncertainty,
+        label_agreement,
+        labels=None,
+        value_range=None,
+    ):
+        self.source = source
+        self.synthetic = synthetic
+        self.uncertainty_source = uncertainty_source
+        self.uncertainty = uncertainty
+        self.label_agreement = label_agreement
+        self.labels = labels
+        self.value_range = value_range
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: ArrayLike,
+        *,
+        n_samples: int = 8,
+        y: Any = None,
+        random_state: Any = None,
+    ) -> SynthesisDisplay:
+        """Synthesise images and set them beside their sources; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : TargetedSynthesizer or AugmentedClassifier
+            Fitted on images.
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            The images that it was fitted on, all of them and in the same order.
+        n_samples : int, default=8
+            Number of synthetic images. 4 to 12 look good.
+        y : label, array-like of labels, mapping from label to count, or None, default=None
+            Labels they shall have, as in ``estimator.sample``.
+        random_state : int, RandomState instance or None, default=None
+            Makes the sample repeatable.
+
+        Returns
+        -------
+        display : SynthesisDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        ValueError
+            If `estimator` was fitted on a table, or on other images than `X`.
+        sklearn.exceptions.NotFittedError
+            If it was not fitted.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer
+        >>> from tsynd_sk.autoencoders import AutoencoderNet
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import SynthesisDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:50], y[:50])
+        >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
+        >>> display.source.shape, display.synthetic.shape
+        ((4, 8, 8), (4, 8, 8))
+        """
+        X = np.asarray(X)
+        synthesizer, image_format = image_format_of(estimator, X, cls.__name__)
+        X_new, y_new, info = synthesizer.sample(
+            n_samples, y=y, random_state=random_state, return_info=True
+        )
+        if info.source_index.max() >= len(X):
+            raise ValueError(
+                f"X has {len(X)} images, but row {info.source_index.max()} is the source of a "
+                "synthetic one: pass the whole X of fit"
+            )
+        return cls(
+            as_displayed(X[info.source_index], image_format),
+            as_displayed(X_new, image_format),
+            uncertainty_source=info.uncertainty_source,
+            uncertainty=info.uncertainty,
+            label_agreement=info.label_agreement,
+            labels=y_new,
+            # All of X, so that pictures of different samples can be compared.
+            value_range=range_of(X),
+        )
+
+    def plot(self, ax=None, *, figure=None) -> SynthesisDisplay:
+        """Draw one column for every synthetic image.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            One of a grid of subplots, in whose place to draw.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
+            new figure of pyplot, wide enough for the columns.
+
+        Returns
+        -------
+        self : SynthesisDisplay
+            This display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `ax` is no Axes, or `figure` no figure.
+        ValueError
+            If arrays do not fit together, or `ax` and `figure` are both given.
+        """
+        self._check()
+        source, synthetic = channels_last(self.source), channels_last(self.synthetic)
+        n = len(source)
+        aspect = source.shape[2] / source.shape[1]
+        # Wider for landscapes, whose rows would be too low for their names.
+        width = _COLUMN * max(1, aspect**0.5)
+        size = (width * n + 1.2, 3 * width / aspect + 1.0)
+        figure = new_figure("SynthesisDisplay.plot", place_of(ax, figure), size, "compressed")
+        axes = figure.subplots(3, n, squeeze=False)
+        low, high = image_limits(self.value_range, self.source, self.synthetic)
+        for row, images in zip(axes, (source, synthetic), strict=False):
+            for ax, image in zip(row, images, strict=True):
+                show_image(ax, image, low, high)
+        # Floats, for uint8 would wrap around.
+        difference = (synthetic.astype(np.float64) - source).mean(axis=-1)
+        bound = float(np.abs(difference).max()) or 1.0
+        for ax, image in zip(axes[2], difference, strict=True):
+            # Blue and red are told apart by all kinds of colour vision.
+            drawn = ax.imshow(image, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        self.colorbar_ = figure.colorbar(drawn, ax=axes[2].tolist(), pad=0.1 / n)
+        self.colorbar_.set_label(
+            f"synthetic − source,\npixels of {low:.3g} to {high:.3g}", fontsize="small"
+        )
+        self.colorbar_.ax.tick_params(labelsize="small")
+        self._annotate(axes)
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
+        return self
+
+    def _check(self) -> None:
+        shape = np.shape(self.source)
+        if len(shape) not in (3, 4) or 0 in shape or np.shape(self.synthetic) != shape:
+            raise ValueError(
+                "source and synthetic must be images of one shape, (n, height, width) or (n, "
+                f"height, width, n_channels); got {shape} and {np.shape(self.synthetic)}"
+            )
+        check_lengths(
+            shape[0],
+            "images",
+            uncertainty_source=self.uncertainty_source,
+            uncertainty=self.uncertainty,
+            label_agreement=self.label_agreement,
+        )
+        if self.labels is not None:
+            check_lengths(shape[0], "images", labels=self.labels)
+        check_value_range(self.value_range)
+
+    def _annotate(self, axes) -> None:
+        """Say of every column what its rows cannot show."""
+        for ax in axes.flat:
+            ax.set(xticks=[], yticks=[])
+        for ax, name in zip(axes[:, 0], ("source", "synthetic", "difference"), strict=True):
+            ax.set_ylabel(name, fontsize="small")
+        uncertainties = zip(self.uncertainty_source, self.uncertainty, strict=True)
+        for i, (before, after) in enumerate(uncertainties):
+            if self.labels is not None:
+                axes[0, i].set_title(label_text(self.labels[i]), fontsize="small")
+            agreed = bool(self.label_agreement[i])
+            axes[1, i].set_title(
+                "label agreed" if agreed else "label denied",
+                fontsize="small",
+                color="black" if agreed else CROSSED,
+            )
+            axes[2, i].set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")

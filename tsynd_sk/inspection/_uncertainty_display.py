@@ -1,0 +1,367 @@
+"""Distributions of mutual information, and accuracy when the most uncertain rows are rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length
+
+from tsynd_sk import _skorch
+from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk.images import check_images
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    check_lengths,
+    fitted_synthesizer,
+    label_text,
+    new_figure,
+    place_of,
+    pyplot,
+)
+from tsynd_sk.synthesis import encode
+
+# Differences of float32 predictions tell nothing below.
+_FLOOR = 1e-6
+# Ratio of the largest to a small value above which an axis is logarithmic.
+_WIDE = 30
+# Share of the rows, and number of them, of which an accuracy is still told.
+_FEWEST_SHARE, _FEWEST = 0.05, 5
+_STYLES = ("-", "--", "-.", ":")
+_SYNTHETIC = "synthetic"
+_PANEL = (4.4, 3.8)
+# Small letters beside a line.
+_HALF_A_PANEL = 22
+
+
+class UncertaintyDisplay:
+    """Distribution of the mutual information, and accuracy against rejected fraction.
+
+    Left, for each set of images, the share of them with a mutual information of at most so much.
+    Right, for sets with labels, the accuracy on what is left if the most uncertain images are
+    rejected, beside the level that rejecting at random keeps to.
+
+    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    uncertainty : dict of str to ndarray of shape (n,)
+        For the name of each set, the mutual information of its images in nats. Of different
+        lengths, if need be. Values below 1e-6 nats are drawn there, for they are rounding.
+    correct : dict of str to ndarray of shape (n,), or None, default=None
+        For sets with labels, whether the prediction of each image is right.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure or SubFigure
+        What was drawn on.
+    ax_ : matplotlib Axes
+        Axes of the distributions.
+    axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
+        The same, and the axes of the accuracy if there is a set with labels.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.inspection import UncertaintyDisplay
+    >>> display = UncertaintyDisplay(
+    ...     {"train": [0.01, 0.02], "test": [0.01, 0.2, 0.1]}, {"test": [True, False, True]}
+    ... )
+    >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
+    ['mutual information (nats)', 'share rejected, most uncertain first']
+    """
+
+    def __init__(self, uncertainty, correct=None):
+        self.uncertainty = uncertainty
+        self.correct = correct
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: Any,
+        y: Any = None,
+        *,
+        n_synthetic: int = 0,
+        random_state: Any = None,
+    ) -> UncertaintyDisplay:
+        """Measure uncertainties, and see which predictions are right; draws nothing yet.
+
+        Parameters
+        ----------
+        estimator : TargetedSynthesizer or AugmentedClassifier
+            Fitted. A synthesizer predicts what its classifier does, or the mean of its classifiers
+            if it has several; an `AugmentedClassifier` what its net does, whatever its peers say.
+        X : array-like of shape (n, ...), or dict of str to such
+            Images as in `fit`, or several sets with their names, such as
+            ``{"train": X_train, "test": X_test}``.
+        y : array-like of shape (n,), dict of str to such, or None, default=None
+            Their labels; of a dict `X`, a dict with the labels of all sets or of some.
+        n_synthetic : int, default=0
+            Images to sample for one more set, "synthetic". It has no accuracy, for a synthetic
+            image is no test of a classifier.
+        random_state : int, RandomState instance or None, default=None
+            Makes that sample repeatable; ``None`` for the estimator's.
+
+        Returns
+        -------
+        display : UncertaintyDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        TypeError
+            If `estimator` is something else, or `X` and `y` are not both dicts or both arrays.
+        ValueError
+            If `X` or `y` are not as in `fit`, `y` names sets that `X` does not, or `n_synthetic`
+            is negative.
+        sklearn.exceptions.NotFittedError
+            If `estimator` was not fitted, or shall sample and cannot.
+
+        Notes
+        -----
+        All sets are measured with the same members, by ``estimator.uncertainty``. For synthetic
+        images these are others than those against which they were made, so that values are
+        somewhat lower than ``info.uncertainty`` of `sample`.
+
+        Examples
+        --------
+        >>> from tsynd_sk import TargetedSynthesizer
+        >>> from tsynd_sk.autoencoders import AutoencoderNet
+        >>> from tsynd_sk.classifiers import NetClassifier
+        >>> from tsynd_sk.datasets import load_digits_images
+        >>> from tsynd_sk.inspection import UncertaintyDisplay
+        >>> X, y, _ = load_digits_images()
+        >>> net = NetClassifier(max_epochs=3)
+        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
+        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
+        >>> display = UncertaintyDisplay.from_estimator(
+        ...     synthesizer,
+        ...     {"train": X[:100], "test": X[100:200]},
+        ...     {"test": y[100:200]},
+        ...     n_synthetic=20,
+        ... )
+        >>> list(display.uncertainty), list(display.correct)
+        (['train', 'test', 'synthetic'], ['test'])
+        """
+        synthesizer = fitted_synthesizer(estimator)
+        n_synthetic = at_least("n_synthetic", n_synthetic, 0)
+        sets, labels = _named(X, y)
+        if n_synthetic and _SYNTHETIC in sets:
+            raise ValueError(
+                f"X has a set named {_SYNTHETIC!r}, and n_synthetic={n_synthetic} makes another: "
+                "rename it, or give n_synthetic=0"
+            )
+        uncertainty, correct = {}, {}
+        for name, images in sets.items():
+            images = check_images(synthesizer, images, reset=False)
+            if name in labels:
+                given = labels_of(labels[name])
+                check_consistent_length(images, given)
+                codes = encode(given, synthesizer.classes_)
+                by_first = synthesizer is not estimator
+                correct[name] = _predicted(synthesizer, images, by_first=by_first) == codes
+            uncertainty[name] = synthesizer._uncertainty(images)
+        if n_synthetic:
+            X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
+            uncertainty[_SYNTHETIC] = synthesizer._uncertainty(X_new)
+        return cls(uncertainty, correct or None)
+
+    def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
+        """Draw the distributions, and accuracies if there are any.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array-like of two Axes, or None, default=None
+            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
+            they are made.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to make axes, if `ax` is None; a layout such as "constrained" is left to it.
+            ``None``: a new figure of pyplot.
+
+        Returns
+        -------
+        self : UncertaintyDisplay
+            This display.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError
+            If `uncertainty` or `correct` is no dict, or `figure` no figure.
+        ValueError
+            If an array is not of the shape that it should have, or `ax` has another number of
+            axes than there are panels.
+        """
+        self._check()
+        n_panels = 2 if self.correct else 1
+        axes = _panels(n_panels, ax, figure)
+        # Several sets share a colour only where they differ in their line.
+        looks = {
+            name: {
+                "color": COLOURS[i % len(COLOURS)],
+                "linestyle": _STYLES[i % len(_STYLES)],
+                "linewidth": 1.8,
+            }
+            for i, name in enumerate(self.uncertainty)
+        }
+        self._draw_distributions(axes[0], looks)
+        if n_panels == 2:
+            self._draw_accuracies(axes[1], looks)
+        for each in axes:
+            each.grid(color="0.9")
+            each.set_axisbelow(True)
+            each.spines[["right", "top"]].set_visible(False)
+        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
+        return self
+
+    def _check(self) -> None:
+        for attribute in ("uncertainty", "correct"):
+            value = getattr(self, attribute)
+            if not isinstance(value, Mapping) and not (attribute == "correct" and value is None):
+                raise TypeError(
+                    f"{attribute} must be a dict from the name of a set to an array, got "
+                    f"{kind_of(value)}"
+                )
+        if not self.uncertainty:
+            raise ValueError("uncertainty is empty; expected a set of images at least")
+        for name, values in self.uncertainty.items():
+            shape = np.shape(values)
+            if len(shape) != 1 or shape[0] == 0 or not np.isfinite(values).all():
+                raise ValueError(
+                    f"uncertainty[{name!r}] must hold one finite value for each image; got an "
+                    f"array of shape {shape}"
+                )
+        for name, values in (self.correct or {}).items():
+            if name not in self.uncertainty:
+                raise ValueError(
+                    f"correct has the set {name!r}, which uncertainty has not; it has "
+                    f"{', '.join(map(repr, self.uncertainty))}"
+                )
+            n = len(self.uncertainty[name])
+            check_lengths(n, "images", **{f"correct[{name!r}]": values})
+
+    def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
+        sets = {
+            name: np.maximum(np.asarray(values, dtype=float), _FLOOR)
+            for name, values in self.uncertainty.items()
+        }
+        for name, values in sets.items():
+            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **looks[name])
+        together = np.concatenate(list(sets.values()))
+        low, high = np.quantile(together, 0.05), together.max()
+        if high > _WIDE * low:
+            ax.set_xscale("log")
+        ax.set_xlabel("mutual information (nats)")
+        ax.set_ylabel("share of images with at most so much")
+        ax.set_ylim(0, 1.02)
+        _draw_legend(ax, ax.get_legend_handles_labels()[0])
+
+    def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
+        from matplotlib.lines import Line2D
+
+        for name, correct in self.correct.items():
+            share, accuracy = _accuracy_when_rejecting(self.uncertainty[name], correct)
+            ax.plot(share, accuracy, **looks[name])
+            ax.plot([0, 1], accuracy[[0, 0]], color=looks[name]["color"], linewidth=0.8)
+        handles = [
+            Line2D([], [], label=label_text(str(name)), **looks[name]) for name in self.correct
+        ]
+        handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="rejected at random"))
+        _draw_legend(ax, handles)
+        ax.set_xlim(0, 1)
+        # A flat line at the upper edge would be hidden by it.
+        ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
+        ax.set_xlabel("share rejected, most uncertain first")
+        ax.set_ylabel("accuracy on the rest (share)")
+
+
+def _draw_legend(ax: Any, handles: list) -> None:
+    longest = max(len(handle.get_label()) for handle in handles)
+    ax.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2 if longest <= _HALF_A_PANEL else 1,
+        fontsize="small",
+        frameon=False,
+    )
+
+
+def _named(X: Any, y: Any) -> tuple[Mapping, Mapping]:
+    """Give sets and labels by name, whichever way they came."""
+    if not isinstance(X, Mapping):
+        if isinstance(y, Mapping):
+            raise TypeError(
+                "y is a dict, but X is not: give both as dicts from names of sets, or both as "
+                "arrays"
+            )
+        return {"images": X}, {} if y is None else {"images": y}
+    if not X:
+        raise ValueError("X is an empty dict; expected a set of images at least")
+    if y is not None and not isinstance(y, Mapping):
+        raise TypeError(
+            f"X is a dict of sets, so y must be a dict of their labels or None; got {kind_of(y)}"
+        )
+    labels = {} if y is None else y
+    unknown = [name for name in labels if name not in X]
+    if unknown:
+        raise ValueError(
+            f"y has labels of {', '.join(map(repr, unknown))}, which X has not; it has "
+            f"{', '.join(map(repr, X))}"
+        )
+    return X, labels
+
+
+def _predicted(synthesizer: Any, X: Any, *, by_first: bool) -> np.ndarray:
+    """Give the classes that the classifiers predict, by the mean if there are several.
+
+    The peers of an `AugmentedClassifier` tell uncertainty, but only the net itself, the first of
+    them, predicts.
+    """
+    x = synthesizer.format_.seen(X)
+    nets = [_skorch.predicting(net) for net in synthesizer._nets[: 1 if by_first else None]]
+    if len(nets) == 1:
+        # What the net itself says, which need not be the class of the largest probability.
+        return nets[0].predict(x).astype(np.int64)
+    return np.mean([net.predict_proba(x) for net in nets], axis=0).argmax(axis=1)
+
+
+def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarray]:
+    """Give shares of rows rejected, and the accuracy on the rest.
+
+    Among rows of equal uncertainty the ones to be rejected are drawn at random: what is given is
+    the expected accuracy.
+    """
+    uncertainty, correct = np.asarray(uncertainty), np.asarray(correct, dtype=float)
+    n = len(uncertainty)
+    levels, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    level_accuracy = np.bincount(level, weights=correct, minlength=len(levels)) / counts
+    # From the most certain row on.
+    hits = np.cumsum(np.repeat(level_accuracy, counts))
+    fewest = min(n, max(_FEWEST, int(np.ceil(_FEWEST_SHARE * n))))
+    kept = np.arange(n, fewest - 1, -1)
+    return 1 - kept / n, hits[kept - 1] / kept
+
+
+def _panels(n_panels: int, ax: Any, figure: Any) -> np.ndarray:
+    who = "UncertaintyDisplay.plot"
+    if n_panels > 1 and hasattr(ax, "get_subplotspec"):
+        ax, figure = None, place_of(ax, figure)
+    if ax is None:
+        size = (n_panels * _PANEL[0], _PANEL[1])
+        return new_figure(who, figure, size).subplots(1, n_panels, squeeze=False)[0]
+    pyplot(who)
+    if figure is not None:
+        raise ValueError("ax and figure were both given; give one of the two, or none")
+    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
+    if len(axes) != n_panels or not all(hasattr(each, "get_figure") for each in axes):
+        raise ValueError(
+            f"ax must be {n_panels} matplotlib Axes, one for each panel; got {len(axes)} "
+            f"({kind_of(axes[0]) if len(axes) else 'nothing'})"
+        )
+    return axes

@@ -1,0 +1,121 @@
+"""Members of a network: deterministic networks drawn from those that the data leave plausible.
+
+A member is the user's network under one frozen draw of all that is random in it (Monte Carlo
+dropout), under one draw of its last layer (Laplace approximation), or one network of an ensemble.
+All members see the same images and answer with log-probabilities of shape
+``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty` computes its measures.
+Members work on private copies: a user's network keeps its mode, statistics, gradients and hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tsynd_sk._utils._validation import check_agreement, kind_of, listed, whole
+from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.members._ensemble import EnsembleMembers
+from tsynd_sk.members._laplace import LaplaceMembers
+
+__all__ = ["DropoutMembers", "EnsembleMembers", "JoinedMembers", "LaplaceMembers"]
+
+
+class JoinedMembers:
+    """All members of several groups, with equal weights.
+
+    An ensemble whose networks have several members each is the joined members of its networks.
+    Give each group a seed of its own, or call `redrawn`: groups of equal seeds draw equal noise
+    where their architectures agree.
+
+    Parameters
+    ----------
+    groups : sequence of members
+        Any of this module, or joined ones.
+
+    Raises
+    ------
+    TypeError
+        If `groups` is no list, or of anything but members.
+    ValueError
+        If there is no group, or, at a call, if groups differ in their classes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import DropoutMembers, JoinedMembers
+    >>> nets = [torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)) for _ in range(2)]
+    >>> groups = [DropoutMembers(net, lambda out: out.log_softmax(-1), n_members=4) for net in nets]
+    >>> members = JoinedMembers(groups).redrawn(seed=0)
+    >>> members(torch.ones(5, 8)).shape
+    torch.Size([8, 5, 3])
+    """
+
+    def __init__(self, groups: Sequence[Any]):
+        self.groups = listed("groups", groups, "members")
+        for k, group in enumerate(self.groups):
+            if not (
+                callable(group) and all(hasattr(group, a) for a in ("n_members", "redrawn", "plan"))
+            ):
+                raise TypeError(
+                    f"groups[{k}] must be members, such as DropoutMembers(...), got "
+                    f"{kind_of(group)}"
+                )
+        self.n_members = sum(group.n_members for group in groups)
+
+    def redrawn(self, seed: int) -> JoinedMembers:
+        """Give the members under other draws, independent ones for each group.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        JoinedMembers
+            Members of the same networks.
+
+        Raises
+        ------
+        TypeError
+            If `seed` is no int.
+        """
+        seeds = torch.randint(
+            2**62,
+            (len(self.groups),),
+            generator=torch.Generator().manual_seed(whole("seed", seed)),
+        )
+        return JoinedMembers(
+            [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
+        )
+
+    def plan(self, x: Tensor) -> str:
+        """Name the ways in which the groups are computed.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Inputs of the shape that matters.
+
+        Returns
+        -------
+        str
+            Their names in the order of the groups, joined by commas.
+
+        Raises
+        ------
+        TypeError
+            If `x` is no Tensor.
+        ValueError
+            As at a call, see the class.
+        """
+        return ", ".join(group.plan(x) for group in self.groups)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict with every member; see `DropoutMembers`."""
+        parts = [group(x) for group in self.groups]
+        check_agreement(parts, "groups")
+        return torch.cat(parts)

@@ -1,0 +1,124 @@
+"""Members that are one network under draws of its last layer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._validation import check_network, kind_of, whole
+from tsynd_sk.members._dropout import FrozenMembers, Head, Plan, Precision
+from tsynd_sk.members._fixed_noise import FrozenNetwork
+from tsynd_sk.members._laplace_posterior import LastLayerPosterior
+from tsynd_sk.members._stochastic_layers import Noise
+from tsynd_sk.members._stochastic_sites import frozen_layer
+
+
+class LaplaceMembers(FrozenMembers):
+    """Members of one network by draws of its last linear layer; its dropout rests.
+
+    Parameters
+    ----------
+    module : Module
+        Network, in which nothing need be random.
+    to_log_proba : callable
+        As in `DropoutMembers`.
+    posterior : LastLayerPosterior
+        What `tsynd_sk.members.last_layer_posterior` gave for this network.
+    n_members : int, default=16
+        Number of draws.
+    seed : int, default=0
+        As in `DropoutMembers`, as are the other parameters.
+    device : torch.device or None, default=None
+        Where to predict; by default where the network is.
+    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
+        How members are computed.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Number format of the network.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `DropoutMembers`, and if `posterior` is not one of this network as it is now.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import last_layer_posterior
+    >>> from tsynd_sk.members import LaplaceMembers
+    >>> net, x = torch.nn.Linear(8, 3), torch.ones(5, 8)
+    >>> def to_log_proba(logits):
+    ...     return logits.log_softmax(-1)
+    >>> posterior = last_layer_posterior(net, to_log_proba, [x])
+    >>> LaplaceMembers(net, to_log_proba, posterior, n_members=4)(x).shape
+    torch.Size([4, 5, 3])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        to_log_proba: Head,
+        posterior: LastLayerPosterior,
+        *,
+        n_members: int = 16,
+        seed: int = 0,
+        device: torch.device | None = None,
+        plan: Plan = "auto",
+        precision: Precision = "float32",
+    ):
+        check_network(module, to_log_proba)
+        _check_posterior(posterior, module)
+        noise = Noise(partial(_draw_weights, posterior), _linear, bool)
+        exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
+        network = FrozenNetwork(
+            InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
+            n_members=whole("n_members", n_members),
+            # Nothing else, in particular not what functions drop.
+            restrict=[posterior.layer or type(module).__name__],
+            plan=plan,
+        )
+        super().__init__(network, seed)
+
+
+def _check_posterior(posterior: Any, module: nn.Module) -> None:
+    if not isinstance(posterior, LastLayerPosterior):
+        raise TypeError(
+            "posterior must be what tsynd_sk.members.last_layer_posterior gives, "
+            f"got {kind_of(posterior)}"
+        )
+    if posterior.is_of(module):
+        return
+    layer = dict(module.named_modules()).get(posterior.layer)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"posterior is of a torch.nn.Linear named {posterior.layer!r}, which "
+            f"{type(module).__name__} does not have: fit it for this network"
+        )
+    held, expected = (
+        {"weight": _shape(part.weight), "bias": _shape(part.bias)} for part in (layer, posterior)
+    )
+    if held != expected:
+        raise ValueError(
+            f"posterior is of a layer {posterior.layer!r} with shapes {expected}, but that of "
+            f"module has {held}: fit it for this network"
+        )
+    raise ValueError(
+        f"posterior has other weights of layer {posterior.layer!r} than module: the network was "
+        "trained after its posterior was fitted: fit it anew"
+    )
+
+
+def _shape(part: Tensor | None) -> tuple[int, ...] | None:
+    return None if part is None else tuple(part.shape)
+
+
+def _draw_weights(posterior: LastLayerPosterior, layer: Any, generator, x: Tensor) -> tuple:
+    return tuple(part.to(layer.weight) for part in posterior.sample(generator) if part is not None)
+
+
+def _linear(layer: nn.Module, weights: tuple, x: Tensor) -> Tensor:
+    return F.linear(x, *weights)

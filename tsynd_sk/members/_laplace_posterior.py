@@ -1,0 +1,361 @@
+"""Last-layer Laplace approximation: epistemic uncertainty for classifiers without dropout.
+
+A trained classifier is one point in the space of the weights that the data leave plausible. Around
+it, a Gaussian over the weights of the last linear layer has the curvature of the log-likelihood as
+its precision: narrow where the training rows pin the weights down, as wide as the prior where they
+do not. The classifier with weights drawn from it is a member, as one with a dropout mask is.
+
+This is code of its own rather than the package laplace-torch (0.3), whose sampling writes weights
+into the model that it was given, so that members neither hold still nor can be shared by threads,
+and which holds weight and bias independent. It also fails for networks with a single logit, takes
+the output of networks that end in a softmax for logits, and pins an alpha release (asdfghjkl).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from tsynd_sk._utils._inference import private_copy
+from tsynd_sk._utils._validation import check_network, kind_of
+from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
+
+__all__ = ["LastLayerPosterior", "last_layer_posterior"]
+
+_WEAKEST_PRIOR, _STRONGEST_PRIOR = 1e-4, 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayerPosterior:
+    """Gaussian over the weight and bias of the last linear layer of a network.
+
+    Its mean is what was trained. Its precision is ``A ⊗ B + prior_precision * I`` with the
+    Kronecker factors of the curvature, of which the eigen-decompositions are kept. All tensors are
+    on the CPU, whatever the device of the network, so that every device gets the same samples.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer in the network, as in ``named_modules``; "" if the network is the layer.
+    weight : Tensor of shape (n_outputs, n_features)
+        Mean of the weight, in the layer's dtype.
+    bias : Tensor of shape (n_outputs,) or None
+        Mean of the bias; None if the layer has none.
+    feature_eigenvalues : Tensor of shape (n_inputs,)
+        Of ``A``, not negative, in float64; ``n_inputs`` is ``n_features``, plus one if there is a
+        bias, which is the weight of a last feature that is always 1.
+    feature_eigenvectors : Tensor of shape (n_inputs, n_inputs)
+        Of ``A``, in columns.
+    output_eigenvalues : Tensor of shape (n_outputs,)
+        Of ``B``, not negative, in float64.
+    output_eigenvectors : Tensor of shape (n_outputs, n_outputs)
+        Of ``B``, in columns.
+    prior_precision : float
+        Precision of the prior of every weight and bias: one over its variance.
+
+    See Also
+    --------
+    last_layer_posterior : Fit it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import last_layer_posterior
+    >>> net = torch.nn.Linear(4, 3)
+    >>> batches = [torch.ones(10, 4)]
+    >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
+    >>> posterior.is_of(net), posterior.weight.shape, posterior.feature_eigenvalues.shape
+    (True, torch.Size([3, 4]), torch.Size([5]))
+    """
+
+    layer: str
+    weight: Tensor
+    bias: Tensor | None
+    feature_eigenvalues: Tensor
+    feature_eigenvectors: Tensor
+    output_eigenvalues: Tensor
+    output_eigenvectors: Tensor
+    prior_precision: float
+
+    def is_of(self, module: nn.Module) -> bool:
+        """Tell whether a network has this layer, with the weights that are the mean.
+
+        Parameters
+        ----------
+        module : Module
+            Network.
+
+        Returns
+        -------
+        bool
+            False also if the network was trained since.
+        """
+        layer = dict(module.named_modules()).get(self.layer)
+        return (
+            isinstance(layer, nn.Linear)
+            and _agree(layer.weight, self.weight)
+            and _agree(layer.bias, self.bias)
+        )
+
+    def sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Draw a weight and a bias.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of the randomness, on the CPU. Equal states give equal samples.
+
+        Returns
+        -------
+        weight : Tensor of shape (n_outputs, n_features)
+            On the CPU, in the layer's dtype.
+        bias : Tensor of shape (n_outputs,) or None
+            None if the layer has none.
+
+        Raises
+        ------
+        TypeError
+            If `generator` is none.
+        """
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"generator must be a torch.Generator, got {kind_of(generator)}; "
+                "torch.Generator().manual_seed(0) makes one"
+            )
+        precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
+        precision = precision + self.prior_precision
+        noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
+        # Independent along the eigenvectors of a Kronecker product, which are products as well.
+        step = self.output_eigenvectors @ (noise / precision.sqrt()) @ self.feature_eigenvectors.T
+        n_features = self.weight.shape[1]
+        weight = (self.weight + step[:, :n_features]).to(self.weight.dtype)
+        if self.bias is None:
+            return weight, None
+        return weight, (self.bias + step[:, -1]).to(self.bias.dtype)
+
+
+def _agree(part: Tensor | None, mean: Tensor | None) -> bool:
+    if part is None or mean is None:
+        return part is mean
+    # In the dtype of the layer, to which the network may have been cast since.
+    return torch.equal(part.detach().cpu(), mean.to(part.dtype))
+
+
+def _inputs(features: Tensor, bias: Tensor | None) -> Tensor:
+    """Append to the features the 1 that the bias is the weight of."""
+    features = features.cpu().double()
+    return (
+        features if bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
+    )
+
+
+def _output_fisher(log_probs: Tensor, output: Tensor) -> Tensor:
+    """Sum over the rows ``sum_c p_c g_c g_c^T``, where ``g_c = d log p_c / d output``."""
+    p = log_probs.detach().cpu().double().exp()
+    fisher = output.new_zeros((output.shape[1],) * 2, dtype=torch.float64, device="cpu")
+    for c in range(log_probs.shape[1]):
+        # Rows do not depend on each other, so that the gradient of a sum has all of theirs.
+        (slope,) = torch.autograd.grad(log_probs[:, c].sum(), output, retain_graph=True)
+        root = p[:, c, None].sqrt() * slope.cpu().double()
+        fisher += root.T @ root
+    return fisher
+
+
+def _check_finite(values: Tensor, what: str) -> None:
+    if not values.isfinite().all():
+        raise ValueError(
+            f"{what} is not finite (nan or infinity). Check the weights of the network, the range "
+            "of its inputs, and that no logarithm is taken of a probability of zero."
+        )
+
+
+def _kronecker_factors(
+    network: nn.Module,
+    to_log_proba: Callable[[Tensor], Tensor],
+    batches: Iterable[Tensor],
+    name: str,
+    layer: nn.Linear,
+) -> tuple[Tensor, Tensor]:
+    """Sum the features' outer products and average the curvatures at the output over all rows."""
+    n_inputs = layer.in_features + (layer.bias is not None)
+    a = torch.zeros(n_inputs, n_inputs, dtype=torch.float64)
+    b = torch.zeros(layer.out_features, layer.out_features, dtype=torch.float64)
+    n_rows = 0
+    for x in batches:
+        with recorded({name: layer}) as calls:
+            log_probs = to_log_proba(network(x))
+        call = only_call(calls, name, log_probs)
+        inputs = _inputs(call.features, layer.bias)
+        _check_finite(inputs, f"what the last {layer_label(name)} receives")
+        fisher = _output_fisher(log_probs, call.output)
+        _check_finite(fisher, f"the curvature of the prediction at the last {layer_label(name)}")
+        a += inputs.T @ inputs
+        b += fisher
+        n_rows += len(inputs)
+    return a, b / n_rows
+
+
+def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
+    """Maximise the marginal likelihood over the precision of the prior, within bounds.
+
+    Its slope in ``log(precision)`` is half of ``sum(l / (l + precision)) - precision * |theta|^2``:
+    the number of parameters that the data determine, less the number that the prior explains. It
+    never rises, so that halving finds the one maximum, and an end of the range where there is none.
+    """
+
+    def rises(log_precision: float) -> bool:
+        precision = math.exp(log_precision)
+        determined = float((eigenvalues / (eigenvalues + precision)).sum())
+        return determined > precision * squared_norm
+
+    low, high = math.log(_WEAKEST_PRIOR), math.log(_STRONGEST_PRIOR)
+    if not rises(low):
+        return _WEAKEST_PRIOR
+    if rises(high):
+        return _STRONGEST_PRIOR
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rises(middle) else (low, middle)
+    return math.exp(low)
+
+
+def _check_prior_precision(prior_precision: float | None) -> None:
+    if isinstance(prior_precision, bool) or not isinstance(prior_precision, Real | None):
+        raise TypeError(
+            "prior_precision must be a number, or None for the one of the highest marginal "
+            f"likelihood; got {prior_precision!r}"
+        )
+    if prior_precision is not None and not 0 < prior_precision < math.inf:
+        raise ValueError(
+            f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
+        )
+
+
+def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Give the batches that have rows."""
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches must be a list of tensors, got {kind_of(batches)}")
+    for batch in batches:
+        if not isinstance(batch, Tensor):
+            raise TypeError(
+                f"each of batches must be a tensor of images, got a {type(batch).__name__}; of "
+                "pairs with labels give images only, e.g. (X for X, _ in loader), and of numpy "
+                "arrays torch.from_numpy(X)"
+            )
+        if len(batch):
+            yield batch.detach()
+
+
+def last_layer_posterior(
+    module: nn.Module,
+    to_log_proba: Callable[[Tensor], Tensor],
+    batches: Iterable[Tensor],
+    *,
+    prior_precision: float | None = None,
+) -> LastLayerPosterior:
+    """Fit a Gaussian to the plausible weights of the last linear layer of a trained classifier.
+
+    The Laplace approximation [1]_ with the Kronecker-factored [2]_ generalised Gauss-Newton matrix
+    as curvature, restricted to the last layer [3]_. Labels are not needed: the curvature is an
+    expectation under the predictions. Works on a private copy of the network in evaluation mode:
+    the original keeps its modes, statistics, gradients and hooks.
+
+    Parameters
+    ----------
+    module : Module
+        Trained network. The layer is the ``torch.nn.Linear`` that is called last among those that
+        the prediction depends on. What follows it may be anything differentiable that treats each
+        row by itself, such as a softmax.
+    to_log_proba : callable
+        Turns the output of the network into log-probabilities of shape (n_samples, n_classes), with
+        finite gradients also where a probability is zero.
+    batches : iterable of Tensor, each of shape (n_samples, ...)
+        The images that the network was trained on, without labels, as it takes them and where it
+        is.
+    prior_precision : float or None, default=None
+        Precision of the prior of every weight and bias: one over its variance. None for the value
+        between 1e-4 and 1e4 that maximises the marginal likelihood [1]_ [4]_.
+
+    Returns
+    -------
+    LastLayerPosterior
+        The Gaussian, to draw weights from.
+
+    Raises
+    ------
+    TypeError
+        If ``batches`` is a single tensor or holds anything but tensors, or if ``prior_precision``
+        is no number.
+    ValueError
+        If ``prior_precision`` is not positive and finite, if ``batches`` has no rows, if the
+        network calls no linear layer, or calls the last one more than once in a pass or with
+        anything but one vector of features for each row, if the weight of that layer is computed
+        from other parameters, or if its features or its curvature are not finite.
+
+    Notes
+    -----
+    With ``phi`` the features of a row, followed by a 1 if there is a bias, the curvature is
+    ``A ⊗ B``: ``A = sum phi phi^T`` over the rows, ``B = mean (sum_c p_c g_c g_c^T)`` with
+    ``g_c`` the gradient of ``log p_c`` with respect to the output of the layer. It costs one
+    gradient through what follows the layer for each class, and the eigen-decomposition of ``A``,
+    which grows with the cube of the number of features.
+
+    Rows that the network is certain of have no curvature. The closer a network has come to a loss
+    of zero, the weaker the prior that the marginal likelihood takes, down to samples that no longer
+    fit the training rows. So compare some members with the network on those rows, and if they
+    differ, give a larger ``prior_precision``; ``dataclasses.replace`` exchanges it without another
+    pass over the images.
+
+    References
+    ----------
+    .. [1] D. J. C. MacKay, "A Practical Bayesian Framework for Backpropagation Networks", Neural
+       Computation 4, 1992.
+    .. [2] H. Ritter, A. Botev, D. Barber, "A Scalable Laplace Approximation for Neural Networks",
+       ICLR 2018.
+    .. [3] E. Daxberger et al., "Laplace Redux: Effortless Bayesian Deep Learning", NeurIPS 2021.
+    .. [4] A. Immer et al., "Scalable Marginal Likelihood Estimation for Model Selection in Deep
+       Learning", ICML 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import last_layer_posterior
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    >>> batches = torch.ones(10, 1, 2, 2).split(5)
+    >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
+    >>> posterior.layer
+    '1'
+    >>> weight, bias = posterior.sample(torch.Generator().manual_seed(0))
+    >>> weight.shape, bias.shape
+    (torch.Size([3, 4]), torch.Size([3]))
+    """
+    check_network(module, to_log_proba)
+    _check_prior_precision(prior_precision)
+    filled = _filled(batches)
+    first = next(filled, None)
+    if first is None:
+        raise ValueError("batches must hold at least one row, got none")
+    network = private_copy(module)
+    with torch.enable_grad():
+        name, layer = last_linear(network, to_log_proba, first)
+        check_plain(name, layer)
+        factors = _kronecker_factors(network, to_log_proba, chain([first], filled), name, layer)
+    weight = layer.weight.detach().cpu()
+    bias = None if layer.bias is None else layer.bias.detach().cpu()
+    # Rounding leaves eigenvalues of zero slightly negative.
+    (a, u_a), (b, u_b) = (
+        (v.clamp_min(0), u.contiguous()) for v, u in map(torch.linalg.eigh, factors)
+    )
+    if prior_precision is None:
+        means = [weight] if bias is None else [weight, bias]
+        squared_norm = sum(float(mean.double().square().sum()) for mean in means)
+        prior_precision = _best_prior_precision(torch.outer(b, a), squared_norm)
+    return LastLayerPosterior(name, weight, bias, a, u_a, b, u_b, float(prior_precision))

@@ -1,0 +1,273 @@
+"""Kinds of randomness in a network at prediction time, and how each is drawn.
+
+A network whose dropout stays active when it predicts is a distribution over networks. Its
+members hold what is random still. Known here are torch's dropout layers, the dropout of attention
+weights, and the stochastic depth of torchvision and timm; `register_stochastic` adds others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["register_stochastic"]
+
+# The value at which SELU saturates: what alpha dropout writes in place of a dropped unit.
+_SELU_FLOOR = -1.7580993408473766
+
+
+class Noise(NamedTuple):
+    """How layers of one type are random; see `register_stochastic`."""
+
+    draw: Callable[..., Any]
+    apply: Callable[..., Tensor]
+    active: Callable[[nn.Module], bool]
+
+
+_NOISES: dict[type | str, Noise] = {}
+
+
+def register_stochastic(
+    layer_type: type | str,
+    *,
+    draw: Callable[..., Any],
+    apply: Callable[..., Tensor],
+    active: Callable[[nn.Module], bool] | None = None,
+) -> None:
+    """Tell how layers of a type are random, so that their noise can be drawn once and held.
+
+    Parameters
+    ----------
+    layer_type : type or str
+        A subclass of Module, or the qualified name (``"package.module.Class"``) of one. Subclasses
+        of `layer_type` are not meant.
+    draw : callable
+        ``draw(layer, generator, x)`` gives the noise of one member: a tensor, or a tuple of
+        tensors. `x`, and further arguments if there are any, are what ``layer.forward`` gets, for
+        a batch of a single row; only its shape, dtype and device may matter. The noise must
+        broadcast against any number of rows. `generator` is a `torch.Generator` on the CPU, the
+        only source of randomness to be used.
+    apply : callable
+        ``apply(layer, noise, x)`` gives the layer's output under that noise, differentiably.
+    active : callable or None, default=None
+        ``active(layer)`` tells whether a layer is random at all; by default every one is.
+
+    Raises
+    ------
+    TypeError
+        If `layer_type` is neither a subclass of Module nor a str, or a function is not callable.
+    ValueError
+        If `layer_type` is a name without its module.
+
+    Notes
+    -----
+    Members hold these functions. Lambdas cannot be pickled: give functions of a module if members
+    are to travel to other processes by pickle. (joblib's loky and dask use cloudpickle, which can.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.members import DropoutMembers
+    >>> from tsynd_sk.members import register_stochastic
+    >>> class Jitter(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return x + torch.randn_like(x) if self.training else x
+    >>> register_stochastic(
+    ...     Jitter,
+    ...     draw=lambda layer, generator, x: torch.randn(1, *x.shape[1:], generator=generator),
+    ...     apply=lambda layer, noise, x: x + noise,
+    ... )
+    >>> net = torch.nn.Sequential(Jitter(), torch.nn.Linear(4, 3))
+    >>> members = DropoutMembers(net, lambda logits: logits.log_softmax(-1), n_members=8)
+    >>> members(torch.ones(5, 4)).shape
+    torch.Size([8, 5, 3])
+    """
+    if isinstance(layer_type, str):
+        if "." not in layer_type:
+            raise ValueError(
+                "layer_type must be a qualified name such as 'package.module.Class' if it is a "
+                f"str; got {layer_type!r}"
+            )
+    elif not (isinstance(layer_type, type) and issubclass(layer_type, nn.Module)):
+        kind = type(layer_type).__name__
+        advice = (
+            f", an instance of {kind}: give its type" if isinstance(layer_type, nn.Module) else ""
+        )
+        raise TypeError(
+            "layer_type must be a subclass of torch.nn.Module or its qualified name; "
+            f"got {layer_type!r}{advice}"
+        )
+    for name, function in (("draw", draw), ("apply", apply), ("active", active)):
+        if not (callable(function) or (name == "active" and function is None)):
+            raise TypeError(f"{name} must be callable, got a {type(function).__name__}")
+    _NOISES[layer_type] = Noise(draw, apply, active or _always)
+
+
+def _always(layer: nn.Module) -> bool:
+    return True
+
+
+def noise_of(layer: nn.Module) -> Noise | None:
+    """How a layer is random, or None if it is not known to be."""
+    kind = type(layer)
+    noise = _NOISES.get(kind) or _NOISES.get(f"{kind.__module__}.{kind.__qualname__}")
+    return noise if noise is not None and noise.active(layer) else None
+
+
+# --- the kinds of noise that are known ------------------------------------------------------------
+
+
+def _drops(layer: Any) -> bool:
+    return float(layer.p) > 0
+
+
+def _kept(generator: torch.Generator, shape: Sequence[int], p: float, like: Tensor) -> Tensor:
+    return (torch.rand(tuple(shape), generator=generator) >= p).to(like)
+
+
+def _scaled(kept: Tensor, p: float) -> Tensor:
+    return kept / (1 - p) if p < 1 else kept
+
+
+def _unit_shape(x: Tensor) -> list[int]:
+    return [1, *x.shape[1:]]
+
+
+def _channel_shape(x: Tensor) -> list[int]:
+    return [1, *x.shape[1:2], *[1] * (x.ndim - 2)]
+
+
+def _draw_dropout(layer, generator, x):
+    return _scaled(_kept(generator, _unit_shape(x), layer.p, x), layer.p)
+
+
+def _draw_channel_dropout(layer, generator, x):
+    return _scaled(_kept(generator, _channel_shape(x), layer.p, x), layer.p)
+
+
+def _multiply(layer, noise, x):
+    return x * noise
+
+
+def _affine_of_alpha(kept: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    # Klambauer et al. (2017): an affine map restores mean 0 and variance 1 after dropping.
+    a = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0
+    return a * kept, a * _SELU_FLOOR * ((1 - kept) - p)
+
+
+def _draw_alpha(layer, generator, x):
+    return _affine_of_alpha(_kept(generator, _unit_shape(x), layer.p, x), layer.p)
+
+
+def _draw_channel_alpha(layer, generator, x):
+    return _affine_of_alpha(_kept(generator, _channel_shape(x), layer.p, x), layer.p)
+
+
+def _affine(layer, noise, x):
+    scale, shift = noise
+    return x * scale + shift
+
+
+register_stochastic(nn.Dropout, draw=_draw_dropout, apply=_multiply, active=_drops)
+for _layer_type in (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):
+    register_stochastic(_layer_type, draw=_draw_channel_dropout, apply=_multiply, active=_drops)
+register_stochastic(nn.AlphaDropout, draw=_draw_alpha, apply=_affine, active=_drops)
+register_stochastic(nn.FeatureAlphaDropout, draw=_draw_channel_alpha, apply=_affine, active=_drops)
+
+
+def _depth_rate(layer: Any) -> float:
+    # torchvision calls it p, timm and those who follow it drop_prob (None for "never").
+    return float(getattr(layer, "p", None) or getattr(layer, "drop_prob", None) or 0.0)
+
+
+def _skips(layer: nn.Module) -> bool:
+    return _depth_rate(layer) > 0
+
+
+def _draw_depth(layer, generator, x):
+    p = _depth_rate(layer)
+    kept = _kept(generator, [1] * x.ndim, p, x)
+    return _scaled(kept, p) if getattr(layer, "scale_by_keep", True) else kept
+
+
+for _name in (
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+    "timm.layers.drop.DropPath",
+    "timm.models.layers.drop.DropPath",
+):
+    register_stochastic(_name, draw=_draw_depth, apply=_multiply, active=_skips)
+
+
+def _attention_drops(layer: Any) -> bool:
+    return float(layer.dropout) > 0
+
+
+def _draw_attention(layer, generator, query, key, *args, **kwargs):
+    rows = 1 if layer.batch_first else 0
+    shape = (1, layer.num_heads, query.shape[rows], key.shape[rows])
+    return _scaled(_kept(generator, shape, layer.dropout, query), layer.dropout)
+
+
+def _masked_attention(
+    layer,
+    noise,
+    query,
+    key,
+    value,
+    key_padding_mask=None,
+    need_weights=True,
+    attn_mask=None,
+    average_attn_weights=True,
+    is_causal=False,
+):
+    if layer.bias_k is not None or layer.add_zero_attn or query.ndim != 3:
+        raise NotImplementedError(
+            "the dropout of a MultiheadAttention with add_bias_kv, add_zero_attn or unbatched "
+            "input cannot be frozen"
+        )
+    if layer.batch_first:
+        query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+    # Not the layer itself, which has a fast path without gradients.
+    _, weights = F.multi_head_attention_forward(
+        query,
+        key,
+        value,
+        layer.embed_dim,
+        layer.num_heads,
+        layer.in_proj_weight,
+        layer.in_proj_bias,
+        None,
+        None,
+        False,
+        0.0,
+        layer.out_proj.weight,
+        layer.out_proj.bias,
+        training=False,
+        key_padding_mask=key_padding_mask,
+        attn_mask=attn_mask,
+        use_separate_proj_weight=layer.in_proj_weight is None,
+        q_proj_weight=layer.q_proj_weight,
+        k_proj_weight=layer.k_proj_weight,
+        v_proj_weight=layer.v_proj_weight,
+        average_attn_weights=False,
+        is_causal=is_causal,
+    )
+    dropped = weights * noise
+    if layer.in_proj_weight is None:
+        matrix = layer.v_proj_weight
+    else:
+        matrix = layer.in_proj_weight[2 * layer.embed_dim :]
+    bias = None if layer.in_proj_bias is None else layer.in_proj_bias[2 * layer.embed_dim :]
+    heads = F.linear(value, matrix, bias).unflatten(-1, (layer.num_heads, layer.head_dim))
+    output = layer.out_proj((dropped @ heads.permute(1, 2, 0, 3)).transpose(1, 2).flatten(2))
+    output = output if layer.batch_first else output.transpose(0, 1)
+    return output, (dropped.mean(1) if average_attn_weights else dropped) if need_weights else None
+
+
+register_stochastic(
+    nn.MultiheadAttention, draw=_draw_attention, apply=_masked_attention, active=_attention_drops
+)

@@ -1,0 +1,275 @@
+"""Random sites of a network: found in one forward pass, and answered in the following ones."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from tsynd_sk.members._rng_guard import Randomness, Watch
+from tsynd_sk.members._stochastic_layers import Noise, noise_of
+
+_FUNCTIONS = {
+    F.dropout: nn.Dropout,
+    F.dropout1d: nn.Dropout1d,
+    F.dropout2d: nn.Dropout2d,
+    F.dropout3d: nn.Dropout3d,
+    F.alpha_dropout: nn.AlphaDropout,
+    F.feature_alpha_dropout: nn.FeatureAlphaDropout,
+    torch.dropout: nn.Dropout,
+    torch.feature_dropout: nn.Dropout2d,
+    torch.alpha_dropout: nn.AlphaDropout,
+    torch.feature_alpha_dropout: nn.FeatureAlphaDropout,
+}
+
+
+class Site(NamedTuple):
+    """A place in the forward pass where something random happens, with one row of its inputs."""
+
+    layer_name: str
+    layer: nn.Module
+    noise: Noise
+    inputs: tuple
+    kwargs: dict
+
+    def draw(self, generator: torch.Generator) -> Any:
+        """Draw the noise of one member."""
+        return self.noise.draw(self.layer, generator, *self.inputs, **self.kwargs)
+
+
+#: Answers the visit of a site, given its key, layer, noise, inputs and keyword arguments.
+Visitor = Callable[[str, nn.Module, Noise, tuple, dict], Any]
+
+
+class _Pass:
+    """State of one forward pass in one thread."""
+
+    def __init__(self, visitor: Visitor):
+        self.visitor = visitor
+        self.calls: Counter[str] = Counter()
+        self.switches: dict[str, bool] = {}
+        self.inside = False
+
+    def visit(self, name: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
+        # A layer that is used twice in a pass has noise of its own in each place.
+        key = f"{name}#{self.calls[name]}"
+        self.calls[name] += 1
+        self.inside = True
+        try:
+            return self.visitor(key, layer, noise, inputs, kwargs)
+        finally:
+            self.inside = False
+
+
+_PASS: ContextVar[_Pass] = ContextVar("_PASS")
+
+
+@contextmanager
+def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
+    """Answer the visits of all random sites, those of dropout functions among them or not."""
+    current = _Pass(visitor)
+    token = _PASS.set(current)
+    try:
+        with _DropoutFunctions() if functions else nullcontext():
+            yield current
+    finally:
+        _PASS.reset(token)
+
+
+class FrozenLayer(nn.Module):
+    """Stands where a random layer stood, and asks the present pass for its output."""
+
+    def __init__(self, name: str, layer: nn.Module, noise: Noise):
+        super().__init__()
+        self.name, self.layer, self.noise = name, layer, noise
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Visit the site."""
+        if kwargs:
+            # Draws and applications name their arguments as they like.
+            bound = inspect.signature(self.layer.forward).bind(*inputs, **kwargs)
+            inputs, kwargs = bound.args, bound.kwargs
+        return _PASS.get().visit(self.name, self.layer, self.noise, inputs, kwargs)
+
+
+@lru_cache(maxsize=64)
+def _layer_of_function(function: Callable, p: float) -> nn.Module:
+    return _FUNCTIONS[function](p).eval()
+
+
+class _DropoutFunctions(TorchFunctionMode):
+    """Takes calls of torch.nn.functional's dropout for visits of random sites."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        current = _PASS.get()
+        if func not in _FUNCTIONS or current.inside:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        p = float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
+        if p == 0:
+            return x
+        layer = _layer_of_function(func, p)
+        noise = noise_of(layer)
+        if noise is None:
+            return func(*args, **kwargs)
+        # Functions have no names of their own, so that each call counts as a layer.
+        name = f"functional.{func.__name__}"
+        call = f"{name}.{current.calls[name]}"
+        current.calls[name] += 1
+        on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
+        current.switches[f"{call}#0"] = bool(on)
+        return current.visit(call, layer, noise, (x,), {})
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
+    replaced: dict[nn.Module, FrozenLayer] = {}
+    root = nn.Sequential(module)
+    for path, parent in list(root.named_modules()):
+        # Not named_children, which passes over the second name of a layer.
+        for name, child in parent._modules.items():
+            noise = None if child is None else noise_of(child)
+            if child is None or noise is None:
+                continue
+            if child not in replaced:
+                full_name = f"{path}.{name}".lstrip(".").removeprefix("0").lstrip(".")
+                replaced[child] = FrozenLayer(full_name or type(child).__name__, child, noise)
+            parent._modules[name] = replaced[child]
+    return root[0]
+
+
+def frozen_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
+    """Exchange the layer of a name in a private copy."""
+    root = nn.Sequential(module)
+    parent_name, _, child_name = f"0.{name}".rstrip(".").rpartition(".")
+    parent = root.get_submodule(parent_name)
+    layer = parent._modules[child_name]
+    assert layer is not None
+    parent._modules[child_name] = FrozenLayer(name or type(layer).__name__, layer, noise)
+    return root[0]
+
+
+def evaluated(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
+    """Answer a visit as evaluation mode does."""
+    return layer(*inputs, **kwargs)
+
+
+class Trace(NamedTuple):
+    """What one row told about a network.
+
+    Attributes
+    ----------
+    sites : dict of str to Site
+        Random sites in the order of the forward pass.
+    resting : str or None
+        Names something that draws random numbers in training, in a way that is not known.
+    """
+
+    sites: dict[str, Site]
+    resting: str | None
+
+
+@torch.no_grad()
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Find the random sites of a frozen network.
+
+    Parameters
+    ----------
+    module : Module
+        Result of `frozen`.
+    x : Tensor of shape (1, ...)
+        One row of what the network takes.
+
+    Raises
+    ------
+    ValueError
+        If something draws random numbers that cannot be frozen.
+    """
+    sites: dict[str, Site] = {}
+    generator = torch.Generator().manual_seed(0)
+
+    def record(key, layer, noise, inputs, kwargs):
+        sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
+        try:
+            return noise.apply(layer, _checked_draw(site, generator), *inputs, **kwargs)
+        except NotImplementedError as error:
+            raise ValueError(f"layer {site.layer_name!r}: {error}") from None
+
+    try:
+        with visiting(record, functions=True) as current, Watch(module):
+            module(x)
+    except Randomness as randomness:
+        raise ValueError(
+            f"{randomness} of {type(module).__name__} draws random numbers when it predicts, in a "
+            "way that cannot be frozen, so that members cannot hold still. Tell how it draws by "
+            "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its place."
+        ) from None
+    switched_on, resting = _in_training(module, x)
+    for key, on in current.switches.items():
+        # What is switched off even in training is not random.
+        if not on and not switched_on.get(key, True):
+            del sites[key]
+    return Trace(sites, resting)
+
+
+def _checked_draw(site: Site, generator: torch.Generator) -> Any:
+    """Draw, and refuse draws that do not come from the generator alone."""
+    state = generator.get_state()
+    try:
+        draw = site.draw(generator)
+        generator.set_state(state)
+        again = site.draw(generator)
+        same = all(map(torch.equal, tree_leaves(draw), tree_leaves(again)))
+    except Randomness:
+        same = False
+    if not same:
+        raise ValueError(
+            f"the draw that is registered for {type(site.layer).__name__} (layer "
+            f"{site.layer_name!r}) does not take all its random numbers from the generator that it "
+            "is given, so that members could not be drawn again"
+        )
+    return draw
+
+
+def _in_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
+    """Tell which dropout functions are on in training, and name what else draws there."""
+    modes = [(part, part.training) for part in module.modules()]
+    generator = torch.Generator().manual_seed(0)
+
+    def answer(key, layer, noise, inputs, kwargs):
+        layer.eval()
+        draw = noise.draw(layer, generator, *inputs, **kwargs)
+        return noise.apply(layer, draw, *inputs, **kwargs)
+
+    for part, _ in modes:
+        # Batch statistics of one row are none, and running ones are not to be moved.
+        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
+    try:
+        with visiting(answer, functions=True) as current, Watch(module):
+            module(x)
+    except Randomness as randomness:
+        return {}, str(randomness)
+    except Exception:
+        # In training mode a network may want other inputs; then there is nothing to be known.
+        return {}, None
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return current.switches, None

@@ -1,0 +1,178 @@
+"""Synthesis from rows of the user's array, batch by batch, on one core or on many."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from tsynd_sk.images import ImageFormat
+from tsynd_sk.synthesis._batch import Synthesis
+
+Columns = dict[str, np.ndarray]
+
+
+def stream(
+    synthesis: Synthesis,
+    X: Any,
+    y: np.ndarray,
+    occurrence: np.ndarray,
+    image_format: ImageFormat,
+    *,
+    seed: int,
+    batch_size: int,
+    n_jobs: int | None,
+    verbose: int,
+    empty: Callable[..., np.ndarray] = np.empty,
+) -> tuple[np.ndarray, Columns]:
+    """Synthesise one image from each row, in the user's format.
+
+    Parameters
+    ----------
+    synthesis : Synthesis
+        What to do with a batch.
+    X : array of shape (n, ...)
+        Real images in the user's layout; only the rows of the batches at work are in memory.
+    y : ndarray of shape (n,), int64
+        Their classes.
+    occurrence : ndarray of shape (n,)
+        How often each source has been used before.
+    image_format : ImageFormat
+        The user's layout and dtype.
+    seed : int
+        Seed of the whole pass.
+    batch_size, n_jobs, verbose
+        See `TargetedSynthesizer`.
+    empty : callable, default=numpy.empty
+        Makes the array of images from its shape and dtype.
+
+    Returns
+    -------
+    X_new : ndarray of shape (n, ...)
+    info : dict of ndarrays of shape (n,)
+    """
+    X_new = empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
+    columns: Columns = {}
+    job = delayed(partial(_job, synthesis, image_format, seed))
+    jobs = (
+        job(_Batch(X[rows], y[rows], rows, int(occurrence[rows[0]])))
+        for rows in _batches(occurrence, batch_size)
+    )
+    kind = {"backend": "sequential"} if n_jobs is None and _in_dask_worker() else {}
+    workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered", **kind)
+    # Inside another bar, as that of a training, it vanishes when it is full.
+    bar = tqdm(total=len(y), desc="synthesis", unit="image", leave=None, disable=not verbose)
+    with bar as progress:
+        for rows, images, info in workers(jobs):
+            X_new[rows] = images
+            for name, values in info.items():
+                columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
+            progress.update(len(rows))
+    return X_new, columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a job works on, as one object.
+
+    On a dask cluster, joblib would leave large arrays to a single worker, and with that worker
+    they would be lost; what it does not know, it sends with the job.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
+    occurrence: int
+
+
+def _in_dask_worker() -> bool:
+    """Tell whether this is a job of a dask cluster.
+
+    There, joblib takes the cluster for the default of jobs within jobs. But those of this module
+    are small, and the workers busy.
+    """
+    utils = sys.modules.get("distributed.utils")
+    return utils is not None and hasattr(utils.thread_state, "execution_state")
+
+
+def _job(
+    synthesis: Synthesis, image_format: ImageFormat, seed: int, batch: _Batch
+) -> tuple[np.ndarray, np.ndarray, Columns]:
+    rows = batch.rows
+    x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
+    with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+        parts = list(_as_memory_allows(synthesis, x, codes, rows, batch.occurrence, seed))
+    images = np.concatenate([image_format.to_array(images) for images, _ in parts])
+    images = synthesis.codec.value_range.hold(images)
+    names = parts[0][1]
+    return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
+
+
+def _as_memory_allows(
+    synthesis: Synthesis, x: Tensor, y: Tensor, rows: np.ndarray, occurrence: int, seed: int
+) -> Iterator[tuple[Tensor, Columns]]:
+    """Synthesise from a batch, in halves if it does not fit."""
+    try:
+        yield synthesis(x, y, rows=rows, occurrence=occurrence, seed=seed)
+        return
+    except RuntimeError as error:
+        if len(rows) == 1 or not _is_out_of_memory(error):
+            raise
+        message = str(error).splitlines()[0]
+    # Not within the handler above, where the traceback keeps tensors alive.
+    half = (len(rows) + 1) // 2
+    warnings.warn(
+        f"out of memory with {len(rows)} images at a time, going on with {half}: give a smaller "
+        f"batch_size to save the attempt ({message})",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    if synthesis.device.type == "cuda":
+        torch.cuda.empty_cache()
+    for part in (slice(None, half), slice(half, None)):
+        yield from _as_memory_allows(synthesis, x[part], y[part], rows[part], occurrence, seed)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Metal and the allocator of the processor have no type of their own for it.
+    message = str(error).lower()
+    return "out of memory" in message or "can't allocate memory" in message
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute with one core in this thread, and in no other one.
+
+    Kernels sum in another order when they share their work among more threads, and small ones are
+    slower. (``torch.set_num_threads`` would hold for the whole process.)
+    """
+    # Torch sets the number of a new thread at its first use, which would undo the limit.
+    torch.get_num_threads()
+    with _thread_pools().limit(limits=1, user_api="openmp"):
+        yield
+
+
+def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Split rows into batches that share their members, in an order of their own."""
+    order = np.argsort(occurrence, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(occurrence[order])) + 1):
+        for first in range(0, len(rows), batch_size):
+            yield rows[first : first + batch_size]

@@ -1,0 +1,486 @@
+"""Targeted synthesis: new training images that a classifier is epistemically uncertain about."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from tsynd_sk._skorch._progress import Task
+from tsynd_sk._utils._inference import PRECISIONS
+from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._validation import refuse_metadata
+from tsynd_sk.images import check_images
+from tsynd_sk.members import PLANS
+from tsynd_sk.synthesis import _sampling
+from tsynd_sk.synthesis._batch import derived_seed
+from tsynd_sk.synthesis._engine import BaseSynthesizer, unlearned
+from tsynd_sk.synthesis._member_scheme import KINDS
+from tsynd_sk.synthesis._saving import as_list, restore_synthesizer
+from tsynd_sk.uncertainty import mutual_information
+
+__all__ = ["TargetedSynthesizer"]
+
+# Streams of random numbers beside the occurrences of sources, which count up from zero.
+_UNCERTAINTY_STREAM = 2**31
+
+
+class TargetedSynthesizer(BaseSynthesizer):
+    """Synthesise labelled images that a classifier is epistemically uncertain about.
+
+    The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
+    on the mutual information between the prediction and the classifier's members, inside a trust
+    region around it, and decoded [1]_. The new image keeps the label of its source.
+
+    Parameters
+    ----------
+    classifier : skorch classifier, list of them, or None, default=None
+        An unfitted net is cloned and fitted; a fitted one wrapped in
+        `sklearn.frozen.FrozenEstimator` is used as it is. A list of classifiers is a deep
+        ensemble. ``None``: a small convolutional network, or a dense one for tables.
+    autoencoder : skorch net or None, default=None
+        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted (cloned and fitted on
+        `X`) or wrapped in `sklearn.frozen.FrozenEstimator`, which is how unlabelled images are put
+        to use. ``None``: an `AutoencoderNet` around a `PatchAutoencoder`, or around a
+        `DenseAutoencoder` for tables.
+    objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
+            default="mutual_info"
+        What is maximised: the mutual information, or the entropy of the mean prediction.
+        "random" goes towards the surface of the trust region in a random direction, as far as the
+        label policy lets it, "reconstruction" does not move: controls, on the same path. A
+        callable maps ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to
+        values (n,), differentiably.
+    members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
+        What tells how uncertain a classifier is. "dropout": the classifier under frozen draws of
+        all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer
+        from the posterior that its training images leave, see `last_layer_posterior`.
+        "ensemble": the classifiers of a list, each as it predicts. With a list, "dropout" and
+        "laplace" give every classifier `n_members` members. "auto": "ensemble" for a list,
+        "dropout" for a classifier in which something is random, else "laplace".
+    n_members : int, default=16
+        Number of members of each classifier. Unused for ``members="ensemble"``.
+    restrict : None, "last", int or list of str, default=None
+        For ``members="dropout"``: which random layers of the classifier make members, the others
+        at rest: all of them, the last, as many last ones, or those of these names. Fewer and later
+        ones are faster; what earlier ones would contribute to the uncertainty is left out.
+    radius : float, default=0.25
+        Trust region: largest root-mean-square displacement of a latent coordinate, in latent
+        standard deviations. Small ones keep images, and their labels, close to real ones. Before
+        going wider than the default, look at images, or take ``label_policy="constrain"``.
+    random_start : float, default=1.0
+        How far from the code of its source an ascent starts, in a random direction, as a share of
+        `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
+        images in `X` are given equal ones; a source that is used again starts at 0.5 at least.
+    max_iter : int, default=10
+        Number of ascent steps.
+    n_iter_no_change : int or None, default=5
+        An image is finished before `max_iter` when its best value has not risen, by more than a
+        thousandth, for so many steps. ``None``: never.
+    label_policy : {"keep", "constrain"}, default="keep"
+        Both give the label of the source. "keep" takes the most uncertain iterate whatever it
+        is taken for: what guards the label is a small `radius`. "constrain" takes the most
+        uncertain one at which the members' mean prediction is that label, for radii wider than the
+        default, or where images are to be used without the classifier. Where there is none, a point
+        close to the source's code is taken (at most a tenth of `radius` away), or, if the source
+        itself was classified correctly, a mixture with the source that is so too (with as little of
+        the source as will do; where the members are sure of nothing, that can be the source).
+    sampling_strategy : str, float, dict or callable, default="auto"
+        Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
+        "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
+        classes; a dict from label to the number of rows after resampling; or a callable that
+        makes that dict from `y`.
+    image_shape : tuple of int or None, default=None
+        (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
+        those of a table; also settles ambiguous layouts.
+    batch_size : int, default=256
+        Images that are synthesised at a time. Changes results by rounding only. Batches for
+        which a device has not enough memory are halved, with a warning.
+    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
+        How members are computed, see `DropoutMembers`. Changes results by rounding only.
+    precision : {"float32", "bfloat16"}, default="float32"
+        Number format of the networks in the ascent; measures are computed in float32. "bfloat16"
+        is faster on processors and accelerators with units for it, but small uncertainties, which
+        are differences of predictions, lose digits.
+    device : str, torch.device or None, default=None
+        Where to train and to synthesise. ``None``: where each net says.
+    n_jobs : int or None, default=None
+        Batches that are synthesised side by side, each on one core: by threads, or in whatever
+        way `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
+    verbose : int, default=0
+        With 1, a progress bar for each training and each synthesis; with 2, also the default nets'
+        lines for every epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of everything random: initial weights, training, masks, starts.
+
+    Attributes
+    ----------
+    classifier_ : skorch classifier or list of them
+        Fitted classifier.
+    autoencoder_ : skorch net
+        Fitted autoencoder.
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    n_features_in_ : int
+        Values in an image.
+    image_shape_ : tuple of int or None
+        (C, H, W); None for tables.
+    latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
+        Standard deviations of the codes of the training images: of each of the C channels of a
+        spatial code, or the d coordinates of a flat one.
+    sample_indices_ : ndarray of shape (n_rows,)
+        After `fit_resample`: for every row returned, the row of `X` it is or comes from.
+
+    References
+    ----------
+    .. [1] J. Niemeijer, J. Ehrhardt, H. Uzunova, H. Handels, "TSynD: Targeted Synthetic Data
+       Generation for Enhanced Medical Image Classification", arXiv:2406.17473, 2024.
+
+    Examples
+    --------
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.autoencoders import AutoencoderNet
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(
+    ...     NetClassifier(max_epochs=5), AutoencoderNet(max_epochs=1), random_state=0
+    ... )
+    >>> X_new, y_new, info = synthesizer.fit(X[:100], y[:100]).sample(10, return_info=True)
+    >>> X_new.shape, y_new.shape, info.uncertainty.shape
+    ((10, 8, 8), (10,), (10,))
+    >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
+    [3, 3, 8]
+
+    One image from each that is given, and what is lost without any displacement:
+
+    >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
+    >>> X_new.shape, synthesizer.reconstruct(X[100:103]).shape
+    ((3, 8, 8), (3, 8, 8))
+    >>> most_uncertain = synthesizer.uncertainty(X[100:200]).argsort()[::-1][:5]
+
+    For a pipeline of imbalanced-learn:
+
+    >>> is_zero = y[:30] == 0
+    >>> X_resampled, y_resampled = synthesizer.fit_resample(X[:30], is_zero)
+    >>> int(is_zero.sum()), int(y_resampled.sum()), len(y_resampled)
+    (3, 27, 54)
+    """
+
+    _parameter_constraints: dict = {
+        "classifier": "no_validation",
+        "autoencoder": "no_validation",
+        "objective": [
+            StrOptions({"mutual_info", "entropy", "random", "reconstruction"}),
+            callable,
+        ],
+        "members": [StrOptions(set(KINDS))],
+        "n_members": [Interval(Integral, 2, None, closed="left")],
+        "restrict": [
+            StrOptions({"last"}),
+            Interval(Integral, 1, None, closed="left"),
+            list,
+            tuple,
+            None,
+        ],
+        "radius": [Interval(Real, 0, None, closed="neither")],
+        "random_start": [Interval(Real, 0, 1, closed="both")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
+        "label_policy": [StrOptions({"keep", "constrain"})],
+        "sampling_strategy": [
+            StrOptions(set(_sampling.STRATEGIES)),
+            Interval(Real, 0, 1, closed="right"),
+            dict,
+            callable,
+        ],
+        "image_shape": [tuple, list, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "plan": [StrOptions({"auto", *PLANS})],
+        "precision": [StrOptions(set(PRECISIONS))],
+        "device": [str, torch.device, None],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        classifier=None,
+        autoencoder=None,
+        *,
+        objective="mutual_info",
+        members="auto",
+        n_members=16,
+        restrict=None,
+        radius=0.25,
+        random_start=1.0,
+        max_iter=10,
+        n_iter_no_change=5,
+        label_policy="keep",
+        sampling_strategy="auto",
+        image_shape=None,
+        batch_size=256,
+        plan="auto",
+        precision="float32",
+        device=None,
+        n_jobs=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.classifier = classifier
+        self.autoencoder = autoencoder
+        self.objective = objective
+        self.members = members
+        self.n_members = n_members
+        self.restrict = restrict
+        self.radius = radius
+        self.random_start = random_start
+        self.max_iter = max_iter
+        self.n_iter_no_change = n_iter_no_change
+        self.label_policy = label_policy
+        self.sampling_strategy = sampling_strategy
+        self.image_shape = image_shape
+        self.batch_size = batch_size
+        self.plan = plan
+        self.precision = precision
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, **unsupported):
+        """Fit classifier and autoencoder, as far as they are not frozen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
+            Images, uint8 or float. Networks see float32 of shape (n, C, H, W); uint8 is divided
+            by 255, floats pass as they are.
+            Images that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
+        y : array-like of shape (n,)
+            Labels of any type.
+        **unsupported
+            Nothing: `sample_weight` and the like are refused with an explanation.
+
+        Returns
+        -------
+        self : TargetedSynthesizer
+            This estimator, fitted.
+
+        Raises
+        ------
+        ValueError
+            If `X` or `y` is empty, not finite, of one class, of different lengths or of an
+            ambiguous layout, or if a classifier does not predict probabilities or has no members.
+        TypeError
+            If `classifier` or `autoencoder` is not what it should be.
+        """
+        refuse_metadata(self, unsupported)
+        task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings())
+        learned = unlearned(self)
+        learned._fit(X, y, task=task)
+        self.__dict__ = learned.__dict__
+        task.end(attributes={})
+        return self
+
+    def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
+        """Draw real images of the training set and synthesise a new one from each.
+
+        Every image of a class is used once before one is used again; then it starts from another
+        point, against other members, so that no row comes twice. (With
+        ``objective="reconstruction"`` nothing moves, and a repeated source gives a repeated row.)
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of images. May be left out if `y` tells it.
+        y : label, array-like of labels, dict or None, default=None
+            ``None``: classes in the proportions of the training set. A label: that class alone.
+            An array: one image for each label, in its order. A dict: from label to count.
+        random_state : int, RandomState instance or None, default=None
+            Seed of this call; ``None`` for the estimator's.
+        return_info : bool, default=False
+            Whether to say where the images come from.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, ...)
+            Images in the layout, dtype and value range of those in `fit`.
+        y_new : ndarray of shape (n_samples,)
+            Their labels.
+        info : Bunch
+            Only with `return_info`: arrays of shape (n_samples,). `source_index`, row of `X` in
+            fit; `uncertainty_source` and `uncertainty`, mutual information of source and
+            synthetic image in nats; `displacement`, root mean square in latent standard
+            deviations; `reconstruction_error`, root-mean-square difference of the source from
+            its reconstruction, on the scale that networks see; `label_agreement`, whether the
+            members' mean prediction for the synthetic image is its label.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted.
+        ValueError
+            If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
+        """
+        self._check_can_synthesize()
+        return self._sample(n_samples, y=y, random_state=random_state, return_info=return_info)
+
+    def synthesize(self, X, y, *, random_state=None, return_info=False):
+        """Synthesise one targeted image from each image given.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+        y : array-like of shape (n,)
+            Their labels, all of them seen in `fit`.
+        random_state : int, RandomState instance or None, default=None
+            Seed of this call; ``None`` for the estimator's.
+        return_info : bool, default=False
+            As in `sample`; `source_index` counts rows of this `X`.
+
+        Returns
+        -------
+        X_new, y_new[, info]
+            As in `sample`, row by row for the images given.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted, or has no autoencoder.
+        ValueError
+            If `X` is not as in `fit`, or `y` has another length or labels that were not in `fit`.
+        """
+        self._check_can_synthesize()
+        X = check_images(self, X, reset=False)
+        y = labels_of(y)
+        check_consistent_length(X, y)
+        codes = _sampling.encode(y, self.classes_)
+        rng = self._generator(random_state)
+        X_new, columns = self._synthesize(X, codes, np.zeros(len(X), dtype=np.int64), rng)
+        return self._answer(X_new, codes, np.arange(len(X)), columns, return_info)
+
+    def fit_resample(self, X, y):
+        """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
+
+        The protocol of imbalanced-learn's samplers, so that the synthesizer is a step of
+        ``imblearn.pipeline.Pipeline``; on images too.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`, or a table.
+        y : array-like of shape (n,)
+            Labels.
+
+        Returns
+        -------
+        X_resampled : ndarray of shape (n + n_new, ...), or DataFrame
+            The rows of `X`, unchanged and in their order, then the synthetic ones.
+        y_resampled : ndarray of shape (n + n_new,), or Series
+            Their labels.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, or if `sampling_strategy` cannot be had from `y`.
+        TypeError
+            As `fit`.
+        """
+        labels = _sampling.check_labels(self, y, X)
+        # Before fit, which may take minutes, for it can be impossible.
+        counts = _sampling.resampling_counts(self.sampling_strategy, labels)
+        self.fit(X, labels)
+        X_all, y_all = np.array(self._X), self._y.copy()
+        self.sample_indices_ = np.arange(len(X_all))
+        counts = {label: count for label, count in counts.items() if count}
+        if counts:
+            X_new, y_new, info = self.sample(y=counts, return_info=True)
+            # Left alone, numpy answers in the byte order of the machine.
+            X_all = np.concatenate([X_all, X_new], dtype=X_new.dtype)
+            y_all = np.concatenate([y_all, y_new], dtype=y_all.dtype)
+            self.sample_indices_ = np.append(self.sample_indices_, info.source_index)
+        return _sampling.in_container_of(X, X_all), _sampling.in_container_of(y, y_all)
+
+    def uncertainty(self, X):
+        """Mutual information between prediction and classifier, in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            Between 0 and the logarithm of the number of members in all, or of classes, whichever
+            is smaller.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted.
+        ValueError
+            If `X` is not as in `fit`.
+        """
+        check_is_fitted(self, "classifier_")
+        self._validate_params()
+        return self._uncertainty(check_images(self, X, reset=False))
+
+    def _uncertainty(self, X):
+        members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
+        with torch.no_grad():
+            parts = [mutual_information(members(x)).cpu() for x in self._batches(X)]
+        return torch.cat(parts).numpy()
+
+    def reconstruct(self, X):
+        """Encode and decode images, without any displacement.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of the shape of `X`
+            In the layout, dtype and value range of `fit`.
+
+        Raises
+        ------
+        NotFittedError
+            If the synthesizer is not fitted, or has no autoencoder.
+        ValueError
+            If `X` is not as in `fit`.
+        """
+        self._check_can_synthesize()
+        X, codec = check_images(self, X, reset=False), self._codec()
+        with torch.no_grad():
+            parts = [self.format_.to_array(codec.decode(codec.encode(x))) for x in self._batches(X)]
+        return self.value_range_.hold(np.concatenate(parts, dtype=self.format_.dtype))
+
+    _saved_as = "TargetedSynthesizer"
+
+    def _to_save(self):
+        return self, as_list(self.classifier)
+
+    def _restored(self, contents):
+        learned = unlearned(self)
+        restore_synthesizer(learned, contents)
+        return learned
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        return tags
