@@ -1,4 +1,4 @@
-"""Targeted synthesis from a batch of real images, as networks see them."""
+"""Targeted synthesis from one batch of real images, as networks see them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _BLENDS = (0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
 
 
 @dataclass(frozen=True)
-class Synthesis:
-    """All that one pass of synthesis needs to know; rows come and go as tensors.
+class BatchSynthesis:
+    """What all batches of one pass of synthesis share; rows come and go as tensors.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Synthesis:
         See `TargetedSynthesizer`.
     random_start : float
         Length of the random first step as a share of `radius`.
-    radius, max_iter, n_iter_no_change, constrain
+    radius, max_iter, constrain
         See `tsynd_sk.ascent.ascend`.
     device : torch.device
         Where everything is computed.
@@ -61,7 +61,6 @@ class Synthesis:
     random_start: float
     radius: float
     max_iter: int
-    n_iter_no_change: int | None
     constrain: bool
     device: torch.device
     callback: StepCallback | None = None
@@ -95,13 +94,13 @@ class Synthesis:
         z_0 = self.codec.encode(x)
         moves: dict = {"objective": None}
         if self.objective != "reconstruction":
-            name, way = self.objective, normalise(_noise(seed, rows, z_0))
+            name, direction = self.objective, normalise(_noise(seed, rows, z_0))
             share = max(self.random_start, _LATER_START) if occurrence else self.random_start
             if name == "random":
-                share, moves["direction"] = _BESIDE, way
+                share, moves["direction"] = _BESIDE, direction
             else:
                 moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
-            moves["start"] = share * self.radius * way
+            moves["start"] = share * self.radius * direction
         result = ascend(
             members,
             self.codec.decode,
@@ -110,7 +109,6 @@ class Synthesis:
             scale=self.latent_scale.to(z_0),
             radius=self.radius,
             max_iter=self.max_iter,
-            n_iter_no_change=self.n_iter_no_change,
             constrain=self.constrain,
             callback=self.callback,
             **moves,
@@ -118,7 +116,7 @@ class Synthesis:
         with torch.no_grad():
             log_probs = members(x)
             if self.constrain and self.objective != "reconstruction":
-                result = self._back(result, z_0, y, _BESIDE * self.radius * way, members)
+                result = self._back(result, z_0, y, _BESIDE * self.radius * direction, members)
                 lost = (mean_log_proba(log_probs).argmax(-1) == y) & ~result.agreement
                 if lost.any():
                     result = self._towards_source(result, x, y, lost, members)

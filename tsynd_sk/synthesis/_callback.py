@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from numbers import Integral, Real
 from time import perf_counter
+from typing import Any
 
-import torch
+import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -18,14 +19,17 @@ from sklearn.utils._param_validation import (
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import Look, look_at
-from tsynd_sk._utils._inference import private_copy
-from tsynd_sk.images import Stored, empty_on_disk
-from tsynd_sk.synthesis._peers import check_fitting, check_frozen, with_peers
+from tsynd_sk.images import ImageFormat, Stored, ValueRange, empty_on_disk
+from tsynd_sk.synthesis import _sampling
+from tsynd_sk.synthesis._engine import Engine, scheme_of
+from tsynd_sk.synthesis._fitting import MembersCheck
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
-from tsynd_sk.synthesis._training_data import join, leave, training_rows
+from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
 __all__ = ["TargetedSynthesis"]
+
+#: Parameters that say how synthetic rows join a training.
+SCHEDULE = ("synthetic_ratio", "warm_up", "refresh_every", "batches")
 
 _MEANS = ("uncertainty_source", "uncertainty", "label_agreement")
 
@@ -54,14 +58,6 @@ class TargetedSynthesis(Callback):
         Whether real and synthetic rows come in batches, and with them batch statistics, of their
         own; but for the last batch of an epoch, or two, which take what is left. Nets with an
         ``iterator_train`` of their own make their batches as they do.
-    n_snapshots : int, default=0
-        Number of earlier states of the net, those at its latest refreshes, that are members beside
-        those of the present one: each counts as one, as it predicts. They cost predictions, but no
-        training.
-    peers : sequence of FrozenEstimator, default=()
-        Fitted skorch classifiers of the same classes, in `sklearn.frozen.FrozenEstimator`, that
-        form an ensemble with the net that trains. With the synthesizer's ``members="auto"`` each
-        of them, and the net, is one member as it predicts.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 
@@ -73,19 +69,18 @@ class TargetedSynthesis(Callback):
     Raises
     ------
     TypeError
-        When training begins: if `synthesizer` is no `TargetedSynthesizer`, its autoencoder is no
-        skorch net that encodes and decodes, or one of the `peers` is not frozen.
+        When training begins: if `synthesizer` is no `TargetedSynthesizer`, or its autoencoder
+        is no skorch net that encodes and decodes.
     ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
-        its own, nothing can be synthesised from the net's rows, one of the `peers` predicts other
-        classes, or the net has two such callbacks or an ``iterator_train__batch_sampler``.
+        its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
+        or an ``iterator_train__batch_sampler``.
 
     Notes
     -----
     For each refresh the net's history gains ``synthesis_uncertainty_source`` and
     ``synthesis_uncertainty`` (mean mutual information in nats before and after),
-    ``synthesis_label_agreement`` (fraction of synthetic rows that the members take for their
-    label) and ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
+    ``synthesis_label_agreement`` (fraction of synthetic rows whose label the members predict) and ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
 
     The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
     (n, C, H, W), or the rows of a table.
@@ -97,8 +92,7 @@ class TargetedSynthesis(Callback):
     of every epoch's rows, real and synthetic. Each makes all synthetic rows for itself, on its own
     device and against its own copy of the net, and trains the autoencoder, which thus takes as
     long as on one device. The rows are the same everywhere only if `random_state` is an integer;
-    give one. Mixed precision is for the training; how to synthesise, the synthesizer's `precision`
-    says.
+    give one. Mixed precision is for the training; synthesis computes in float32.
 
     Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
@@ -125,8 +119,6 @@ class TargetedSynthesis(Callback):
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "batches": [StrOptions({"apart", "mixed"})],
-        "n_snapshots": [Interval(Integral, 0, None, closed="left")],
-        "peers": [list, tuple],
         "random_state": ["random_state"],
     }
 
@@ -137,8 +129,6 @@ class TargetedSynthesis(Callback):
         warm_up=0.25,
         refresh_every=5,
         batches="apart",
-        n_snapshots=0,
-        peers=(),
         random_state=None,
     ):
         self.synthesizer = synthesizer
@@ -146,81 +136,90 @@ class TargetedSynthesis(Callback):
         self.warm_up = warm_up
         self.refresh_every = refresh_every
         self.batches = batches
-        self.n_snapshots = n_snapshots
-        self.peers = peers
         self.random_state = random_state
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Make room for synthetic rows behind the net's own split."""
+        """Check everything, and make room for synthetic rows among the training rows."""
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
-        check_synthesizer(self._given(), n_peers=len(self.peers))
-        check_frozen(self.peers)
+        synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+        check_synthesizer(synthesizer)
         check_callbacks(net, n_allowed=1)
-        if self.synthetic_ratio:
-            check_iterator(net)
-        if self.synthetic_ratio or self.peers:
-            # What cannot be synthesised from is refused before the warm-up, not after it.
-            dataset = net.get_dataset(X, y)
-            rows, _ = training_rows(dataset, min(len(dataset), 8))
-            if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
-                look_at(net, rows[:], None)
-            scheme = self._against(net)._scheme()
-            scheme.settled(net, torch.from_numpy(rows[:1]))
-            check_fitting(self.peers, net, rows[:], scheme)
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
+        self.seed_ = self.rng_.randint(2**31 - 1)
         self.first_epoch_ = len(net.history)
-        join(net, apart=self.batches == "apart")
+        if not self.synthetic_ratio:
+            return
+        check_iterator(net)
+        # What cannot be synthesised from is refused before the warm-up, not after it.
+        dataset = net.get_dataset(X, y)
+        rows, _ = training_rows(dataset, min(len(dataset), 8))
+        if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
+            _skorch.check_predictions(net, rows[:], None)
+        MembersCheck(scheme_of(synthesizer, 1), rows).on_train_begin(net)
+        self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.
             if isinstance(callback, PrintLog):
                 callback.keys_ignored_.update(f"synthesis_{name}" for name in (*_MEANS, "dur"))
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Give the net its own split back."""
-        leave(net)
-        if hasattr(self, "synthesizer_"):
-            # Learnt when they are next needed, for other callbacks may yet load another state.
-            self.synthesizer_._posteriors = []
-
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Refresh the synthetic rows where the schedule says so."""
-        leave(net)
         if not self.synthetic_ratio:
             return
-        real = dataset_train.real
+        self.rows_.detach()
+        if self.rows_.loader_ is None:
+            raise TypeError(
+                f"{type(net).__name__}.get_iterator does not make its training iterator by "
+                "iterator_train, so that synthetic rows cannot join: let it call super()"
+            )
         epoch = len(net.history) - 1 - self.first_epoch_
         if not is_refresh(epoch, net.max_epochs, self.warm_up, self.refresh_every):
             return
         start = perf_counter()
-        if hasattr(self, "synthesizer_"):
-            self.synthesizer_._update_posteriors()
-        else:
-            self._fit_synthesizer(net, *training_rows(real))
-        synthesizer = self.synthesizer_
-        sample = synthesizer.sample
-        if isinstance(synthesizer._X, Stored):
-            # As many rows as there are real ones fit in memory only where those do.
-            sample = partial(synthesizer._sample, empty=empty_on_disk)
-        X_new, y_new, info = sample(
-            max(round(self.synthetic_ratio * len(real)), 1),
-            random_state=self.rng_.randint(2**31 - 1),
-            return_info=True,
-        )
-        if self.n_snapshots:
-            # At rest on the CPU, where a pickle of it can be read on every machine.
-            snapshot = private_copy(_skorch.bare_module(net), torch.device("cpu"))
-            synthesizer._snapshots = [*synthesizer._snapshots, snapshot][-self.n_snapshots :]
-        dataset_train.exchange(X_new, y_new, info.source_index)
+        if not hasattr(self, "synthesizer_"):
+            X, y = training_rows(dataset_train)
+            synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
+            self.synthesizer_ = synthesizer.fit(X, y)
+        n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
+        X_new, y_new, info = self._sample(n_samples)
+        self.rows_.exchange(X_new, y_new, info["source_index"])
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
 
-    def fitted(self, net, X, y):
-        """Give the synthesizer against a net, fitted on its training rows if it is not yet.
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        """Let go of the training data."""
+        self.__dict__.pop("rows_", None)
+
+    def unfitted_synthesizer(self, net, image_shape):
+        """Return a synthesizer that targets a net.
+
+        Parameters
+        ----------
+        net : skorch classifier
+            The net, initialised.
+        image_shape : tuple of int or None
+            Shape of its images; None for tables.
+
+        Returns
+        -------
+        TargetedSynthesizer
+            A copy of the given one, not fitted.
+        """
+        given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+        synthesizer = clone(given).set_params(
+            classifier=FrozenEstimator(net), image_shape=image_shape
+        )
+        if synthesizer.random_state is None:
+            synthesizer.set_params(random_state=self.seed_)
+        return synthesizer
+
+    def engine_against(self, net, X, y):
+        """Return the engine that targets a trained net, also if nothing was synthesised yet.
 
         Parameters
         ----------
@@ -233,46 +232,50 @@ class TargetedSynthesis(Callback):
 
         Returns
         -------
-        TargetedSynthesizer
+        Engine
             With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `TargetedSynthesizer.fit`.
         """
+        synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
         if hasattr(self, "synthesizer_"):
-            self.synthesizer_._update_posteriors()
+            engine = self.synthesizer_.engine_
+        elif self.synthetic_ratio:
+            # The training has ended before the first refresh.
+            return synthesizer.fit(X, y).engine_
         else:
-            self._fit_synthesizer(net, X, y)
-        return self.synthesizer_
+            image_format = ImageFormat.infer(X, synthesizer.image_shape)
+            value_range = ValueRange.of(X, image_format)
+            seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
+            engine = Engine([net], image_format, value_range, X, y, seed)
+        # Of the rows that the net was trained on.
+        engine.refit_posteriors(synthesizer)
+        return engine
 
-    def _fit_synthesizer(self, net, X, y) -> None:
-        synthesizer = self._against(net).set_params(
-            image_shape=None if X.ndim == 2 else X.shape[1:]
+    def _sample(self, n_samples: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Do what `TargetedSynthesizer.sample` does; on disk where the real rows are, too."""
+        synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
+        rng = check_random_state(self.rng_.randint(2**31 - 1))
+        wanted = _sampling.requested_codes(
+            n_samples, None, synthesizer.classes_, engine.codes, rng
         )
-        if synthesizer.random_state is None:
-            synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
-        synthesizer._fit(X, y, with_autoencoder=self.synthetic_ratio > 0)
-        self.synthesizer_ = synthesizer
+        # As many rows as there are real ones fit in memory only where those do.
+        empty = empty_on_disk if isinstance(engine.images, Stored) else np.empty
+        X_new, sources, info = engine.sample(synthesizer, wanted, rng, empty)
+        return X_new, synthesizer.classes_[wanted], {"source_index": sources, **info}
 
-    def _given(self):
-        return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-
-    def _against(self, net):
-        """Give the synthesizer, unfitted, that targets a net and its peers."""
-        return clone(self._given()).set_params(classifier=with_peers(net, self.peers))
+    def __getstate__(self):
+        # A net that is saved while it trains takes no loader along.
+        return {name: value for name, value in vars(self).items() if name != "rows_"}
 
 
 def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
-    """Tell whether further rows are exchanged at the beginning of an epoch, counted from 0."""
+    """Tell whether synthetic rows are exchanged at the beginning of an epoch, counted from 0."""
     # In floating point 0.28 * 25 is a little more than 7.
     first = math.ceil(round(warm_up * max_epochs, 6))
     return epoch >= first and (epoch - first) % refresh_every == 0
 
 
 def check_callbacks(net, *, n_allowed: int) -> None:
-    """Refuse more callbacks of this kind than there may be."""
+    """Raise ValueError for more callbacks of this kind than there may be."""
     if sum(isinstance(guest, TargetedSynthesis) for _, guest in net.callbacks_) > n_allowed:
         raise ValueError(
             "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
@@ -281,7 +284,7 @@ def check_callbacks(net, *, n_allowed: int) -> None:
 
 
 def check_iterator(net) -> None:
-    """Refuse batches in which no synthetic row could be."""
+    """Raise ValueError for batches in which no synthetic row could be."""
     if net.get_params_for("iterator_train").get("batch_sampler") is not None:
         raise ValueError(
             "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
@@ -290,8 +293,8 @@ def check_iterator(net) -> None:
         )
 
 
-def check_synthesizer(synthesizer, *, n_peers: int = 0) -> None:
-    """Refuse what cannot synthesise against the net that trains."""
+def check_synthesizer(synthesizer) -> None:
+    """Raise for what cannot synthesise against the net that trains."""
     if not isinstance(synthesizer, TargetedSynthesizer):
         raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
     if synthesizer.classifier is not None:
@@ -300,11 +303,10 @@ def check_synthesizer(synthesizer, *, n_peers: int = 0) -> None:
             "parameter classifier at None"
         )
     synthesizer._validate_params()
-    if synthesizer.members == "ensemble" and not n_peers:
+    if synthesizer.members == "ensemble":
         raise ValueError(
-            "synthesizer has members='ensemble', but one net trains: let it have peers (n_peers of "
-            "AugmentedClassifier, peers of TargetedSynthesis), or use 'auto', 'dropout' or "
-            "'laplace', and n_snapshots for earlier states of the net as further members"
+            "synthesizer has members='ensemble', but one net trains: use 'auto', 'dropout' or "
+            "'laplace'"
         )
     if synthesizer.autoencoder is not None:
         _skorch.check_autoencoder(synthesizer.autoencoder)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-from numbers import Integral
-
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _skorch
@@ -19,22 +14,10 @@ from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
-from tsynd_sk.synthesis._callback import (
-    TargetedSynthesis,
-    check_callbacks,
-    check_iterator,
-    check_synthesizer,
-)
-from tsynd_sk.synthesis._data_state import restore_data
-from tsynd_sk.synthesis._engine import unlearned
-from tsynd_sk.synthesis._peers import refuse_common_start, train_peers, with_peers
-from tsynd_sk.synthesis._saving import (
-    SavingMixin,
-    restore_members,
-    restored_classifiers,
-    restored_random_state,
-)
-from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
+from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synthesizer
+from tsynd_sk.synthesis._fitting import all_or_nothing
+from tsynd_sk.synthesis._saving import SavingMixin
+from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer, fitted_synthesizer
 
 __all__ = ["AugmentedClassifier"]
 
@@ -48,8 +31,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
-        The net. Without `n_peers` its members come from what is random in it, or from a Laplace
-        approximation of its last layer. It is cloned. It sees float32 of shape (n, C, H, W), or
+        The net. Its members come from what is random in it, or from a Laplace approximation of its
+        last layer. It is cloned. It sees float32 of shape (n, C, H, W), or
         (n, n_features) for tables, and classes numbered from 0. ``None``: a small convolutional
         network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
@@ -64,15 +47,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         Whether real and synthetic rows come in batches, and with them batch statistics, of their
         own; but for the last batch of an epoch, or two, which take what is left. Nets with an
         ``iterator_train`` of their own make their batches as they do.
-    n_snapshots : int, default=0
-        Number of earlier states of the net, those at its latest refreshes, that are members beside
-        those of the present one: each counts as one, as it predicts. They cost predictions, but no
-        training.
-    n_peers : int, default=0
-        Number of further nets, made as `estimator` is, that are trained on the real images before
-        it and form an ensemble with it. With the synthesizer's ``members="auto"`` each of them,
-        and the net, is one member as it predicts, so that `n_members` is unused. Each costs a
-        training, in which the callbacks of `estimator` take part. The net alone predicts.
     verbose : int, default=0
         With 1, a progress bar for each net, the autoencoder and each synthesis; with 2, the default
         nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
@@ -114,9 +88,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
     """
 
     _parameter_constraints: dict = {
-        **{k: v for k, v in TargetedSynthesis._parameter_constraints.items() if k != "peers"},
+        **TargetedSynthesis._parameter_constraints,
         "estimator": "no_validation",
-        "n_peers": [Interval(Integral, 0, None, closed="left")],
         "verbose": ["verbose"],
     }
 
@@ -129,8 +102,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         warm_up=0.25,
         refresh_every=5,
         batches="apart",
-        n_snapshots=0,
-        n_peers=0,
         verbose=0,
         random_state=None,
     ):
@@ -140,8 +111,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         self.warm_up = warm_up
         self.refresh_every = refresh_every
         self.batches = batches
-        self.n_snapshots = n_snapshots
-        self.n_peers = n_peers
         self.verbose = verbose
         self.random_state = random_state
 
@@ -170,73 +139,47 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
         """
         refuse_metadata(self, unsupported)
-        net = NetClassifier() if self.estimator is None else self.estimator
-        epochs = getattr(net, "max_epochs", None)
-        task = Task.of_fit(self, X, y, n_subtasks=epochs)
-        learned = unlearned(self)
-        learned._fit(X, y, task)
-        self.__dict__ = learned.__dict__
-        task.end(attributes={})
+        synthesizer = self._check_parts()
+        with all_or_nothing(self):
+            task = Task.of_fit(self, X, y, n_subtasks=getattr(self.estimator, "max_epochs", None))
+            X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
+            y = _sampling.check_labels(self, y, X)
+            x = self.format_.as_network_input(X)
+            self.classes_, codes = np.unique(y, return_inverse=True)
+
+            rng = check_random_state(self.random_state)
+            synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
+            schedule = {name: getattr(self, name) for name in SCHEDULE}
+            synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
+            bars = [EpochBar("classifier")] if self.verbose else []
+            net = _skorch.fit_classifier(
+                self._default_or_given(),
+                x,
+                codes,
+                seed=net_seed,
+                device=synthesizer.device,
+                extra_callbacks=[synthesis, EpochTasks(task, self._learned), *bars],
+                role="estimator",
+            )
+
+            self.estimator_, self.history_ = net, net.history
+            engine = synthesis.engine_against(net, x, codes)
+            self.synthesizer_ = fitted_synthesizer(
+                synthesis.unfitted_synthesizer(net, self.image_shape_),
+                engine.with_images(self.format_, self.value_range_, X, codes),
+                like=self,
+            )
+            task.end(attributes={})
         return self
 
-    def _fit(self, X, y, task) -> None:
-        synthesizer = self._checked_synthesizer()
-        X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
-        y = _sampling.check_labels(self, y, X)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        x = self.format_.seen(X)
-        rng = check_random_state(self.random_state)
-        synthesis_seed, seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
-        peers = train_peers(
-            self._given_estimator(),
-            x,
-            codes,
-            [rng.randint(2**31 - 1) for _ in range(self.n_peers)],
-            device=synthesizer.device,
-            check=partial(self._check_peer, synthesizer=synthesizer, x=torch.from_numpy(x[:2])),
-            verbose=bool(self.verbose),
-        )
-        synthesis = TargetedSynthesis(
-            synthesizer,
-            synthetic_ratio=self.synthetic_ratio,
-            warm_up=self.warm_up,
-            refresh_every=self.refresh_every,
-            batches=self.batches,
-            n_snapshots=self.n_snapshots,
-            peers=peers,
-            random_state=synthesis_seed,
-        )
-        self.estimator_ = _skorch.fit_classifier(
-            self._given_estimator(),
-            x,
-            codes,
-            seed=seed,
-            device=synthesizer.device,
-            guests=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
-            role="estimator",
-        )
-        self.history_ = self.estimator_.history
-        self.synthesizer_ = synthesis.fitted(self.estimator_, x, codes)._over(self, X, y)
-
-    def _check_peer(self, net, synthesizer, x) -> None:
-        """Refuse before any training what the net itself would be refused for after its peers'."""
-        check_callbacks(net, n_allowed=0)
-        refuse_common_start(net)
-        if self.synthetic_ratio:
-            check_iterator(net)
-        kind = "ensemble" if synthesizer.members == "auto" else synthesizer.members
-        synthesizer._scheme(kind).settled(net, x)
-
-    def _checked_synthesizer(self):
-        """Check the nets, and give a synthesizer of its own to the fit."""
+    def _check_parts(self) -> TargetedSynthesizer:
+        """Check the nets, and return a synthesizer for this fit alone."""
         synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        check_synthesizer(synthesizer, n_peers=self.n_peers)
+        check_synthesizer(synthesizer)
         if isinstance(self.estimator, list | tuple):
             raise TypeError(
                 f"estimator is a list of {len(self.estimator)}, but AugmentedClassifier trains one "
-                "skorch net. Further nets that are made alike are members with n_peers, earlier "
-                "states of the net with n_snapshots; lists are for "
-                "TargetedSynthesizer(classifier=...)"
+                "skorch net. Lists are for TargetedSynthesizer(classifier=...)"
             )
         if self.estimator is not None:
             _skorch.check_classifier(self.estimator, "estimator")
@@ -244,16 +187,14 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
                 raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
         return clone(synthesizer).set_params(verbose=max(synthesizer.verbose, self.verbose))
 
-    def _given_estimator(self):
+    def _default_or_given(self):
         if self.estimator is not None:
             return self.estimator
         module = DenseNet if self.image_shape_ is None else ConvNet
         return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
 
-    def _bars(self) -> list:
-        return [EpochBar("classifier")] if self.verbose else []
-
-    def _learnt(self, net) -> dict:
+    def _learned(self, net) -> dict:
+        """Attributes of a fit that would stop now."""
         return {**vars(self), "estimator_": net, "history_": net.history}
 
     def _as_seen(self, X):

@@ -1,285 +1,342 @@
-"""How a synthesizer learns, what it keeps of it, and the way by which it synthesises."""
+"""The engine of targeted synthesis: fitted nets, an autoencoder and real images, put to work."""
 
 from __future__ import annotations
 
-import copy
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import classes_of_frozen
-from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
-from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.images import Selection, check_images, spread
-from tsynd_sk.synthesis import _sampling
-from tsynd_sk.synthesis._batch import Synthesis
+from tsynd_sk.images import ImageFormat, Selection, ValueRange, spread
+from tsynd_sk.members import LastLayerPosterior
+from tsynd_sk.synthesis._batch import BatchSynthesis, derived_seed
 from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
-from tsynd_sk.synthesis._data_state import check_has_images, stand_in
-from tsynd_sk.synthesis._member_scheme import N_JUDGED, Scheme
-from tsynd_sk.synthesis._parallel import stream
-from tsynd_sk.synthesis._saving import SavingMixin
+from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
+from tsynd_sk.synthesis._parallel import Columns, synthesize_in_batches
+from tsynd_sk.synthesis._sampling import draw_sources
+from tsynd_sk.uncertainty import mutual_information
+
+# A stream of random numbers of its own; occurrences of sources count up from zero.
+_UNCERTAINTY_STREAM = 2**31
 
 
-def unlearned(estimator):
-    """Copy an estimator without its fitted attributes.
+@dataclass
+class Engine:
+    """What was learned for synthesis, and the operations on it.
 
-    Fitting the copy leaves what an earlier fit has learnt whole if it fails, and lets nothing of
-    it outlive a success.
+    The engine knows no labels: classes are numbered from 0. Images come in the user's layout.
+    What may change between two calls is read from `params`, the first argument of most methods:
+    a `TargetedSynthesizer`, or anything with its parameters.
+
+    Attributes
+    ----------
+    nets : list of skorch classifiers
+        Fitted; several form an ensemble.
+    image_format : ImageFormat
+        Layout and dtype of the user's images.
+    value_range : ValueRange
+        Range to which synthetic images are clipped.
+    images : array of shape (n, ...) or None
+        Real images from which synthesis starts; None if they were not kept.
+    codes : ndarray of shape (n,), int64, or None
+        Their classes.
+    seed : int
+        Seed of the members that tell uncertainty.
+    autoencoder : skorch net or None
+        Fitted; None if nothing is to be synthesised.
+    latent_scale : Tensor or None
+        Standard deviations of the latent coordinates.
+    kinds : list of str
+        What the members of each net are made of.
+    posteriors : list of LastLayerPosterior or None
+        For each net, where its members are drawn from a Laplace approximation.
+    decisions : list of dict
+        For each net, how its members are computed for an input shape: decided once.
     """
-    duplicate = copy.copy(estimator)
-    duplicate.__dict__ = {k: v for k, v in vars(estimator).items() if not k.endswith("_")}
-    return duplicate
 
+    nets: list
+    image_format: ImageFormat
+    value_range: ValueRange
+    images: Any
+    codes: np.ndarray | None
+    seed: int
+    autoencoder: Any = None
+    latent_scale: Tensor | None = None
+    kinds: list[str] = field(default_factory=list)
+    posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
+    decisions: list[dict] = field(default_factory=list)
 
-class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
-    """All of `TargetedSynthesizer` but its parameters and its public methods."""
+    def __post_init__(self) -> None:
+        self.decisions = self.decisions or [{} for _ in self.nets]
+        # Prepared copies, each with the weights that it was made from.
+        self._prepared_members: _Prepared | None = None
+        self._prepared_codec: _Prepared | None = None
 
-    def _n_trainings(self) -> int:
-        given = self.classifier if isinstance(self.classifier, list | tuple) else [self.classifier]
-        return sum(not _skorch.is_frozen(net) for net in [*given, self.autoencoder])
+    def __getstate__(self) -> dict[str, Any]:
+        # Prepared copies are made again where they are needed.
+        return {**vars(self), "_prepared_members": None, "_prepared_codec": None}
 
-    def _fit(self, X, y, *, with_autoencoder=True, task=None) -> None:
-        task = task or Task(self, None, {})
-        given = self.classifier
-        ensemble = isinstance(given, list | tuple)
-        if ensemble and len(given) < 2:
-            raise ValueError(f"classifier is a list of {len(given)}; an ensemble needs two or more")
-        if self.members == "ensemble" and not ensemble:
-            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
-        for i, classifier in enumerate(given if ensemble else [given]):
-            if classifier is not None or ensemble:
-                _skorch.check_classifier(
-                    classifier, f"classifier[{i}]" if ensemble else "classifier"
-                )
-        if self.autoencoder is not None:
-            _skorch.check_autoencoder(self.autoencoder)
-
-        X = check_images(self, X, reset=True, image_shape=self.image_shape)
-        y = _sampling.check_labels(self, y, X)
-        self._set_sources(X, y, np.unique(y))
-        x = self.format_.seen(X)
-        rng = check_random_state(self.random_state)
-        self._seed = rng.randint(2**31 - 1)
-        classifiers = (
-            given if ensemble else [self._default_classifier() if given is None else given]
-        )
-        if ensemble and not any(map(_skorch.is_frozen, classifiers)):
-            # What the last one is refused for is said before the first one trains.
-            for classifier in classifiers[1:]:
-                _skorch.rehearse(
-                    classifier, x, self._codes, seed=self._seed, **self._circumstances(x)
-                )
-        nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1), task) for c in classifiers]
-        self.classifier_ = nets if ensemble else nets[0]
-        self._snapshots: list = []
-        self._kinds: list[str] = []
-        self._posteriors: list = []
-        if with_autoencoder:
-            # What keeps the members from answering is said now and not at the first sample.
-            check_finite(self._members(seed=0)(self._example()).exp(), "classifier")
-            self.autoencoder_ = self._fitted_autoencoder(x, rng.randint(2**31 - 1), task)
-            self.latent_scale_ = latent_scale(self._codec(), self._batches())
-
-    def _set_sources(self, X, y, classes) -> None:
-        """Remember the real images from which `sample` starts."""
-        self.classes_ = classes
-        self._X, self._y, self._codes = X, y, _sampling.encode(y, classes)
-
-    def _over(self, owner, X, y):
-        """Give the same synthesizer for an owner's images, in its layout and with its labels."""
-        other = self._laid_out_as(owner)
-        other._set_sources(X, y, owner.classes_)
-        return other
-
-    def _laid_out_as(self, owner):
-        other = copy.copy(self)
-        for name in ("classes_", "format_", "value_range_", "image_shape_", "n_features_in_"):
-            setattr(other, name, getattr(owner, name))
-        if hasattr(owner, "feature_names_in_"):
-            other.feature_names_in_ = owner.feature_names_in_
-        return other
-
-    def _default_classifier(self):
-        module = DenseNet if self.image_shape_ is None else ConvNet
-        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _default_autoencoder(self):
-        module = DenseAutoencoder if self.image_shape_ is None else PatchAutoencoder
-        return AutoencoderNet(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _fitted_classifier(self, classifier, x, y, seed, task):
-        if _skorch.is_frozen(classifier):
-            classes = classes_of_frozen(classifier.estimator, x, y)
-            if len(classes) != len(self.classes_):
-                self._set_sources(self._X, y, classes)
-            return classifier.estimator
-        subtask, guests = self._heard("classifier", classifier, task)
-        net = _skorch.fit_classifier(
-            classifier, x, self._codes, seed=seed, guests=guests, **self._circumstances(x)
-        )
-        subtask.end()
-        return net
-
-    def _heard(self, role, net, task):
-        """Callbacks that tell of a net's training, and the task that it is."""
-        subtask = task.subtask(role, getattr(net, "max_epochs", None))
-        return subtask, [EpochTasks(subtask), *([EpochBar(role)] if self.verbose else [])]
-
-    def _circumstances(self, x) -> dict:
-        example = torch.from_numpy(x[:2])
-        return {"device": self.device, "check": partial(self._scheme().settled, x=example)}
-
-    def _fitted_autoencoder(self, x, seed, task):
-        given = self.autoencoder
-        autoencoder = self._default_autoencoder() if given is None else given
-        if _skorch.is_frozen(autoencoder):
-            return autoencoder.estimator
-        subtask, guests = self._heard("autoencoder", autoencoder, task)
-        net = _skorch.fit_autoencoder(autoencoder, x, seed=seed, device=self.device, guests=guests)
-        subtask.end()
-        return net
-
-    def _check_can_synthesize(self) -> None:
-        if hasattr(self, "classifier_") and not hasattr(self, "autoencoder_"):
-            raise NotFittedError(
-                "this synthesizer comes from training with synthetic_ratio=0 and has no "
-                "autoencoder: it tells uncertainty, but cannot synthesise"
-            )
-        check_is_fitted(self, "latent_scale_")
-        # Those of synthesis may have been set after fit.
-        self._validate_params()
-
-    @property
-    def _device(self) -> torch.device:
-        if self.device is None:
-            return _skorch.device_of(self._nets[0])
-        return _skorch.available(self.device)
-
-    def _codec(self) -> Codec:
-        module = _skorch.bare_module(self.autoencoder_)
-        codec = Codec(module, self.value_range_, self._device, self.precision)
-        return codec.prepare(self._example())
-
-    @property
-    def _nets(self) -> list:
-        return self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
-
-    def _scheme(self, kind: str | None = None) -> Scheme:
-        kind = kind or self.members
-        if kind == "auto" and isinstance(self.classifier, list | tuple):
-            kind = "ensemble"
-        return Scheme(kind, self.n_members, self.restrict, self.plan, self.precision)
-
-    # Also in a caller's inference mode, for gradients are taken.
+    # Tensors made in a caller's inference mode could not take part in gradients.
     @torch.inference_mode(False)
-    def _update_posteriors(self) -> None:
-        """Learn the posteriors of the last layers as the classifiers are now."""
-        if not self._kinds:
-            x = self._example()
-            self._kinds = [self._scheme().settled(net, x) for net in self._nets]
-        if "laplace" in self._kinds:
-            check_has_images(self)
-        self._posteriors = [
-            self._scheme().posterior(net, self._batches(), self._some_images())
+    def use_autoencoder(self, params: Any, autoencoder: Any) -> None:
+        """Take a fitted autoencoder, and measure how its codes of the real images vary.
+
+        Raises
+        ------
+        ValueError
+            If codes do not decode to the shape of the images, or are not finite.
+        """
+        self.autoencoder = autoencoder
+        self.latent_scale = latent_scale(self.codec(params), self._batches(params))
+
+    def with_images(
+        self, image_format: ImageFormat, value_range: ValueRange, images: Any, codes: np.ndarray
+    ) -> Engine:
+        """Return an engine of the same nets that starts from other real images."""
+        return replace(
+            self, image_format=image_format, value_range=value_range, images=images, codes=codes
+        )
+
+    def check_members(self, params: Any) -> None:
+        """Raise ValueError if the members cannot predict."""
+        check_finite(self.members(params, seed=0)(self._example(params)).exp(), "classifier")
+
+    def device(self, params: Any) -> torch.device:
+        """Device on which everything is computed."""
+        if params.device is None:
+            return _skorch.device_of(self.nets[0])
+        return _skorch.available(params.device)
+
+    def codec(self, params: Any) -> Codec:
+        """Private copy of the autoencoder, ready to encode and decode."""
+        module, device = _skorch.bare_module(self.autoencoder), self.device(params)
+        prepared = self._prepared_codec
+        if prepared is None or not prepared.is_of([module], device):
+            codec = Codec(module, self.value_range, device).prepare(self._example(params))
+            self._prepared_codec = prepared = _Prepared(codec, [module], device)
+        return prepared.product
+
+    @torch.inference_mode(False)
+    def members(self, params: Any, seed: int) -> Any:
+        """Members of the classifiers as they are now; equal seeds, equal members.
+
+        This is the one place that notices when a net has been trained on: its posterior is then
+        fitted anew, and its private copies are made anew.
+        """
+        modules, device = [_skorch.bare_module(net) for net in self.nets], self.device(params)
+        kind = self._resolve_kinds(params)[0]
+        scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
+        prepared = self._prepared_members
+        if prepared is None or not prepared.is_of(modules, (scheme, device)):
+            if prepared is None or not prepared.is_of(modules):
+                self._update_posteriors(params, modules, known=prepared is None)
+            members = scheme.members(
+                self.nets, self.posteriors, seed=seed, device=device, decisions=self.decisions
+            )
+            self._prepared_members = prepared = _Prepared(members, modules, (scheme, device))
+        return prepared.product.redrawn(seed)
+
+    def refit_posteriors(self, params: Any) -> None:
+        """Fit the posterior of every net whose members need one, to the nets as they are now.
+
+        Raises
+        ------
+        NotFittedError
+            If the real images were not kept.
+        """
+        if "laplace" not in self._resolve_kinds(params):
+            self.posteriors = [None] * len(self.nets)
+            return
+        self.check_has_images()
+        judged = Selection(self.images, spread(len(self.images), N_JUDGED))
+        scheme = scheme_of(params, len(self.nets))
+        self.posteriors = [
+            scheme.posterior(net, self._batches(params), list(self._batches(params, judged)))
             if kind == "laplace"
             else None
-            for net, kind in zip(self._nets, self._kinds, strict=True)
+            for net, kind in zip(self.nets, self.kinds, strict=True)
         ]
 
-    def _some_images(self):
-        """Batches of training images, evenly spread, as many as serve to judge members."""
-        return self._batches(Selection(self._X, spread(len(self._X), N_JUDGED)))
-
-    def _batches(self, X=None):
-        """Images as networks see them, those of training by default."""
-        X = self._X if X is None else X
-        for first in range(0, len(X), self.batch_size):
-            yield self.format_.to_tensor(X[first : first + self.batch_size]).to(self._device)
-
-    def _settle(self) -> None:
-        """Learn of the classifiers as they are now what members need, if that is not known yet."""
-        trained_on = any(
-            posterior is not None and not posterior.is_of(_skorch.bare_module(net))
-            for net, posterior in zip(self._nets, self._posteriors, strict=False)
+    def _update_posteriors(self, params: Any, modules: Sequence[nn.Module], known: bool) -> None:
+        """Refit posteriors, but for `known` ones, from a file say, of the nets as they are."""
+        fresh = len(self.posteriors) == len(modules) and all(
+            posterior is None or posterior.is_of(module)
+            for posterior, module in zip(self.posteriors, modules, strict=True)
         )
-        if trained_on or not self._posteriors:
-            self._update_posteriors()
+        if not (known and fresh):
+            self.refit_posteriors(params)
 
-    def _members(self, seed: int):
-        """Private copies of the classifier's members; equal seeds, equal members."""
-        self._settle()
-        return self._scheme(self._kinds[0]).members(
-            self._nets, self._posteriors, self._snapshots, seed=seed, device=self._device
-        )
+    def _resolve_kinds(self, params: Any) -> list[str]:
+        if not self.kinds:
+            scheme = scheme_of(params, len(self.nets))
+            self.kinds = [scheme.resolve_kind(net, self._example(params)) for net in self.nets]
+        return self.kinds
 
-    def _example(self):
-        """One training image as networks see it, or something like it."""
-        x = stand_in(self) if self._X is None else self.format_.to_tensor(self._X[:1])
-        return x.to(self._device)
-
-    def _generator(self, random_state) -> np.random.RandomState:
-        """Make the source of randomness of a call."""
-        validate_parameter_constraints(
-            {"random_state": ["random_state"]}, {"random_state": random_state}, type(self).__name__
-        )
-        return check_random_state(self.random_state if random_state is None else random_state)
-
-    # Tensors made in a caller's inference mode could not take part in the ascent.
     @torch.inference_mode(False)
-    def _synthesis(self, callback=None) -> Synthesis:
-        """Give what synthesises a batch, with what is prepared for all batches."""
-        members = self._members(seed=0)
-        members.plan(self._example())
-        return Synthesis(
-            codec=self._codec(),
+    def batch_synthesis(self, params: Any, callback: Any = None) -> BatchSynthesis:
+        """Return the function that synthesises from one batch of images."""
+        members = self.members(params, seed=0)
+        return BatchSynthesis(
+            codec=self.codec(params),
             make_members=members.redrawn,
-            latent_scale=self.latent_scale_,
-            objective=self.objective,
-            random_start=self.random_start,
-            radius=self.radius,
-            max_iter=self.max_iter,
-            n_iter_no_change=self.n_iter_no_change,
-            constrain=self.label_policy == "constrain",
-            device=self._device,
+            latent_scale=self.latent_scale,
+            objective=params.objective,
+            random_start=params.random_start,
+            radius=params.radius,
+            max_iter=params.max_iter,
+            constrain=params.label_policy == "constrain",
+            device=self.device(params),
             callback=callback,
         )
 
-    @torch.inference_mode(False)
-    def _synthesize(self, X, codes, occurrence, random_state, empty=np.empty):
-        """Synthesise from rows of the user's array; the way that all public methods go."""
-        return stream(
-            self._synthesis(),
+    def synthesize(
+        self,
+        params: Any,
+        X: Any,
+        codes: np.ndarray,
+        occurrence: np.ndarray,
+        rng: np.random.RandomState,
+        empty: Callable[..., np.ndarray] = np.empty,
+    ) -> tuple[np.ndarray, Columns]:
+        """Synthesise one image from each row of `X`; the way that all public methods go.
+
+        Parameters
+        ----------
+        params : object
+            Parameters of `TargetedSynthesizer`.
+        X : array of shape (n, ...)
+            Real images in the user's layout.
+        codes : ndarray of shape (n,), int64
+            Their classes.
+        occurrence : ndarray of shape (n,), int64
+            How often each source has been used before.
+        rng : RandomState
+            Source of the seed.
+        empty : callable, default=numpy.empty
+            Makes the array of images from its shape and dtype.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n, ...)
+        info : dict of ndarrays of shape (n,)
+            See `TargetedSynthesizer.sample`.
+        """
+        return synthesize_in_batches(
+            self.batch_synthesis(params),
             X,
             codes,
             occurrence,
-            self.format_,
-            seed=check_random_state(random_state).randint(2**31 - 1),
-            batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-            verbose=self.verbose,
+            self.image_format,
+            seed=rng.randint(2**31 - 1),
+            batch_size=params.batch_size,
+            n_jobs=params.n_jobs,
+            verbose=params.verbose,
             empty=empty,
         )
 
-    def _sample(self, n_samples, *, y=None, random_state, return_info, empty=np.empty):
-        check_has_images(self)
-        rng = self._generator(random_state)
-        wanted = _sampling.requested_codes(n_samples, y, self.classes_, self._codes, rng)
-        sources, occurrence = _sampling.draw_sources(wanted, self._codes, rng)
-        X_new, columns = self._synthesize(
-            Selection(self._X, sources), wanted, occurrence, rng, empty
-        )
-        return self._answer(X_new, wanted, sources, columns, return_info)
+    def sample(
+        self,
+        params: Any,
+        wanted: np.ndarray,
+        rng: np.random.RandomState,
+        empty: Callable[..., np.ndarray] = np.empty,
+    ) -> tuple[np.ndarray, np.ndarray, Columns]:
+        """Draw a real image of each class in `wanted`, and synthesise from it.
 
-    def _answer(self, X_new, codes, sources, columns, return_info):
-        y_new = self.classes_[codes]
-        if not return_info:
-            return X_new, y_new
-        return X_new, y_new, Bunch(source_index=sources, **columns)
+        Returns
+        -------
+        X_new : ndarray of shape (n, ...)
+        sources : ndarray of shape (n,)
+            The real row of each.
+        info : dict of ndarrays of shape (n,)
+        """
+        self.check_has_images()
+        sources, occurrence = draw_sources(wanted, self.codes, rng)
+        images = Selection(self.images, sources)
+        X_new, info = self.synthesize(params, images, wanted, occurrence, rng, empty)
+        return X_new, sources, info
+
+    @torch.inference_mode(False)
+    def uncertainty(self, params: Any, X: Any) -> np.ndarray:
+        """Mutual information between the predictions for `X` and the members, in nats."""
+        members = self.members(params, derived_seed(self.seed, _UNCERTAINTY_STREAM))
+        with torch.no_grad():
+            parts = [mutual_information(members(x)).cpu() for x in self._batches(params, X)]
+        return torch.cat(parts).numpy()
+
+    @torch.inference_mode(False)
+    def reconstruct(self, params: Any, X: Any) -> np.ndarray:
+        """Encode and decode images."""
+        codec = self.codec(params)
+        with torch.no_grad():
+            decoded = [codec.decode(codec.encode(x)) for x in self._batches(params, X)]
+        return self.value_range.clip_array(
+            np.concatenate(
+                [self.image_format.to_array(x) for x in decoded], dtype=self.image_format.dtype
+            )
+        )
+
+    def check_has_images(self) -> None:
+        """Raise NotFittedError if the real images were left out of a file."""
+        if self.images is None:
+            raise NotFittedError(
+                "the training images were left out of the file that this synthesizer was loaded "
+                "from: give images to synthesize(X, y), or have them in the file by "
+                "save_params(path, with_images=True), or fit"
+            )
+
+    def _batches(self, params: Any, X: Any = None) -> Iterator[Tensor]:
+        """Images as networks see them, those of training by default."""
+        X, device = self.images if X is None else X, self.device(params)
+        for first in range(0, len(X), params.batch_size):
+            yield self.image_format.to_tensor(X[first : first + params.batch_size]).to(device)
+
+    def _example(self, params: Any) -> Tensor:
+        """One training image as networks see it, or noise in its range where none was kept."""
+        if self.images is not None:
+            return self.image_format.to_tensor(self.images[:1]).to(self.device(params))
+        shape = self.image_format.image_shape or self.image_format.row_shape
+        share = torch.from_numpy(np.random.default_rng(0).random((1, *shape), dtype=np.float32))
+        noise = torch.lerp(self.value_range.low, self.value_range.high, share)
+        return self.value_range.clip(noise).to(self.device(params))
+
+
+def scheme_of(params: Any, n_nets: int) -> MemberScheme:
+    """How members of so many nets are to be made, by the parameters of `TargetedSynthesizer`."""
+    several = params.members == "auto" and n_nets > 1
+    kind = "ensemble" if several else params.members
+    return MemberScheme(kind, params.n_members, params.restrict)
+
+
+class _Prepared:
+    """Something made from networks and settings, with a copy of the weights at that moment."""
+
+    def __init__(self, product: Any, modules: Sequence[nn.Module], settings: Any):
+        self.product = product
+        self.settings = settings
+        self.modules = list(modules)
+        self.weights = [part.detach().clone() for part in _weights(modules)]
+
+    def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
+        """Tell whether it was made from these networks, with their weights as they are now."""
+        if settings is not None and settings != self.settings:
+            return False
+        weights = _weights(modules)
+        return (
+            all(a is b for a, b in zip(modules, self.modules, strict=True))
+            and len(weights) == len(self.weights)
+            and all(map(_equal, weights, self.weights))
+        )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
+    return [part for m in modules for part in (*m.parameters(), *m.buffers())]

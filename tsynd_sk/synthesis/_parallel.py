@@ -18,13 +18,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tsynd_sk.images import ImageFormat
-from tsynd_sk.synthesis._batch import Synthesis
+from tsynd_sk.synthesis._batch import BatchSynthesis
 
 Columns = dict[str, np.ndarray]
 
 
-def stream(
-    synthesis: Synthesis,
+def synthesize_in_batches(
+    synthesis: BatchSynthesis,
     X: Any,
     y: np.ndarray,
     occurrence: np.ndarray,
@@ -40,7 +40,7 @@ def stream(
 
     Parameters
     ----------
-    synthesis : Synthesis
+    synthesis : BatchSynthesis
         What to do with a batch.
     X : array of shape (n, ...)
         Real images in the user's layout; only the rows of the batches at work are in memory.
@@ -107,20 +107,20 @@ def _in_dask_worker() -> bool:
 
 
 def _job(
-    synthesis: Synthesis, image_format: ImageFormat, seed: int, batch: _Batch
+    synthesis: BatchSynthesis, image_format: ImageFormat, seed: int, batch: _Batch
 ) -> tuple[np.ndarray, np.ndarray, Columns]:
     rows = batch.rows
     x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
     with torch.inference_mode(False), torch.enable_grad(), single_threaded():
         parts = list(_as_memory_allows(synthesis, x, codes, rows, batch.occurrence, seed))
     images = np.concatenate([image_format.to_array(images) for images, _ in parts])
-    images = synthesis.codec.value_range.hold(images)
+    images = synthesis.codec.value_range.clip_array(images)
     names = parts[0][1]
     return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
 
 
 def _as_memory_allows(
-    synthesis: Synthesis, x: Tensor, y: Tensor, rows: np.ndarray, occurrence: int, seed: int
+    synthesis: BatchSynthesis, x: Tensor, y: Tensor, rows: np.ndarray, occurrence: int, seed: int
 ) -> Iterator[tuple[Tensor, Columns]]:
     """Synthesise from a batch, in halves if it does not fit."""
     try:

@@ -6,30 +6,38 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from tsynd_sk._skorch._progress import Task
-from tsynd_sk._utils._inference import PRECISIONS
+from tsynd_sk import _skorch
+from tsynd_sk._skorch._progress import CallbackSupportMixin, Task
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._validation import refuse_metadata
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
-from tsynd_sk.members import PLANS
 from tsynd_sk.synthesis import _sampling
-from tsynd_sk.synthesis._batch import derived_seed
-from tsynd_sk.synthesis._engine import BaseSynthesizer, unlearned
+from tsynd_sk.synthesis._engine import Engine, scheme_of
+from tsynd_sk.synthesis._fitting import MembersCheck, all_or_nothing, reported
 from tsynd_sk.synthesis._member_scheme import KINDS
-from tsynd_sk.synthesis._saving import as_list, restore_synthesizer
-from tsynd_sk.uncertainty import mutual_information
+from tsynd_sk.synthesis._saving import SavingMixin
 
 __all__ = ["TargetedSynthesizer"]
 
-# Streams of random numbers beside the occurrences of sources, which count up from zero.
-_UNCERTAINTY_STREAM = 2**31
+# What `check_images` learns of images.
+DATA_ATTRIBUTES = (
+    "format_",
+    "value_range_",
+    "image_shape_",
+    "n_features_in_",
+    "feature_names_in_",
+)
 
 
-class TargetedSynthesizer(BaseSynthesizer):
+class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -55,7 +63,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         callable maps ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to
         values (n,), differentiably.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
-        What tells how uncertain a classifier is. "dropout": the classifier under frozen draws of
+        What tells how uncertain a classifier is. "dropout": the classifier under fixed draws of
         all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer
         from the posterior that its training images leave, see `last_layer_posterior`.
         "ensemble": the classifiers of a list, each as it predicts. With a list, "dropout" and
@@ -77,9 +85,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         images in `X` are given equal ones; a source that is used again starts at 0.5 at least.
     max_iter : int, default=10
         Number of ascent steps.
-    n_iter_no_change : int or None, default=5
-        An image is finished before `max_iter` when its best value has not risen, by more than a
-        thousandth, for so many steps. ``None``: never.
     label_policy : {"keep", "constrain"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for: what guards the label is a small `radius`. "constrain" takes the most
@@ -99,12 +104,6 @@ class TargetedSynthesizer(BaseSynthesizer):
     batch_size : int, default=256
         Images that are synthesised at a time. Changes results by rounding only. Batches for
         which a device has not enough memory are halved, with a warning.
-    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
-        How members are computed, see `DropoutMembers`. Changes results by rounding only.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Number format of the networks in the ascent; measures are computed in float32. "bfloat16"
-        is faster on processors and accelerators with units for it, but small uncertainties, which
-        are differences of predictions, lose digits.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
@@ -128,6 +127,8 @@ class TargetedSynthesizer(BaseSynthesizer):
         Values in an image.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
+    engine_ : Engine
+        What was learned, as the engine that synthesises holds it; not for use from outside.
     latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes of the training images: of each of the C channels of a
         spatial code, or the d coordinates of a flat one.
@@ -189,7 +190,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         "radius": [Interval(Real, 0, None, closed="neither")],
         "random_start": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "label_policy": [StrOptions({"keep", "constrain"})],
         "sampling_strategy": [
             StrOptions(set(_sampling.STRATEGIES)),
@@ -199,8 +199,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         ],
         "image_shape": [tuple, list, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "plan": [StrOptions({"auto", *PLANS})],
-        "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device, None],
         "n_jobs": [
             Interval(Integral, 1, None, closed="left"),
@@ -223,13 +221,10 @@ class TargetedSynthesizer(BaseSynthesizer):
         radius=0.25,
         random_start=1.0,
         max_iter=10,
-        n_iter_no_change=5,
         label_policy="keep",
         sampling_strategy="auto",
         image_shape=None,
         batch_size=256,
-        plan="auto",
-        precision="float32",
         device=None,
         n_jobs=None,
         verbose=0,
@@ -244,13 +239,10 @@ class TargetedSynthesizer(BaseSynthesizer):
         self.radius = radius
         self.random_start = random_start
         self.max_iter = max_iter
-        self.n_iter_no_change = n_iter_no_change
         self.label_policy = label_policy
         self.sampling_strategy = sampling_strategy
         self.image_shape = image_shape
         self.batch_size = batch_size
-        self.plan = plan
-        self.precision = precision
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -285,12 +277,105 @@ class TargetedSynthesizer(BaseSynthesizer):
             If `classifier` or `autoencoder` is not what it should be.
         """
         refuse_metadata(self, unsupported)
-        task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings())
-        learned = unlearned(self)
-        learned._fit(X, y, task=task)
-        self.__dict__ = learned.__dict__
-        task.end(attributes={})
+        classifiers = self._check_classifiers()
+        if self.autoencoder is not None:
+            _skorch.check_autoencoder(self.autoencoder)
+        with all_or_nothing(self):
+            task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings(classifiers))
+            X = check_images(self, X, reset=True, image_shape=self.image_shape)
+            y = _sampling.check_labels(self, y, X)
+            x = self.format_.as_network_input(X)
+            self.classes_ = self._find_classes(classifiers, x, y)
+            codes = _sampling.encode(y, self.classes_)
+            rng = check_random_state(self.random_state)
+            seed = rng.randint(2**31 - 1)
+
+            classifiers = [self._default_classifier() if c is None else c for c in classifiers]
+            check = MembersCheck(scheme_of(self, len(classifiers)), x)
+            if len(classifiers) > 1 and not any(map(_skorch.is_frozen, classifiers)):
+                # What the last one is refused for is said before the first one trains.
+                for net in classifiers[1:]:
+                    _skorch.dry_run(
+                        net, x, codes, seed=seed, device=self.device, extra_callbacks=[check]
+                    )
+            nets = []
+            for classifier in classifiers:
+                net_seed = rng.randint(2**31 - 1)
+                if _skorch.is_frozen(classifier):
+                    nets.append(classifier.estimator)
+                    continue
+                with reported(task, "classifier", classifier, self.verbose) as callbacks:
+                    net = _skorch.fit_classifier(
+                        classifier,
+                        x,
+                        codes,
+                        seed=net_seed,
+                        device=self.device,
+                        extra_callbacks=[check, *callbacks],
+                    )
+                nets.append(net)
+            engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
+            # What keeps the members from answering is said now and not at the first sample.
+            engine.check_members(self)
+
+            given, net_seed = self.autoencoder, rng.randint(2**31 - 1)
+            autoencoder = self._default_autoencoder() if given is None else given
+            if _skorch.is_frozen(autoencoder):
+                engine.use_autoencoder(self, autoencoder.estimator)
+            else:
+                with reported(task, "autoencoder", autoencoder, self.verbose) as callbacks:
+                    net = _skorch.fit_autoencoder(
+                        autoencoder, x, seed=net_seed, device=self.device, extra_callbacks=callbacks
+                    )
+                engine.use_autoencoder(self, net)
+            self._take_engine(engine)
+            task.end(attributes={})
         return self
+
+    def _check_classifiers(self) -> list:
+        """Return the classifiers as a list, or raise for what is none."""
+        several = isinstance(self.classifier, list | tuple)
+        classifiers = list(self.classifier) if several else [self.classifier]
+        if several and len(classifiers) < 2:
+            raise ValueError(
+                f"classifier is a list of {len(classifiers)}; an ensemble needs two or more"
+            )
+        if self.members == "ensemble" and not several:
+            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
+        for i, classifier in enumerate(classifiers):
+            if classifier is not None or several:
+                _skorch.check_classifier(
+                    classifier, f"classifier[{i}]" if several else "classifier"
+                )
+        return classifiers
+
+    def _n_trainings(self, classifiers) -> int:
+        return sum(not _skorch.is_frozen(net) for net in [*classifiers, self.autoencoder])
+
+    def _find_classes(self, classifiers, x, y) -> np.ndarray:
+        """Labels of the classes: those in `y`, or all that a frozen classifier predicts."""
+        classes = np.unique(y)
+        for classifier in filter(_skorch.is_frozen, classifiers):
+            predicted = _skorch.classes_of_frozen(classifier.estimator, x, y)
+            classes = predicted if len(predicted) != len(classes) else classes
+        return classes
+
+    def _default_classifier(self):
+        module = DenseNet if self.image_shape_ is None else ConvNet
+        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
+
+    def _default_autoencoder(self):
+        module = DenseAutoencoder if self.image_shape_ is None else PatchAutoencoder
+        return AutoencoderNet(module, verbose=max(int(self.verbose) - 1, 0))
+
+    def _take_engine(self, engine: Engine) -> None:
+        """Make what an engine holds this estimator's fitted attributes."""
+        self.engine_ = engine
+        several = isinstance(self.classifier, list | tuple)
+        self.classifier_ = engine.nets if several else engine.nets[0]
+        if engine.autoencoder is not None:
+            self.autoencoder_ = engine.autoencoder
+            self.latent_scale_ = engine.latent_scale
 
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
@@ -333,7 +418,12 @@ class TargetedSynthesizer(BaseSynthesizer):
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
         """
         self._check_can_synthesize()
-        return self._sample(n_samples, y=y, random_state=random_state, return_info=return_info)
+        self.engine_.check_has_images()
+        rng = self._random_generator(random_state)
+        wanted = _sampling.requested_codes(n_samples, y, self.classes_, self.engine_.codes, rng)
+        X_new, sources, info = self.engine_.sample(self, wanted, rng)
+        y_new = self.classes_[wanted]
+        return (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
         """Synthesise one targeted image from each image given.
@@ -366,9 +456,11 @@ class TargetedSynthesizer(BaseSynthesizer):
         y = labels_of(y)
         check_consistent_length(X, y)
         codes = _sampling.encode(y, self.classes_)
-        rng = self._generator(random_state)
-        X_new, columns = self._synthesize(X, codes, np.zeros(len(X), dtype=np.int64), rng)
-        return self._answer(X_new, codes, np.arange(len(X)), columns, return_info)
+        sources, occurrence = np.arange(len(X)), np.zeros(len(X), dtype=np.int64)
+        rng = self._random_generator(random_state)
+        X_new, info = self.engine_.synthesize(self, X, codes, occurrence, rng)
+        y_new = self.classes_[codes]
+        return (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
 
     def fit_resample(self, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
@@ -401,7 +493,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         # Before fit, which may take minutes, for it can be impossible.
         counts = _sampling.resampling_counts(self.sampling_strategy, labels)
         self.fit(X, labels)
-        X_all, y_all = np.array(self._X), self._y.copy()
+        X_all, y_all = np.array(self.engine_.images), labels.copy()
         self.sample_indices_ = np.arange(len(X_all))
         counts = {label: count for label, count in counts.items() if count}
         if counts:
@@ -435,13 +527,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         """
         check_is_fitted(self, "classifier_")
         self._validate_params()
-        return self._uncertainty(check_images(self, X, reset=False))
-
-    def _uncertainty(self, X):
-        members = self._members(derived_seed(self._seed, _UNCERTAINTY_STREAM))
-        with torch.no_grad():
-            parts = [mutual_information(members(x)).cpu() for x in self._batches(X)]
-        return torch.cat(parts).numpy()
+        return self.engine_.uncertainty(self, check_images(self, X, reset=False))
 
     def reconstruct(self, X):
         """Encode and decode images, without any displacement.
@@ -464,23 +550,45 @@ class TargetedSynthesizer(BaseSynthesizer):
             If `X` is not as in `fit`.
         """
         self._check_can_synthesize()
-        X, codec = check_images(self, X, reset=False), self._codec()
-        with torch.no_grad():
-            parts = [self.format_.to_array(codec.decode(codec.encode(x))) for x in self._batches(X)]
-        return self.value_range_.hold(np.concatenate(parts, dtype=self.format_.dtype))
+        return self.engine_.reconstruct(self, check_images(self, X, reset=False))
 
-    _saved_as = "TargetedSynthesizer"
+    def _check_can_synthesize(self) -> None:
+        if hasattr(self, "classifier_") and not hasattr(self, "autoencoder_"):
+            raise NotFittedError(
+                "this synthesizer comes from training with synthetic_ratio=0 and has no "
+                "autoencoder: it tells uncertainty, but cannot synthesise"
+            )
+        check_is_fitted(self, "latent_scale_")
+        # Those of synthesis may have been set after fit.
+        self._validate_params()
 
-    def _to_save(self):
-        return self, as_list(self.classifier)
-
-    def _restored(self, contents):
-        learned = unlearned(self)
-        restore_synthesizer(learned, contents)
-        return learned
+    def _random_generator(self, random_state) -> np.random.RandomState:
+        """Return the source of randomness of a call."""
+        return check_random_state(self.random_state if random_state is None else random_state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
         return tags
+
+
+def fitted_synthesizer(
+    synthesizer: TargetedSynthesizer, engine: Engine, *, like
+) -> TargetedSynthesizer:
+    """Return a synthesizer with what an engine has learned, for images and labels `like` others'.
+
+    Parameters
+    ----------
+    synthesizer : TargetedSynthesizer
+        Its parameters count.
+    engine : Engine
+        What was learned.
+    like : estimator
+        Fitted on the same images and labels.
+    """
+    for name in (*DATA_ATTRIBUTES, "classes_"):
+        if hasattr(like, name):
+            setattr(synthesizer, name, getattr(like, name))
+    synthesizer._take_engine(engine)
+    return synthesizer

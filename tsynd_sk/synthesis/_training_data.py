@@ -1,81 +1,60 @@
-"""Training data of a net to which synthetic rows join, and the iterators that follow them."""
+"""Synthetic rows among the training data of a net, exchanged while it trains.
+
+skorch makes one training iterator for a whole training, by the net's ``iterator_train``. For that
+moment `AugmentingIterator` takes its place: what it makes draws batches by the net's own loader,
+which is made anew whenever synthetic rows are exchanged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader, RandomSampler, Sampler, Subset, default_collate
 
-from tsynd_sk.images import AsSeen, Selection
+from tsynd_sk.images import NetworkInput, Selection
+
+# Passes of a user's sampler after which no more sources are looked for.
+_PASSES = 100
 
 
 class AugmentedDataset(Subset):
-    """Real rows, followed by synthetic ones that can be exchanged between epochs.
-
-    To callbacks that take data sets apart, as skorch's scores do, it is the real rows alone.
+    """Real rows, followed by synthetic ones in the types of the real ones.
 
     Parameters
     ----------
     real : Dataset
-        Real rows.
-
-    Attributes
-    ----------
-    synthetic : sequence of pairs
-        Synthetic rows and their targets.
-    sources : ndarray of shape (n_synthetic,)
-        The real row of each.
-    version : int
-        How often synthetic rows have been exchanged.
+        Pairs of an image and its class.
+    X : ndarray of shape (n, ...)
+        Synthetic images.
+    y : ndarray of shape (n,)
+        Their classes.
+    sources : ndarray of shape (n,)
+        The real row that each comes from.
     """
 
-    def __init__(self, real: Any):
+    def __init__(self, real: Any, X: np.ndarray, y: np.ndarray, sources: np.ndarray):
         super().__init__(real, np.arange(len(real)))  # type: ignore[arg-type]
+        image, target = real[0]
         self.real = real
-        self.synthetic: Sequence = []
-        self.sources = np.empty(0, dtype=np.int64)
-        self.version = 0
-
-    def exchange(self, X: np.ndarray, y: np.ndarray, sources: np.ndarray) -> None:
-        """Put new synthetic rows in the place of the old ones, in the types of the real ones."""
-        example = self.real[0]
-        self.synthetic = _Pairs(
-            *(_cast(new, old) for new, old in zip((X, y), example, strict=True))
-        )
+        self.X, self.y = _cast(X, image), _cast(y, target)
         self.sources = sources
-        self.version += 1
 
     def __len__(self) -> int:
-        return len(self.real) + len(self.synthetic)
+        return len(self.real) + len(self.X)
 
     def __getitem__(self, i):
         n_real = len(self.real)
-        return self.real[i] if i < n_real else self.synthetic[i - n_real]
+        return self.real[i] if i < n_real else (self.X[i - n_real], self.y[i - n_real])
 
     def __getitems__(self, indices):
         return [self[i] for i in indices]
 
 
-class _Pairs(Sequence):
-    """Images and targets, paired as they are asked for: a view of each row would take memory."""
-
-    def __init__(self, X, y):
-        self.X, self.y = X, y
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def __getitem__(self, i):
-        return self.X[i], self.y[i]
-
-
-def _cast(new: np.ndarray, example):
+def _cast(new: np.ndarray, example: Any) -> Any:
     """Rows of the type, dtype and shape of an example."""
     if isinstance(example, torch.Tensor):
         return torch.from_numpy(new).to(example).reshape(-1, *example.shape)
@@ -83,55 +62,79 @@ def _cast(new: np.ndarray, example):
     return new.astype(dtype, copy=False).reshape(-1, *np.shape(example))
 
 
-def join(net: Any, *, apart: bool = False) -> None:
-    """Let synthetic rows join the training data that a net is about to make.
+class AugmentingIterator:
+    """Takes the place of a net's ``iterator_train`` while the net makes its training iterator.
 
-    With `apart`, they come in batches of their own wherever the net makes its batches itself.
+    Parameters
+    ----------
+    net : skorch classifier
+        Whose training iterator is to be followed by synthetic rows.
+    apart : bool
+        Whether synthetic rows come in batches of their own, wherever the net makes its batches by
+        torch's `DataLoader`.
 
-    They never join validation data. Once the data are made, the net can be what it was before:
-    what is saved, cloned or stopped by an error has no trace of this.
+    Attributes
+    ----------
+    loader_ : iterable or None
+        Of the rows as they are now; None until the net has made its iterator.
     """
-    leave(net)
-    net.train_split = AugmentedSplit(net)
-    vars(net)["get_iterator"] = FollowingIterators(net, apart)
 
-
-def leave(net: Any) -> None:
-    """Give a net back what `join` has exchanged."""
-    if isinstance(net.train_split, AugmentedSplit):
-        net.train_split = net.train_split.train_split
-    vars(net).pop("get_iterator", None)
-
-
-@contextmanager
-def _leaving_on_error(net: Any) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        leave(net)
-        raise
-
-
-class AugmentedSplit:
-    """A net's own ``train_split``, after which synthetic rows can join the training part alone."""
-
-    def __init__(self, net: Any):
+    def __init__(self, net: Any, apart: bool):
         self.net = net
-        self.train_split = net.train_split
+        self.apart = apart
+        self.make_loader = net.iterator_train
+        self.loader_: Any = None
+        net.iterator_train = self
 
-    def __call__(self, dataset, y=None, **fit_params):
-        if not self.train_split:
-            return AugmentedDataset(dataset), None
-        targets = () if y is None else (y,)
-        with _leaving_on_error(self.net):
-            train, valid = self.train_split(dataset, *targets, **fit_params)
-        return AugmentedDataset(train), valid
+    def __call__(self, dataset: Any, **kwargs: Any) -> AugmentingIterator:
+        """Make the loader of real rows; skorch takes the answer for the training iterator."""
+        self.real, self.kwargs = dataset, kwargs
+        self.loader_ = self._prepared(self.make_loader(dataset, **kwargs))
+        return self
+
+    def __iter__(self) -> Iterator:
+        return iter(self.loader_)
+
+    def __len__(self) -> int:
+        return len(self.loader_)
+
+    def detach(self) -> None:
+        """Give the net its own ``iterator_train`` back: what is saved or cloned has no trace."""
+        if self.net.iterator_train is self:
+            self.net.iterator_train = self.make_loader
+
+    def exchange(self, X: np.ndarray, y: np.ndarray, sources: np.ndarray) -> None:
+        """Put new synthetic rows in the place of the old ones.
+
+        The loader is made anew: samplers that have counted the rows, and workers that hold a copy
+        of the data, would not see them.
+        """
+        dataset, kwargs = AugmentedDataset(self.real, X, y, sources), dict(self.kwargs)
+        make_loader = self.make_loader
+        if kwargs.get("sampler") is not None:
+            kwargs["sampler"] = SourceSampler(kwargs["sampler"], dataset)
+        elif make_loader is DataLoader and not kwargs.get("shuffle"):
+            kwargs["sampler"] = InterleavingSampler(dataset)
+        if make_loader is DataLoader and self.apart:
+            make_loader = load_apart
+        self.loader_ = self._prepared(make_loader(dataset, **kwargs))
+
+    def _prepared(self, loader: Any) -> Any:
+        # skorch.hf.AccelerateMixin would hand its share of the rows to each process, had it made
+        # the loader itself.
+        accelerator = getattr(self.net, "accelerator", None)
+        return loader if accelerator is None else accelerator.prepare(loader)
 
 
 def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
-    """First `n` images and integer labels of a data set of pairs; all of them by default.
+    """First `n` images and integer classes of a data set of pairs; all of them by default.
 
     Images that are not in memory stay where they are.
+
+    Raises
+    ------
+    TypeError
+        If the data set does not yield an array and one class a row.
     """
     n = len(dataset) if n is None else n
     stored = _stored_rows(dataset, n)
@@ -156,81 +159,9 @@ def _stored_rows(dataset: Any, n: int) -> tuple[Selection, np.ndarray] | None:
     while isinstance(dataset, Subset):
         index = np.asarray(dataset.indices)[index]
         dataset = dataset.dataset
-    if type(dataset) is not Dataset or not isinstance(dataset.X, AsSeen):
+    if type(dataset) is not Dataset or not isinstance(dataset.X, NetworkInput):
         return None
     return Selection(dataset.X, index), np.asarray(dataset.y)[index].astype(np.int64)
-
-
-class FollowingIterators:
-    """A net's ``get_iterator``, whose training iterators are made anew for new synthetic rows.
-
-    Samplers that count the rows when they are made, and workers that hold a copy of the data,
-    would not see them otherwise.
-    """
-
-    def __init__(self, net: Any, apart: bool = False):
-        self.net = net
-        self.apart = apart
-
-    def __call__(self, dataset, training=False):
-        make = partial(type(self.net).get_iterator, self.net, dataset, training=training)
-        with _leaving_on_error(self.net):
-            if training and isinstance(dataset, AugmentedDataset):
-                return _Following(self.net, dataset, make, self.apart)
-            return make()
-
-
-class _Following:
-    def __init__(self, net, dataset: AugmentedDataset, make, apart: bool):
-        self.net, self.dataset, self.make, self.apart = net, dataset, make, apart
-        self.iterator, self.version = make(), dataset.version
-
-    def __len__(self) -> int:
-        return len(self._latest())
-
-    def __iter__(self) -> Iterator:
-        return iter(self._latest())
-
-    def _latest(self):
-        if self.version != self.dataset.version:
-            self.iterator, self.version = self._made_anew(), self.dataset.version
-        return self.iterator
-
-    def _made_anew(self):
-        params = self.net.get_params_for("iterator_train")
-        plain = self.net.iterator_train is DataLoader
-        changes: dict[str, Any] = {}
-        if (sampler := params.get("sampler")) is not None:
-            changes["iterator_train__sampler"] = SourceSampler(sampler, self.dataset)
-        elif plain and not params.get("shuffle"):
-            changes["iterator_train__sampler"] = InterleavingSampler(self.dataset)
-        if plain and self.apart:
-            changes["iterator_train"] = load_apart
-        # Parameters are read while the iterator is made.
-        with _changed(self.net, changes):
-            return self.make()
-
-
-@contextmanager
-def _changed(net: Any, changes: dict[str, Any]) -> Iterator[None]:
-    before = {name: vars(net)[name] for name in changes if name in vars(net)}
-    try:
-        for name, value in changes.items():
-            setattr(net, name, value)
-        yield
-    finally:
-        for name in changes:
-            if name in before:
-                setattr(net, name, before[name])
-            else:
-                delattr(net, name)
-
-
-if TYPE_CHECKING:
-    pass
-
-# Passes of a user's sampler after which no more sources are looked for.
-_PASSES = 100
 
 
 def load_apart(
