@@ -117,7 +117,7 @@ def bare_module(net: NeuralNet) -> nn.Module:
             return module
 
 
-def predicting(net: NeuralNet) -> NeuralNet:
+def without_global_rng(net: NeuralNet) -> NeuralNet:
     """Give the same net, predictions of which leave the global generators alone.
 
     The loader draws a seed from them for each pass over the data, though nothing uses it.
@@ -199,8 +199,8 @@ def check_autoencoder(estimator) -> None:
         )
 
 
-def seeing(net: NeuralNet, X, y):
-    return net._seeing(X, y) if isinstance(net, SizedFromData) else nullcontext()
+def sized_by(net: NeuralNet, X, y):
+    return net._sized_by(X, y) if isinstance(net, SizedFromData) else nullcontext()
 
 
 def _representatives(X, y) -> tuple[Tensor, Any]:
@@ -231,7 +231,7 @@ def is_sized_from_data(net: NeuralNet) -> bool:
 
 
 @contextmanager
-def having(net: NeuralNet, sizes: dict[str, Any] | None) -> Iterator[None]:
+def with_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> Iterator[None]:
     """Let a net build its module by what was once read off data, without any data."""
     if sizes is None:
         yield
@@ -256,7 +256,7 @@ def let_schedules_resume(net: NeuralNet) -> None:
             group.setdefault("initial_lr", group["lr"])
 
 
-def duplicate(net: NeuralNet) -> NeuralNet:
+def copy_net(net: NeuralNet) -> NeuralNet:
     """Copy a fitted net with all that it has learnt.
 
     `copy.deepcopy` would pickle it, which modules defined inside functions do not survive.
@@ -273,14 +273,14 @@ def duplicate(net: NeuralNet) -> NeuralNet:
     return other
 
 
-def standing_still(net: NeuralNet) -> NeuralNet:
+def copy_for_prediction(net: NeuralNet) -> NeuralNet:
     """Copy a net in the middle of its training, to predict as it would now."""
     attributes = dict(vars(net))
     for name in ("_data", "get_iterator"):
         attributes.pop(name, None)
     bare: Any = object.__new__(type(net))
     vars(bare).update(attributes, callbacks_=[])
-    return duplicate(bare)
+    return copy_net(bare)
 
 
 class Schedule(LRScheduler):
@@ -306,16 +306,16 @@ class SizedFromData(NeuralNet):
 
     def fit(self, X, y=None, **fit_params):
         """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
-        with self._seeing(X, y):
+        with self._sized_by(X, y):
             return super().fit(X, y, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
-        with self._seeing(X, y):
+        with self._sized_by(X, y):
             return super().partial_fit(X, y, classes=classes, **fit_params)
 
     @contextmanager
-    def _seeing(self, X, y):
+    def _sized_by(self, X, y):
         outermost = "_data" not in vars(self)
         if outermost:
             self._data = (X, y)

@@ -25,7 +25,7 @@ _VIEWS = ("View", "Reshape", "Unsafe", "Alias", "Squeeze", "Unsqueeze", "Select"
 _UNBOUNDED = ("Addmm", "Mm", "Linear", "Convolution")
 
 
-class Look(Callback):
+class NetCheck(Callback):
     """Refuse a net that cannot be what it should, when it is about to train.
 
     Not earlier, for other callbacks may size its module by the data.
@@ -47,12 +47,12 @@ class Look(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Look at what the net predicts."""
-        look_at(net, self.x, self.n_classes)
+        check_predictions(net, self.x, self.n_classes)
         if self.check is not None:
             self.check(net)
 
 
-def warn_of_instance(net: NeuralNet, role: str) -> None:
+def warn_if_instance(net: NeuralNet, role: str) -> None:
     """Say that the weights of a module that is no class come along, whatever they have seen."""
     given = {"module": net.module, **_prefixed("module__", net.get_params_for("module"))}
     for name, module in given.items():
@@ -102,7 +102,7 @@ def _are_probabilities(proba: Tensor) -> bool:
     return bool(proba.min() >= 0) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
-def look_at(net: NeuralNet, x: Any, n_classes: int | None) -> None:
+def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
     """Refuse a net that would train to nothing, and warn of one that would train badly.
 
     Parameters

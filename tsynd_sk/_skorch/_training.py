@@ -13,8 +13,8 @@ import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from tsynd_sk._skorch._adapter import cloned_net, encode_labels, scoped_seed, seeing
-from tsynd_sk._skorch._net_checks import Look, warn_of_instance
+from tsynd_sk._skorch._adapter import cloned_net, encode_labels, scoped_seed, sized_by
+from tsynd_sk._skorch._net_checks import NetCheck, warn_if_instance
 
 
 @contextmanager
@@ -52,11 +52,11 @@ def fit_classifier(
     *,
     seed: int,
     device=None,
-    guests: Sequence[Callback] = (),
+    extra_callbacks: Sequence[Callback] = (),
     check: Callable[[NeuralNet], object] | None = None,
     role: str = "classifier",
 ) -> NeuralNet:
-    """Clone and fit a classifier on class indices, after a `Look` at what it predicts untrained.
+    """Clone and fit a classifier on class indices, after a `NetCheck`.
 
     Parameters
     ----------
@@ -70,35 +70,42 @@ def fit_classifier(
         Seed of this training.
     device : str or None, default=None
         Where to train; None for the net's own.
-    guests : sequence of skorch callbacks
+    extra_callbacks : sequence of skorch callbacks
         They take part in this one training, after the net's own, and leave no trace in the net.
     check : callable or None, default=None
         Called with an untrained net, to refuse it.
     role : str, default="classifier"
         What the user calls the net.
     """
-    warn_of_instance(classifier, role)
-    net, look = cloned_net(classifier, device), Look(x, int(y.max()) + 1, check)
+    warn_if_instance(classifier, role)
+    net, look = cloned_net(classifier, device), NetCheck(x, int(y.max()) + 1, check)
     with scoped_seed(seed):
-        return _fit(net, x, encode_labels(net, y), [look, *guests])
+        return _fit(net, x, encode_labels(net, y), [look, *extra_callbacks])
 
 
 def fit_autoencoder(
-    autoencoder: NeuralNet, x: Any, *, seed: int, device=None, guests: Sequence[Callback] = ()
+    autoencoder: NeuralNet,
+    x: Any,
+    *,
+    seed: int,
+    device=None,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> NeuralNet:
     """Clone and fit an autoencoder; parameters are those of `fit_classifier`."""
-    warn_of_instance(autoencoder, "autoencoder")
+    warn_if_instance(autoencoder, "autoencoder")
     with scoped_seed(seed):
-        return _fit(cloned_net(autoencoder, device), x, x, guests)
+        return _fit(cloned_net(autoencoder, device), x, x, extra_callbacks)
 
 
-def _fit(net: NeuralNet, X: Any, y: Any, guests: Sequence[Callback]) -> NeuralNet:
+def _fit(net: NeuralNet, X: Any, y: Any, extra_callbacks: Sequence[Callback]) -> NeuralNet:
     try:
-        with seeing(net, X, y), interruptible(), _visited(net, guests):
+        with sized_by(net, X, y), interruptible(), _extra_callbacks(net, extra_callbacks):
             # A net's own `fit` is called, without being initialised again.
             net.warm_start = True
             net.fit(X, y)
-            if not {id(guest) for guest in guests} <= {id(named[1]) for named in net.callbacks_}:
+            if not {id(guest) for guest in extra_callbacks} <= {
+                id(named[1]) for named in net.callbacks_
+            }:
                 raise RuntimeError(
                     f"{type(net).__name__}.fit initialises the net anew, whose callbacks are lost "
                     "then: let it call the fit that it overrides, which does so where needed"
@@ -115,19 +122,19 @@ def _fit(net: NeuralNet, X: Any, y: Any, guests: Sequence[Callback]) -> NeuralNe
 
 
 @contextmanager
-def _visited(net: NeuralNet, guests: Sequence[Callback]) -> Iterator[None]:
+def _extra_callbacks(net: NeuralNet, extra_callbacks: Sequence[Callback]) -> Iterator[None]:
     """Initialise a net, with further callbacks for a while."""
     warm_start = net.warm_start
     net.initialize()
-    net.callbacks_ += [(type(guest).__name__, guest.initialize()) for guest in guests]
+    net.callbacks_ += [(type(guest).__name__, guest.initialize()) for guest in extra_callbacks]
     try:
         yield
     finally:
         net.warm_start = warm_start
-        net.callbacks_ = [named for named in net.callbacks_ if named[1] not in guests]
+        net.callbacks_ = [named for named in net.callbacks_ if named[1] not in extra_callbacks]
 
 
-def rehearse(
+def dry_run(
     classifier: NeuralNet,
     x: Any,
     y: np.ndarray,
@@ -141,8 +148,8 @@ def rehearse(
     Parameters are those of `fit_classifier`.
     """
     probe = cloned_net(classifier, device).set_params(verbose=0)
-    with scoped_seed(seed), seeing(probe, x, encode_labels(probe, y)), warnings.catch_warnings():
+    with scoped_seed(seed), sized_by(probe, x, encode_labels(probe, y)), warnings.catch_warnings():
         # It is to be warned of when it trains.
         warnings.simplefilter("ignore")
         probe.initialize()
-        Look(x, int(y.max()) + 1, check).on_train_begin(probe)
+        NetCheck(x, int(y.max()) + 1, check).on_train_begin(probe)

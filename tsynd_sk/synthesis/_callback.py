@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import (
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import Look, look_at
+from tsynd_sk._skorch._net_checks import NetCheck, check_predictions
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.images import Stored, empty_on_disk
 from tsynd_sk.synthesis._peers import check_fitting, check_frozen, with_peers
@@ -164,8 +164,8 @@ class TargetedSynthesis(Callback):
             # What cannot be synthesised from is refused before the warm-up, not after it.
             dataset = net.get_dataset(X, y)
             rows, _ = training_rows(dataset, min(len(dataset), 8))
-            if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
-                look_at(net, rows[:], None)
+            if not any(isinstance(callback, NetCheck) for _, callback in net.callbacks_):
+                check_predictions(net, rows[:], None)
             scheme = self._against(net)._scheme()
             scheme.settled(net, torch.from_numpy(rows[:1]))
             check_fitting(self.peers, net, rows[:], scheme)

@@ -184,7 +184,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
         y = _sampling.check_labels(self, y, X)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        x = self.format_.seen(X)
+        x = self.format_.as_network_input(X)
         rng = check_random_state(self.random_state)
         synthesis_seed, seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
         peers = train_peers(
@@ -212,7 +212,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             codes,
             seed=seed,
             device=synthesizer.device,
-            guests=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
+            extra_callbacks=[synthesis, EpochTasks(task, self._learnt), *self._bars()],
             role="estimator",
         )
         self.history_ = self.estimator_.history
@@ -258,7 +258,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
 
     def _as_seen(self, X):
         check_is_fitted(self, "estimator_")
-        return self.format_.seen(check_images(self, X, reset=False))
+        return self.format_.as_network_input(check_images(self, X, reset=False))
 
     def predict(self, X):
         """Predict labels, as the net does.
@@ -281,7 +281,9 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             If `X` is not as in `fit`.
         """
         x = self._as_seen(X)
-        return self.classes_[_skorch.predicting(self.estimator_).predict(x).astype(np.int64)]
+        return self.classes_[
+            _skorch.without_global_rng(self.estimator_).predict(x).astype(np.int64)
+        ]
 
     def predict_proba(self, X):
         """Predict probabilities of the labels, as the net does.
@@ -304,7 +306,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             If `X` is not as in `fit`.
         """
         x = self._as_seen(X)
-        return _skorch.predicting(self.estimator_).predict_proba(x)
+        return _skorch.without_global_rng(self.estimator_).predict_proba(x)
 
     def uncertainty(self, X):
         """Mutual information between prediction and the members, in nats.

@@ -65,7 +65,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         X = check_images(self, X, reset=True, image_shape=self.image_shape)
         y = _sampling.check_labels(self, y, X)
         self._set_sources(X, y, np.unique(y))
-        x = self.format_.seen(X)
+        x = self.format_.as_network_input(X)
         rng = check_random_state(self.random_state)
         self._seed = rng.randint(2**31 - 1)
         classifiers = (
@@ -74,7 +74,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         if ensemble and not any(map(_skorch.is_frozen, classifiers)):
             # What the last one is refused for is said before the first one trains.
             for classifier in classifiers[1:]:
-                _skorch.rehearse(
+                _skorch.dry_run(
                     classifier, x, self._codes, seed=self._seed, **self._circumstances(x)
                 )
         nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1), task) for c in classifiers]
@@ -121,9 +121,14 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             if len(classes) != len(self.classes_):
                 self._set_sources(self._X, y, classes)
             return classifier.estimator
-        subtask, guests = self._heard("classifier", classifier, task)
+        subtask, extra_callbacks = self._heard("classifier", classifier, task)
         net = _skorch.fit_classifier(
-            classifier, x, self._codes, seed=seed, guests=guests, **self._circumstances(x)
+            classifier,
+            x,
+            self._codes,
+            seed=seed,
+            extra_callbacks=extra_callbacks,
+            **self._circumstances(x),
         )
         subtask.end()
         return net
@@ -142,8 +147,10 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         autoencoder = self._default_autoencoder() if given is None else given
         if _skorch.is_frozen(autoencoder):
             return autoencoder.estimator
-        subtask, guests = self._heard("autoencoder", autoencoder, task)
-        net = _skorch.fit_autoencoder(autoencoder, x, seed=seed, device=self.device, guests=guests)
+        subtask, extra_callbacks = self._heard("autoencoder", autoencoder, task)
+        net = _skorch.fit_autoencoder(
+            autoencoder, x, seed=seed, device=self.device, extra_callbacks=extra_callbacks
+        )
         subtask.end()
         return net
 

@@ -114,7 +114,7 @@ def _job(
     with torch.inference_mode(False), torch.enable_grad(), single_threaded():
         parts = list(_as_memory_allows(synthesis, x, codes, rows, batch.occurrence, seed))
     images = np.concatenate([image_format.to_array(images) for images, _ in parts])
-    images = synthesis.codec.value_range.hold(images)
+    images = synthesis.codec.value_range.clip_array(images)
     names = parts[0][1]
     return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
 

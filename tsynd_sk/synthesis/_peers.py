@@ -57,7 +57,14 @@ def train_peers(
             # The net that is to have these peers is made alike, and warned of when it trains.
             warnings.simplefilter("ignore", UserWarning)
             peer = fit_classifier(
-                estimator, x, y, seed=seed, device=device, guests=bars, check=check, role="peer"
+                estimator,
+                x,
+                y,
+                seed=seed,
+                device=device,
+                extra_callbacks=bars,
+                check=check,
+                role="peer",
             )
         peers.append(FrozenEstimator(peer))
     return peers

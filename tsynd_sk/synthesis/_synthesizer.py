@@ -467,7 +467,7 @@ class TargetedSynthesizer(BaseSynthesizer):
         X, codec = check_images(self, X, reset=False), self._codec()
         with torch.no_grad():
             parts = [self.format_.to_array(codec.decode(codec.encode(x))) for x in self._batches(X)]
-        return self.value_range_.hold(np.concatenate(parts, dtype=self.format_.dtype))
+        return self.value_range_.clip_array(np.concatenate(parts, dtype=self.format_.dtype))
 
     _saved_as = "TargetedSynthesizer"
 

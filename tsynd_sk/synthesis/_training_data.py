@@ -12,7 +12,7 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import DataLoader, RandomSampler, Sampler, Subset, default_collate
 
-from tsynd_sk.images import AsSeen, Selection
+from tsynd_sk.images import NetworkInput, Selection
 
 
 class AugmentedDataset(Subset):
@@ -156,7 +156,7 @@ def _stored_rows(dataset: Any, n: int) -> tuple[Selection, np.ndarray] | None:
     while isinstance(dataset, Subset):
         index = np.asarray(dataset.indices)[index]
         dataset = dataset.dataset
-    if type(dataset) is not Dataset or not isinstance(dataset.X, AsSeen):
+    if type(dataset) is not Dataset or not isinstance(dataset.X, NetworkInput):
         return None
     return Selection(dataset.X, index), np.asarray(dataset.y)[index].astype(np.int64)
 
