@@ -24,7 +24,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._skorch._net_checks import check_predictions
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.autoencoders._patch import PatchAutoencoder

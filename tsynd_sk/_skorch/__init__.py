@@ -1,58 +1,21 @@
 """All that knows skorch's inside."""
 
-from tsynd_sk._skorch._adapter import (
+from tsynd_sk._skorch._copies import clone_net, copy_net
+from tsynd_sk._skorch._heads import log_proba_head, scores_head
+from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
+from tsynd_sk._skorch._nets import (
     Schedule,
-    SizedFromData,
-    available,
     bare_module,
     check_autoencoder,
     check_classifier,
-    check_net,
-    cloned_net,
-    copy_for_prediction,
-    copy_net,
+    check_device,
     device_of,
-    encode_labels,
     is_frozen,
-    is_sized_from_data,
     let_schedules_resume,
-    log_proba_head,
     parts_of,
-    scoped_seed,
-    scores_head,
-    sized_by,
     unfreeze,
-    with_sizes,
-    without_global_rng,
 )
-from tsynd_sk._skorch._training import dry_run, fit_autoencoder, fit_classifier, interruptible
-
-__all__ = [
-    "Schedule",
-    "SizedFromData",
-    "available",
-    "bare_module",
-    "check_autoencoder",
-    "check_classifier",
-    "check_net",
-    "cloned_net",
-    "copy_for_prediction",
-    "copy_net",
-    "device_of",
-    "dry_run",
-    "encode_labels",
-    "fit_autoencoder",
-    "fit_classifier",
-    "interruptible",
-    "is_frozen",
-    "is_sized_from_data",
-    "let_schedules_resume",
-    "log_proba_head",
-    "parts_of",
-    "scoped_seed",
-    "scores_head",
-    "sized_by",
-    "unfreeze",
-    "with_sizes",
-    "without_global_rng",
-]
+from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
+from tsynd_sk._skorch._sized_from_data import SizedFromData, is_sized_from_data, with_sizes
+from tsynd_sk._skorch._training import dry_run, fit_autoencoder, fit_classifier

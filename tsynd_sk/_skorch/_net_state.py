@@ -197,7 +197,7 @@ def _blank_net(
     sizes = _as_tuples(field(fields, "sizes", dict, type(None)))
     if given.initialized_ and _skorch.is_frozen(estimator):
         return _skorch.copy_net(given)
-    net = _skorch.cloned_net(given, device)
+    net = _skorch.clone_net(given, device)
     if sizes is None and _skorch.is_sized_from_data(net):
         raise Refused(
             f"it does not say how {role} was sized from data, as it was not built here but frozen. "

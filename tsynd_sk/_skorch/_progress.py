@@ -8,7 +8,8 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from tsynd_sk._skorch._adapter import copy_for_prediction, scoped_seed
+from tsynd_sk._skorch._copies import copy_for_prediction
+from tsynd_sk._skorch._seeding import scoped_seed
 
 try:
     from sklearn.callback import CallbackSupportMixin

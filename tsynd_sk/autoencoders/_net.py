@@ -15,7 +15,7 @@ from skorch.dataset import ValidSplit, unpack_data
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from tsynd_sk._skorch._adapter import Schedule, SizedFromData, bare_module
+from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._patch import PatchAutoencoder

@@ -12,7 +12,7 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsynd_sk._skorch._adapter import Schedule, SizedFromData
+from tsynd_sk._skorch import Schedule, SizedFromData
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._validation import check_int_at_least, check_number, check_sides, training_data
 

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import (
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import NetCheck, check_predictions
+from tsynd_sk._skorch import NetCheck, check_predictions
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.images import Stored, empty_on_disk
 from tsynd_sk.synthesis._peers import check_fitting, check_frozen, with_peers

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._skorch import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import classes_of_frozen
-from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._skorch import CallbackSupportMixin, EpochBar, EpochTasks, Task, classes_of_frozen
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import Selection, check_images, spread
@@ -37,6 +36,26 @@ def unlearned(estimator):
     duplicate = copy.copy(estimator)
     duplicate.__dict__ = {k: v for k, v in vars(estimator).items() if not k.endswith("_")}
     return duplicate
+
+
+class MembersCheck(Callback):
+    """Raise if no members can be made of a net, when it is about to train.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        How members are made.
+    x : array of shape (n, ...), float32
+        What the net is to see.
+    """
+
+    def __init__(self, scheme, x):
+        self.scheme = scheme
+        self.x = torch.from_numpy(x[:2])
+
+    def on_train_begin(self, net, **kwargs):
+        """Try to make members of the net."""
+        self.scheme.settled(net, self.x)
 
 
 class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
@@ -75,7 +94,12 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             # What the last one is refused for is said before the first one trains.
             for classifier in classifiers[1:]:
                 _skorch.dry_run(
-                    classifier, x, self._codes, seed=self._seed, **self._circumstances(x)
+                    classifier,
+                    x,
+                    self._codes,
+                    seed=self._seed,
+                    device=self.device,
+                    extra_callbacks=[MembersCheck(self._scheme(), x)],
                 )
         nets = [self._fitted_classifier(c, x, y, rng.randint(2**31 - 1), task) for c in classifiers]
         self.classifier_ = nets if ensemble else nets[0]
@@ -127,8 +151,8 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             x,
             self._codes,
             seed=seed,
-            extra_callbacks=extra_callbacks,
-            **self._circumstances(x),
+            device=self.device,
+            extra_callbacks=[MembersCheck(self._scheme(), x), *extra_callbacks],
         )
         subtask.end()
         return net
@@ -137,10 +161,6 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         """Callbacks that tell of a net's training, and the task that it is."""
         subtask = task.subtask(role, getattr(net, "max_epochs", None))
         return subtask, [EpochTasks(subtask), *([EpochBar(role)] if self.verbose else [])]
-
-    def _circumstances(self, x) -> dict:
-        example = torch.from_numpy(x[:2])
-        return {"device": self.device, "check": partial(self._scheme().settled, x=example)}
 
     def _fitted_autoencoder(self, x, seed, task):
         given = self.autoencoder
@@ -168,7 +188,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
     def _device(self) -> torch.device:
         if self.device is None:
             return _skorch.device_of(self._nets[0])
-        return _skorch.available(self.device)
+        return _skorch.check_device(self.device)
 
     def _codec(self) -> Codec:
         module = _skorch.bare_module(self.autoencoder_)

@@ -10,18 +10,25 @@ import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
-from skorch.callbacks import LoadInitState
+from skorch.callbacks import Callback, LoadInitState
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._net_checks import check_alike
-from tsynd_sk._skorch._progress import EpochBar
-from tsynd_sk._skorch._training import fit_classifier
+from tsynd_sk._skorch import EpochBar, fit_classifier
 from tsynd_sk.synthesis._member_scheme import Scheme
 
 
 def with_peers(net: NeuralNet, peers: Sequence[FrozenEstimator]) -> Any:
     """Give what a synthesizer takes for the classifier: a net, or its ensemble with others."""
     return [FrozenEstimator(net), *peers] if peers else FrozenEstimator(net)
+
+
+class _Check(Callback):
+    def __init__(self, check):
+        self.check = check
+
+    def on_train_begin(self, net, **kwargs):
+        """Call what was given."""
+        self.check(net)
 
 
 def train_peers(
@@ -62,8 +69,7 @@ def train_peers(
                 y,
                 seed=seed,
                 device=device,
-                extra_callbacks=bars,
-                check=check,
+                extra_callbacks=[_Check(check), *bars],
                 role="peer",
             )
         peers.append(FrozenEstimator(peer))
@@ -108,7 +114,6 @@ def check_fitting(
     """
     for i, peer in enumerate(peers):
         try:
-            check_alike(peer.estimator, net, x)
             scheme.settled(peer.estimator, torch.from_numpy(x[:1]))
         except (ValueError, RuntimeError) as error:
             raise ValueError(

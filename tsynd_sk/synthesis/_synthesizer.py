@@ -10,7 +10,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from tsynd_sk._skorch._progress import Task
+from tsynd_sk._skorch import Task
 from tsynd_sk._utils._inference import PRECISIONS
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._validation import refuse_metadata
