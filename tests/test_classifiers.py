@@ -9,7 +9,7 @@ from sklearn.model_selection import cross_val_score, train_test_split
 from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from tsynd_sk._skorch._adapter import log_proba_head, scoped_seed
+from tsynd_sk._skorch import log_proba_head, scoped_seed
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import NetClassifier
 from tsynd_sk.datasets._loaders import load_digits_images

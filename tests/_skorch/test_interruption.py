@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import ValidSplit
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._skorch._training import interruptible
 from tsynd_sk.autoencoders._net import AutoencoderNet
 

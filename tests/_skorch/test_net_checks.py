@@ -24,8 +24,8 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
-from tsynd_sk._skorch._net_checks import look_at
+from tsynd_sk._skorch import scoped_seed
+from tsynd_sk._skorch._net_checks import check_predictions
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
@@ -191,7 +191,7 @@ class TestFitting:
         net.module_.train()
         net.module_.layers[1].eval()
         modes = [part.training for part in net.module_.modules()]
-        look_at(net, IMAGES[:8], 10)
+        check_predictions(net, IMAGES[:8], 10)
         assert [part.training for part in net.module_.modules()] == modes
         assert all(p.grad is None for p in net.module_.parameters())
 

@@ -27,7 +27,7 @@ from skorch import NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import NetClassifier
 

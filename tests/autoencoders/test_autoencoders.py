@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.dataset import Dataset
 from torch import nn
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode, holdout
 from tsynd_sk.autoencoders._patch import PatchAutoencoder

@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.evaluation import _trial
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning, adversarial_scores

@@ -4,7 +4,7 @@ import pytest
 
 from helpers.tiny_nets import X, augmented, synthesizer, y
 from tsynd_sk import TargetedSynthesis
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 
 IMAGES = X[:, None]
 

@@ -20,7 +20,7 @@ from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import DenseNet
 from tsynd_sk.images import _stored as _arrays
 from tsynd_sk.images._format import ImageFormat
-from tsynd_sk.images._stored import AsSeen, Selection, Stored, empty_on_disk, is_stored
+from tsynd_sk.images._stored import NetworkInput, Selection, Stored, empty_on_disk, is_stored
 from tsynd_sk.synthesis._training_data import AugmentedDataset
 
 
@@ -321,7 +321,7 @@ class TestMemory:
         assert set(labels) == {0, 1, 2}
         np.testing.assert_array_equal(y[rows[:, 0].int()], labels)
         stored = Stored(Hdf5(X))
-        seen = AsSeen(stored, ImageFormat.infer(stored))
+        seen = NetworkInput(stored, ImageFormat.infer(stored))
         for one, other in zip(_skorch._representatives(seen, y), (rows, labels), strict=True):
             np.testing.assert_array_equal(one, other)
         # Few rows say little of large images, however many bytes they have.
@@ -468,7 +468,7 @@ class TestRows:
         X, _ = make("channels last", "uint8")
         stored = Stored(stores[store](X))
         image_format = ImageFormat.infer(X)
-        seen, x = AsSeen(stored, image_format), image_format.to_tensor(X).numpy()
+        seen, x = NetworkInput(stored, image_format), image_format.to_tensor(X).numpy()
         order = np.random.default_rng(1).permutation(60)
         selection = Selection(stored, order)
         assert seen.shape == x.shape
@@ -490,6 +490,6 @@ class TestRows:
     def test_that_do_not_exist_and_other_axes_are_index_errors(self, index):
         X, _ = make("grey", "uint8")
         stored = Stored(Hdf5(X))
-        for array in (stored, AsSeen(stored, ImageFormat.infer(X))):
+        for array in (stored, NetworkInput(stored, ImageFormat.infer(X))):
             with pytest.raises(IndexError):
                 array[index]

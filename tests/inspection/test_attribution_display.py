@@ -17,7 +17,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.inspection._attribution_display import AttributionDisplay
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam

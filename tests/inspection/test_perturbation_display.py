@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.inspection._perturbation import doubted
 from tsynd_sk.inspection._perturbation_display import PerturbationDisplay

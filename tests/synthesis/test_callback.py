@@ -23,7 +23,7 @@ from skorch.helper import predefined_split
 from torch.utils.data import TensorDataset
 
 from tsynd_sk import TargetedSynthesis, TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import NetClassifier
 from tsynd_sk.datasets._loaders import load_digits_images

@@ -31,7 +31,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 from tsynd_sk import AugmentedClassifier
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier

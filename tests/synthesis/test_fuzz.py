@@ -82,7 +82,7 @@ def test_images_come_back_from_tensors_as_they_were(case):
     assert x.dtype == torch.float32
     assert x.is_contiguous()
     assert x.shape == (len(X), *(seeing.image_shape_ or X.shape[1:]))
-    back = seeing.value_range_.hold(seeing.format_.to_array(x))
+    back = seeing.value_range_.clip_array(seeing.format_.to_array(x))
     assert back.shape == X.shape
     assert back.dtype == X.dtype
     np.testing.assert_allclose(back.astype(float), X.astype(float), rtol=2**-24)
@@ -100,7 +100,7 @@ def test_what_is_clipped_is_seen_by_the_user_to_the_bit(case, seed):
         np.random.default_rng(seed).standard_normal(x.shape, dtype=np.float32)
     )
     clipped = value_range.clip(wild)
-    given_ = value_range.hold(image_format.to_array(clipped))
+    given_ = value_range.clip_array(image_format.to_array(clipped))
     axis = 0 if image_format.image_shape is None else None
     assert (given_ >= X.min(axis)).all()
     assert (given_ <= X.max(axis)).all()

@@ -18,7 +18,7 @@ from skorch import NeuralNet, NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.synthesis._sampling import resampling_counts
 
 check_sampling_strategy = pytest.importorskip("imblearn.utils").check_sampling_strategy

@@ -23,7 +23,7 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
 
-from tsynd_sk._skorch._adapter import bare_module, log_proba_head
+from tsynd_sk._skorch import bare_module, log_proba_head
 from tsynd_sk.classifiers._default import NetClassifier
 from tsynd_sk.members._laplace import LaplaceMembers
 from tsynd_sk.members._laplace_posterior import last_layer_posterior

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.classifiers._default import NetClassifier
 from tsynd_sk.synthesis._sampling import apportion, draw_sources
 

@@ -37,7 +37,7 @@ from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._utils import _tensor_file
 
 

@@ -24,7 +24,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.synthesis._training_data import AugmentedDataset, BatchesApart, SourceSampler
 
 # Every row its own image, also where it is not known which class it is of.

@@ -1,58 +1,21 @@
 """All that knows skorch's inside."""
 
-from tsynd_sk._skorch._adapter import (
+from tsynd_sk._skorch._copies import clone_net, copy_net
+from tsynd_sk._skorch._heads import log_proba_head, scores_head
+from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
+from tsynd_sk._skorch._nets import (
     Schedule,
-    SizedFromData,
-    available,
     bare_module,
     check_autoencoder,
     check_classifier,
-    check_net,
-    cloned_net,
+    check_device,
     device_of,
-    duplicate,
-    encode_labels,
-    having,
     is_frozen,
-    is_sized_from_data,
     let_schedules_resume,
-    log_proba_head,
     parts_of,
-    predicting,
-    scoped_seed,
-    scores_head,
-    seeing,
-    standing_still,
     unfreeze,
 )
-from tsynd_sk._skorch._training import fit_autoencoder, fit_classifier, interruptible, rehearse
-
-__all__ = [
-    "Schedule",
-    "SizedFromData",
-    "available",
-    "bare_module",
-    "check_autoencoder",
-    "check_classifier",
-    "check_net",
-    "cloned_net",
-    "device_of",
-    "duplicate",
-    "encode_labels",
-    "fit_autoencoder",
-    "fit_classifier",
-    "having",
-    "interruptible",
-    "is_frozen",
-    "is_sized_from_data",
-    "let_schedules_resume",
-    "log_proba_head",
-    "parts_of",
-    "predicting",
-    "rehearse",
-    "scoped_seed",
-    "scores_head",
-    "seeing",
-    "standing_still",
-    "unfreeze",
-]
+from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
+from tsynd_sk._skorch._sized_from_data import SizedFromData, is_sized_from_data, with_sizes
+from tsynd_sk._skorch._training import dry_run, fit_autoencoder, fit_classifier

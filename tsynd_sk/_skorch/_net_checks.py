@@ -1,9 +1,9 @@
-"""A look at nets before they train: misfits of module and criterion, weights that come along."""
+"""Checks of nets before they train: module and criterion that do not fit, weights that leak."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,18 +15,17 @@ from skorch.utils import to_device
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tsynd_sk._skorch._adapter import bare_module, device_of
+from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
 
 # Rows by which a net is judged.
-_N_LOOKED_AT = 8
+_N_ROWS = 8
 
-# Names of autograd's nodes: whose values are those of another, and whose have no bounds.
+# Names of autograd's nodes whose values are those of another.
 _VIEWS = ("View", "Reshape", "Unsafe", "Alias", "Squeeze", "Unsqueeze", "Select", "Slice", "ToCopy")
-_UNBOUNDED = ("Addmm", "Mm", "Linear", "Convolution")
 
 
-class Look(Callback):
-    """Refuse a net that cannot be what it should, when it is about to train.
+class NetCheck(Callback):
+    """Raise if a net cannot learn the classes, when it is about to train.
 
     Not earlier, for other callbacks may size its module by the data.
 
@@ -36,40 +35,93 @@ class Look(Callback):
         What the net is to see.
     n_classes : int
         Number of classes.
-    check : callable or None, default=None
-        Called with the net, to refuse it for further reasons.
     """
 
-    def __init__(self, x: Any, n_classes: int, check: Callable[[NeuralNet], object] | None = None):
-        self.x = x[:_N_LOOKED_AT]
+    def __init__(self, x: Any, n_classes: int):
+        self.x = x[:_N_ROWS]
         self.n_classes = n_classes
-        self.check = check
 
     def on_train_begin(self, net, **kwargs):
-        """Look at what the net predicts."""
-        look_at(net, self.x, self.n_classes)
-        if self.check is not None:
-            self.check(net)
+        """Check what the net predicts."""
+        check_predictions(net, self.x, self.n_classes)
 
 
-def warn_of_instance(net: NeuralNet, role: str) -> None:
-    """Say that the weights of a module that is no class come along, whatever they have seen."""
-    given = {"module": net.module, **_prefixed("module__", net.get_params_for("module"))}
+def warn_if_instance(net: NeuralNet, role: str) -> None:
+    """Warn that the weights of a module that is no class come along, whatever they have seen."""
+    params = net.get_params_for("module")
+    given = {"module": net.module, **{f"module__{name}": v for name, v in params.items()}}
     for name, module in given.items():
         if isinstance(module, nn.Module) and not all(map(is_lazy, module.parameters())):
             warnings.warn(
                 f"the {name} of {role} is an instance of {type(module).__name__}, not the class: "
                 "every training starts from its weights, and what they have learnt comes along, "
                 "into each fold of a cross-validation too. Right for weights that were pretrained "
-                "on other images; otherwise give the class, and its arguments as "
+                "on other images; otherwise pass the class, and its arguments as "
                 f"{role}__module__... parameters.",
                 UserWarning,
                 stacklevel=2,
             )
 
 
-def _prefixed(prefix: str, params: dict[str, Any]) -> dict[str, Any]:
-    return {prefix + name: value for name, value in params.items()}
+def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
+    """Raise if a net would train to nothing, and warn if it would train badly.
+
+    Parameters
+    ----------
+    net : skorch classifier
+        Initialised; it need not be trained. Its lazy layers learn their shapes.
+    x : array of shape (n, ...), float32
+        Some rows.
+    n_classes : int or None
+        Number of classes; None if it is not known.
+    """
+    with torch.enable_grad():
+        output, proba = _output_and_proba(net, x)
+    _check_probabilities(net, proba, n_classes)
+    criterion, squashed, remedy = criterion_of(net), False, "torch.nn.NLLLoss"
+    if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
+        squashed = _are_probabilities(output)
+    elif isinstance(criterion, nn.BCEWithLogitsLoss):
+        squashed, remedy = _last_operation(output).startswith("Sigmoid"), "torch.nn.BCELoss"
+    if squashed:
+        warnings.warn(
+            f"the module of the {type(net).__name__} returns probabilities, but its criterion "
+            f"{type(criterion).__name__} expects logits and squashes them again, so that no "
+            f"prediction can be sure: let the module return logits, or use criterion={remedy}",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
+    """Return labels of the columns that a fitted net predicts, given labels of some images.
+
+    skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
+    """
+    present, named = np.unique(y), getattr(net, "classes", None)
+    with torch.no_grad():
+        _, proba = _output_and_proba(net, x[:_N_ROWS])
+    n_columns = proba.shape[1] if proba.ndim == 2 else len(present)
+    _check_probabilities(net, proba, n_columns)
+    if named is not None and len(named) == n_columns and set(present) <= set(named):
+        return np.asarray(named)
+    if present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
+        return np.arange(n_columns)
+    if len(present) == n_columns:
+        return present
+    raise ValueError(
+        f"y has the {len(present)} classes {present.tolist()[:20]}, but the frozen classifier "
+        f"predicts {n_columns} columns: use labels between 0 and {n_columns - 1} that number "
+        "its columns, or name them by its parameter classes"
+    )
+
+
+def _output_and_proba(net: NeuralNet, x: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Do what ``predict_proba`` does, which would leave the net in evaluation mode."""
+    with _evaluating(net):
+        output = net.infer(to_device(torch.from_numpy(x), device_of(net)))
+        output = output[0] if isinstance(output, tuple) else output
+        return output.float(), net._get_predict_nonlinearity()(output.detach()).float()
 
 
 @contextmanager
@@ -89,52 +141,36 @@ def _evaluating(net: NeuralNet) -> Iterator[None]:
             part.training = training
 
 
-def _output_and_proba(net: NeuralNet, x: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Do what ``predict_proba`` does, which would leave the net in evaluation mode."""
-    with _evaluating(net):
-        output = net.infer(to_device(torch.from_numpy(x), device_of(net)))
-        output = output[0] if isinstance(output, tuple) else output
-        return output.float(), net._get_predict_nonlinearity()(output.detach()).float()
+def _check_probabilities(net: NeuralNet, proba: Tensor, n_classes: int | None) -> None:
+    """Raise if predictions are not `n_classes` probabilities a row.
+
+    Criteria and modules that do not fit together would end in nan.
+    """
+    if proba.ndim != 2 or n_classes not in (None, proba.shape[1]):
+        expected = "two dimensions"
+        if n_classes is not None:
+            expected = f"({len(proba)}, {n_classes}), one column for each of the classes in y"
+        raise ValueError(
+            f"the module of the {type(net).__name__} predicts an array of shape "
+            f"{tuple(proba.shape)} for {len(proba)} rows; expected {expected}"
+        )
+    if not _are_probabilities(proba):
+        sums = proba.sum(1)
+        raise ValueError(
+            f"the predictions of the {type(net).__name__} with criterion "
+            f"{type(criterion_of(net)).__name__} are not probabilities: they lie between "
+            f"{proba.min():.3g} and {proba.max():.3g}, and rows sum to between {sums.min():.3g} "
+            f"and {sums.max():.3g}. If its module returns logits, use "
+            "criterion=torch.nn.CrossEntropyLoss (torch.nn.BCEWithLogitsLoss for a "
+            "NeuralNetBinaryClassifier); for torch.nn.NLLLoss the module must end in a softmax, "
+            "not in its logarithm, which skorch computes; for other criteria set "
+            "predict_nonlinearity."
+        )
 
 
 def _are_probabilities(proba: Tensor) -> bool:
     sums = proba.sum(-1)
     return bool(proba.min() >= 0) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
-
-
-def look_at(net: NeuralNet, x: Any, n_classes: int | None) -> None:
-    """Refuse a net that would train to nothing, and warn of one that would train badly.
-
-    Parameters
-    ----------
-    net : skorch classifier
-        Initialised; it need not be trained. Its lazy layers learn their shapes.
-    x : array of shape (n, ...), float32
-        Some rows.
-    n_classes : int or None
-        Number of classes; None if it is not known.
-    """
-    with torch.enable_grad():
-        output, proba = _output_and_proba(net, x)
-    _check_probabilities(net, proba, n_classes)
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    name, last = type(net).__name__, _last_operation(output)
-    # Those of an untrained net may happen to lie between 0 and 1.
-    if isinstance(criterion, nn.BCELoss) and last.startswith(_UNBOUNDED):
-        raise ValueError(_not_probabilities(net, "its module ends in a linear layer"))
-    squashed, remedy = False, "torch.nn.NLLLoss"
-    if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
-        squashed = _are_probabilities(output)
-    elif isinstance(criterion, nn.BCEWithLogitsLoss):
-        squashed, remedy = last.startswith("Sigmoid"), "torch.nn.BCELoss"
-    if squashed:
-        warnings.warn(
-            f"the module of the {name} returns probabilities, but its criterion "
-            f"{type(criterion).__name__} takes them for logits and squashes them again, so that no "
-            f"prediction can be sure: let the module return logits, or use criterion={remedy}",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def _last_operation(output: Tensor) -> str:
@@ -143,68 +179,3 @@ def _last_operation(output: Tensor) -> str:
     while node is not None and type(node).__name__.startswith(_VIEWS) and node.next_functions:
         node = node.next_functions[0][0]
     return "" if node is None else type(node).__name__
-
-
-def _check_probabilities(net: NeuralNet, proba: Tensor, n_classes: int | None) -> None:
-    """Refuse predictions that are not `n_classes` probabilities a row.
-
-    Catches the misfit of criterion and module that would end in nan.
-    """
-    if proba.ndim != 2 or proba.shape[1] != (proba.shape[1] if n_classes is None else n_classes):
-        expected = "two dimensions"
-        if n_classes is not None:
-            expected = f"({len(proba)}, {n_classes}), one column for each of the {n_classes} "
-            expected += "classes in y"
-        raise ValueError(
-            f"the module of the {type(net).__name__} predicts an array of shape "
-            f"{tuple(proba.shape)} for {len(proba)} rows; expected {expected}"
-        )
-    if not _are_probabilities(proba):
-        sums = proba.sum(1)
-        reason = f"they lie between {proba.min():.3g} and {proba.max():.3g}, and rows sum to "
-        reason += f"between {sums.min():.3g} and {sums.max():.3g}"
-        raise ValueError(_not_probabilities(net, reason))
-
-
-def _not_probabilities(net: NeuralNet, reason: str) -> str:
-    criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-    return (
-        f"the predictions of the {type(net).__name__} with criterion {type(criterion).__name__} "
-        f"are not probabilities: {reason}. If its module returns logits, use "
-        "criterion=torch.nn.CrossEntropyLoss (torch.nn.BCEWithLogitsLoss for a "
-        "NeuralNetBinaryClassifier); for torch.nn.NLLLoss the module must end in a softmax, "
-        "not in its logarithm, which skorch takes; for other criteria give "
-        "predict_nonlinearity."
-    )
-
-
-def check_alike(peer: NeuralNet, net: NeuralNet, x: np.ndarray) -> None:
-    """Refuse a fitted net that does not predict probabilities of the classes of another."""
-    with torch.no_grad():
-        n_classes = _output_and_proba(net, x)[1].shape[1]
-        _check_probabilities(peer, _output_and_proba(peer, x)[1], n_classes)
-
-
-def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
-    """Labels of the columns that a fitted net predicts, given labels for the images at hand.
-
-    skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
-    """
-    present, named = np.unique(y), getattr(net, "classes", None)
-    with torch.no_grad():
-        _, proba = _output_and_proba(net, x[:_N_LOOKED_AT])
-    n_columns = proba.shape[1] if proba.ndim == 2 else len(present)
-    if named is not None and len(named) == n_columns and set(present) <= set(named):
-        classes = np.asarray(named)
-    elif present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
-        classes = np.arange(n_columns)
-    elif len(present) == n_columns:
-        classes = present
-    else:
-        raise ValueError(
-            f"y has the {len(present)} classes {present.tolist()[:20]}, but the frozen classifier "
-            f"predicts {n_columns} columns: use labels between 0 and {n_columns - 1} that number "
-            "its columns, or name them by its parameter classes"
-        )
-    _check_probabilities(net, proba, n_columns)
-    return classes

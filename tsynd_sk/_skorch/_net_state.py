@@ -196,8 +196,8 @@ def _blank_net(
     given = _skorch.unfreeze(estimator)
     sizes = _as_tuples(field(fields, "sizes", dict, type(None)))
     if given.initialized_ and _skorch.is_frozen(estimator):
-        return _skorch.duplicate(given)
-    net = _skorch.cloned_net(given, device)
+        return _skorch.copy_net(given)
+    net = _skorch.clone_net(given, device)
     if sizes is None and _skorch.is_sized_from_data(net):
         raise Refused(
             f"it does not say how {role} was sized from data, as it was not built here but frozen. "
@@ -209,7 +209,7 @@ def _blank_net(
             f"{SAME_PARAMETERS}"
         )
     # Initial weights are drawn, and then overwritten.
-    with _skorch.scoped_seed(0), _skorch.having(net, sizes):
+    with _skorch.scoped_seed(0), _skorch.with_sizes(net, sizes):
         try:
             if sizes is not None:
                 _check_sizes(net, sizes, saved, role)

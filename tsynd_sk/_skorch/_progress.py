@@ -8,7 +8,8 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from tsynd_sk._skorch._adapter import scoped_seed, standing_still
+from tsynd_sk._skorch._copies import copy_for_prediction
+from tsynd_sk._skorch._seeding import scoped_seed
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -132,7 +133,7 @@ class EpochTasks(Callback):
     def on_epoch_end(self, net, **kwargs):
         """End an epoch, and the training if a callback wants so."""
         attributes = self.attributes
-        learnt = None if attributes is None else lambda: attributes(standing_still(net))
+        learnt = None if attributes is None else lambda: attributes(copy_for_prediction(net))
         with scoped_seed(None):
             stop = self.epoch_.end(learnt)
         if stop:

@@ -1,11 +1,11 @@
-"""How nets are trained: looked at before, heard while they train, and stopped by Ctrl-C."""
+"""How nets are trained: checked before, with callbacks of the library, and stopped by Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,11 @@ import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from tsynd_sk._skorch._adapter import cloned_net, encode_labels, scoped_seed, seeing
-from tsynd_sk._skorch._net_checks import Look, warn_of_instance
+from tsynd_sk._skorch._copies import clone_net
+from tsynd_sk._skorch._net_checks import NetCheck, warn_if_instance
+from tsynd_sk._skorch._nets import encode_labels
+from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._skorch._sized_from_data import sized_by
 
 
 @contextmanager
@@ -52,11 +55,10 @@ def fit_classifier(
     *,
     seed: int,
     device=None,
-    guests: Sequence[Callback] = (),
-    check: Callable[[NeuralNet], object] | None = None,
+    extra_callbacks: Sequence[Callback] = (),
     role: str = "classifier",
 ) -> NeuralNet:
-    """Clone and fit a classifier on class indices, after a `Look` at what it predicts untrained.
+    """Clone and fit a classifier on class indices, after a check of what it predicts untrained.
 
     Parameters
     ----------
@@ -70,35 +72,57 @@ def fit_classifier(
         Seed of this training.
     device : str or None, default=None
         Where to train; None for the net's own.
-    guests : sequence of skorch callbacks
+    extra_callbacks : sequence of skorch callbacks
         They take part in this one training, after the net's own, and leave no trace in the net.
-    check : callable or None, default=None
-        Called with an untrained net, to refuse it.
+        One that raises in its ``on_train_begin`` stops the training before the first step.
     role : str, default="classifier"
         What the user calls the net.
     """
-    warn_of_instance(classifier, role)
-    net, look = cloned_net(classifier, device), Look(x, int(y.max()) + 1, check)
+    warn_if_instance(classifier, role)
+    net, check = clone_net(classifier, device), NetCheck(x, int(y.max()) + 1)
     with scoped_seed(seed):
-        return _fit(net, x, encode_labels(net, y), [look, *guests])
+        return _fit(net, x, encode_labels(net, y), [check, *extra_callbacks])
 
 
 def fit_autoencoder(
-    autoencoder: NeuralNet, x: Any, *, seed: int, device=None, guests: Sequence[Callback] = ()
+    autoencoder: NeuralNet, x: Any, *, seed: int, device=None, extra_callbacks: Sequence = ()
 ) -> NeuralNet:
     """Clone and fit an autoencoder; parameters are those of `fit_classifier`."""
-    warn_of_instance(autoencoder, "autoencoder")
+    warn_if_instance(autoencoder, "autoencoder")
     with scoped_seed(seed):
-        return _fit(cloned_net(autoencoder, device), x, x, guests)
+        return _fit(clone_net(autoencoder, device), x, x, extra_callbacks)
 
 
-def _fit(net: NeuralNet, X: Any, y: Any, guests: Sequence[Callback]) -> NeuralNet:
+def dry_run(
+    classifier: NeuralNet,
+    x: Any,
+    y: np.ndarray,
+    *,
+    seed: int,
+    device=None,
+    extra_callbacks: Sequence[Callback] = (),
+) -> None:
+    """Begin the training of a classifier that trains later, to raise now what would raise then.
+
+    A throw-away clone is initialised, and checked by the ``on_train_begin`` of `extra_callbacks`.
+    Parameters are those of `fit_classifier`.
+    """
+    probe = clone_net(classifier, device).set_params(verbose=0)
+    with scoped_seed(seed), sized_by(probe, x, encode_labels(probe, y)), warnings.catch_warnings():
+        # The training itself will warn.
+        warnings.simplefilter("ignore")
+        probe.initialize()
+        for callback in (NetCheck(x, int(y.max()) + 1), *extra_callbacks):
+            callback.on_train_begin(probe)
+
+
+def _fit(net: NeuralNet, X: Any, y: Any, extra_callbacks: Sequence[Callback]) -> NeuralNet:
     try:
-        with seeing(net, X, y), interruptible(), _visited(net, guests):
+        with sized_by(net, X, y), interruptible(), _extra_callbacks(net, extra_callbacks):
             # A net's own `fit` is called, without being initialised again.
             net.warm_start = True
             net.fit(X, y)
-            if not {id(guest) for guest in guests} <= {id(named[1]) for named in net.callbacks_}:
+            if not set(map(id, extra_callbacks)) <= {id(named[1]) for named in net.callbacks_}:
                 raise RuntimeError(
                     f"{type(net).__name__}.fit initialises the net anew, whose callbacks are lost "
                     "then: let it call the fit that it overrides, which does so where needed"
@@ -108,41 +132,24 @@ def _fit(net: NeuralNet, X: Any, y: Any, guests: Sequence[Callback]) -> NeuralNe
         interrupt.add_note(
             f"{type(net).__name__} had trained for {n_epochs} of {net.max_epochs} epochs. "
             "Estimators are as they were before; to keep what an interrupted training has learnt, "
-            "give the net a skorch.callbacks.Checkpoint."
+            "add a skorch.callbacks.Checkpoint to the net."
         )
         raise
     return net
 
 
 @contextmanager
-def _visited(net: NeuralNet, guests: Sequence[Callback]) -> Iterator[None]:
-    """Initialise a net, with further callbacks for a while."""
+def _extra_callbacks(net: NeuralNet, callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Initialise a net, with further callbacks for a while.
+
+    They join the initialised ones, for as parameters they would stay with the net, and be lost
+    where it has ``callbacks="disable"``.
+    """
     warm_start = net.warm_start
     net.initialize()
-    net.callbacks_ += [(type(guest).__name__, guest.initialize()) for guest in guests]
+    net.callbacks_ += [(type(extra).__name__, extra.initialize()) for extra in callbacks]
     try:
         yield
     finally:
         net.warm_start = warm_start
-        net.callbacks_ = [named for named in net.callbacks_ if named[1] not in guests]
-
-
-def rehearse(
-    classifier: NeuralNet,
-    x: Any,
-    y: np.ndarray,
-    *,
-    seed: int,
-    device=None,
-    check: Callable[[NeuralNet], object] | None = None,
-) -> None:
-    """Refuse a classifier long before it is to train, by a look at a throw-away clone.
-
-    Parameters are those of `fit_classifier`.
-    """
-    probe = cloned_net(classifier, device).set_params(verbose=0)
-    with scoped_seed(seed), seeing(probe, x, encode_labels(probe, y)), warnings.catch_warnings():
-        # It is to be warned of when it trains.
-        warnings.simplefilter("ignore")
-        probe.initialize()
-        Look(x, int(y.max()) + 1, check).on_train_begin(probe)
+        net.callbacks_ = [named for named in net.callbacks_ if named[1] not in callbacks]

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tsynd_sk._utils._tensors import detached_memo
+
 #: Number formats in which networks may compute.
 PRECISIONS = ("float32", "bfloat16")
 
@@ -19,10 +21,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
     """Copy a network for inference: evaluation mode, weights held, the original untouched."""
-    # Tensors left behind by a training step (kept activations, weights under spectral_norm) hang
-    # on its graph and cannot be copied with it.
-    kept = (value for part in module.modules() for value in vars(part).values())
-    memo = {id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf}
+    memo = detached_memo(module.modules())
     duplicate = copy.deepcopy(module, memo).eval().requires_grad_(False)
     for part in duplicate.modules():
         # What accelerate wraps for mixed precision; here `precision` says how to compute.

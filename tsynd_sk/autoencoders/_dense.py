@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import at_least, training_data
+from tsynd_sk._utils._validation import check_int_at_least, training_data
 from tsynd_sk.autoencoders._components import (
     ComponentAutoencoder,
     check_n_components,
@@ -58,7 +58,10 @@ class DenseAutoencoder(ComponentAutoencoder):
     def __init__(
         self, n_features: int, *, n_components: int = 8, width: int = 64, noise: float = 0.1
     ):
-        n_features, width = at_least("n_features", n_features, 1), at_least("width", width, 1)
+        n_features, width = (
+            check_int_at_least("n_features", n_features, 1),
+            check_int_at_least("width", width, 1),
+        )
         super().__init__(n_features, n_components, noise)
         self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
         self.register_buffer("mean", torch.zeros(n_features))

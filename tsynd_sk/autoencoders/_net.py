@@ -15,8 +15,8 @@ from skorch.dataset import ValidSplit, unpack_data
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
-from tsynd_sk._skorch._adapter import Schedule, SizedFromData, bare_module
-from tsynd_sk._utils._validation import at_least
+from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
@@ -170,8 +170,8 @@ class AutoencoderNet(SizedFromData):
             return super().get_iterator(dataset)
         kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
         kwargs.pop("shuffle", None)
-        epoch_size = at_least("epoch_size", self.epoch_size, 1)
-        batch_size = at_least("batch_size", kwargs["batch_size"], 1)
+        epoch_size = check_int_at_least("epoch_size", self.epoch_size, 1)
+        batch_size = check_int_at_least("batch_size", kwargs["batch_size"], 1)
         # The standardisation of codes cannot learn from a last batch of a single row.
         kwargs.setdefault("drop_last", epoch_size > 1 and epoch_size % batch_size == 1)
         sampler = RandomSampler(dataset, replacement=True, num_samples=epoch_size)

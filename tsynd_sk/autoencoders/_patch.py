@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import at_least, check_sides, training_data
+from tsynd_sk._utils._validation import check_int_at_least, check_sides, training_data
 from tsynd_sk.autoencoders._components import (
     ComponentAutoencoder,
     check_n_components,
@@ -97,7 +97,7 @@ class PatchAutoencoder(ComponentAutoencoder):
     ):
         channels, height, width_px = check_sides(image_shape)
         patch_size = _checked_patch_size(patch_size, max(height, width_px))
-        width, depth = at_least("width", width, 1), at_least("depth", depth, 0)
+        width, depth = check_int_at_least("width", width, 1), check_int_at_least("depth", depth, 0)
         n_values = channels * patch_size**2
         super().__init__(n_values, n_components, noise)
         self.image_size = (height, width_px)
@@ -217,7 +217,7 @@ class PatchAutoencoder(ComponentAutoencoder):
 
 def _checked_patch_size(patch_size: int | None, side: int) -> int:
     if patch_size is not None:
-        return at_least("patch_size", patch_size, 1)
+        return check_int_at_least("patch_size", patch_size, 1)
     return 4 if side <= 48 else 8 if side <= 96 else 16
 
 

@@ -12,9 +12,9 @@ from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsynd_sk._skorch._adapter import Schedule, SizedFromData
+from tsynd_sk._skorch import Schedule, SizedFromData
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import at_least, check_number, check_sides, training_data
+from tsynd_sk._utils._validation import check_int_at_least, check_number, check_sides, training_data
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 
@@ -55,8 +55,11 @@ class ConvNet(nn.Module):
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
         # What `from_data` finds out; without data, the constructor can be given the same.
-        image_shape, n_classes = check_sides(image_shape), at_least("n_classes", n_classes, 1)
-        width = at_least("width", width, 1)
+        image_shape, n_classes = (
+            check_sides(image_shape),
+            check_int_at_least("n_classes", n_classes, 1),
+        )
+        width = check_int_at_least("width", width, 1)
         check_number("dropout", dropout, 0, 1)
         self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])
@@ -155,8 +158,11 @@ class DenseNet(nn.Module):
 
     def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
         super().__init__()
-        n_features = at_least("n_features", n_features, 1)
-        n_classes, width = at_least("n_classes", n_classes, 1), at_least("width", width, 1)
+        n_features = check_int_at_least("n_features", n_features, 1)
+        n_classes, width = (
+            check_int_at_least("n_classes", n_classes, 1),
+            check_int_at_least("width", width, 1),
+        )
         check_number("dropout", dropout, 0, 1)
         self.sizes = {"n_features": n_features, "n_classes": n_classes}
         self.register_buffer("mean", torch.zeros(n_features))

@@ -222,9 +222,9 @@ class Arm:
         # Imports here are not counted among the seconds that a training takes.
         self.check_installed()
         classifier = self._augmented()
-        guests = list(callbacks)
+        extra_callbacks = list(callbacks)
         if not self.objective:
-            guests.append(
+            extra_callbacks.append(
                 MoreRows(
                     "smote" if self.augmentation == "smote" else "copies",
                     classifier.synthetic_ratio,
@@ -234,7 +234,7 @@ class Arm:
                 )
             )
             classifier.set_params(synthetic_ratio=0)
-        params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": guests}
+        params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": extra_callbacks}
         # As nets see them. The range of uint8 is that of its type.
         low, high = (0.0, 1.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
         collate = self._collate(len(np.unique(y)), flip, low, high)

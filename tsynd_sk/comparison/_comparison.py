@@ -17,7 +17,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._picture import draw_synthesis

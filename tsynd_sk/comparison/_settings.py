@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tsynd_sk._utils._validation import at_least
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
@@ -86,7 +86,7 @@ class Settings:
             if isinstance(value := getattr(self, name), str):
                 raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
         for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
-            object.__setattr__(self, name, at_least(name, getattr(self, name), 1))
+            object.__setattr__(self, name, check_int_at_least(name, getattr(self, name), 1))
         names = list(self.arms)
         if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
             raise ValueError(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, check_number
+from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.evaluation._bootstrap import METRICS, N_BINS, weighted_scores
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, check_kinds
 from tsynd_sk.evaluation._report_tables import frame, table
@@ -79,7 +79,7 @@ def expected_calibration_error(
     >>> round(expected_calibration_error([0, 1, 1, 1], proba, [0, 1]), 3)  # 90 % sure, 75 % right
     0.15
     """
-    n_bins = at_least("n_bins", n_bins, 1)
+    n_bins = check_int_at_least("n_bins", n_bins, 1)
     # It refuses what does not fit together.
     classification_scores(y, proba, classes)
     columns = np.asarray(classes).tolist()
@@ -305,7 +305,7 @@ def robustness_report(
     if reference not in panel:
         raise ValueError(f"reference must be one of {list(panel)}; got {reference!r}")
     metrics = checked_metrics(metrics)
-    n_resamples = at_least("n_resamples", n_resamples, 100)
+    n_resamples = check_int_at_least("n_resamples", n_resamples, 100)
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
     wanted, notes = checked_attacks(attacks, eps, attack_params, panel)
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import kind_of
-from tsynd_sk.images._stored import AsSeen, Stored
+from tsynd_sk._utils._validation import type_name
+from tsynd_sk.images._stored import NetworkInput, Stored
 
 __all__ = ["ImageFormat", "ValueRange"]
 
@@ -101,7 +101,7 @@ class ImageFormat:
             If the layout is ambiguous or does not match `image_shape`.
         """
         if not hasattr(X, "shape"):
-            raise TypeError(f"X must be an array, got {kind_of(X)}; numpy.asarray makes one")
+            raise TypeError(f"X must be an array, got {type_name(X)}; numpy.asarray makes one")
         row = X.shape[1:]
         if image_shape is None:
             shape, layout = cls._guess(row)
@@ -195,7 +195,7 @@ class ImageFormat:
             return x.clone(memory_format=torch.contiguous_format)
         return x.reshape(len(x), channels, height, width)
 
-    def seen(self, X: np.ndarray | Stored) -> np.ndarray | AsSeen:
+    def as_network_input(self, X: np.ndarray | Stored) -> np.ndarray | NetworkInput:
         """Give what networks see of images as an array, or as one that converts what is read.
 
         Parameters
@@ -208,7 +208,7 @@ class ImageFormat:
         array of shape (n, C, H, W), or (n, n_features) for a table, float32
             In memory if `X` is.
         """
-        return AsSeen(X, self) if isinstance(X, Stored) else self.to_tensor(X).numpy()
+        return NetworkInput(X, self) if isinstance(X, Stored) else self.to_tensor(X).numpy()
 
     def to_array(self, x: Tensor) -> np.ndarray:
         """Convert what networks see back to images in the user's layout and dtype.
@@ -230,7 +230,7 @@ class ImageFormat:
         """
         expected = self.image_shape or self.row_shape
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
-            shown = tuple(x.shape) if isinstance(x, Tensor) else kind_of(x)
+            shown = tuple(x.shape) if isinstance(x, Tensor) else type_name(x)
             raise ValueError(f"x must be a Tensor with rows of shape {expected}; got {shown}")
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)
@@ -323,7 +323,7 @@ class ValueRange:
         half = dtype.kind == "f" and dtype.itemsize == 2
         return cls(low, high, levels, half=half, extremes=extremes)
 
-    def hold(self, X: np.ndarray) -> np.ndarray:
+    def clip_array(self, X: np.ndarray) -> np.ndarray:
         """Hold images in the user's dtype to the range.
 
         float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.

@@ -126,7 +126,7 @@ def rows_of_a_part(X: Any) -> int:
     return max(PART_BYTES // max(X.dtype.itemsize * int(np.prod(X.shape[1:])), 1), 1)
 
 
-class AsSeen:
+class NetworkInput:
     """What networks see of a stored array: rows of float32, converted as they are read.
 
     Takes the place of the float32 array that skorch, or a data set of the user's, would get.

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._ascent_drawing import draw_images, draw_lines
 from tsynd_sk.inspection._ascent_trace import trace_ascents
@@ -175,8 +175,8 @@ class AscentDisplay:
         ((6, 11), (3, 5, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_sources_shown = at_least("n_sources_shown", n_sources_shown, 1)
-        n_steps_shown = at_least("n_steps_shown", n_steps_shown, 1)
+        n_sources_shown = check_int_at_least("n_sources_shown", n_sources_shown, 1)
+        n_steps_shown = check_int_at_least("n_steps_shown", n_steps_shown, 1)
         if n_sources_shown > _MOST_COLOURED:
             raise ValueError(
                 f"n_sources_shown must be at most {_MOST_COLOURED}, for more colours are hard to "

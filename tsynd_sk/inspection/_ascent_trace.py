@@ -126,4 +126,4 @@ def trace_ascents(
 
 
 def _in_format(synthesizer: Any, images: Tensor) -> np.ndarray:
-    return synthesizer.value_range_.hold(synthesizer.format_.to_array(images))
+    return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))

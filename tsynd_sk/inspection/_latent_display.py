@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk._utils._validation import check_int_at_least, type_name
 from tsynd_sk.images import Selection, check_images, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -157,8 +157,8 @@ class LatentDisplay:
         ((100, 2), (10, 2))
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_real = at_least("n_real", n_real, 2)
-        n_samples = at_least("n_samples", n_samples, 1)
+        n_real = check_int_at_least("n_real", n_real, 2)
+        n_samples = check_int_at_least("n_samples", n_samples, 1)
         synthesizer._check_can_synthesize()
         images = check_images(synthesizer, X, reset=False)
         labels = labels_of(y)
@@ -217,7 +217,7 @@ class LatentDisplay:
         if ax is None:
             ax = plt.figure(figsize=_SIZE, layout="constrained").subplots()
         elif not hasattr(ax, "scatter"):
-            raise TypeError(f"ax must be a matplotlib Axes or None, got {kind_of(ax)}")
+            raise TypeError(f"ax must be a matplotlib Axes or None, got {type_name(ax)}")
         handles = self._draw_points(ax)
         if legend:
             ax.legend(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tsynd_sk._utils._validation import at_least, check_number
+from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.inspection._drawing import (
     CROSSED,
     channels_last,
@@ -223,7 +223,7 @@ class PerturbationDisplay:
                 f"eps must be above 0 and at most 1, a share of the range of values; got {eps}. "
                 "For two of 255 grey levels give 2 / 255."
             )
-        max_iter = at_least("max_iter", max_iter, 1)
+        max_iter = check_int_at_least("max_iter", max_iter, 1)
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
             panel = panel_of(estimators, X, cls.__name__)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_images, check_log_probs, check_network, whole
+from tsynd_sk._utils._validation import check_images, check_int, check_log_probs, check_network
 from tsynd_sk.members._fixed_noise import FrozenNetwork, Restriction
 from tsynd_sk.members._stochastic_sites import frozen
 
@@ -27,7 +27,7 @@ class FrozenMembers:
     def __init__(self, network: FrozenNetwork, seed: int):
         self.n_members = network.n_members
         self._network = network
-        self._seed = whole("seed", seed)
+        self._seed = check_int("seed", seed)
         self._noise: dict[torch.Size, dict[str, Any]] = {}
 
     def redrawn(self, seed: int) -> FrozenMembers:
@@ -49,7 +49,7 @@ class FrozenMembers:
             If `seed` is no int.
         """
         other = copy.copy(self)
-        other._seed, other._noise = whole("seed", seed), {}
+        other._seed, other._noise = check_int("seed", seed), {}
         return other
 
     def plan(self, x: Tensor) -> str:
@@ -186,7 +186,7 @@ class DropoutMembers(FrozenMembers):
         check_network(module, to_log_proba)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=frozen),
-            n_members=whole("n_members", n_members),
+            n_members=check_int("n_members", n_members),
             restrict=restrict,
             plan=plan,
         )

@@ -17,9 +17,9 @@ from tsynd_sk._utils._inference import PREPARING, InferenceCopy
 from tsynd_sk._utils._validation import (
     check_agreement,
     check_images,
+    check_list,
     check_log_probs,
     check_network,
-    listed,
 )
 from tsynd_sk.members._dropout import Head, Plan, Precision
 from tsynd_sk.members._plans import count_work, rounding, same_values
@@ -72,8 +72,10 @@ class EnsembleMembers:
         plan: Plan = "auto",
         precision: Precision = "float32",
     ):
-        modules = listed("modules", modules, "networks")
-        to_log_probas = listed("to_log_probas", to_log_probas, "callables, one for each network")
+        modules = check_list("modules", modules, "networks")
+        to_log_probas = check_list(
+            "to_log_probas", to_log_probas, "callables, one for each network"
+        )
         if len(modules) != len(to_log_probas):
             raise ValueError(
                 "modules and to_log_probas must be of one length, one head for each network; got "

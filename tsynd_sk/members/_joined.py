@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_agreement, kind_of, listed, whole
+from tsynd_sk._utils._validation import check_agreement, check_int, check_list, type_name
 from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.members._ensemble import EnsembleMembers
 from tsynd_sk.members._laplace import LaplaceMembers
@@ -54,14 +54,14 @@ class JoinedMembers:
     """
 
     def __init__(self, groups: Sequence[Any]):
-        self.groups = listed("groups", groups, "members")
+        self.groups = check_list("groups", groups, "members")
         for k, group in enumerate(self.groups):
             if not (
                 callable(group) and all(hasattr(group, a) for a in ("n_members", "redrawn", "plan"))
             ):
                 raise TypeError(
                     f"groups[{k}] must be members, such as DropoutMembers(...), got "
-                    f"{kind_of(group)}"
+                    f"{type_name(group)}"
                 )
         self.n_members = sum(group.n_members for group in groups)
 
@@ -86,7 +86,7 @@ class JoinedMembers:
         seeds = torch.randint(
             2**62,
             (len(self.groups),),
-            generator=torch.Generator().manual_seed(whole("seed", seed)),
+            generator=torch.Generator().manual_seed(check_int("seed", seed)),
         )
         return JoinedMembers(
             [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_network, kind_of, whole
+from tsynd_sk._utils._validation import check_int, check_network, type_name
 from tsynd_sk.members._dropout import FrozenMembers, Head, Plan, Precision
 from tsynd_sk.members._fixed_noise import FrozenNetwork
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
@@ -76,7 +76,7 @@ class LaplaceMembers(FrozenMembers):
         exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
         network = FrozenNetwork(
             InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
-            n_members=whole("n_members", n_members),
+            n_members=check_int("n_members", n_members),
             # Nothing else, in particular not what functions drop.
             restrict=[posterior.layer or type(module).__name__],
             plan=plan,
@@ -88,7 +88,7 @@ def _check_posterior(posterior: Any, module: nn.Module) -> None:
     if not isinstance(posterior, LastLayerPosterior):
         raise TypeError(
             "posterior must be what tsynd_sk.members.last_layer_posterior gives, "
-            f"got {kind_of(posterior)}"
+            f"got {type_name(posterior)}"
         )
     if posterior.is_of(module):
         return

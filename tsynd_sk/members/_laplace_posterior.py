@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
-from tsynd_sk._utils._validation import check_network, kind_of
+from tsynd_sk._utils._validation import check_network, type_name
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
@@ -125,7 +125,7 @@ class LastLayerPosterior:
         """
         if not isinstance(generator, torch.Generator):
             raise TypeError(
-                f"generator must be a torch.Generator, got {kind_of(generator)}; "
+                f"generator must be a torch.Generator, got {type_name(generator)}; "
                 "torch.Generator().manual_seed(0) makes one"
             )
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
@@ -242,7 +242,7 @@ def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     if isinstance(batches, Tensor):
         raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
     if not isinstance(batches, Iterable):
-        raise TypeError(f"batches must be a list of tensors, got {kind_of(batches)}")
+        raise TypeError(f"batches must be a list of tensors, got {type_name(batches)}")
     for batch in batches:
         if not isinstance(batch, Tensor):
             raise TypeError(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._validation import kind_of
+from tsynd_sk._utils._validation import type_name
 
 WAYS_OUT = (
     "Either add torch.nn.Dropout before the last layers of the network, or give a list of several "
@@ -78,7 +78,7 @@ def last_linear(
 def check_head(log_probs) -> Tensor:
     if not isinstance(log_probs, Tensor):
         raise TypeError(
-            f"to_log_proba must give a Tensor of log-probabilities, got {kind_of(log_probs)}"
+            f"to_log_proba must give a Tensor of log-probabilities, got {type_name(log_probs)}"
         )
     return log_probs
 

@@ -80,7 +80,8 @@ class TargetedSynthesis(Callback):
     -----
     For each refresh the net's history gains ``synthesis_uncertainty_source`` and
     ``synthesis_uncertainty`` (mean mutual information in nats before and after),
-    ``synthesis_label_agreement`` (fraction of synthetic rows whose label the members predict) and ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
+    ``synthesis_label_agreement`` (fraction of synthetic rows whose label the members predict) and
+    ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
 
     The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
     (n, C, H, W), or the rows of a table.
@@ -147,9 +148,9 @@ class TargetedSynthesis(Callback):
         check_synthesizer(synthesizer)
         check_callbacks(net, n_allowed=1)
         # Another training, also one that goes on with the same net, has rows of its own.
-        self.__dict__.pop("synthesizer_", None)
+        for name in ("synthesizer_", "seed_"):
+            self.__dict__.pop(name, None)
         self.rng_ = check_random_state(self.random_state)
-        self.seed_ = self.rng_.randint(2**31 - 1)
         self.first_epoch_ = len(net.history)
         if not self.synthetic_ratio:
             return
@@ -215,6 +216,8 @@ class TargetedSynthesis(Callback):
             classifier=FrozenEstimator(net), image_shape=image_shape
         )
         if synthesizer.random_state is None:
+            if not hasattr(self, "seed_"):
+                self.seed_ = self.rng_.randint(2**31 - 1)
             synthesizer.set_params(random_state=self.seed_)
         return synthesizer
 
@@ -254,9 +257,7 @@ class TargetedSynthesis(Callback):
         """Do what `TargetedSynthesizer.sample` does; on disk where the real rows are, too."""
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
         rng = check_random_state(self.rng_.randint(2**31 - 1))
-        wanted = _sampling.requested_codes(
-            n_samples, None, synthesizer.classes_, engine.codes, rng
-        )
+        wanted = _sampling.requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         # As many rows as there are real ones fit in memory only where those do.
         empty = empty_on_disk if isinstance(engine.images, Stored) else np.empty
         X_new, sources, info = engine.sample(synthesizer, wanted, rng, empty)

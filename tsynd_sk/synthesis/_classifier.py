@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
@@ -22,7 +20,9 @@ from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer, fitted_synthesi
 __all__ = ["AugmentedClassifier"]
 
 
-class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, BaseEstimator):
+class AugmentedClassifier(
+    _skorch.CallbackSupportMixin, SavingMixin, ClassifierMixin, BaseEstimator
+):
     """Train a skorch classifier on real images and on images synthesised against it.
 
     Training and synthesis alternate inside one fit of the net, see `TargetedSynthesis`, which
@@ -141,7 +141,9 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
         with all_or_nothing(self):
-            task = Task.of_fit(self, X, y, n_subtasks=getattr(self.estimator, "max_epochs", None))
+            task = _skorch.Task.of_fit(
+                self, X, y, n_subtasks=getattr(self.estimator, "max_epochs", None)
+            )
             X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
@@ -151,14 +153,14 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
-            bars = [EpochBar("classifier")] if self.verbose else []
+            bars = [_skorch.EpochBar("classifier")] if self.verbose else []
             net = _skorch.fit_classifier(
                 self._default_or_given(),
                 x,
                 codes,
                 seed=net_seed,
                 device=synthesizer.device,
-                extra_callbacks=[synthesis, EpochTasks(task, self._learned), *bars],
+                extra_callbacks=[synthesis, _skorch.EpochTasks(task, self._learned), *bars],
                 role="estimator",
             )
 
@@ -197,9 +199,9 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         """Attributes of a fit that would stop now."""
         return {**vars(self), "estimator_": net, "history_": net.history}
 
-    def _as_seen(self, X):
+    def _network_input(self, X):
         check_is_fitted(self, "estimator_")
-        return self.format_.seen(check_images(self, X, reset=False))
+        return self.format_.as_network_input(check_images(self, X, reset=False))
 
     def predict(self, X):
         """Predict labels, as the net does.
@@ -221,8 +223,10 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         ValueError
             If `X` is not as in `fit`.
         """
-        x = self._as_seen(X)
-        return self.classes_[_skorch.predicting(self.estimator_).predict(x).astype(np.int64)]
+        x = self._network_input(X)
+        return self.classes_[
+            _skorch.without_global_rng(self.estimator_).predict(x).astype(np.int64)
+        ]
 
     def predict_proba(self, X):
         """Predict probabilities of the labels, as the net does.
@@ -244,8 +248,8 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         ValueError
             If `X` is not as in `fit`.
         """
-        x = self._as_seen(X)
-        return _skorch.predicting(self.estimator_).predict_proba(x)
+        x = self._network_input(X)
+        return _skorch.without_global_rng(self.estimator_).predict_proba(x)
 
     def uncertainty(self, X):
         """Mutual information between prediction and the members, in nats.
@@ -270,31 +274,6 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         """
         check_is_fitted(self, "estimator_")
         return self.synthesizer_.uncertainty(X)
-
-    _saved_as = "AugmentedClassifier"
-
-    def _to_save(self):
-        # n_peers may have been set since.
-        return self.synthesizer_, [self.estimator] * len(self.synthesizer_._nets)
-
-    def _restored(self, contents):
-        learned, synthesizer = unlearned(self), self._checked_synthesizer()
-        restore_data(learned, contents, synthesizer.image_shape)
-        device, n_classes = synthesizer.device, len(learned.classes_)
-        given = [learned._given_estimator()] * (1 + learned.n_peers)
-        nets = restored_classifiers(given, contents, n_classes, device)
-        net, *peers = nets
-        learned.estimator_, learned.history_ = net, net.history
-        synthesizer.set_params(
-            classifier=with_peers(net, [FrozenEstimator(peer) for peer in peers]),
-            image_shape=learned.image_shape_,
-        )
-        if synthesizer.random_state is None:
-            synthesizer.set_params(random_state=restored_random_state(contents))
-        synthesizer.classifier_ = nets if peers else net
-        learned.synthesizer_ = synthesizer._laid_out_as(learned)
-        restore_members(learned.synthesizer_, contents)
-        return learned
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

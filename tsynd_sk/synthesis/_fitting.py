@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback
 
-from tsynd_sk._skorch._progress import EpochBar, EpochTasks, Task
+from tsynd_sk import _skorch
 from tsynd_sk.synthesis._member_scheme import MemberScheme
 
 
@@ -30,10 +30,10 @@ def _take_learned(estimator: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def reported(task: Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
+def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
     """Report a training as a part of a task, and by a bar: with these callbacks in the net."""
     subtask = task.subtask(role, getattr(net, "max_epochs", None))
-    yield [EpochTasks(subtask), *([EpochBar(role)] if verbose else [])]
+    yield [_skorch.EpochTasks(subtask), *([_skorch.EpochBar(role)] if verbose else [])]
     subtask.end()
 
 

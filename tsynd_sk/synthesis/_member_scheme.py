@@ -42,13 +42,13 @@ _JUDGES, N_JUDGED = 16, 256
 
 
 @dataclass(frozen=True)
-class Scheme:
+class MemberScheme:
     """How members are made of one net or of an ensemble.
 
     Attributes
     ----------
     kind : {"auto", "dropout", "laplace", "ensemble"}
-        "auto" is settled by `settled`.
+        "auto" is settled by `resolve_kind`.
     n_members, restrict, plan, precision
         See `TargetedSynthesizer`.
     """
@@ -56,10 +56,10 @@ class Scheme:
     kind: str
     n_members: int
     restrict: Restriction
-    plan: Plan
-    precision: Precision
+    plan: Plan = "auto"
+    precision: Precision = "float32"
 
-    def settled(self, net: Any, x: Tensor) -> str:
+    def resolve_kind(self, net: Any, x: Tensor) -> str:
         """Say what members of a net are made of, and refuse a net that can have none.
 
         Parameters
@@ -70,7 +70,7 @@ class Scheme:
             Some images.
         """
         if self.kind == "ensemble":
-            self.members([net], [None], [], seed=0, device=_skorch.device_of(net))
+            self.members([net], [None], seed=0, device=_skorch.device_of(net))
             return self.kind
         restrict = check_restriction(self.restrict)
         if self.kind != "laplace":
@@ -80,7 +80,7 @@ class Scheme:
                 restricted(found.sites, restrict)
                 if self.plan != "auto":
                     settled = replace(self, kind="dropout")
-                    settled.members([net], [None], [], seed=0, device=rows.device).plan(rows)
+                    settled.members([net], [None], seed=0, device=rows.device).plan(rows)
                 return "dropout"
             if self.kind == "dropout":
                 raise ValueError(nothing_random(type(module).__name__, found.resting))
@@ -126,8 +126,9 @@ class Scheme:
         self,
         nets: Sequence[Any],
         posteriors: Sequence[LastLayerPosterior | None],
-        snapshots: Sequence[nn.Module],
         *,
+        decisions: Any = None,
+        snapshots: Sequence[nn.Module] = (),
         seed: int,
         device: torch.device,
     ) -> Any:

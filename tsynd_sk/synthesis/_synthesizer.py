@@ -13,7 +13,6 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch._progress import CallbackSupportMixin, Task
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
@@ -37,7 +36,7 @@ DATA_ATTRIBUTES = (
 )
 
 
-class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
+class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimator):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -281,7 +280,7 @@ class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
         with all_or_nothing(self):
-            task = Task.of_fit(self, X, y, n_subtasks=self._n_trainings(classifiers))
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=self._n_trainings(classifiers))
             X = check_images(self, X, reset=True, image_shape=self.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
@@ -423,7 +422,9 @@ class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         wanted = _sampling.requested_codes(n_samples, y, self.classes_, self.engine_.codes, rng)
         X_new, sources, info = self.engine_.sample(self, wanted, rng)
         y_new = self.classes_[wanted]
-        return (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
+        return (
+            (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
+        )
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
         """Synthesise one targeted image from each image given.
@@ -460,7 +461,9 @@ class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         rng = self._random_generator(random_state)
         X_new, info = self.engine_.synthesize(self, X, codes, occurrence, rng)
         y_new = self.classes_[codes]
-        return (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
+        return (
+            (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
+        )
 
     def fit_resample(self, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
@@ -561,6 +564,11 @@ class TargetedSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         check_is_fitted(self, "latent_scale_")
         # Those of synthesis may have been set after fit.
         self._validate_params()
+
+    def _answer(self, X_new, y_new, sources, info, return_info):
+        if not return_info:
+            return X_new, y_new
+        return X_new, y_new, Bunch(source_index=sources, **info)
 
     def _random_generator(self, random_state) -> np.random.RandomState:
         """Return the source of randomness of a call."""

@@ -7,7 +7,7 @@ which is made anew whenever synthetic rows are exchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -83,13 +83,15 @@ class AugmentingIterator:
         self.net = net
         self.apart = apart
         self.make_loader = net.iterator_train
+        # Asked for now, for they can depend on what iterator_train is.
+        self.own_kwargs = net.get_params_for("iterator_train")
         self.loader_: Any = None
         net.iterator_train = self
 
     def __call__(self, dataset: Any, **kwargs: Any) -> AugmentingIterator:
         """Make the loader of real rows; skorch takes the answer for the training iterator."""
-        self.real, self.kwargs = dataset, kwargs
-        self.loader_ = self._prepared(self.make_loader(dataset, **kwargs))
+        self.real, self.kwargs = dataset, {**self.own_kwargs, **kwargs}
+        self.loader_ = self._prepared(self.make_loader(dataset, **self.kwargs))
         return self
 
     def __iter__(self) -> Iterator:
@@ -244,7 +246,7 @@ class InterleavingSampler(Sampler):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        counts = len(self.dataset.real), len(self.dataset.synthetic)
+        counts = len(self.dataset.real), len(self.dataset.sources)
         places = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
         return iter(np.argsort(places, kind="stable").tolist())
 
@@ -268,7 +270,7 @@ class SourceSampler(Sampler):
         self.dataset = dataset
 
     def _n_synthetic(self, n_real: int) -> int:
-        return round(n_real * len(self.dataset.synthetic) / len(self.dataset.real))
+        return round(n_real * len(self.dataset.sources) / len(self.dataset.real))
 
     def __len__(self) -> int:
         return len(self.sampler) + self._n_synthetic(len(self.sampler))

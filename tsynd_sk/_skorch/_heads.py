@@ -1,0 +1,56 @@
+"""Functions from what a net's module returns to log-probabilities and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from torch import Tensor, nn
+
+from tsynd_sk._skorch._nets import criterion_of
+from tsynd_sk.uncertainty import safe_log
+
+
+def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
+    """Make the function from a module's output to log-probabilities that matches ``predict_proba``.
+
+    Where skorch would infer a softmax or a sigmoid, their logarithm is computed directly, which
+    keeps the digits of confident predictions.
+    """
+    kind = _inferred_nonlinearity(net)
+    # No reference to the net: members are pickled to other processes and must stay small.
+    nonlinearity = net._get_predict_nonlinearity() if kind is None else None
+    flat = isinstance(net, NeuralNetBinaryClassifier)
+    return partial(_to_log_proba, kind=kind, nonlinearity=nonlinearity, flat=flat)
+
+
+def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
+    """Make the function from a module's output to class scores; None where it is logits already.
+
+    Gradients of logits do not vanish where a net is sure, unlike those of probabilities.
+    """
+    return log_proba_head(net) if _inferred_nonlinearity(net) is None else None
+
+
+def _inferred_nonlinearity(net: NeuralNet) -> str | None:
+    """Tell what skorch puts behind the logits of a net; None if it returns something else."""
+    if net.predict_nonlinearity == "auto":
+        if isinstance(criterion_of(net), nn.CrossEntropyLoss):
+            return "softmax"
+        if isinstance(criterion_of(net), nn.BCEWithLogitsLoss):
+            return "sigmoid"
+    return None
+
+
+def _to_log_proba(output, *, kind: str | None, nonlinearity, flat: bool) -> Tensor:
+    logits = output[0] if isinstance(output, tuple) else output
+    if flat or (kind == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
+        logits = logits.reshape(-1)
+    if kind == "softmax":
+        return logits.log_softmax(-1)
+    if kind == "sigmoid":
+        log_sigmoid = torch.nn.functional.logsigmoid
+        return torch.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+    return safe_log(nonlinearity(logits))

@@ -1,0 +1,131 @@
+"""What the library asks of a skorch net: its module, its device, its parts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from sklearn.base import is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from skorch.callbacks import LRScheduler
+from torch import nn
+
+_BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
+
+
+def is_frozen(estimator) -> bool:
+    """Tell whether an estimator is to be used as it is."""
+    return isinstance(estimator, FrozenEstimator)
+
+
+def unfreeze(estimator) -> NeuralNet:
+    """Return the net itself."""
+    return estimator.estimator if is_frozen(estimator) else estimator
+
+
+def check_net(estimator, role: str, example: str = "NeuralNet") -> None:
+    """Raise if an estimator is no skorch net, or a frozen one that was never fitted."""
+    net = unfreeze(estimator)
+    if not isinstance(net, NeuralNet):
+        raise TypeError(
+            f"{role} must be a skorch net, for instance skorch.{example}, or "
+            f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
+        )
+    if is_frozen(estimator) and not getattr(net, "initialized_", False):
+        raise NotFittedError(
+            f"{role} is wrapped in FrozenEstimator, to be used as it is, but it is not fitted: "
+            "call its fit first, or pass it without FrozenEstimator"
+        )
+
+
+def check_classifier(estimator, role: str = "classifier") -> None:
+    """Raise if an estimator is no skorch classifier."""
+    check_net(estimator, role, "NeuralNetClassifier")
+    if not is_classifier(unfreeze(estimator)):
+        raise TypeError(
+            f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
+            f"{type(unfreeze(estimator)).__name__}"
+        )
+
+
+def check_autoencoder(estimator) -> None:
+    """Raise if an estimator is no skorch net around a module with ``encode`` and ``decode``."""
+    check_net(estimator, "autoencoder")
+    module = bare_module(estimator.estimator) if is_frozen(estimator) else estimator.module
+    missing = [name for name in ("encode", "decode") if not hasattr(module, name)]
+    # A function that makes modules shows its methods only when it is called.
+    if missing and isinstance(module, type | nn.Module):
+        raise TypeError(
+            f"the module of autoencoder, {module!r}, has no method {' and no '.join(missing)}; "
+            "expected encode(x) -> z and decode(z) -> x"
+        )
+
+
+@lru_cache(maxsize=8)
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device; raise if this machine does not have it."""
+    try:
+        torch.empty(1, device=device).tolist()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device={device!r} is not available: {error}") from None
+
+
+def device_of(net: NeuralNet) -> torch.device:
+    """Return the device on which a fitted net computes."""
+    parameter = next(net.module_.parameters(), None)
+    return torch.device(net.device or "cpu") if parameter is None else parameter.device
+
+
+def bare_module(net: NeuralNet) -> nn.Module:
+    """Return the module of a net without what ``torch.compile`` or many devices wrap it in."""
+    module = net.module_
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+def criterion_of(net: NeuralNet) -> nn.Module:
+    """Return the criterion of a net without what ``torch.compile`` wraps it in."""
+    return getattr(net.criterion_, "_orig_mod", net.criterion_)
+
+
+def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
+    """Return modules and criteria of an initialised net, without wrappers of ``torch.compile``."""
+    parts = {name: getattr(net, f"{name}_") for name in [*net._modules, *net._criteria]}
+    return {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
+
+
+def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
+    """Convert class indices to the dtype that the criterion of a net expects."""
+    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    binary = isinstance(net, NeuralNetBinaryClassifier) or issubclass(criterion, _BINARY_CRITERIA)
+    return y.astype(np.float32 if binary else np.int64)
+
+
+def let_schedules_resume(net: NeuralNet) -> None:
+    """Let learning-rate schedules go on from a net's history with optimizers that are new."""
+    for name in net._optimizers:
+        for group in getattr(net, f"{name}_").param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+
+class Schedule(LRScheduler):
+    """Learning-rate schedule that leaves its optimizer out of pickles.
+
+    A training begins with a new schedule anyway. skorch can load a net on a machine without
+    accelerator, but it moves only what it knows of there, such as the net's own optimizer.
+    """
+
+    def __getstate__(self):
+        state = dict(vars(self))
+        if "lr_scheduler_" in state:
+            state["lr_scheduler_"] = None
+        return state

@@ -1,0 +1,46 @@
+"""Randomness of nets, all of which comes from the global generators of torch and numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch.utils.data import DataLoader
+
+_generators = RLock()
+
+
+@contextmanager
+def scoped_seed(seed: int | None) -> Iterator[None]:
+    """Seed the global generators of torch and numpy for a while, then put them back.
+
+    Weight initialisation, dropout and data loaders know no other source of randomness. With
+    ``None`` they are put back only. The whole process shares them, so that threads take turns.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with _generators, torch.random.fork_rng(devices=devices):
+        state = np.random.get_state()  # noqa: NPY002
+        if seed is not None:
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
+
+
+def without_global_rng(net: NeuralNet) -> NeuralNet:
+    """Return the same net, predictions of which leave the global generators alone.
+
+    The loader draws a seed from them for each pass over the data, though nothing uses it.
+    """
+    same: Any = object.__new__(type(net))
+    vars(same).update(vars(net))
+    if net.iterator_valid is DataLoader and "generator" not in net.get_params_for("iterator_valid"):
+        vars(same)["iterator_valid__generator"] = torch.Generator()
+    return same

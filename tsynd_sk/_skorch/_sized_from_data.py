@@ -1,0 +1,105 @@
+"""Nets whose module is sized from, or initialised by, the data that they are fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from torch import Tensor
+
+from tsynd_sk.images import spread
+
+# Size of the rows by which a module is sized and initialised, of more data than that.
+_BYTES_TO_SIZE_BY = 2**25
+
+
+class SizedFromData(NeuralNet):
+    """Base of nets whose module is sized from, or initialised by, the first training data.
+
+    The module class has a classmethod ``from_data(X, y, **params)``; what it needs to know beyond
+    ``module__`` parameters, it reads off the data.
+    """
+
+    def fit(self, X, y=None, **fit_params):
+        """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
+        with self._sized_by(X, y):
+            return super().fit(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
+        with self._sized_by(X, y):
+            return super().partial_fit(X, y, classes=classes, **fit_params)
+
+    @contextmanager
+    def _sized_by(self, X, y):
+        outermost = "_data" not in vars(self)
+        if outermost:
+            self._data = (X, y)
+        try:
+            yield
+        finally:
+            if outermost:
+                del self._data
+
+    def initialize_module(self):
+        """Build the module from the data at hand, or from its parameters alone."""
+        kwargs = self.get_params_for("module")
+        if "_sizes" in vars(self):
+            self.module_ = self.module(**{**kwargs, **self._sizes})
+            return self
+        if "_data" not in vars(self) or not is_sized_from_data(self):
+            return super().initialize_module()
+        X, y = _representatives(*self._data)
+        if X.dtype != torch.get_default_dtype():
+            raise ValueError(
+                f"X has dtype {X.dtype}, but {type(self).__name__} computes in "
+                f"{torch.get_default_dtype()}, torch's default dtype: convert X to it"
+            )
+        self.module_ = self.module.from_data(X, y, **kwargs)
+        return self
+
+
+def is_sized_from_data(net: NeuralNet) -> bool:
+    """Tell whether the module of a net is built from the data that it is fitted on."""
+    return (
+        isinstance(net, SizedFromData)
+        and isinstance(net.module, type)
+        and hasattr(net.module, "from_data")
+    )
+
+
+def sized_by(net: NeuralNet, X, y):
+    """Let a net that is initialised outside of its ``fit`` size its module by data."""
+    return net._sized_by(X, y) if isinstance(net, SizedFromData) else nullcontext()
+
+
+@contextmanager
+def with_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> Iterator[None]:
+    """Let a net build its module by what was once read off data, without any data."""
+    if sizes is None:
+        yield
+        return
+    net._sizes = sizes
+    try:
+        yield
+    finally:
+        del net._sizes
+
+
+def _representatives(X, y) -> tuple[Tensor, Any]:
+    """Choose rows evenly over the data, at least one of each class, that surely fit in memory."""
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    bytes_a_row = max(4 * int(np.prod(X.shape[1:])), 1)
+    n_rows = max(_BYTES_TO_SIZE_BY // bytes_a_row, 1000)
+    if len(X) <= n_rows:
+        # The data may be a torch or numpy array, or one that is not in memory.
+        return torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X[:])), y
+    rows = spread(len(X), n_rows)
+    if np.ndim(y) == 1:
+        y = np.asarray(y)
+        rows = np.union1d(rows, np.unique(y, return_index=True)[1])
+    return torch.as_tensor(X[rows]), y if y is None else y[rows]
