@@ -113,7 +113,18 @@ class Engine:
         return _skorch.check_device(params.device)
 
     def codec(self, params: Any) -> Codec:
-        """Private copy of the autoencoder, ready to encode and decode."""
+        """Private copy of the autoencoder, ready to encode and decode.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no autoencoder.
+        """
+        if self.autoencoder is None:
+            raise NotFittedError(
+                "this synthesizer comes from training with synthetic_ratio=0 and has no "
+                "autoencoder: it tells uncertainty, but cannot synthesise"
+            )
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec
         if prepared is None or not prepared.is_of([module], device):
