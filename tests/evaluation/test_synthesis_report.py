@@ -12,8 +12,6 @@ from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from torch import nn
-
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.evaluation._feature_space import (
     frechet_distance,
     gaussian_frechet,
@@ -21,6 +19,8 @@ from tsynd_sk.evaluation._feature_space import (
     nearest,
     precision_recall,
 )
+
+from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
 
 X, y = digits(120)
