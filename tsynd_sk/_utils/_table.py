@@ -13,7 +13,7 @@ def format_table(
     align: str = "",
     digits: int = 3,
 ) -> str:
-    """Format rows in columns that are as wide as their widest cell.
+    r"""Format rows in columns that are as wide as their widest cell.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def format_table(
 
     Examples
     --------
-    >>> print(format_table(["arm", "clean\\nROC AUC"], [["plain", 0.75], ["standard", None]]))
+    >>> print(format_table(["arm", "clean\nROC AUC"], [["plain", 0.75], ["standard", None]]))
                 clean
     arm       ROC AUC
     plain       0.750
