@@ -52,6 +52,12 @@ def problem():
 CLEAN = {"kinds": (), "attacks": ()}
 
 
+def report_on_two_seeds(problem, kinds, random_state):
+    guesses = {"one": [Guess(1, 0), Guess(1, 1)], "two": [Guess(2, 2), Guess(2, 3)]}
+    settings = {"severities": [3], "attacks": (), "n_resamples": 200}
+    return robustness_report(guesses, *problem, kinds=kinds, **settings, random_state=random_state)
+
+
 class TestReport:
     def test_rows_are_those_of_the_single_functions(self, problem):
         X, y = problem
@@ -90,48 +96,36 @@ class TestReport:
             np.testing.assert_array_equal(guess.seen[1], guesses[0].seen[1])
 
     def test_settings_are_averaged_in_every_resample(self, problem):
-        def made(kinds):
-            guesses = {"one": [Guess(1, 0), Guess(1, 1)], "two": [Guess(2, 2), Guess(2, 3)]}
-            settings = {"severities": [3], "attacks": (), "n_resamples": 200, "random_state": 0}
-            return robustness_report(guesses, *problem, kinds=kinds, **settings)
-
-        once, twice = made(["gamma"]), made(["gamma", "gamma"])
+        once, twice = (report_on_two_seeds(problem, ["gamma"] * n, 0) for n in (1, 2))
         for rows, others in ((once.scores, twice.scores), (once.comparisons, twice.comparisons)):
             for row, other in zip(rows, others, strict=True):
                 assert other == pytest.approx(row)
         assert len(twice.rows) == 12
 
     def test_equal_seeds_give_equal_reports_and_others_do_not(self, problem):
-        def made(seed):
-            guesses = {"one": [Guess(1, 0), Guess(1, 1)], "two": [Guess(2, 2), Guess(2, 3)]}
-            settings = {"kinds": ["noise"], "severities": [3], "attacks": (), "n_resamples": 200}
-            return robustness_report(guesses, *problem, **settings, random_state=seed)
-
-        first, again, other = made(0), made(0), made(1)
+        first, again, other = (report_on_two_seeds(problem, ["noise"], seed) for seed in (0, 0, 1))
         assert first.scores == again.scores
         assert first.comparisons == again.comparisons
         assert first.rows == again.rows
         assert first.scores != other.scores
-        generated = made(np.random.RandomState(0))
-        assert generated.scores == made(np.random.RandomState(0)).scores
+        one, same = (
+            report_on_two_seeds(problem, ["noise"], np.random.RandomState(0)) for _ in range(2)
+        )
+        assert one.scores == same.scores
 
     def test_what_equals_the_reference_does_not_differ(self, problem):
-        report = robustness_report(
-            {"one": Guess(), "same": Guess(), "other": Guess(0, 5)}, *problem, **CLEAN
-        )
-        for row in report.comparisons:
-            assert row["reference"] == "one"
-            if row["estimator"] == "same":
-                outcome = [row[key] for key in ("difference", "low", "high", "p", "p_holm")]
-                assert outcome == [0, 0, 0, 1, 1]
-        differing = {
-            row["metric"]: row for row in report.comparisons if row["estimator"] == "other"
-        }
-        assert differing["roc_auc"]["p_holm"] < 0.001
-        assert differing["roc_auc"]["high"] < 0
-        raw = np.array([row["p"] for row in report.comparisons])
-        corrected = [row["p_holm"] for row in report.comparisons]
-        np.testing.assert_array_equal(corrected, holm(raw))
+        guesses = {"one": Guess(), "same": Guess(), "other": Guess(0, 5)}
+        comparisons = robustness_report(guesses, *problem, **CLEAN).comparisons
+        same, other = comparisons[: len(METRICS)], comparisons[len(METRICS) :]
+        for row in same:
+            assert (row["reference"], row["estimator"]) == ("one", "same")
+            outcome = [row[key] for key in ("difference", "low", "high", "p", "p_holm")]
+            assert outcome == [0, 0, 0, 1, 1]
+        assert (other[0]["estimator"], other[0]["metric"]) == ("other", "roc_auc")
+        assert other[0]["p_holm"] < 0.001
+        assert other[0]["high"] < 0
+        corrected = holm(np.array([row["p"] for row in comparisons]))
+        np.testing.assert_array_equal([row["p_holm"] for row in comparisons], corrected)
 
     def test_seeds_widen_intervals(self, problem):
         seeds = [Guess(skill, seed) for seed, skill in enumerate([0.2, 0.5, 1, 4])]
@@ -145,24 +139,20 @@ class TestReport:
         assert together.comparisons == []
 
     def test_reference_metrics_and_level_are_as_asked(self, problem):
-        guesses = {"one": Guess(1), "two": Guess(2)}
+        asked = {"reference": "two", "metrics": ["accuracy", "roc_auc"], "random_state": 0}
         wide, narrow = (
             robustness_report(
-                guesses,
+                {"one": Guess(1), "two": Guess(2)},
                 *problem,
                 **CLEAN,
-                reference="two",
-                metrics=["accuracy", "roc_auc"],
+                **asked,
                 confidence_level=level,
-                n_resamples=300,
-                random_state=0,
             )
             for level in (0.99, 0.8)
         )
         assert [row["metric"] for row in wide.scores] == ["accuracy", "roc_auc"] * 2
-        assert {(row["estimator"], row["reference"]) for row in wide.comparisons} == {
-            ("one", "two")
-        }
+        compared = {(row["estimator"], row["reference"]) for row in wide.comparisons}
+        assert compared == {("one", "two")}
         for rows, others in ((wide.scores, narrow.scores), (wide.comparisons, narrow.comparisons)):
             for row, other in zip(rows, others, strict=True):
                 assert row["high"] - row["low"] > other["high"] - other["low"]
@@ -176,7 +166,8 @@ class TestReport:
                 robustness_report({"a": guess} if given is None else given, X, labels, **params)
 
         refused(TypeError, "dict from names to fitted", [guess])
-        refused(ValueError, r"or are 0: {'a': 1, 'b': 2}", {"a": guess, "b": [guess] * 2})
+        refused(ValueError, r"of them: {'a': 1, 'b': 2}", {"a": guess, "b": [guess] * 2})
+        refused(ValueError, "of them: {}", {})
         refused(ValueError, "Unknown metric 'f1'; known: roc_auc", metrics=["f1"], **CLEAN)
         refused(ValueError, r"one of \['a'\]; got 'b'", reference="b", **CLEAN)
         refused(ValueError, "n_resamples must be an int of at least 100", n_resamples=99, **CLEAN)
@@ -308,24 +299,18 @@ def report(problem):
 
 
 class TestViews:
-    def test_frames_hold_a_row_for_each_value(self, report):
-        frame = report.to_frame()
+    def test_frames_hold_a_row_for_each_value(self, report, problem):
+        frame, differences = report.to_frame(), report.differences()
         assert len(frame) == 2 * 3 * len(METRICS)
-        assert frame.columns.tolist() == [
-            "condition", "estimator", "metric", "score", "low", "high"
-        ]  # fmt: skip
         assert frame.to_dict("records") == report.scores
         assert ((frame.low <= frame.score) & (frame.score <= frame.high)).all()
-        differences = report.differences()
         assert len(differences) == 2 * 2 * len(METRICS)
         assert differences.to_dict("records") == report.comparisons
         assert (differences.p <= differences.p_holm).all()
-
-    def test_a_single_estimator_has_an_empty_frame_of_differences(self, problem):
-        report = robustness_report({"a": Guess()}, *problem, **CLEAN)
-        assert len(report.differences()) == 0
-        assert "p_holm" in report.differences().columns
-        assert "*" not in str(report)
+        alone = robustness_report({"a": Guess()}, *problem, **CLEAN)
+        assert len(alone.differences()) == 0
+        assert "p_holm" in alone.differences().columns
+        assert "*" not in str(alone)
 
     def test_text_is_a_table_with_stars(self, report):
         lines = str(report).splitlines()

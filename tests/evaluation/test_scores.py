@@ -70,7 +70,9 @@ class TestClassificationScores:
     def test_what_does_not_fit_is_named(self):
         with pytest.raises(ValueError, match="2 columns, but there are 3 classes"):
             classification_scores([0, 1], np.eye(2), [0, 1, 2])
-        with pytest.raises(ValueError, match=r"not among the classes: \['c'\]"):
+        with pytest.raises(
+            ValueError, match=r"not seen in fit: \['c'\]; expected some of \['a', 'b'\]"
+        ):
             classification_scores(["a", "c"], np.eye(2), ["a", "b"])
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             classification_scores([0, 1, 1], np.eye(2), [0, 1])

@@ -163,10 +163,10 @@ def robustness_report(
         Clean images that none of them was fitted on.
     y : array-like of shape (n,)
         True labels.
-    kinds, severities : iterable, default=all of them
+    kinds, severities : list, default=all of them
         Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
         ``kinds=()`` leaves them out.
-    attacks : iterable of str or None, default=None
+    attacks : list of str or None, default=None
         See :func:`adversarial_scores`; every estimator is attacked by its own gradients. ``()``
         leaves attacks out. ``None`` stands for "pgd", left out with a warning where the Adversarial
         Robustness Toolbox is not installed or an estimator has no gradients.
@@ -312,7 +312,7 @@ def robustness_report(
 
 def _panel(estimators: Any) -> dict[str, list[Any]]:
     """Return a list of fitted classifiers, one for each seed, for every name."""
-    if not isinstance(estimators, Mapping) or not estimators:
+    if not isinstance(estimators, Mapping):
         raise TypeError(
             f"estimators must be a dict from names to fitted classifiers; got {estimators!r:.100}"
         )
@@ -321,10 +321,10 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
         for name, given in estimators.items()
     }
     lengths = {name: len(seeds) for name, seeds in panel.items()}
-    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            f"estimators are compared seed by seed, but their numbers differ, or are 0: {lengths}. "
-            "Pass lists of one length, of which the first have a seed in common, and so on."
+            "estimators must be a dict of fitted classifiers, or of lists of one length, of which "
+            f"the first have a seed in common, and so on; got these numbers of them: {lengths}"
         )
     return panel
 
