@@ -64,7 +64,10 @@ def last_layer_features(net: Any, batches: Any) -> np.ndarray:
     received: list[Tensor] = []
     for part in network.modules():
         if isinstance(part, nn.Linear):
-            part.register_forward_pre_hook(lambda _, args: received.append(args[0]))
+            part.register_forward_pre_hook(
+                lambda _, args, kwargs: received.append(args[0] if args else kwargs["input"]),
+                with_kwargs=True,
+            )
     features = []
     with torch.no_grad():
         for x in batches:

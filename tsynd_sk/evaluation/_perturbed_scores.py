@@ -39,7 +39,7 @@ def corruption_scores(
     severities : int or iterable of int, default=(1, 2, 3, 4, 5)
         From 1 to 5.
     random_state : int, RandomState instance or None, default=None
-        Seed of the corruptions. Give several estimators the same integer to compare them on the
+        Seed of the corruptions. Pass the same integer for several estimators to compare them on the
         same images. Equal seeds corrupt alike whatever other kinds and severities there are.
 
     Returns
@@ -129,7 +129,7 @@ def augmentation_scores(
     flip, degrees, scale, shift : bool, float, float and float
         What happens to an image at most, see :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations. Give several estimators the same integer to compare them on the
+        Seed of the augmentations. Pass the same integer for several estimators to compare them on the
         same images. More draws leave the first ones as they are.
 
     Returns
