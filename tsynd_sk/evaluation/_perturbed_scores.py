@@ -129,8 +129,8 @@ def augmentation_scores(
     flip, degrees, scale, shift : bool, float, float and float
         What happens to an image at most, see :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations. Pass the same integer for several estimators to compare them on the
-        same images. More draws leave the first ones as they are.
+        Seed of the augmentations. Pass the same integer for several estimators to compare them on
+        the same images. More draws leave the first ones as they are.
 
     Returns
     -------
