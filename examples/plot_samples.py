@@ -163,9 +163,11 @@ plt.show()
 # anew in every draw.
 import torch
 
-from tsynd_sk.evaluation._perturbed_scores import augmentation_scores
-from tsynd_sk.evaluation._robustness_report import expected_calibration_error
-from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.evaluation import (
+    augmentation_scores,
+    classification_scores,
+    expected_calibration_error,
+)
 
 columns = ["synthetic", "test", "test, moved", "calibration error"]
 print(f"{'balanced accuracy':<18}" + "".join(f"{column:>19}" for column in columns))

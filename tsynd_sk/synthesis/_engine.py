@@ -63,10 +63,10 @@ class Engine:
     image_format: ImageFormat
     value_range: ValueRange
     images: Any
-    codes: np.ndarray | None
+    codes: Any
     seed: int
     autoencoder: Any = None
-    latent_scale: Tensor | None = None
+    latent_scale: Any = None
     kinds: list[str] = field(default_factory=list)
     posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
     decisions: list[dict] = field(default_factory=list)

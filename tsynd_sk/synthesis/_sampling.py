@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
-from tsynd_sk._utils._labels import check_comparable, check_labels_given
+from tsynd_sk._utils._labels import check_comparable, check_labels_given, encode_labels
 
 # Arrays cannot number more, nor can there be memory for so many.
 _MOST_ROWS = 2**48
@@ -79,14 +79,14 @@ def requested_codes(
     if y is None:
         return rng.permutation(np.repeat(np.arange(len(classes)), apportion(available, n_samples)))
     if isinstance(y, Mapping):
-        codes = encode(list(y), classes)
+        codes = encode_labels(list(y), classes)
         counts = [_count(label, count) for label, count in y.items()]
         check_n_rows("y", sum(counts))
         wanted = np.repeat(codes, counts)
     elif _n_dims(y) == 0:
-        return _checked(np.repeat(encode([y], classes), n_samples), available, classes)
+        return _checked(np.repeat(encode_labels([y], classes), n_samples), available, classes)
     elif np.ndim(y) == 1:
-        wanted = encode(y, classes)
+        wanted = encode_labels(y, classes)
     else:
         raise ValueError(f"y has {np.ndim(y)} dimensions; expected a label or a 1-D array of them")
     if n_samples not in (1, len(wanted)):
@@ -127,29 +127,6 @@ def _checked(wanted: np.ndarray, available: np.ndarray, classes: np.ndarray) -> 
             "start from"
         )
     return wanted
-
-
-def encode(y, classes: np.ndarray) -> np.ndarray:
-    """Class indices of labels, all of which must be known."""
-    # A dict, for numpy would take the string "1" for the number 1.
-    positions = {label: code for code, label in enumerate(classes.tolist())}
-    labels = np.asarray(y).tolist()
-    unknown = [label for label in labels if not _is_among(label, positions)]
-    if unknown:
-        # By their look, for not all that is no label can be hashed.
-        shown = ", ".join(list(dict.fromkeys(map(repr, unknown)))[:10])
-        raise ValueError(
-            f"y has labels that were not seen in fit: [{shown}]; expected some of "
-            f"{classes.tolist()[:20]}"
-        )
-    return np.array([positions[label] for label in labels], dtype=np.int64)
-
-
-def _is_among(label, positions: dict) -> bool:
-    try:
-        return label in positions
-    except TypeError:
-        return False
 
 
 def draw_sources(

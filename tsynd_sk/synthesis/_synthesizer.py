@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _fitting, _sampling
@@ -239,7 +239,7 @@ class TargetedSynthesizer(
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
             self.classes_ = _fitting.find_classes(classifiers, x, y)
-            codes = _sampling.encode(y, self.classes_)
+            codes = encode_labels(y, self.classes_)
             rng = check_random_state(self.random_state)
             seed = rng.randint(2**31 - 1)
 
@@ -348,7 +348,7 @@ class TargetedSynthesizer(
         self._check_ready()
         X, y = check_images(self, X, reset=False), labels_of(y)
         check_consistent_length(X, y)
-        codes = _sampling.encode(y, self.classes_)
+        codes = encode_labels(y, self.classes_)
         rng = check_random_state(self.random_state if random_state is None else random_state)
         X_new, info = self.engine_.synthesize(self, X, codes, np.zeros_like(codes), rng)
         y_new, info = self.classes_[codes], Bunch(source_index=np.arange(len(X)), **info)
