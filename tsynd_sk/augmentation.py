@@ -58,6 +58,10 @@ class TransformRows:
     ``v2.Normalize([low], [high - low])`` before them, and
     ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after.
 
+    Where a transform needs images of PIL, put ``v2.ToPILImage()`` before it; where it needs uint8,
+    ``v2.ToDtype(torch.uint8, scale=True)``; and after either, ``v2.ToImage()`` and
+    ``v2.ToDtype(torch.float32, scale=True)``.
+
     Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
     would masks be. An `AutoencoderNet` takes the transformed image for its target, too.
 
@@ -112,17 +116,8 @@ class TransformRows:
     def _transformed(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         given = _copy(x)
         image = given if given.ndim == 3 else given[None]
-        shape, dtype = tuple(image.shape), image.dtype
-        try:
-            image = self.transform(image)
-        except Exception as error:
-            error.add_note(
-                f"TransformRows called {self._name()} with a Tensor of shape {shape} and dtype "
-                f"{dtype}. Where PIL images are needed, put v2.ToPILImage() before; where uint8, "
-                "v2.ToDtype(torch.uint8, scale=True); and v2.ToImage() and "
-                "v2.ToDtype(torch.float32, scale=True) after."
-            )
-            raise
+        shape = tuple(image.shape)
+        image = self.transform(image)
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(

@@ -188,7 +188,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
     def _device(self) -> torch.device:
         if self.device is None:
             return _skorch.device_of(self._nets[0])
-        return _skorch.check_device(self.device)
+        return torch.device(self.device)
 
     def _codec(self) -> Codec:
         module = _skorch.bare_module(self.autoencoder_)
