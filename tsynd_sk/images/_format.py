@@ -170,14 +170,7 @@ class ImageFormat:
         -------
         Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
             Never shares memory with `X`.
-
-        Raises
-        ------
-        ValueError
-            If the rows of `X` are of another shape.
         """
-        if tuple(X.shape[1:]) != self.row_shape:
-            raise ValueError(f"X has rows of shape {X.shape[1:]}; expected {self.row_shape}")
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
         if X.dtype == np.uint8:
             x /= 255
@@ -217,15 +210,7 @@ class ImageFormat:
         -------
         ndarray of shape (n, ...)
             Images of type `dtype`.
-
-        Raises
-        ------
-        ValueError
-            If the rows of `x` are of another shape.
         """
-        expected = self.image_shape or self.row_shape
-        if tuple(x.shape[1:]) != expected:
-            raise ValueError(f"x has rows of shape {tuple(x.shape[1:])}; expected {expected}")
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)
         values = x.detach().cpu().numpy().reshape(len(x), *self.row_shape)
