@@ -31,7 +31,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         X = array_of_images(X, name=name, estimator=estimator, reset=reset)
     table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
     low, high = _extremes(X, axis=0 if table else None, name=name)
-    if max(-float(low.min()), float(high.max())) > np.finfo(np.float32).max:
+    if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
         raise ValueError("X has values too large for dtype('float32'), in which networks compute")
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
