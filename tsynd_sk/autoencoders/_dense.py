@@ -79,11 +79,6 @@ class DenseAutoencoder(ComponentAutoencoder):
         -------
         DenseAutoencoder
             On the CPU, not trained yet.
-
-        Raises
-        ------
-        ValueError
-            If `X` is empty, not finite or of another shape.
         """
         X = check_training_data(X, 2, "expected (n, n_features)")
         n_components = params.pop("n_components", 0.95)

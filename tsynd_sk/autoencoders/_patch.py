@@ -124,11 +124,6 @@ class PatchAutoencoder(ComponentAutoencoder):
         -------
         PatchAutoencoder
             On the CPU, not trained yet.
-
-        Raises
-        ------
-        ValueError
-            If `X` is empty, not finite or of another shape.
         """
         X = check_training_data(X, 4, "expected (n, channels, height, width)")
         n_components = params.pop("n_components", 0.95)

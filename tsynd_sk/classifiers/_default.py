@@ -87,11 +87,6 @@ class ConvNet(nn.Module):
         -------
         ConvNet
             Not trained yet.
-
-        Raises
-        ------
-        ValueError
-            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
         X = check_training_data(
             X,
@@ -163,11 +158,6 @@ class DenseNet(nn.Module):
         -------
         DenseNet
             Not trained yet.
-
-        Raises
-        ------
-        ValueError
-            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
         X = check_training_data(X, 2, "DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})

@@ -41,11 +41,8 @@ def is_stored(X: Any) -> bool:
 class Stored:
     """Array outside of memory, of which rows are read by any index that numpy knows for rows.
 
-    Parameters
-    ----------
-    array : array-like
-        With ``shape``, ``dtype`` and slicing along the first axis; lists of rows need only work
-        in rising order without repetition, as in HDF5.
+    The array itself needs slicing along the first axis, and lists of rows only in rising order
+    without repetition, as in HDF5.
     """
 
     def __init__(self, array: Any):
@@ -113,13 +110,6 @@ class NetworkInput:
     """What networks see of a stored array: rows of float32, converted as they are read.
 
     Takes the place of the float32 array that skorch, or a data set of the user's, would get.
-
-    Parameters
-    ----------
-    X : Stored
-        Images in the user's layout.
-    image_format : ImageFormat
-        That layout.
     """
 
     dtype = np.dtype(np.float32)
@@ -168,13 +158,7 @@ def spread(n_rows: int, n_chosen: int) -> np.ndarray:
 
 
 def empty_on_disk(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Array in a temporary file that goes with it.
-
-    Raises
-    ------
-    OSError
-        If the disk has not enough space.
-    """
+    """Make an array in a temporary file that goes with it; raise OSError if the disk is full."""
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate") and n_bytes:

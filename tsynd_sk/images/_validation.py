@@ -18,11 +18,6 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
     when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
     stay where they are.
-
-    Raises
-    ------
-    ValueError
-        If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
     """
     name = type(estimator).__name__
     if is_stored(X):
@@ -52,18 +47,10 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
 
 
 def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -> np.ndarray:
-    """Return images, or rows of a table, as an array of finite numbers.
+    """Return images in memory, or rows of a table, as an array of finite numbers.
 
-    Parameters
-    ----------
-    X : array-like
-        Images in memory.
-    name : str
-        Who asks for them.
-    estimator : estimator or None, default=None
-        Learns the number and the names of a table's columns, or compares with them.
-    reset : bool, default=False
-        Which of the two.
+    `name` is that of who asks for them. An estimator learns the number and the names of a table's
+    columns with `reset`, and compares with them otherwise.
     """
     try:
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
