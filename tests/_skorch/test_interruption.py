@@ -201,21 +201,6 @@ class TestSynthesis:
         # Nothing of the interrupted call was still at work.
         assert len(Interrupting.calls) >= n_calls + 2 * 20 * 4
 
-    def test_ends_the_training_that_it_is_part_of(self, n_jobs):
-        given = synthesizer(objective=Interrupting(5), n_jobs=n_jobs, batch_size=8)
-        net = classifier()
-        estimator, before = augmented(net, given), global_state()
-        with pytest.raises(KeyboardInterrupt) as caught:
-            estimator.fit(X, y)
-        assert Interrupt.epochs == [("classifier", epoch) for epoch in (1, 2, 3)]
-        assert global_state() == before
-        assert unfitted(estimator)
-        assert "had trained for 2 of 6 epochs" in caught.value.__notes__[-1]
-        again = answers(estimator.fit(X, y))
-        Interrupting.calls.clear()
-        Interrupting.calls.extend([None] * 10)
-        assert_same(again, answers(augmented(net, given).fit(X, y)))
-
 
 def test_a_search_ends(fuse):
     fuse.append(("classifier", 2))
@@ -248,16 +233,6 @@ class TestUsersNets:
             net.partial_fit(IMAGES, y)
         assert len(net.history) == n_epochs + 6
         assert [i for i in refreshed(net.history) if i >= n_epochs] == [n_epochs + 1]
-
-    @pytest.mark.parametrize("n_jobs", [1, 2])
-    def test_end_in_synthesis(self, n_jobs):
-        given = synthesizer(objective=Interrupting(5), n_jobs=n_jobs, batch_size=8)
-        net = inside(classifier(), given)
-        assert len(net.history) == 3
-        assert refreshed(net.history) == []
-        with scoped_seed(0):
-            net.partial_fit(IMAGES, y)
-        assert refreshed(net.history) == [5]
 
 
 class TestNoInterruption:

@@ -401,12 +401,6 @@ class TestErrors:
         with pytest.raises(error, match=message):
             quick().set_params(classifier=classifier).fit(*digits(60))
 
-    def test_frozen_binary_net_whose_predictions_are_a_vector(self):
-        net = NeuralNetClassifier(Flat, **LOGITS).initialize()
-        net.set_params(predict_nonlinearity=torch.sigmoid)
-        with pytest.raises(ValueError, match=r"array of shape \(8,\)"):
-            quick().set_params(classifier=FrozenEstimator(net)).fit(*digits(60, 2))
-
     @pytest.mark.parametrize(
         ("autoencoder", "error", "message"),
         [
@@ -456,10 +450,3 @@ def test_a_net_that_has_no_members_is_refused_before_training(classifier, params
     synthesizer = quick(**params).set_params(classifier=classifier)
     with pytest.raises(ValueError, match=message):
         synthesizer.fit(*digits())
-
-
-def test_a_device_is_handed_to_the_nets():
-    X, y = digits()
-    synthesizer = quick(device="cpu").fit(X, y)
-    assert synthesizer.classifier_.device == "cpu"
-    assert synthesizer.autoencoder_.device == "cpu"

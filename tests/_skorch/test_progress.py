@@ -110,12 +110,6 @@ class TestCallbacksOfScikitLearn:
             np.testing.assert_array_equal(proba, shorter.predict_proba(X))
         np.testing.assert_array_equal(journal.predictions[3], fitted.predict_proba(X))
 
-    def test_change_nothing(self):
-        plain = augmented(net(max_epochs=4)).fit(X, y)
-        _, watched = heard_by(augmented(net(max_epochs=4)), X, y)
-        np.testing.assert_array_equal(plain.predict_proba(X), watched.predict_proba(X))
-        assert plain.history_[:, "train_loss"] == watched.history_[:, "train_loss"]
-
     def test_can_end_a_training(self):
         _, fitted = heard_by(augmented(net(max_epochs=9)), X, y, stop_after=("epoch", 2))
         assert len(fitted.history_) == 3

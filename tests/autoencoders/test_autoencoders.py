@@ -100,14 +100,6 @@ class TestPatchAutoencoder:
             assert z.shape == (3, 5, *latent)
             assert autoencoder.decode(z).shape == X.shape
 
-    def test_component_count_is_limited_by_the_patch_and_by_the_data(self):
-        X = torch.from_numpy(smooth_images(20, (1, 12, 12)))
-        autoencoder = PatchAutoencoder.from_data(X, n_components=100)
-        assert autoencoder.n_components == 16
-        np.testing.assert_allclose(reconstruction(autoencoder, X), X, atol=1e-4)
-        assert PatchAutoencoder.from_data(X[:1], n_components=100).n_components == 8
-        assert PatchAutoencoder((1, 12, 12), n_components=100).n_components == 16
-
     @pytest.mark.parametrize("n", [1, 5])
     @pytest.mark.parametrize("value", [0.0, 0.1])
     def test_images_without_any_contrast_come_back(self, n, value):
@@ -178,15 +170,6 @@ class TestDenseAutoencoder:
             flat = pca.inverse_transform(pca.transform(scaler.transform(rows)))
             result = (reconstruction(autoencoder, rows) - scaler.mean_) / scaler.scale_
             np.testing.assert_allclose(result, flat, atol=1e-4)
-
-    def test_one_latent_unit_is_one_standard_deviation(self):
-        X = torch.from_numpy(load_iris().data).float()
-        autoencoder = DenseAutoencoder.from_data(X, n_components=3).eval()
-        with torch.no_grad():
-            z = autoencoder.encode(X)
-        assert z.shape == (150, 3)
-        np.testing.assert_allclose(z.mean(0), 0, atol=1e-3)
-        np.testing.assert_allclose(z.std(0), 1, atol=1e-3)
 
     @pytest.mark.parametrize("value", [0.1, -123.456])
     @pytest.mark.parametrize("n", [7, 4000])
@@ -298,11 +281,6 @@ class TestAutoencoderNet:
             table = X.reshape(30, 64)
             fitted(table, module=DenseAutoencoder, max_epochs=1, epoch_size=epoch_size)
 
-    def test_parameters_of_the_data_loader_are_passed_on(self):
-        loader = {"iterator_train__batch_size": 20, "iterator_train__shuffle": True}
-        net = fitted(digits_images()[:30], max_epochs=1, epoch_size=60, train_split=None, **loader)
-        assert net.history[-1, "batches", :, "train_batch_size"] == [20, 20, 20]
-
     def test_fitted_net_survives_pickling_without_the_data(self):
         X = digits_images()
         net = fitted(X[:1000], max_epochs=1, module__width=4)
@@ -318,13 +296,6 @@ class TestAutoencoderNet:
         first, second, third = (fitted(X, seed=seed).predict(X) for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, second)
         assert np.abs(first - third).max() > 1e-4
-
-    def test_another_fit_starts_anew_from_the_new_data(self):
-        net = fitted(digits_images()[:50])
-        X = smooth_images(30, (3, 12, 12))
-        with scoped_seed(0):
-            again = net.fit(X).predict(X)
-        np.testing.assert_array_equal(again, fitted(X).predict(X))
 
     def test_modules_of_users_are_trained_too(self):
         X = digits_images()[:200]

@@ -232,10 +232,6 @@ class TestNpz:
         assert class_names == ["-1", "9", "10"]
         assert y.tolist() == [2, 1, 0]
 
-    def test_single_channel_loses_its_axis(self, tmp_path):
-        path = self.save(tmp_path, train_images=np.zeros((2, 4, 5, 1)), train_labels=[0, 1])
-        assert load_npz(path).X.shape == (2, 4, 5)
-
     def test_missing_split_names_what_is_there(self, tmp_path):
         path = self.save(tmp_path, images=np.zeros((2, 4, 5)), train_labels=[0, 1])
         with pytest.raises(ValueError, match=r"'images', 'train_labels'.*'train_images'"):
@@ -320,18 +316,12 @@ class TestImageFolder:
         assert y.dtype == np.int64
 
     def test_hidden_and_other_files_are_ignored_silently(self, folder):
-        for name in (".DS_Store", "Thumbs.db", "notes.txt", "._black.png", ".hidden.png"):
-            (folder / "a" / name).write_bytes(b"no image")
-        for name in (".git", "a/.thumbnails"):
-            (folder / name).mkdir()
-            (folder / name / "x.png").write_bytes(b"no image")
-        (folder / "a" / "folder.png").mkdir()
-        (folder / "readme.png").write_bytes(b"no image")
+        (folder / ".git").mkdir()
+        for name in (".git/x.png", "a/notes.txt", "a/._black.png", "readme.png"):
+            (folder / name).write_bytes(b"no image")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            data = load_image_folder(folder)
-        assert len(data.X) == 2
-        assert data.class_names == ["a", "b"]
+            assert len(load_image_folder(folder).X) == 2
 
     @pytest.mark.parametrize(
         ("mode", "values", "suffix", "expected"),

@@ -243,19 +243,6 @@ class TestMemory:
             assert max(stored.reads) == 50
             assert len(stored.reads) > 2 * len(X) / 50
 
-    def test_they_are_never_made_one_array(self, monkeypatch):
-        def refuse(self, *arguments, **keywords):
-            raise AssertionError("all images were asked for")
-
-        monkeypatch.setattr(Stored, "__array__", refuse)
-        X, y = make("grey", "uint8")
-        of_classifier(augmented("grey"), Duck(X), y)
-        targeted = synthesizer("grey", classifier("grey"), members="laplace").fit(Duck(X), y)
-        assert len(targeted.synthesize(Duck(X), y)[0]) == len(targeted.reconstruct(Duck(X))) == 60
-        # What is given back holds them all.
-        with pytest.raises(AssertionError, match="all images"):
-            targeted.fit_resample(Duck(X), y)
-
     def test_synthetic_rows_of_a_training_are_on_disk_as_the_real_ones_are(
         self, stores, monkeypatch
     ):
