@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_images, check_int, check_log_probs, check_network
+from tsynd_sk._utils._torch_validation import check_log_probs, check_network, check_tensor
+from tsynd_sk._utils._validation import check_int
 from tsynd_sk.members._fixed_noise import FrozenNetwork, Restriction
 from tsynd_sk.members._stochastic_sites import frozen
 
@@ -72,7 +73,7 @@ class FrozenMembers:
         ValueError
             As at a call, see the class.
         """
-        check_images(x)
+        check_tensor("x", x)
         return self._network.plan(x)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class FrozenMembers:
         ValueError
             As at a call, see the class.
         """
-        check_images(x)
+        check_tensor("x", x)
         shape = x.shape[1:]
         if shape not in self._noise:
             self._noise[shape] = self._network.draw(x, self._seed)

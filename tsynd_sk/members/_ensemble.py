@@ -14,13 +14,13 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
-from tsynd_sk._utils._validation import (
+from tsynd_sk._utils._torch_validation import (
     check_agreement,
-    check_images,
-    check_list,
     check_log_probs,
     check_network,
+    check_tensor,
 )
+from tsynd_sk._utils._validation import check_list
 from tsynd_sk.members._dropout import Head, Plan, Precision
 from tsynd_sk.members._plans import count_work, rounding, same_values
 from tsynd_sk.members._rng_guard import foreign_generators_kept
@@ -135,7 +135,7 @@ class EnsembleMembers:
         ValueError
             As at a call, see the class.
         """
-        check_images(x)
+        check_tensor("x", x)
         # Tracing changes modes for a moment, which threads that share the copies must not see.
         with nullcontext() if self._prepared else PREPARING:
             if not self._prepared:

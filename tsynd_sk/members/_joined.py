@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_agreement, check_int, check_list, type_name
+from tsynd_sk._utils._torch_validation import check_agreement
+from tsynd_sk._utils._validation import check_int, check_list, type_name
 from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.members._ensemble import EnsembleMembers
 from tsynd_sk.members._laplace import LaplaceMembers

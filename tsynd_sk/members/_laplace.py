@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_int, check_network, type_name
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._validation import check_int, type_name
 from tsynd_sk.members._dropout import FrozenMembers, Head, Plan, Precision
 from tsynd_sk.members._fixed_noise import FrozenNetwork
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior

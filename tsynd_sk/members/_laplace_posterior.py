@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
-from tsynd_sk._utils._validation import check_network, type_name
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
