@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import at_least, check_number, kind_of
+from tsynd_sk._utils._validation import at_least, check_number, type_name
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
@@ -376,7 +376,7 @@ def _rows(scale: Tensor, row: Tensor, n_dims: int) -> Tensor:
 def check_codes(z_0, y, **displacements: Any) -> None:
     for name, value in {"z_0": z_0, "y": y, **displacements}.items():
         if not isinstance(value, Tensor) and not (name in displacements and value is None):
-            raise TypeError(f"{name} must be a Tensor, got {kind_of(value)}")
+            raise TypeError(f"{name} must be a Tensor, got {type_name(value)}")
     if not z_0.is_floating_point():
         raise ValueError(f"z_0 must hold floats, got dtype {z_0.dtype}")
     if y.shape != z_0.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
@@ -406,14 +406,14 @@ def checked_scale(scale: Any, z_0: Tensor) -> Tensor:
 def check_ways(*, objective, callback, **functions: Any) -> None:
     for name, function in functions.items():
         if not callable(function):
-            raise TypeError(f"{name} must be callable, got {kind_of(function)}")
+            raise TypeError(f"{name} must be callable, got {type_name(function)}")
     if objective is not None and not callable(objective):
         raise TypeError(
             f"objective must be callable or None, got {objective!r}; OBJECTIVES has those with "
             "names"
         )
     if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable or None, got {kind_of(callback)}")
+        raise TypeError(f"callback must be callable or None, got {type_name(callback)}")
 
 
 def check_classes(y: Tensor, n_classes: int) -> None:

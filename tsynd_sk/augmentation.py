@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from tsynd_sk._utils._validation import check_number, kind_of
+from tsynd_sk._utils._validation import check_number, type_name
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -114,7 +114,7 @@ class TransformRows:
         if not isinstance(row, tuple | list) or len(row) != 2:
             raise TypeError(
                 "TransformRows expects rows that are pairs of an image and its label, as skorch's "
-                f"data sets give them; got {kind_of(row)}"
+                f"data sets give them; got {type_name(row)}"
             )
         given, y = _copy(row[0]), row[1]
         image = given if given.ndim == 3 else given[None]
@@ -131,7 +131,7 @@ class TransformRows:
             raise
         if not isinstance(image, Tensor):
             raise TypeError(
-                f"transform {self._name()} must return a Tensor, got {kind_of(image)}; if that is "
+                f"transform {self._name()} must return a Tensor, got {type_name(image)}; if that is "
                 "an image of PIL or an array, put v2.ToImage() and "
                 "v2.ToDtype(torch.float32, scale=True) after it"
             )
@@ -240,7 +240,7 @@ def _check_transform(transform: Any) -> None:
     if transform is not None and not callable(transform):
         raise TypeError(
             "transform must be callable and turn an image into one, or None for the standard one; "
-            f"got {kind_of(transform)}. Join several by torchvision.transforms.v2.Compose; and to "
+            f"got {type_name(transform)}. Join several by torchvision.transforms.v2.Compose; and to "
             "a net give an instance: iterator_train__collate_fn=TransformRows()."
         )
 
@@ -252,7 +252,7 @@ def _copy(x: Any) -> Tensor:
     elif isinstance(x, Tensor):
         image = x.clone()
     else:
-        raise TypeError(f"TransformRows expects images as ndarray or Tensor, got {kind_of(x)}")
+        raise TypeError(f"TransformRows expects images as ndarray or Tensor, got {type_name(x)}")
     if image.ndim in (2, 3):
         return image
     shape = tuple(image.shape)

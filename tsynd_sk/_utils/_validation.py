@@ -16,7 +16,7 @@ def check_network(
 ) -> None:
     """Refuse what is no network, or no head for one."""
     if not isinstance(module, nn.Module):
-        raise TypeError(f"{names[0]} must be a torch.nn.Module, got {kind_of(module)}")
+        raise TypeError(f"{names[0]} must be a torch.nn.Module, got {type_name(module)}")
     if isinstance(module, torch.jit.ScriptModule):
         raise TypeError(
             f"{names[0]} is a {type(module).__name__}, in which layers such as dropout cannot be "
@@ -26,16 +26,16 @@ def check_network(
         raise TypeError(
             f"{names[1]} must be callable and turn the output of the network into "
             f"log-probabilities, such as lambda logits: logits.log_softmax(-1); "
-            f"got {kind_of(to_log_proba)}"
+            f"got {type_name(to_log_proba)}"
         )
 
 
-def kind_of(value: Any) -> str:
+def type_name(value: Any) -> str:
     """Say what came in place of what was expected."""
     return f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def whole(name: str, value: Any) -> int:
+def check_int(name: str, value: Any) -> int:
     """Give an int, whatever integer came."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {value!r}")
@@ -44,7 +44,7 @@ def whole(name: str, value: Any) -> int:
 
 def at_least(name: str, value: Any, low: int) -> int:
     """Give an int that is not below a bound."""
-    value = whole(name, value)
+    value = check_int(name, value)
     if value < low:
         raise ValueError(f"{name} must be an int of at least {low}; got {value}")
     return value
@@ -78,7 +78,7 @@ def training_data(X: Any, ndim: int, expected: str) -> Tensor:
     try:
         x = torch.as_tensor(X)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"X must be a Tensor, got {kind_of(X)}; {expected}") from None
+        raise TypeError(f"X must be a Tensor, got {type_name(X)}; {expected}") from None
     if x.ndim != ndim:
         raise ValueError(f"X has shape {tuple(x.shape)}; {expected}")
     if 0 in x.shape:
@@ -89,11 +89,11 @@ def training_data(X: Any, ndim: int, expected: str) -> Tensor:
     return x
 
 
-def listed(name: str, values: Any, what: str) -> list[Any]:
+def check_list(name: str, values: Any, what: str) -> list[Any]:
     """Give a list that is not empty."""
     # A network may be iterable: torch.nn.Sequential gives its layers.
     if isinstance(values, nn.Module) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of {what}, got {kind_of(values)}; give a list")
+        raise TypeError(f"{name} must be a list of {what}, got {type_name(values)}; give a list")
     values = list(values)
     if not values:
         raise ValueError(f"{name} is empty; give at least one of {what}")
@@ -104,7 +104,7 @@ def check_images(x: Any) -> None:
     """Refuse images that are no tensor."""
     if not isinstance(x, Tensor):
         raise TypeError(
-            f"x must be a Tensor, got {kind_of(x)}; torch.from_numpy makes one of arrays"
+            f"x must be a Tensor, got {type_name(x)}; torch.from_numpy makes one of arrays"
         )
 
 
@@ -112,7 +112,7 @@ def check_predictions(log_probs: Any) -> None:
     """Refuse what are no predictions of members."""
     if not isinstance(log_probs, Tensor):
         raise TypeError(
-            f"log_probs must be a Tensor, got {kind_of(log_probs)}; torch.from_numpy makes one of "
+            f"log_probs must be a Tensor, got {type_name(log_probs)}; torch.from_numpy makes one of "
             "arrays"
         )
     shape = log_probs.shape

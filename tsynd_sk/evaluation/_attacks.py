@@ -19,7 +19,7 @@ from skorch import NeuralNet
 from tsynd_sk import _skorch
 from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, check_number, kind_of, listed
+from tsynd_sk._utils._validation import at_least, check_number, type_name, check_list
 from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._scores import classification_scores
 from tsynd_sk.images import array_of_images, check_images
@@ -198,7 +198,7 @@ def adversarial_scores(
     signs = signs_of_masking(rows, rises, len(x))
     if signs:
         warnings.warn(
-            f"{kind_of(estimator)} may be less robust than it seems: {'; '.join(signs)}. Its "
+            f"{type_name(estimator)} may be less robust than it seems: {'; '.join(signs)}. Its "
             "gradients seem to be masked, as by saturated probabilities (let the module return "
             "logits), rounding or randomness. Trust no accuracy under attack but the lowest.",
             GradientMaskingWarning,
@@ -209,14 +209,14 @@ def adversarial_scores(
 
 def _check_attacks(attacks: Any) -> list[str]:
     known = f"the known attacks, {', '.join(ATTACKS)}"
-    attacks = [attacks] if isinstance(attacks, str) else listed("attacks", attacks, known)
+    attacks = [attacks] if isinstance(attacks, str) else check_list("attacks", attacks, known)
     if unknown := [attack for attack in attacks if attack not in ATTACKS]:
         raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
     return list(dict.fromkeys(attacks))
 
 
 def _check_eps(eps: Any) -> list[float]:
-    values: list[Any] = [eps] if isinstance(eps, Real | str) else listed("eps", eps, "strengths")
+    values: list[Any] = [eps] if isinstance(eps, Real | str) else check_list("eps", eps, "strengths")
     for value in values:
         check_number("eps", value, 0)
         if not 0 < value <= 1:
@@ -248,7 +248,7 @@ def _subject(estimator, X: ArrayLike) -> _Subject:
     if not isinstance(given, NeuralNet):
         raise TypeError(
             "estimator must be a fitted AugmentedClassifier or skorch classifier, whose gradients "
-            f"attacks can follow; got {kind_of(estimator)}. Of a search give its best_estimator_, "
+            f"attacks can follow; got {type_name(estimator)}. Of a search give its best_estimator_, "
             "of a pipeline its last step, with X as that step sees it."
         )
     _skorch.check_classifier(given, "estimator")

@@ -11,40 +11,16 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._inference import private_copy
-from tsynd_sk.members import last_linear, recorded
+from tsynd_sk.members import last_layer_features as features_of_module
 
 
 def last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
-    """Give what the last linear layer of a fitted net receives, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or it receives more than one vector for each image.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        return _last_layer_features(net, batches)
-
-
-def _last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
-    network, head = private_copy(_skorch.bare_module(net)), _skorch.log_proba_head(net)
-    device, features = _skorch.device_of(net), []
-    name = layer = None
-    for x in batches:
-        x = x.to(device)
-        if layer is None:
-            with torch.enable_grad():
-                name, layer = last_linear(network, head, x[:2])
-        with recorded({str(name): layer}) as calls:
-            network(x)
-        if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
-            raise ValueError(
-                f"the last linear layer of {type(network).__name__} is called more than once, or "
-                "receives more than one vector for each image"
-            )
-        features.append(calls[0].features.cpu().double().numpy())
-    return np.concatenate(features)
+    """Return what the last linear layer of a fitted net receives, in evaluation mode."""
+    device = _skorch.device_of(net)
+    features = features_of_module(
+        _skorch.bare_module(net), _skorch.log_proba_head(net), (x.to(device) for x in batches)
+    )
+    return np.concatenate([part.cpu().double().numpy() for part in features])
 
 
 def nearest(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
-from tsynd_sk._utils._validation import at_least, kind_of, listed
+from tsynd_sk._utils._validation import at_least, type_name, check_list
 from tsynd_sk.augmentation import check_moves
 from tsynd_sk.evaluation._attacks import ATTACKS, GradientMaskingWarning, adversarial_scores
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_kinds, corrupt
@@ -102,11 +102,11 @@ def corruption_scores(
     ['balanced_accuracy', 'roc_auc']
     """
     known = f"the known kinds, {', '.join(CORRUPTIONS)}"
-    kinds = [kinds] if isinstance(kinds, str) else listed("kinds", kinds, known)
+    kinds = [kinds] if isinstance(kinds, str) else check_list("kinds", kinds, known)
     # Here, for the last kind's turn may come after minutes of predictions.
     check_kinds(kinds)
     given: Any = [severities] if isinstance(severities, Integral) else severities
-    levels = [at_least("severities", level, 1) for level in listed("severities", given, "1 to 5")]
+    levels = [at_least("severities", level, 1) for level in check_list("severities", given, "1 to 5")]
     if max(levels) > 5:
         raise ValueError(f"severities must be from 1 to 5; got {max(levels)}")
     keys = [{"kind": kind, "severity": level} for kind in kinds for level in levels]
@@ -204,7 +204,7 @@ def _scored(
         if not hasattr(estimator, "predict_proba"):
             raise TypeError(
                 "estimator must be a fitted classifier with predict_proba, got "
-                f"{kind_of(estimator)}"
+                f"{type_name(estimator)}"
             )
         proba = np.asarray(estimator.predict_proba(images))
         scores = classification_scores(y, proba, estimator.classes_)

@@ -12,7 +12,7 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk._utils._validation import at_least, type_name
 from tsynd_sk.evaluation._diagnosis import ImageSpace, diagnose
 from tsynd_sk.evaluation._feature_space import frechet_distance, nearest, precision_recall
 from tsynd_sk.evaluation._report_tables import frame
@@ -245,7 +245,7 @@ def synthesis_report(
     if not isinstance(given, TargetedSynthesizer | AugmentedClassifier):
         raise TypeError(
             "synthesizer must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
-            f"{kind_of(given)}"
+            f"{type_name(given)}"
         )
     check_is_fitted(given)
     real: Any = check_images(synthesizer, X, reset=False)

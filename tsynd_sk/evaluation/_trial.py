@@ -11,7 +11,7 @@ import numpy as np
 from skorch import NeuralNet
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._validation import kind_of, listed
+from tsynd_sk._utils._validation import type_name, check_list
 from tsynd_sk.evaluation._art import check_installed
 from tsynd_sk.evaluation._attacks import (
     GradientMaskingWarning,
@@ -212,7 +212,7 @@ def checked_panel(estimators: Any) -> Panel:
     """Refuse what are no fitted classifiers by name, or not as many seeds of each."""
     if not isinstance(estimators, Mapping):
         raise TypeError(
-            f"estimators must be a dict from names to fitted classifiers, got {kind_of(estimators)}"
+            f"estimators must be a dict from names to fitted classifiers, got {type_name(estimators)}"
         )
     if not estimators:
         raise ValueError("estimators is empty; give at least one fitted classifier")
@@ -221,12 +221,12 @@ def checked_panel(estimators: Any) -> Panel:
         if not isinstance(name, str):
             raise TypeError(f"the names of estimators must be strings, got {name!r}")
         what = f"estimators[{name!r}]"
-        seeds = listed(what, given, "classifiers") if isinstance(given, list | tuple) else [given]
+        seeds = check_list(what, given, "classifiers") if isinstance(given, list | tuple) else [given]
         for estimator in seeds:
             if not hasattr(estimator, "predict_proba"):
                 raise TypeError(
                     f"{what} must be a fitted classifier with predict_proba, or a list of such; "
-                    f"got {kind_of(estimator)}"
+                    f"got {type_name(estimator)}"
                 )
         panel[name] = list(seeds)
     lengths = {name: len(seeds) for name, seeds in panel.items()}
@@ -241,7 +241,7 @@ def checked_panel(estimators: Any) -> Panel:
 def checked_metrics(metrics: Any) -> list[str]:
     """Refuse scores that there are none of."""
     known = f"the metrics, {', '.join(METRICS)}"
-    metrics = [metrics] if isinstance(metrics, str) else listed("metrics", metrics, known)
+    metrics = [metrics] if isinstance(metrics, str) else check_list("metrics", metrics, known)
     if unknown := [metric for metric in metrics if metric not in METRICS]:
         raise ValueError(f"Unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
     return list(dict.fromkeys(metrics))
@@ -281,7 +281,7 @@ def _without_gradients(panel: Panel) -> str | None:
         for estimator in map(_skorch.unfreeze, seeds):
             if not isinstance(estimator, AugmentedClassifier | NeuralNet):
                 return (
-                    f"{name!r} is {kind_of(estimator)}, whose gradients are not known, for it is "
+                    f"{name!r} is {type_name(estimator)}, whose gradients are not known, for it is "
                     "neither an AugmentedClassifier nor a skorch net."
                 )
     return None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import kind_of
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images._stored import AsSeen, Stored
 
 __all__ = ["ImageFormat", "ValueRange"]
@@ -101,7 +101,7 @@ class ImageFormat:
             If the layout is ambiguous or does not match `image_shape`.
         """
         if not hasattr(X, "shape"):
-            raise TypeError(f"X must be an array, got {kind_of(X)}; numpy.asarray makes one")
+            raise TypeError(f"X must be an array, got {type_name(X)}; numpy.asarray makes one")
         row = X.shape[1:]
         if image_shape is None:
             shape, layout = cls._guess(row)
@@ -230,7 +230,7 @@ class ImageFormat:
         """
         expected = self.image_shape or self.row_shape
         if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
-            shown = tuple(x.shape) if isinstance(x, Tensor) else kind_of(x)
+            shown = tuple(x.shape) if isinstance(x, Tensor) else type_name(x)
             raise ValueError(f"x must be a Tensor with rows of shape {expected}; got {shown}")
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from tsynd_sk._utils._validation import kind_of
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images._format import ImageFormat, ValueRange
 from tsynd_sk.images._stored import Stored, is_stored, parts
 
@@ -74,7 +74,7 @@ def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -
         ) from None
     if n_dims == 0:
         raise ValueError(
-            f"X must be an array of images, or of the rows of a table; got {kind_of(X)}, which "
+            f"X must be an array of images, or of the rows of a table; got {type_name(X)}, which "
             "numpy takes for a scalar"
         )
     try:

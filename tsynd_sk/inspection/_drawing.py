@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from tsynd_sk._utils._validation import kind_of
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images import ImageFormat
 
 # Vermilion, which all kinds of colour vision tell from black.
@@ -166,7 +166,7 @@ def fitted_synthesizer(estimator: Any) -> Any:
     if not isinstance(estimator, TargetedSynthesizer | AugmentedClassifier):
         raise TypeError(
             "estimator must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
-            f"{kind_of(estimator)}"
+            f"{type_name(estimator)}"
         )
     check_is_fitted(estimator)
     return getattr(estimator, "synthesizer_", estimator)
@@ -194,7 +194,7 @@ def place_of(ax: Any, figure: Any) -> Any:
     if figure is not None:
         raise ValueError("ax and figure were both given; give one of the two, or none")
     if not hasattr(ax, "get_subplotspec"):
-        raise TypeError(f"ax must be a matplotlib Axes or None, got {kind_of(ax)}")
+        raise TypeError(f"ax must be a matplotlib Axes or None, got {type_name(ax)}")
     if (spec := ax.get_subplotspec()) is None:
         raise ValueError(
             "ax must be one of a grid of subplots, as plt.subplots gives, for several axes are "
@@ -217,7 +217,7 @@ def new_figure(who: str, figure: Any, size: tuple[float, float], layout: str = "
         return plt.figure(figsize=size, layout=layout)
     if not hasattr(figure, "add_gridspec"):
         raise TypeError(
-            f"figure must be a matplotlib Figure, SubFigure or None, got {kind_of(figure)}"
+            f"figure must be a matplotlib Figure, SubFigure or None, got {type_name(figure)}"
         )
     return figure
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import at_least, check_network, kind_of, whole
+from tsynd_sk._utils._validation import at_least, check_network, type_name, check_int
 
 __all__ = ["eigen_grad_cam"]
 
@@ -137,7 +137,7 @@ def _scores(output: Any) -> Tensor:
 
 def _checked(x: Any) -> Tensor:
     if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a Tensor, got {kind_of(x)}; torch.from_numpy makes one")
+        raise TypeError(f"x must be a Tensor, got {type_name(x)}; torch.from_numpy makes one")
     if not x.is_floating_point():
         raise TypeError(f"x must hold floats, as the network sees them; got {x.dtype}")
     if x.ndim < 2 or 0 in x.shape:
@@ -155,7 +155,7 @@ def _checked_targets(targets: Any, n: int) -> Tensor | None:
     if targets is None:
         return None
     if not isinstance(targets, Tensor | Sequence) and not hasattr(targets, "__array__"):
-        return torch.full((n,), whole("targets", targets))
+        return torch.full((n,), check_int("targets", targets))
     codes = torch.as_tensor(targets)
     if codes.dtype == torch.bool or codes.is_floating_point() or codes.is_complex():
         raise TypeError(f"targets must be indices of classes; got {codes.dtype}")
@@ -248,7 +248,7 @@ def _activations(
     finally:
         handle.remove()
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
-        shown = tuple(scores.shape) if isinstance(scores, Tensor) else kind_of(scores)
+        shown = tuple(scores.shape) if isinstance(scores, Tensor) else type_name(scores)
         raise ValueError(
             f"{network.name} must give scores of shape (n, n_classes); got {shown}. Give to_scores "
             "to turn its output into them."

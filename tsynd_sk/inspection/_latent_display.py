@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk._utils._validation import at_least, type_name
 from tsynd_sk.images import Selection, check_images, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -217,7 +217,7 @@ class LatentDisplay:
         if ax is None:
             ax = plt.figure(figsize=_SIZE, layout="constrained").subplots()
         elif not hasattr(ax, "scatter"):
-            raise TypeError(f"ax must be a matplotlib Axes or None, got {kind_of(ax)}")
+            raise TypeError(f"ax must be a matplotlib Axes or None, got {type_name(ax)}")
         handles = self._draw_points(ax)
         if legend:
             ax.legend(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tsynd_sk import _skorch
 from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import kind_of
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.evaluation import _subject
 from tsynd_sk.images import ImageFormat, array_of_images
 from tsynd_sk.inspection._drawing import as_displayed
@@ -137,7 +137,7 @@ def panel_of(estimators: Any, X: ArrayLike, display: str) -> Panel:
     """
     if not isinstance(estimators, Mapping):
         raise TypeError(
-            f"estimators must be a dict from names to fitted classifiers, got {kind_of(estimators)}"
+            f"estimators must be a dict from names to fitted classifiers, got {type_name(estimators)}"
         )
     if not estimators:
         raise ValueError("estimators is empty; give at least one fitted classifier")
@@ -188,7 +188,7 @@ def _checked(name: str, estimator: Any, display: str) -> Any:
         )
         raise TypeError(
             f"{what} must be a fitted AugmentedClassifier or skorch classifier, whose gradients "
-            f"can be followed; got {kind_of(estimator)}. Give {hint}."
+            f"can be followed; got {type_name(estimator)}. Give {hint}."
         )
     _skorch.check_classifier(given, what)
     check_is_fitted(given, "module_")

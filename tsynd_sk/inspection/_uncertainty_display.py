@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, kind_of
+from tsynd_sk._utils._validation import at_least, type_name
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -225,7 +225,7 @@ class UncertaintyDisplay:
             if not isinstance(value, Mapping) and not (attribute == "correct" and value is None):
                 raise TypeError(
                     f"{attribute} must be a dict from the name of a set to an array, got "
-                    f"{kind_of(value)}"
+                    f"{type_name(value)}"
                 )
         if not self.uncertainty:
             raise ValueError("uncertainty is empty; expected a set of images at least")
@@ -305,7 +305,7 @@ def _named(X: Any, y: Any) -> tuple[Mapping, Mapping]:
         raise ValueError("X is an empty dict; expected a set of images at least")
     if y is not None and not isinstance(y, Mapping):
         raise TypeError(
-            f"X is a dict of sets, so y must be a dict of their labels or None; got {kind_of(y)}"
+            f"X is a dict of sets, so y must be a dict of their labels or None; got {type_name(y)}"
         )
     labels = {} if y is None else y
     unknown = [name for name in labels if name not in X]
@@ -362,6 +362,6 @@ def _panels(n_panels: int, ax: Any, figure: Any) -> np.ndarray:
     if len(axes) != n_panels or not all(hasattr(each, "get_figure") for each in axes):
         raise ValueError(
             f"ax must be {n_panels} matplotlib Axes, one for each panel; got {len(axes)} "
-            f"({kind_of(axes[0]) if len(axes) else 'nothing'})"
+            f"({type_name(axes[0]) if len(axes) else 'nothing'})"
         )
     return axes

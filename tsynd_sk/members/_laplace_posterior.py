@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
-from tsynd_sk._utils._validation import check_network, kind_of
+from tsynd_sk._utils._validation import check_network, type_name
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
 
-_WEAKEST_PRIOR, _STRONGEST_PRIOR = 1e-4, 1e4
+WEAKEST_PRIOR, STRONGEST_PRIOR = 1e-4, 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ class LastLayerPosterior:
         """
         if not isinstance(generator, torch.Generator):
             raise TypeError(
-                f"generator must be a torch.Generator, got {kind_of(generator)}; "
+                f"generator must be a torch.Generator, got {type_name(generator)}; "
                 "torch.Generator().manual_seed(0) makes one"
             )
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
@@ -214,11 +214,11 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
         determined = float((eigenvalues / (eigenvalues + precision)).sum())
         return determined > precision * squared_norm
 
-    low, high = math.log(_WEAKEST_PRIOR), math.log(_STRONGEST_PRIOR)
+    low, high = math.log(WEAKEST_PRIOR), math.log(STRONGEST_PRIOR)
     if not rises(low):
-        return _WEAKEST_PRIOR
+        return WEAKEST_PRIOR
     if rises(high):
-        return _STRONGEST_PRIOR
+        return STRONGEST_PRIOR
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if rises(middle) else (low, middle)
@@ -242,7 +242,7 @@ def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     if isinstance(batches, Tensor):
         raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
     if not isinstance(batches, Iterable):
-        raise TypeError(f"batches must be a list of tensors, got {kind_of(batches)}")
+        raise TypeError(f"batches must be a list of tensors, got {type_name(batches)}")
     for batch in batches:
         if not isinstance(batch, Tensor):
             raise TypeError(
