@@ -112,8 +112,8 @@ def check_predictions(log_probs: Any) -> None:
     """Refuse what are no predictions of members."""
     if not isinstance(log_probs, Tensor):
         raise TypeError(
-            f"log_probs must be a Tensor, got {type_name(log_probs)}; torch.from_numpy makes one of "
-            "arrays"
+            f"log_probs must be a Tensor, got {type_name(log_probs)}; torch.from_numpy makes one "
+            "of arrays"
         )
     shape = log_probs.shape
     if len(shape) != 3 or not log_probs.is_floating_point() or 0 in (shape[0], shape[2]):

@@ -19,7 +19,7 @@ from skorch import NeuralNet
 from tsynd_sk import _skorch
 from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import at_least, check_number, type_name, check_list
+from tsynd_sk._utils._validation import at_least, check_list, check_number, type_name
 from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._scores import classification_scores
 from tsynd_sk.images import array_of_images, check_images
@@ -216,7 +216,9 @@ def _check_attacks(attacks: Any) -> list[str]:
 
 
 def _check_eps(eps: Any) -> list[float]:
-    values: list[Any] = [eps] if isinstance(eps, Real | str) else check_list("eps", eps, "strengths")
+    values: list[Any] = (
+        [eps] if isinstance(eps, Real | str) else check_list("eps", eps, "strengths")
+    )
     for value in values:
         check_number("eps", value, 0)
         if not 0 < value <= 1:

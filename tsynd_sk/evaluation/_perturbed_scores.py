@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
-from tsynd_sk._utils._validation import at_least, type_name, check_list
+from tsynd_sk._utils._validation import at_least, check_list, type_name
 from tsynd_sk.augmentation import check_moves
 from tsynd_sk.evaluation._attacks import ATTACKS, GradientMaskingWarning, adversarial_scores
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_kinds, corrupt
@@ -106,7 +106,9 @@ def corruption_scores(
     # Here, for the last kind's turn may come after minutes of predictions.
     check_kinds(kinds)
     given: Any = [severities] if isinstance(severities, Integral) else severities
-    levels = [at_least("severities", level, 1) for level in check_list("severities", given, "1 to 5")]
+    levels = [
+        at_least("severities", level, 1) for level in check_list("severities", given, "1 to 5")
+    ]
     if max(levels) > 5:
         raise ValueError(f"severities must be from 1 to 5; got {max(levels)}")
     keys = [{"kind": kind, "severity": level} for kind in kinds for level in levels]

@@ -11,7 +11,7 @@ import numpy as np
 from skorch import NeuralNet
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._validation import type_name, check_list
+from tsynd_sk._utils._validation import check_list, type_name
 from tsynd_sk.evaluation._art import check_installed
 from tsynd_sk.evaluation._attacks import (
     GradientMaskingWarning,
@@ -221,7 +221,9 @@ def checked_panel(estimators: Any) -> Panel:
         if not isinstance(name, str):
             raise TypeError(f"the names of estimators must be strings, got {name!r}")
         what = f"estimators[{name!r}]"
-        seeds = check_list(what, given, "classifiers") if isinstance(given, list | tuple) else [given]
+        seeds = (
+            check_list(what, given, "classifiers") if isinstance(given, list | tuple) else [given]
+        )
         for estimator in seeds:
             if not hasattr(estimator, "predict_proba"):
                 raise TypeError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import at_least, check_network, type_name, check_int
+from tsynd_sk._utils._validation import at_least, check_int, check_network, type_name
 
 __all__ = ["eigen_grad_cam"]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tsynd_sk._utils._validation import check_agreement, check_int, check_list, type_name
 
+
 class JoinedMembers:
     """All members of several groups, with equal weights.
 

@@ -111,7 +111,7 @@ def check_head(log_probs) -> Tensor:
 
 
 def check_plain(name: str, layer: nn.Linear) -> None:
-    """Raise if the weight of a layer is recomputed from other parameters, or used in another way."""
+    """Raise if a layer's weight is computed from other parameters, or used in another way."""
     kept = {"weight", "bias"} <= layer._parameters.keys()
     plain = kept and type(layer).forward is nn.Linear.forward
     if not plain:

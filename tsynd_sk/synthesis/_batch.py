@@ -46,7 +46,7 @@ class Synthesis:
         See `TargetedSynthesizer`.
     random_start : float
         Length of the random first step as a share of `radius`.
-    radius, max_iter, n_iter_no_change, constrain
+    radius, max_iter, constrain
         See `tsynd_sk.ascent.ascend`.
     device : torch.device
         Where everything is computed.
@@ -61,7 +61,6 @@ class Synthesis:
     random_start: float
     radius: float
     max_iter: int
-    n_iter_no_change: int | None
     constrain: bool
     device: torch.device
     callback: StepCallback | None = None
@@ -110,7 +109,6 @@ class Synthesis:
             scale=self.latent_scale.to(z_0),
             radius=self.radius,
             max_iter=self.max_iter,
-            n_iter_no_change=self.n_iter_no_change,
             constrain=self.constrain,
             callback=self.callback,
             **moves,

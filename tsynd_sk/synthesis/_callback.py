@@ -167,7 +167,7 @@ class TargetedSynthesis(Callback):
             if not any(isinstance(callback, Look) for _, callback in net.callbacks_):
                 look_at(net, rows[:], None)
             scheme = self._against(net)._scheme()
-            scheme.settled(net, torch.from_numpy(rows[:1]))
+            scheme.resolve_kind(net, torch.from_numpy(rows[:1]))
             check_fitting(self.peers, net, rows[:], scheme)
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)

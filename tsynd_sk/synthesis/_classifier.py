@@ -225,7 +225,7 @@ class AugmentedClassifier(CallbackSupportMixin, SavingMixin, ClassifierMixin, Ba
         if self.synthetic_ratio:
             check_iterator(net)
         kind = "ensemble" if synthesizer.members == "auto" else synthesizer.members
-        synthesizer._scheme(kind).settled(net, x)
+        synthesizer._scheme(kind).resolve_kind(net, x)
 
     def _checked_synthesizer(self):
         """Check the nets, and give a synthesizer of its own to the fit."""

@@ -23,7 +23,7 @@ from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._batch import Synthesis
 from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
 from tsynd_sk.synthesis._data_state import check_has_images, stand_in
-from tsynd_sk.synthesis._member_scheme import N_JUDGED, Scheme
+from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
 from tsynd_sk.synthesis._parallel import stream
 from tsynd_sk.synthesis._saving import SavingMixin
 
@@ -135,7 +135,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
 
     def _circumstances(self, x) -> dict:
         example = torch.from_numpy(x[:2])
-        return {"device": self.device, "check": partial(self._scheme().settled, x=example)}
+        return {"device": self.device, "check": partial(self._scheme().resolve_kind, x=example)}
 
     def _fitted_autoencoder(self, x, seed, task):
         given = self.autoencoder
@@ -165,18 +165,18 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
 
     def _codec(self) -> Codec:
         module = _skorch.bare_module(self.autoencoder_)
-        codec = Codec(module, self.value_range_, self._device, self.precision)
+        codec = Codec(module, self.value_range_, self._device)
         return codec.prepare(self._example())
 
     @property
     def _nets(self) -> list:
         return self.classifier_ if isinstance(self.classifier_, list) else [self.classifier_]
 
-    def _scheme(self, kind: str | None = None) -> Scheme:
+    def _scheme(self, kind: str | None = None) -> MemberScheme:
         kind = kind or self.members
         if kind == "auto" and isinstance(self.classifier, list | tuple):
             kind = "ensemble"
-        return Scheme(kind, self.n_members, self.restrict, self.plan, self.precision)
+        return MemberScheme(kind, self.n_members, self.restrict)
 
     # Also in a caller's inference mode, for gradients are taken.
     @torch.inference_mode(False)
@@ -184,7 +184,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         """Learn the posteriors of the last layers as the classifiers are now."""
         if not self._kinds:
             x = self._example()
-            self._kinds = [self._scheme().settled(net, x) for net in self._nets]
+            self._kinds = [self._scheme().resolve_kind(net, x) for net in self._nets]
         if "laplace" in self._kinds:
             check_has_images(self)
         self._posteriors = [
@@ -217,7 +217,7 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
         """Private copies of the classifier's members; equal seeds, equal members."""
         self._settle()
         return self._scheme(self._kinds[0]).members(
-            self._nets, self._posteriors, self._snapshots, seed=seed, device=self._device
+            self._nets, self._posteriors, seed=seed, device=self._device
         )
 
     def _example(self):
@@ -237,7 +237,8 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
     def _synthesis(self, callback=None) -> Synthesis:
         """Give what synthesises a batch, with what is prepared for all batches."""
         members = self._members(seed=0)
-        members.plan(self._example())
+        # What does not depend on the images is done once, before threads share it.
+        members(self._example())
         return Synthesis(
             codec=self._codec(),
             make_members=members.redrawn,
@@ -246,7 +247,6 @@ class BaseSynthesizer(CallbackSupportMixin, SavingMixin, BaseEstimator):
             random_start=self.random_start,
             radius=self.radius,
             max_iter=self.max_iter,
-            n_iter_no_change=self.n_iter_no_change,
             constrain=self.label_policy == "constrain",
             device=self._device,
             callback=callback,

@@ -16,7 +16,7 @@ from tsynd_sk import _skorch
 from tsynd_sk._skorch._net_checks import check_alike
 from tsynd_sk._skorch._progress import EpochBar
 from tsynd_sk._skorch._training import fit_classifier
-from tsynd_sk.synthesis._member_scheme import Scheme
+from tsynd_sk.synthesis._member_scheme import MemberScheme
 
 
 def with_peers(net: NeuralNet, peers: Sequence[FrozenEstimator]) -> Any:
@@ -84,7 +84,7 @@ def check_frozen(peers: Sequence[Any]) -> None:
 
 
 def check_fitting(
-    peers: Sequence[FrozenEstimator], net: NeuralNet, x: np.ndarray, scheme: Scheme
+    peers: Sequence[FrozenEstimator], net: NeuralNet, x: np.ndarray, scheme: MemberScheme
 ) -> None:
     """Refuse peers that cannot judge a net's rows together with it.
 
@@ -96,13 +96,13 @@ def check_fitting(
         The one that is to train.
     x : ndarray of shape (n, ...), float32
         Some of its rows.
-    scheme : Scheme
+    scheme : MemberScheme
         How members are made of all of them.
     """
     for i, peer in enumerate(peers):
         try:
             check_alike(peer.estimator, net, x)
-            scheme.settled(peer.estimator, torch.from_numpy(x[:1]))
+            scheme.resolve_kind(peer.estimator, torch.from_numpy(x[:1]))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"peers[{i}] cannot be one of an ensemble with the net that trains: {error}"

@@ -11,11 +11,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk._skorch._progress import Task
-from tsynd_sk._utils._inference import PRECISIONS
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
-from tsynd_sk.members import PLANS
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._batch import derived_seed
 from tsynd_sk.synthesis._engine import BaseSynthesizer, unlearned
@@ -77,9 +75,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         images in `X` are given equal ones; a source that is used again starts at 0.5 at least.
     max_iter : int, default=10
         Number of ascent steps.
-    n_iter_no_change : int or None, default=5
-        An image is finished before `max_iter` when its best value has not risen, by more than a
-        thousandth, for so many steps. ``None``: never.
     label_policy : {"keep", "constrain"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate whatever it
         is taken for: what guards the label is a small `radius`. "constrain" takes the most
@@ -99,12 +94,6 @@ class TargetedSynthesizer(BaseSynthesizer):
     batch_size : int, default=256
         Images that are synthesised at a time. Changes results by rounding only. Batches for
         which a device has not enough memory are halved, with a warning.
-    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
-        How members are computed, see `DropoutMembers`. Changes results by rounding only.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Number format of the networks in the ascent; measures are computed in float32. "bfloat16"
-        is faster on processors and accelerators with units for it, but small uncertainties, which
-        are differences of predictions, lose digits.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
@@ -189,7 +178,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         "radius": [Interval(Real, 0, None, closed="neither")],
         "random_start": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "label_policy": [StrOptions({"keep", "constrain"})],
         "sampling_strategy": [
             StrOptions(set(_sampling.STRATEGIES)),
@@ -199,8 +187,6 @@ class TargetedSynthesizer(BaseSynthesizer):
         ],
         "image_shape": [tuple, list, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "plan": [StrOptions({"auto", *PLANS})],
-        "precision": [StrOptions(set(PRECISIONS))],
         "device": [str, torch.device, None],
         "n_jobs": [
             Interval(Integral, 1, None, closed="left"),
@@ -223,13 +209,10 @@ class TargetedSynthesizer(BaseSynthesizer):
         radius=0.25,
         random_start=1.0,
         max_iter=10,
-        n_iter_no_change=5,
         label_policy="keep",
         sampling_strategy="auto",
         image_shape=None,
         batch_size=256,
-        plan="auto",
-        precision="float32",
         device=None,
         n_jobs=None,
         verbose=0,
@@ -244,13 +227,10 @@ class TargetedSynthesizer(BaseSynthesizer):
         self.radius = radius
         self.random_start = random_start
         self.max_iter = max_iter
-        self.n_iter_no_change = n_iter_no_change
         self.label_policy = label_policy
         self.sampling_strategy = sampling_strategy
         self.image_shape = image_shape
         self.batch_size = batch_size
-        self.plan = plan
-        self.precision = precision
         self.device = device
         self.n_jobs = n_jobs
         self.verbose = verbose
