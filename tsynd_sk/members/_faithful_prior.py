@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class _Judged:
         batches: Sequence[Tensor],
     ):
         self._network, self._to_log_proba = private_copy(module), to_log_proba
-        self._layer: Any = self._network.get_submodule(posterior.layer)
+        self._layer = cast(nn.Linear, self._network.get_submodule(posterior.layer))
         self._batches = [x for x in batches if len(x)]
         features, log_probs = [], []
         for x in self._batches:
