@@ -1,8 +1,5 @@
-import copy
 import pickle
-from dataclasses import replace
 from functools import partial
-from itertools import count
 from threading import Thread
 
 import pytest
@@ -10,8 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian
 
-from tsynd_sk.members._laplace_posterior import LastLayerPosterior, last_layer_posterior
-from tsynd_sk.uncertainty import mutual_information, safe_log
+from tsynd_sk.members import last_layer_posterior
+from tsynd_sk.uncertainty import safe_log
 
 
 def log_softmax(logits):
@@ -121,13 +118,6 @@ class TestCurvature:
         expected = brute_force_ggn(layer, to_log_proba, x)
         torch.testing.assert_close(curvature(posterior), expected, rtol=1e-10, atol=1e-12)
 
-    def test_of_rows_that_are_equal_grows_with_their_number(self):
-        layer = seeded(lambda: nn.Linear(4, 3))
-        x = rows(1, 4).repeat(7, 1)
-        posterior = last_layer_posterior(layer, log_softmax, [x])
-        expected = brute_force_ggn(layer, log_softmax, x)
-        torch.testing.assert_close(curvature(posterior), expected, rtol=1e-10, atol=1e-12)
-
     @pytest.mark.parametrize("bias", [True, False])
     def test_factors_are_those_of_the_formula(self, bias):
         net, x = mlp(bias=bias), rows(20, 4)
@@ -139,12 +129,6 @@ class TestCurvature:
         torch.testing.assert_close(feature_factor(posterior), phi.T @ phi)
         softmax_hessians = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
         torch.testing.assert_close(output_factor(posterior), softmax_hessians.mean(0))
-
-    def test_of_a_single_logit_is_the_variance_of_the_label(self):
-        net, x = mlp(n_outputs=1), rows(20, 4)
-        posterior = last_layer_posterior(net, log_sigmoid, [x])
-        p = net(x).detach().sigmoid()
-        torch.testing.assert_close(output_factor(posterior)[0, 0], (p * (1 - p)).mean())
 
     def test_of_a_net_that_ends_in_softmax_is_that_of_its_logits(self):
         x = rows(20, 4)
@@ -238,13 +222,6 @@ class TestLayer:
         posterior = last_layer_posterior(net, lambda out: log_softmax(out[0]), [rows(5, 4)])
         assert posterior.layer == "head"
 
-    def test_is_the_last_one_of_those_side_by_side(self):
-        def forward(net, x):
-            return net.first(x) + net.second(x)
-
-        net = seeded(lambda: _Custom(forward, second=nn.Linear(4, 3), first=nn.Linear(4, 3)))
-        assert last_layer_posterior(net, log_softmax, [rows(5, 4)]).layer == "second"
-
     def test_may_be_followed_by_an_activation_in_place_or_called_by_keyword(self):
         def forward(net, x):
             return net.act(net.fc(input=x))
@@ -276,13 +253,13 @@ class TestPriorPrecision:
         return 0.5 * (len(theta) * precision.log() - precision * theta @ theta - determinant)
 
     @pytest.mark.parametrize("bias", [True, False])
-    @pytest.mark.parametrize("scale", [0.3, 1.0, 5.0])
+    @pytest.mark.parametrize("scale", [0.3, 5.0])
     def test_maximises_the_marginal_likelihood(self, bias, scale):
         net = mlp(bias=bias)
         with torch.no_grad():
             net[2].weight.mul_(scale)
         posterior = last_layer_posterior(net, log_softmax, [rows(60, 4)])
-        grid = torch.logspace(-4, 4, 2001, dtype=torch.float64)
+        grid = torch.logspace(-4, 4, 801, dtype=torch.float64)
         values = torch.stack([self.evidence(posterior, precision) for precision in grid])
         best = torch.tensor(posterior.prior_precision, dtype=torch.float64)
         assert self.evidence(posterior, best) >= values.max()
@@ -323,11 +300,6 @@ class TestPriorPrecision:
         with pytest.raises(ValueError, match=f"prior_precision must be a positive.*{value}"):
             last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
 
-    @pytest.mark.parametrize("value", ["1", True, [1.0], torch.ones(2)])
-    def test_that_is_no_number_is_refused(self, value):
-        with pytest.raises(TypeError, match="prior_precision must be a number, or None"):
-            last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=value)
-
 
 class TestSample:
     @pytest.mark.parametrize("bias", [True, False])
@@ -337,14 +309,14 @@ class TestSample:
             layer, log_softmax, [rows(30, 2) * torch.tensor([1, 3])], prior_precision=0.5
         )
         generator = torch.Generator().manual_seed(0)
-        samples = torch.stack([stacked(*posterior.sample(generator)) for _ in range(6000)])
+        samples = torch.stack([stacked(*posterior.sample(generator)) for _ in range(3000)])
         precision = curvature(posterior) + 0.5 * torch.eye(samples.shape[1])
         mean = stacked(posterior.weight, posterior.bias)
         # Whitened by the Gaussian that they should follow, they are standard normal.
         white = (samples - mean) @ torch.linalg.cholesky(precision)
-        assert white.mean(0).abs().max() < 4 / 6000**0.5
+        assert white.mean(0).abs().max() < 4 / 3000**0.5
         identity = torch.eye(samples.shape[1], dtype=torch.float64)
-        torch.testing.assert_close(white.T.cov(), identity, rtol=0, atol=0.08)
+        torch.testing.assert_close(white.T.cov(), identity, rtol=0, atol=0.1)
         assert (torch.linalg.inv(precision) - identity).abs().max() > 0.5
 
     @pytest.mark.parametrize("bias", [True, False])
@@ -375,12 +347,6 @@ class TestSample:
         others = [stacked(*posterior.sample(generator)) for _ in range(2)]
         assert not torch.equal(first, others[0])
         assert not torch.equal(*others)
-
-    def test_draws_close_to_the_mean_under_a_strong_prior(self):
-        posterior = last_layer_posterior(mlp(), log_softmax, [rows(9, 4)], prior_precision=1e12)
-        weight, bias = posterior.sample(torch.Generator())
-        torch.testing.assert_close(weight, posterior.weight, rtol=0, atol=1e-5)
-        torch.testing.assert_close(bias, posterior.bias, rtol=0, atol=1e-5)
 
 
 class TestModule:
@@ -464,27 +430,9 @@ class TestRefusals:
         net = _Custom(lambda net, x: net.fc(net.fc(x)), fc=nn.Linear(4, 4)).double()
         self.refused(net, [rows(5, 4)], f"'fc' is called 2 times.*{self.ways_out}")
 
-    def test_layer_that_a_later_batch_passes_by(self):
-        calls = count()
-
-        def forward(net, x):
-            return net.b(x) if next(calls) < 2 else net.a(x)
-
-        net = _Custom(forward, a=nn.Linear(4, 3), b=nn.Linear(4, 3)).double()
-        # The first batch is seen twice: to find the layer, and for the curvature.
-        self.refused(net, [rows(5, 4), rows(5, 4)], "'b' is called 0 times")
-
     def test_features_that_are_not_vectors(self):
         net = _Custom(lambda net, x: net.fc(x).mean(1), fc=nn.Linear(4, 3)).double()
         match = r"'fc' receives an array of shape \(5, 2, 4\) for 5 rows.*" + self.ways_out
-        self.refused(net, [rows(10, 4).view(5, 2, 4)], match)
-
-    def test_more_vectors_of_features_than_rows(self):
-        def forward(net, x):
-            return net.fc(x.reshape(-1, 4)).view(len(x), 2, 3).mean(1)
-
-        net = _Custom(forward, fc=nn.Linear(4, 3)).double()
-        match = r"receives an array of shape \(10, 4\) for 5 rows"
         self.refused(net, [rows(10, 4).view(5, 2, 4)], match)
 
     def test_predictions_that_are_no_table(self):
@@ -535,105 +483,3 @@ class TestRefusals:
         net = nn.Sequential(seeded(lambda: nn.Linear(4, 3)), nn.Softmax(-1))
         match = "curvature.*not finite.*logarithm is taken of a probability of zero"
         self.refused(net, [1e4 * rows(5, 4)], match, torch.log)
-
-
-def two_moons(n, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    angle = torch.pi * torch.rand(n, generator=generator)
-    y = (torch.rand(n, generator=generator) < 0.5).long()
-    x = torch.stack([angle.cos() + y, angle.sin() * (1 - 2 * y) + 0.5 * y], 1)
-    return x + 0.1 * torch.randn(n, 2, generator=generator), y
-
-
-def trained(x, y, n_steps, weight_decay=0.0):
-    net = seeded(lambda: nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))).float()
-    optimizer = torch.optim.Adam(net.parameters(), 0.02, weight_decay=weight_decay)
-    for _ in range(n_steps):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
-        optimizer.step()
-    return net
-
-
-def member_log_probs(net, posterior, x, n_members=32):
-    generator = torch.Generator().manual_seed(0)
-    names = f"{posterior.layer}.weight", f"{posterior.layer}.bias"
-    outputs = [
-        functional_call(net, dict(zip(names, posterior.sample(generator), strict=True)), (x,))
-        for _ in range(n_members)
-    ]
-    return torch.stack(outputs).log_softmax(-1)
-
-
-class TestBehaviour:
-    @pytest.mark.parametrize("n_steps", [50, 400])
-    def test_uncertainty_is_low_near_the_data_and_high_far_away(self, n_steps):
-        x, y = two_moons(200)
-        net = trained(x, y, n_steps)
-        posterior = last_layer_posterior(net, log_softmax, x.split(64))
-        near = mutual_information(member_log_probs(net, posterior, x)).mean()
-        angle = torch.linspace(0, 2 * torch.pi, 60)
-        ring = torch.stack([angle.cos(), angle.sin()], 1) * 8
-        far = mutual_information(member_log_probs(net, posterior, ring)).mean()
-        assert near > 1e-4
-        assert far > 2 * near
-        # The members are plausible: on the data they still know the classes.
-        members = member_log_probs(net, posterior, x).argmax(-1)
-        assert (members == y).float().mean() > 0.85
-
-    def test_a_stronger_prior_makes_members_of_an_overfitted_net_plausible(self):
-        x, y = two_moons(200)
-        net = trained(x, y, 3000)
-        posterior = last_layer_posterior(net, log_softmax, [x])
-        assert posterior.prior_precision < 0.05
-        agreement = [
-            (member_log_probs(net, p, x).argmax(-1) == y).float().mean()
-            for p in (posterior, replace(posterior, prior_precision=3.0))
-        ]
-        assert agreement[0] < 0.9
-        assert agreement[1] > 0.99
-
-    def test_uncertainty_falls_with_more_data(self):
-        x, y = two_moons(800)
-        net = trained(x, y, 100)
-        few, many = (
-            last_layer_posterior(net, log_softmax, [x[:n]], prior_precision=1.0) for n in (40, 800)
-        )
-        few, many = (mutual_information(member_log_probs(net, p, x)).mean() for p in (few, many))
-        assert few > 2 * many
-
-    def test_uncertainty_is_differentiable_in_the_images(self):
-        x, y = two_moons(50)
-        net = trained(x, y, 50)
-        posterior = last_layer_posterior(net, log_softmax, [x])
-        x.requires_grad_()
-        mutual_information(member_log_probs(net, posterior, x)).sum().backward()
-        assert x.grad.isfinite().all()
-        assert x.grad.abs().max() > 0
-
-
-class TestLaplaceTorch:
-    """The same numbers as those of the package laplace-torch, where it does the same."""
-
-    def test_agrees_on_curvature_prior_precision_and_covariance(self):
-        laplace = pytest.importorskip("laplace")
-        from torch.utils.data import DataLoader, TensorDataset
-
-        # With a bias the package holds weight and bias independent, which they are not.
-        net, x = nn.Sequential(*mlp(bias=False)[:3]), rows(60, 4)
-        loader = DataLoader(TensorDataset(x, x[:, 0].gt(0).long()), batch_size=20)
-        theirs = laplace.Laplace(
-            copy.deepcopy(net), "classification", subset_of_weights="last_layer"
-        )
-        theirs.fit(loader)
-        theirs.optimize_prior_precision(
-            pred_type="nn", method="marglik", prior_structure="scalar", n_steps=1500
-        )
-        ours = last_layer_posterior(net, log_softmax, x.split(20))
-        torch.testing.assert_close(curvature(ours), theirs.H_facs.to_matrix())
-        assert ours.prior_precision == pytest.approx(theirs.prior_precision.item(), rel=1e-6)
-        covariance = torch.linalg.inv(
-            curvature(ours) + ours.prior_precision * torch.eye(15, dtype=torch.float64)
-        )
-        torch.testing.assert_close(covariance, theirs.posterior_precision.to_matrix(exponent=-1))
-        assert isinstance(ours, LastLayerPosterior)
