@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
+from tsynd_sk.members import DropoutMembers
+
 
 def log_softmax(logits):
     return logits.log_softmax(-1)
@@ -238,3 +240,36 @@ def build(name, n_samples=5, dtype=torch.float32):
 def decided(x, decision):
     """Decisions by which members of a network are computed in a way of the test's choice."""
     return {tuple(x.shape[1:]): decision}
+
+
+class Calling(nn.Module):
+    """A net around any function of images; what the function calls layers are its parts."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def outputs(net, x, **params):
+    """What members of a net give that need not be a classifier."""
+    shapes = []
+
+    def head(output):
+        shapes.append(output.shape[1:])
+        return output.flatten(1)
+
+    return DropoutMembers(net, head, **params)(x).unflatten(-1, shapes[-1])
+
+
+def members_of(function, x, n_members=8, seed=0, decisions=None, **parts):
+    net = Calling(function, **parts)
+    return outputs(net, x, n_members=n_members, seed=seed, decisions=decisions)
+
+
+def distinct(members):
+    return len({tuple(member.flatten().tolist()) for member in members})
