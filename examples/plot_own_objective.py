@@ -83,7 +83,7 @@ for name, objective in objectives.items():
 # %%
 # To judge them all by the same measures, we ask members that took no part in any ascent, with
 # other dropout masks. This is also how an objective can be tried out by hand.
-from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.members import DropoutMembers
 from tsynd_sk.uncertainty import mutual_information
 
 members = DropoutMembers(

@@ -6,12 +6,10 @@ import torch
 from helpers.small import digits
 from torch import nn
 
-from tsynd_sk.ascent import ascend
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.members._laplace_posterior import last_layer_posterior
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
@@ -46,49 +44,6 @@ def test_predictions_that_are_none(measure, wrong, error, message):
         measure(wrong)
 
 
-LATENT = torch.zeros(5, 2)
-TASK = {
-    "members": DropoutMembers(
-        nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 3)), lambda x: x.log_softmax(-1), n_members=2
-    ),
-    "decode": lambda z: z,
-    "z_0": LATENT,
-    "y": torch.tensor([0, 1, 2, 0, 1]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "error", "message"),
-    table(
-        ("no members", "members", None, TypeError, "must be callable, got a NoneType"),
-        ("no decoder", "decode", "z", TypeError, "must be callable, got a str"),
-        ("codes array", "z_0", np.zeros((5, 2)), TypeError, "must be a Tensor, got a ndarray"),
-        ("codes integers", "z_0", LATENT.long(), ValueError, "must hold floats, got .*int64"),
-        ("labels list", "y", [0] * 5, TypeError, "must be a Tensor, got a list"),
-        ("labels floats", "y", torch.zeros(5), ValueError, "one integer .* 5 rows.*float32"),
-        ("labels few", "y", torch.zeros(3).long(), ValueError, r"one integer .* 5 rows.*\(3,\)"),
-        ("labels unknown", "y", torch.full((5,), 7), ValueError, "0 to 2; got values from 7 to 7"),
-        ("labels below", "y", torch.full((5,), -1), ValueError, "0 to 2; got values from -1"),
-        ("objective word", "objective", "entropy", TypeError, "callable or None, got 'entropy'"),
-        ("direction", "direction", torch.ones(5, 3), ValueError, r"\(5, 2\); got \(5, 3\)"),
-        ("start array", "start", np.ones((5, 2)), TypeError, "must be a Tensor, got a ndarray"),
-        ("start few", "start", torch.ones(2, 2), ValueError, r"\(5, 2\); got \(2, 2\)"),
-        ("scale word", "scale", "one", ValueError, "must be a number, or a Tensor .*got 'one'"),
-        ("scale shape", "scale", torch.ones(3), ValueError, r"broadcast .*\(5, 2\); got .*\[3\]"),
-        ("radius word", "radius", "1", TypeError, "must be a number, got '1'"),
-        ("radius below", "radius", -0.5, ValueError, "must be finite .* got -0.5"),
-        ("radius nan", "radius", NAN, ValueError, "must be finite .* got nan"),
-        ("steps below", "max_iter", -1, ValueError, "must be an int of at least 0; got -1"),
-        ("steps float", "max_iter", 2.5, TypeError, "must be an int, got 2.5"),
-        ("steps bool", "max_iter", True, TypeError, "must be an int, got True"),
-        ("patience", "n_iter_no_change", 0, ValueError, "must be an int of at least 1; got 0"),
-    ),
-)
-def test_ascents_of_something_else(name, wrong, error, message):
-    with pytest.raises(error, match=f"^{name} .*{message}"):
-        ascend(**{**TASK, name: wrong})
-
-
 @pytest.mark.parametrize(
     ("name", "wrong", "error", "message"),
     table(
@@ -101,7 +56,7 @@ def test_ascents_of_something_else(name, wrong, error, message):
             "to_log_proba",
             lambda x: x.detach().numpy(),
             TypeError,
-            "to_log_proba must give a Tensor of log-probabilities, got a ndarray",
+            "to_log_proba must return a Tensor of log-probabilities, got a ndarray",
         ),
         ("no batches", "batches", None, TypeError, "batches must be a list of tensors, got a None"),
         ("number", "batches", 3, TypeError, "batches must be a list of tensors, got a int"),
