@@ -1,20 +1,10 @@
-"""Estimators whose files in ``tests/data`` are kept, and the answers that they are to give.
-
-``python tests/saved_files.py`` adds the files of the present format version, once it is raised.
-Those of earlier versions stay: they are what users have.
-"""
-
-import json
-from pathlib import Path
+"""Estimators of every kind that are saved and loaded, and the answers that are compared."""
 
 import numpy as np
 
 from helpers.tiny_nets import IMAGES, LABELS, augmented, dense_net, net, own_net, synthesizer, y
-from tsynd_sk._utils._tensor_file import FORMAT_VERSION
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
 
-DATA = Path(__file__).parents[1] / "data"
 TABLE = IMAGES.reshape(len(IMAGES), -1)[:, 20:30]
 WORDS = np.array(["nought", "one", "two", "three", "four"])
 
@@ -30,11 +20,10 @@ def tiny_autoencoder(**params):
 
 
 def image_classifier():
-    """With dropout, earlier states of the net, and a history."""
+    """With dropout, and several refreshes in its history."""
     return augmented(
         net(max_epochs=20, lr=0.02, module__width=2),
         synthesizer(autoencoder=tiny_autoencoder(module__n_components=2)),
-        n_snapshots=1,
         refresh_every=8,
     )
 
@@ -64,12 +53,6 @@ ESTIMATORS = {
     "ensemble": (ensemble_synthesizer, lambda: (IMAGES[:40], LABELS[:40])),
 }
 
-#: What is kept, and whether the images are in the file.
-KEPT = {
-    "image_classifier": (*ESTIMATORS["images"], False),
-    "table_synthesizer": (*ESTIMATORS["table"], True),
-}
-
 
 def answers(estimator, rows, labels):
     """All that an estimator says about images, and what it samples if it can."""
@@ -85,7 +68,7 @@ def answers(estimator, rows, labels):
     if synthesizer is not estimator:
         found["predict"] = estimator.predict(rows)
         found["predict_proba"] = estimator.predict_proba(rows)
-    if synthesizer._X is not None:
+    if synthesizer.engine_.images is not None:
         found["sample"], found["sample_y"] = synthesizer.sample(5)
     return found
 
@@ -96,20 +79,3 @@ def assert_same(one, other):
     for name, value in one.items():
         assert value.dtype == other[name].dtype, name
         np.testing.assert_array_equal(value, other[name], err_msg=name)
-
-
-def write_kept():
-    """Write the files, and beside them what the estimators say about a few rows."""
-    for name, (make, data, with_images) in KEPT.items():
-        rows, labels = data()
-        estimator = make().fit(rows, labels)
-        path = DATA / f"{name}_v{FORMAT_VERSION}.safetensors"
-        if path.exists():
-            raise FileExistsError(f"{path} is what users of this version have: raise the version")
-        estimator.save_params(path, with_images=with_images)
-        known = {k: v.tolist() for k, v in answers(estimator, rows[:8], labels[:8]).items()}
-        path.with_suffix(".json").write_text(json.dumps(known) + "\n")
-
-
-if __name__ == "__main__":
-    write_kept()

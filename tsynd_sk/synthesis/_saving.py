@@ -2,6 +2,340 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from tsynd_sk import __version__, _skorch
+from tsynd_sk._utils._files import write_atomically
+from tsynd_sk.images import ImageFormat, ValueRange
+from tsynd_sk.members import LastLayerPosterior
+from tsynd_sk.synthesis._engine import Engine, scheme_of
+from tsynd_sk.synthesis._fitting import all_or_nothing
+
+#: Counts up with every change that earlier releases cannot read, or would misread.
+FORMAT_VERSION = 1
+
 
 class SavingMixin:
-    """To be written."""
+    """The two methods, for estimators that learn an `Engine`.
+
+    A subclass tells by `_restore(saved)` how it takes over what a file holds.
+    """
+
+    #: Name of the class in files, also of classes that users derive from it.
+    _saved_as: str
+
+    def save_params(self: Any, path, *, with_images=False):
+        """Write what was learned to a safetensors file, which holds numbers and text but no code.
+
+        Weights and histories of all nets, labels, format and range of the images, and what makes
+        the members. Not: parameters of the estimator, states of optimizers, training images.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write; by custom its name ends in ".safetensors". A file that is there is
+            replaced once the new one is whole.
+        with_images : bool, default=False
+            Whether to write the training images and their labels too, which may be confidential.
+            Only with them can `sample` draw from a synthesizer that loads the file.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was learned yet.
+        ValueError
+            If something that was learned is neither numbers nor text.
+        OSError
+            If the file cannot be written. What was there stays.
+
+        See Also
+        --------
+        load_params : Read such a file.
+
+        Notes
+        -----
+        `pickle` and `joblib` save the estimator as a whole, but reading a pickle runs whatever
+        code is in it.
+
+        A module class of your own with a ``from_data`` classmethod needs an attribute ``sizes``: a
+        dict of what it has read off the data, as keyword arguments of its constructor.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> from sklearn.base import clone
+        >>> from tsynd_sk import TargetedSynthesizer, autoencoders, classifiers, datasets
+        >>> X, y, _ = datasets.load_digits_images()
+        >>> classifier = classifiers.NetClassifier(max_epochs=2)
+        >>> autoencoder = autoencoders.AutoencoderNet(max_epochs=1, epoch_size=200)
+        >>> synthesizer = TargetedSynthesizer(classifier, autoencoder).fit(X[:50], y[:50])
+        >>> with TemporaryDirectory() as folder:
+        ...     synthesizer.save_params(f"{folder}/digits.safetensors", with_images=True)
+        ...     loaded = clone(synthesizer).load_params(f"{folder}/digits.safetensors")
+        >>> loaded.sample(3)[0].shape
+        (3, 8, 8)
+        """
+        check_is_fitted(self)
+        synthesizer = getattr(self, "synthesizer_", self)
+        tensors, description = _state(synthesizer, synthesizer.engine_, with_images)
+        metadata = {
+            "format": "tsynd_sk",
+            "format_version": str(FORMAT_VERSION),
+            "library_version": __version__,
+            "estimator": self._saved_as,
+            "description": json.dumps(description),
+        }
+        data = save(tensors, {**metadata, "sha256": _checksum(tensors, metadata)})
+        write_atomically(path, lambda file: file.write(data))
+
+    def load_params(self: Any, path):
+        """Read what `save_params` has written, as if this estimator had learned it.
+
+        Nothing in the file is run. The estimator must have the parameters of the one that was
+        saved, for they say how its nets are built, and on which `device`. A frozen net stays as it
+        is; the weights go to a copy of it. Answers are those of the estimator that was saved, to
+        the bit on the same machine. Optimizers start afresh if nets are trained on.
+
+        Parameters
+        ----------
+        path : path-like
+            File to read.
+
+        Returns
+        -------
+        self : object
+            This estimator, fitted.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, is none of this library or of a later version of it, or does
+            not fit the parameters of the estimator. The estimator then stays as it was.
+        OSError
+            If the file cannot be opened.
+
+        See Also
+        --------
+        save_params : Write such a file.
+        """
+        self._validate_params()
+        Path(path).open("rb").close()
+        saved = _read(path, self._saved_as)
+        try:
+            with all_or_nothing(self):
+                self._restore(saved)
+                if saved.tensors:
+                    raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
+        except Exception as error:
+            # Whatever a file says that these parameters do not fit, in any of its parts.
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"cannot load {os.fspath(path)!r}: {reason}. Construct the estimator with the "
+                "parameters of the one that was saved."
+            ) from error
+        return self
+
+
+@dataclass
+class Saved:
+    """What a file holds, of which the tensors that are used are taken out."""
+
+    tensors: dict[str, Tensor]
+    description: dict[str, Any]
+
+    def restore_data(self, estimator: Any, image_shape: Any) -> None:
+        """Set what an estimator knows of images and labels."""
+        described, labels = self.description["images"], self.description["labels"]
+        dtype, row_shape = _dtype(described["dtype"], "buif"), tuple(described["row_shape"])
+        # One image that takes no memory, whatever shape the file claims.
+        image = np.broadcast_to(np.zeros((), dtype), (1, *row_shape))
+        found = ImageFormat.infer(image, image_shape)
+        if (shape := [found.layout, *(found.image_shape or ())]) != described["shape"]:
+            raise ValueError(
+                f"its images have the layout and shape {described['shape']}, but for "
+                f"image_shape={image_shape!r} of the estimator they would have {shape}"
+            )
+        ends = self.tensors.pop("extremes").numpy().view(dtype)
+        low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
+        estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
+        estimator.image_shape_, estimator.n_features_in_ = found.image_shape, found.n_features
+        if (names := described["feature_names"]) is not None:
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+        dtype = _dtype(labels["dtype"], "biufUO")
+        if dtype.itemsize * len(labels["values"]) > 2**26:
+            raise ValueError("its labels would take more memory than labels do")
+        estimator.classes_ = np.array(labels["values"], dtype=dtype)
+
+    def engine(self, synthesizer: Any, classifiers: list, autoencoder: Any) -> Engine:
+        """Return an engine with nets that are built as estimators say.
+
+        What is known of images and labels is that of the synthesizer.
+        """
+        tensors, described = self.tensors, self.description
+        if (n_nets := len(described["classifiers"])) != len(classifiers):
+            raise ValueError(
+                f"it holds {n_nets} classifiers, but the estimator has {len(classifiers)}"
+            )
+        asked = scheme_of(synthesizer, n_nets).kind
+        if asked != "auto" and (other := set(described["kinds"]) - {asked}):
+            raise ValueError(
+                f"its members are of the kind {min(other)!r}, but the estimator has "
+                f"members={synthesizer.members!r}"
+            )
+        nets = []
+        for i, given in enumerate(classifiers):
+            _skorch.check_classifier(_skorch.unfreeze(given), role := f"classifier{i}")
+            fields = described["classifiers"][i]
+            net = _skorch.restored_net(given, tensors, fields, role, synthesizer.device)
+            # skorch reads them off the labels of a fit.
+            vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
+            nets.append(net)
+        image_format, value_range = synthesizer.format_, synthesizer.value_range_
+        engine = Engine(nets, image_format, value_range, None, None, described["seed"])
+        engine.kinds = described["kinds"]
+        engine.posteriors = [
+            None if numbers is None else self._posterior(numbers, f"posterior{i}.")
+            for i, numbers in enumerate(described["posteriors"])
+        ]
+        if (fields := described["autoencoder"]) is not None:
+            _skorch.check_autoencoder(_skorch.unfreeze(autoencoder))
+            engine.autoencoder = _skorch.restored_net(
+                autoencoder, tensors, fields, "autoencoder", synthesizer.device
+            )
+            engine.latent_scale = tensors.pop("latent_scale")
+        if "images" in tensors:
+            images = tensors.pop("images").numpy().view(image_format.dtype)
+            engine.images = images.reshape(-1, *image_format.row_shape)
+            engine.codes = tensors.pop("image_classes").numpy()
+        return engine
+
+    def _posterior(self, numbers: dict[str, Any], prefix: str) -> LastLayerPosterior:
+        names = [name for name in self.tensors if name.startswith(prefix)]
+        parts: Any = {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
+        return LastLayerPosterior(**numbers, **parts)
+
+
+def _state(
+    synthesizer: Any, engine: Engine, with_images: bool
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what a synthesizer has learned as tensors and for JSON."""
+    image_format, seed = engine.image_format, synthesizer.random_state
+    names = getattr(synthesizer, "feature_names_in_", None)
+    tensors = {"extremes": _bytes(np.stack(engine.value_range.extremes), image_format.dtype)}
+    described: dict[str, Any] = {
+        "labels": _labels(synthesizer.classes_),
+        "images": {
+            "row_shape": list(image_format.row_shape),
+            "shape": [image_format.layout, *(image_format.image_shape or ())],
+            "dtype": image_format.dtype.str,
+            "feature_names": None if names is None else list(names),
+        },
+        "seed": int(engine.seed),
+        # An `AugmentedClassifier` without a seed draws one for its synthesizer.
+        "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
+        "classifiers": [],
+        "autoencoder": None,
+        "posteriors": [],
+    }
+    for i, net in enumerate(engine.nets):
+        weights, fields = _skorch.net_state(net, f"classifier{i}")
+        tensors.update(weights)
+        described["classifiers"].append(fields)
+    if engine.latent_scale is not None:
+        weights, described["autoencoder"] = _skorch.net_state(engine.autoencoder, "autoencoder")
+        tensors.update(weights, latent_scale=engine.latent_scale.contiguous())
+    posteriors: list[LastLayerPosterior | None] = []
+    # A net without members predicts nevertheless, and says why when it is asked for more.
+    with suppress(ValueError):
+        # The images by which posteriors are fitted may stay out of the file.
+        engine.members(synthesizer, seed=0)
+        posteriors = engine.posteriors
+    described["kinds"] = engine.kinds
+    for i, posterior in enumerate(posteriors):
+        fields = asdict(posterior) if posterior else {}
+        parts = {name for name, value in fields.items() if isinstance(value, Tensor)}
+        tensors.update({f"posterior{i}.{name}": fields.pop(name).contiguous() for name in parts})
+        described["posteriors"].append(fields or None)
+    if with_images:
+        engine.check_has_images()
+        tensors["images"] = _bytes(np.asarray(engine.images), image_format.dtype)
+        tensors["image_classes"] = torch.tensor(engine.codes, dtype=torch.int64)
+    return tensors, described
+
+
+def _read(path: str | os.PathLike[str], saved_as: str) -> Saved:
+    """Read a file, or raise ValueError if it is damaged or something else."""
+    refused = f"cannot load {os.fspath(path)!r}: it"
+    try:
+        # The library checks the header. Copies, for its tensors change with the file.
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(f"{refused} is damaged, or no safetensors file: {error}") from error
+    version = metadata.get("format_version", "")
+    if metadata.get("format") != "tsynd_sk" or not version.isdecimal():
+        raise ValueError(f"{refused} was not written by save_params of tsynd_sk")
+    if version != str(FORMAT_VERSION):
+        raise ValueError(
+            f"{refused} has format version {version:.9}, written by tsynd_sk "
+            f"{metadata.get('library_version', ''):.20}, and this is tsynd_sk {__version__}, "
+            f"which reads version {FORMAT_VERSION}: upgrade tsynd_sk"
+        )
+    if metadata.pop("sha256", None) != _checksum(tensors, metadata):
+        raise ValueError(
+            f"{refused} is damaged: its contents do not have the checksum that it states. Copy or "
+            "save it again."
+        )
+    if metadata["estimator"] != saved_as:
+        raise ValueError(
+            f"{refused} was saved from an estimator of class {metadata['estimator']}, but this is "
+            f"one of class {saved_as}: load it into that class"
+        )
+    return Saved(tensors, json.loads(metadata["description"]))
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Hash all that is in a file; safetensors itself does not notice another weight."""
+    total = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        total.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _bytes(array: np.ndarray, dtype: np.dtype) -> Tensor:
+    """Return numbers as bytes, for torch does not know all of numpy's types and byte orders."""
+    return torch.from_numpy(np.array(array, dtype, order="C", ndmin=2).view(np.uint8))
+
+
+def _dtype(name: str, kinds: str) -> np.dtype:
+    dtype = np.dtype(name)
+    if dtype.kind not in kinds:
+        raise ValueError(f"it has values of dtype {name}")
+    return dtype
+
+
+def _labels(classes: np.ndarray) -> dict[str, Any]:
+    values = classes.tolist()
+    text_only = classes.dtype.kind == "O" and all(isinstance(value, str) for value in values)
+    if classes.dtype.kind not in "biufU" and not text_only:
+        raise ValueError(
+            f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}: only numbers, "
+            "booleans and strings can be written without code that reads them. Convert y before "
+            "fit, for instance by y.astype(str)."
+        )
+    return {"dtype": classes.dtype.str, "values": values}
