@@ -22,9 +22,9 @@ def tiny_autoencoder(**params):
 def image_classifier():
     """With dropout, and several refreshes in its history."""
     return augmented(
-        net(max_epochs=20, lr=0.02, module__width=2),
+        net(max_epochs=8, lr=0.02, module__width=2),
         synthesizer(autoencoder=tiny_autoencoder(module__n_components=2)),
-        refresh_every=8,
+        refresh_every=4,
     )
 
 

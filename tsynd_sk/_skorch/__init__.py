@@ -3,7 +3,7 @@
 from tsynd_sk._skorch._copies import clone_net, copy_net
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
-from tsynd_sk._skorch._net_state import net_state, restored_net
+from tsynd_sk._skorch._net_state import check_same, net_state, restored_net
 from tsynd_sk._skorch._nets import (
     Schedule,
     bare_module,

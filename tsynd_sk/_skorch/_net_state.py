@@ -42,11 +42,8 @@ def net_state(net: NeuralNet, role: str) -> tuple[dict[str, Tensor], dict[str, A
     # As a tensor, for the header of a file is limited in length.
     history = bytearray(json.dumps(rows).encode())
     tensors[f"{role}_history"] = torch.frombuffer(history, dtype=torch.uint8)
-    return tensors, {
-        "module": _module_name(net),
-        "params": _module_params(net),
-        "sizes": _sizes(net) if is_sized_from_data(net) else None,
-    }
+    sizes = _sizes(net) if is_sized_from_data(net) else None
+    return tensors, {"params": _module_params(net), "sizes": sizes}
 
 
 def restored_net(
@@ -59,19 +56,9 @@ def restored_net(
     names = [name for name in tensors if name.startswith(f"{role}.")]
     saved = {name.removeprefix(f"{role}."): tensors.pop(name) for name in names}
     given = unfreeze(estimator)
-    if (name := _module_name(given)) != description["module"]:
-        raise ValueError(
-            f"{role} holds the weights of a {description['module']}, but the module of the "
-            f"estimator is a {name}"
-        )
     params = _module_params(given)
     for name, value in description["params"].items():
-        # NaN differs from itself.
-        if value == value and params.get(name, value) != value:
-            raise ValueError(
-                f"{role} was trained with module__{name}={value!r}, but the net of the estimator "
-                f"has module__{name}={params[name]!r}"
-            )
+        check_same(f"{name} of {role}", value, params.get(name, value))
     if is_frozen(estimator) and given.initialized_:
         net = copy_net(given)
     else:
@@ -114,31 +101,32 @@ def _initialize(net: NeuralNet, sizes: dict | None, saved: dict[str, Tensor], ro
 def _check_weights(own: dict[str, Any], saved: dict[str, Tensor], role: str) -> None:
     """Raise ValueError if saved weights are not those of a net."""
     for name in [*own, *saved]:
-        mine, theirs = _kind(own.get(name)), _kind(saved.get(name))
-        if mine not in (theirs, "lazy"):
-            raise ValueError(
-                f"{role}.{name} is {theirs} in the file, but {mine} in the net of the estimator"
-            )
+        weight: Any = own.get(name)
+        if not is_lazy(weight):
+            check_same(f"{role}.{name}", _kind(saved.get(name)), _kind(weight))
 
 
 def _kind(weight: Any) -> str:
-    if weight is None:
-        return "missing"
-    return "lazy" if is_lazy(weight) else f"{weight.dtype} of shape {tuple(weight.shape)}"
+    return "missing" if weight is None else f"{weight.dtype} of shape {tuple(weight.shape)}"
 
 
-def _module_name(net: NeuralNet) -> str:
-    return getattr(net.module, "__name__", type(net.module).__name__)
+def check_same(what: str, saved: Any, own: Any) -> None:
+    """Raise ValueError if something in a file is not as the estimator has it."""
+    # Only NaN differs from itself.
+    if saved != own and saved == saved:
+        raise ValueError(f"{what} is {saved} in the file, but {own} in the estimator")
 
 
 def _module_params(net: NeuralNet) -> dict[str, Any]:
-    """Parameters of a net's module, those at their defaults included, as far as JSON goes."""
+    """Return name and parameters of a module, default ones included, as far as JSON goes."""
     defaults: dict[str, Any] = {}
     if not isinstance(net.module, nn.Module):
         with suppress(TypeError, ValueError):
             signature = inspect.signature(net.module).parameters.values()
             defaults = {p.name: p.default for p in signature if p.default is not p.empty}
-    return _json_part({**defaults, **net.get_params_for("module")})
+    params = {**defaults, **net.get_params_for("module")}
+    name = getattr(net.module, "__name__", type(net.module).__name__)
+    return _json_part({"module": name, **{f"module__{key}": params[key] for key in params}})
 
 
 def _sizes(net: NeuralNet) -> dict[str, Any]:

@@ -248,7 +248,8 @@ class TargetedSynthesis(Callback):
             image_format = ImageFormat.infer(X, synthesizer.image_shape)
             value_range = ValueRange.of(X, image_format)
             seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
-            engine = Engine([net], image_format, value_range, X, y, seed)
+            # Without posteriors yet: a net that can have no members may be trained nevertheless.
+            return Engine([net], image_format, value_range, X, y, seed)
         # Of the rows that the net was trained on.
         engine.refit_posteriors(synthesizer)
         return engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -198,6 +199,22 @@ class AugmentedClassifier(
     def _learned(self, net) -> dict:
         """Attributes of a fit that would stop now."""
         return {**vars(self), "estimator_": net, "history_": net.history}
+
+    _saved_as = "AugmentedClassifier"
+
+    def _restore(self, saved) -> None:
+        """Take over what a file holds: that of a synthesizer which targets the net."""
+        synthesizer = self._check_parts().set_params(classifier=self.estimator)
+        saved.restore_data(synthesizer, synthesizer.image_shape)
+        take_data_attributes(self, like=synthesizer)
+        engine = saved.engine(synthesizer)
+        self.estimator_ = net = engine.nets[0]
+        self.history_ = net.history
+        synthesizer.set_params(classifier=FrozenEstimator(net), image_shape=self.image_shape_)
+        if synthesizer.random_state is None:
+            synthesizer.set_params(random_state=saved.description["random_state"])
+        take_engine(synthesizer, engine)
+        self.synthesizer_ = synthesizer
 
     def _network_input(self, X):
         check_is_fitted(self, "estimator_")

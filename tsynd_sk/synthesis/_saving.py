@@ -22,20 +22,22 @@ from tsynd_sk._utils._files import write_atomically
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.members import LastLayerPosterior
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import all_or_nothing
+from tsynd_sk.synthesis._fitting import (
+    all_or_nothing,
+    default_autoencoder,
+    default_classifier,
+    take_engine,
+)
 
 #: Counts up with every change that earlier releases cannot read, or would misread.
 FORMAT_VERSION = 1
 
 
 class SavingMixin:
-    """The two methods, for estimators that learn an `Engine`.
-
-    A subclass tells by `_restore(saved)` how it takes over what a file holds.
-    """
+    """The two methods, for estimators that learn an `Engine`."""
 
     #: Name of the class in files, also of classes that users derive from it.
-    _saved_as: str
+    _saved_as = "TargetedSynthesizer"
 
     def save_params(self: Any, path, *, with_images=False):
         """Write what was learned to a safetensors file, which holds numbers and text but no code.
@@ -133,9 +135,10 @@ class SavingMixin:
         """
         self._validate_params()
         Path(path).open("rb").close()
-        saved = _read(path, self._saved_as)
+        saved = _read(path)
         try:
             with all_or_nothing(self):
+                _skorch.check_same("the class of the estimator", saved.estimator, self._saved_as)
                 self._restore(saved)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
@@ -148,58 +151,59 @@ class SavingMixin:
             ) from error
         return self
 
+    def _restore(self: Any, saved: Saved) -> None:
+        """Take over what a file holds; the parameters of a synthesizer say how."""
+        saved.restore_data(self, self.image_shape)
+        take_engine(self, saved.engine(self))
+
 
 @dataclass
 class Saved:
     """What a file holds, of which the tensors that are used are taken out."""
 
+    estimator: str
     tensors: dict[str, Tensor]
     description: dict[str, Any]
 
     def restore_data(self, estimator: Any, image_shape: Any) -> None:
         """Set what an estimator knows of images and labels."""
         described, labels = self.description["images"], self.description["labels"]
-        dtype, row_shape = _dtype(described["dtype"], "buif"), tuple(described["row_shape"])
+        dtype, row_shape = np.dtype(described["dtype"]), tuple(described["row_shape"])
         # One image that takes no memory, whatever shape the file claims.
         image = np.broadcast_to(np.zeros((), dtype), (1, *row_shape))
         found = ImageFormat.infer(image, image_shape)
-        if (shape := [found.layout, *(found.image_shape or ())]) != described["shape"]:
-            raise ValueError(
-                f"its images have the layout and shape {described['shape']}, but for "
-                f"image_shape={image_shape!r} of the estimator they would have {shape}"
-            )
+        shape = [found.layout, *(found.image_shape or ())]
+        what = f"the layout and shape of images, by image_shape={image_shape!r},"
+        _skorch.check_same(what, described["shape"], shape)
         ends = self.tensors.pop("extremes").numpy().view(dtype)
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
         estimator.image_shape_, estimator.n_features_in_ = found.image_shape, found.n_features
         if (names := described["feature_names"]) is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
-        dtype = _dtype(labels["dtype"], "biufUO")
+        dtype = np.dtype(labels["dtype"])
         if dtype.itemsize * len(labels["values"]) > 2**26:
             raise ValueError("its labels would take more memory than labels do")
         estimator.classes_ = np.array(labels["values"], dtype=dtype)
 
-    def engine(self, synthesizer: Any, classifiers: list, autoencoder: Any) -> Engine:
-        """Return an engine with nets that are built as estimators say.
+    def engine(self, synthesizer: Any) -> Engine:
+        """Return an engine with nets that are built as the parameters of a synthesizer say.
 
         What is known of images and labels is that of the synthesizer.
         """
-        tensors, described = self.tensors, self.description
-        if (n_nets := len(described["classifiers"])) != len(classifiers):
-            raise ValueError(
-                f"it holds {n_nets} classifiers, but the estimator has {len(classifiers)}"
-            )
-        asked = scheme_of(synthesizer, n_nets).kind
-        if asked != "auto" and (other := set(described["kinds"]) - {asked}):
-            raise ValueError(
-                f"its members are of the kind {min(other)!r}, but the estimator has "
-                f"members={synthesizer.members!r}"
-            )
+        tensors, described, device = self.tensors, self.description, synthesizer.device
+        shape, verbose = synthesizer.image_shape_, synthesizer.verbose - 1
+        given = synthesizer.classifier
+        given = given if isinstance(given, list | tuple) else [given]
+        _skorch.check_same("the number of classifiers", len(described["classifiers"]), len(given))
+        asked = scheme_of(synthesizer, len(given)).kind
+        for kind in described["kinds"]:
+            _skorch.check_same("members", kind, kind if asked == "auto" else asked)
         nets = []
-        for i, given in enumerate(classifiers):
-            _skorch.check_classifier(_skorch.unfreeze(given), role := f"classifier{i}")
-            fields = described["classifiers"][i]
-            net = _skorch.restored_net(given, tensors, fields, role, synthesizer.device)
+        for i, (net, fields) in enumerate(zip(given, described["classifiers"], strict=True)):
+            role, net = f"classifier{i}", net or default_classifier(shape, verbose)
+            _skorch.check_classifier(_skorch.unfreeze(net), role)
+            net = _skorch.restored_net(net, tensors, fields, role, device)
             # skorch reads them off the labels of a fit.
             vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
             nets.append(net)
@@ -211,10 +215,9 @@ class Saved:
             for i, numbers in enumerate(described["posteriors"])
         ]
         if (fields := described["autoencoder"]) is not None:
-            _skorch.check_autoencoder(_skorch.unfreeze(autoencoder))
-            engine.autoencoder = _skorch.restored_net(
-                autoencoder, tensors, fields, "autoencoder", synthesizer.device
-            )
+            net = synthesizer.autoencoder or default_autoencoder(shape, verbose)
+            _skorch.check_autoencoder(_skorch.unfreeze(net))
+            engine.autoencoder = _skorch.restored_net(net, tensors, fields, "autoencoder", device)
             engine.latent_scale = tensors.pop("latent_scale")
         if "images" in tensors:
             images = tensors.pop("images").numpy().view(image_format.dtype)
@@ -276,7 +279,7 @@ def _state(
     return tensors, described
 
 
-def _read(path: str | os.PathLike[str], saved_as: str) -> Saved:
+def _read(path: str | os.PathLike[str]) -> Saved:
     """Read a file, or raise ValueError if it is damaged or something else."""
     refused = f"cannot load {os.fspath(path)!r}: it"
     try:
@@ -300,12 +303,7 @@ def _read(path: str | os.PathLike[str], saved_as: str) -> Saved:
             f"{refused} is damaged: its contents do not have the checksum that it states. Copy or "
             "save it again."
         )
-    if metadata["estimator"] != saved_as:
-        raise ValueError(
-            f"{refused} was saved from an estimator of class {metadata['estimator']}, but this is "
-            f"one of class {saved_as}: load it into that class"
-        )
-    return Saved(tensors, json.loads(metadata["description"]))
+    return Saved(metadata["estimator"], tensors, json.loads(metadata["description"]))
 
 
 def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -320,13 +318,6 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 def _bytes(array: np.ndarray, dtype: np.dtype) -> Tensor:
     """Return numbers as bytes, for torch does not know all of numpy's types and byte orders."""
     return torch.from_numpy(np.array(array, dtype, order="C", ndmin=2).view(np.uint8))
-
-
-def _dtype(name: str, kinds: str) -> np.dtype:
-    dtype = np.dtype(name)
-    if dtype.kind not in kinds:
-        raise ValueError(f"it has values of dtype {name}")
-    return dtype
 
 
 def _labels(classes: np.ndarray) -> dict[str, Any]:
