@@ -18,7 +18,6 @@ from helpers.saved_files import (
     answers,
     assert_same,
     digits,
-    ensemble_synthesizer,
     image_classifier,
     table_synthesizer,
     tiny_autoencoder,
@@ -31,19 +30,12 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from torch import nn
 
-from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._utils import _files
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.synthesis import _saving
-
-
-@pytest.fixture(params=list(ESTIMATORS))
-def case(request, estimators):
-    """Constructor, rows, labels, and the fitted estimator."""
-    make, data = ESTIMATORS[request.param]
-    return (make, *data(), estimators[request.param])
 
 
 def plain(*args, **params):
@@ -68,39 +60,42 @@ def rewrite(path, change):
     safetensors.torch.save_file(tensors, path, metadata)
 
 
+def refuse(estimator, path, message):
+    """Check that a file is refused by name, and that the estimator stays as it was."""
+    before = dict(vars(estimator))
+    with pytest.raises(ValueError, match=message) as caught:
+        estimator.load_params(path)
+    assert str(caught.value).startswith(f"cannot load {str(path)!r}: ")
+    assert vars(estimator) == before
+
+
 def weights_of(skorch_net):
     return {name: value.clone() for name, value in skorch_net.module_.state_dict().items()}
 
 
 class TestRoundTrip:
-    def test_all_answers_and_attributes_are_the_same(self, case, path, tmp_path):
-        make, rows, labels, fitted = case
+    @pytest.mark.parametrize("kind", list(ESTIMATORS))
+    def test_all_is_the_same_to_the_bit(self, kind, estimators, path, tmp_path):
+        (make, data), fitted, again = ESTIMATORS[kind], estimators[kind], tmp_path / "again"
+        known = answers(fitted, *(part[:9] for part in data()))
         fitted.save_params(path, with_images=True)
         other = make()
-        params = dict(other.get_params(deep=False))
+        params = other.get_params(deep=False)
         assert other.load_params(path) is other
-        assert all(other.get_params(deep=False)[name] is value for name, value in params.items())
-        other.save_params(tmp_path / "again", with_images=True)
-        # The file may change or go.
+        assert all(other.get_params(deep=False)[name] is params[name] for name in params)
+        other.save_params(again, with_images=True)
+        (one, first), (two, second) = contents(path), contents(again)
+        assert first == second
+        assert all(torch.equal(one[name], two[name]) for name in one)
+        # The file may change or go, and neither saving nor loading changes answers.
         path.write_bytes(b"\0" * path.stat().st_size)
         path.unlink()
-        assert_same(answers(fitted, rows[:9], labels[:9]), answers(other, rows[:9], labels[:9]))
+        for estimator in (fitted, other):
+            assert_same(known, answers(estimator, *(part[:9] for part in data())))
         assert set(vars(other)) == set(vars(fitted))
         assert other.classes_.dtype == fitted.classes_.dtype
         for name in ("format_", "image_shape_", "n_features_in_"):
             assert getattr(other, name) == getattr(fitted, name)
-        for name in ("low", "high", "levels", "half"):
-            assert getattr(other.value_range_, name) == pytest.approx(
-                getattr(fitted.value_range_, name), abs=0
-            )
-
-    def test_what_was_loaded_is_saved_as_it_came(self, case, path, tmp_path):
-        make, _, _, fitted = case
-        fitted.save_params(path, with_images=True)
-        make().load_params(path).save_params(tmp_path / "again", with_images=True)
-        (one, first), (two, second) = contents(path), contents(tmp_path / "again")
-        assert first == second
-        assert all(torch.equal(one[name], two[name]) for name in one)
 
     @pytest.mark.slow
     def test_all_answers_are_the_same_in_another_process(self, estimators, tmp_path):
@@ -108,82 +103,63 @@ class TestRoundTrip:
             "import numpy as np\n"
             "from helpers import saved_files\n"
             "for name, (make, data) in saved_files.ESTIMATORS.items():\n"
-            "    rows, labels = data()\n"
             "    estimator = make().load_params(f'{name}.safetensors')\n"
-            "    np.savez(f'{name}.npz', **saved_files.answers(estimator, rows[:9], labels[:9]))\n"
+            "    np.savez(f'{name}.npz', **saved_files.answers(estimator, *data()))\n"
         )
-        expected = {}
         for name, estimator in estimators.items():
-            rows, labels = ESTIMATORS[name][1]()
             estimator.save_params(tmp_path / f"{name}.safetensors", with_images=True)
-            expected[name] = answers(estimator, rows[:9], labels[:9])
         root = Path(__file__).parents[2]
         search = os.pathsep.join([str(root), str(root / "tests"), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
-        for name, known in expected.items():
+        for name, estimator in estimators.items():
+            known = answers(estimator, *ESTIMATORS[name][1]())
             assert_same(known, dict(np.load(tmp_path / f"{name}.npz")))
 
     @pytest.mark.parametrize(
         "labels",
         [
-            y - 3,
-            (y * 3).astype(">i2"),
+            (y * 3).astype(">i2") - 5,
             np.round(y / 2),
             y > 4,
-            np.array(list("äbcdefghi\n"))[y],
             np.array(list("äbcdefghij"), dtype=object)[y],
             np.array([f"{i:>40}" for i in range(10)])[y],
         ],
-        ids=["negative", "big-endian", "floats", "bool", "str", "object", "wide"],
+        ids=["big-endian", "floats", "bool", "object", "wide"],
     )
     def test_labels(self, labels, path):
-        fitted = plain().fit(X, labels)
+        n_out = len(np.unique(labels))
+        fitted = plain(module__n_out=n_out).fit(X, labels)
         fitted.save_params(path)
-        other = plain(module__n_out=10).load_params(path)
+        other = plain(module__n_out=n_out).load_params(path)
         assert other.predict(X).dtype == fitted.predict(X).dtype
         assert (other.predict(X) == fitted.predict(X)).all()
 
     @pytest.mark.parametrize(
         "rows",
-        [
-            (X * 16).astype(np.uint16) * 4000,
-            X.astype(np.float16),
-            X.astype(">f8"),
-            X > 0.5,
-            np.repeat(X[..., None], 3, axis=3),
-            np.asfortranarray(X),
-        ],
-        ids=["uint16", "float16", ">f8", "bool", "hwc", "F order"],
+        [(X * 16).astype(np.uint16) * 4000, np.repeat(X[..., None], 3, 3).astype(">f8"), X > 0.5],
+        ids=["uint16", "hwc, big-endian", "bool"],
     )
     def test_types_and_layouts_of_images(self, rows, path):
         def make():
-            classifier = net(max_epochs=1, module__width=2)
-            return synthesizer(
-                classifier=classifier, autoencoder=tiny_autoencoder(), random_state=0
-            )
+            parts = net(max_epochs=1, module__width=2), tiny_autoencoder()
+            return synthesizer(classifier=parts[0], autoencoder=parts[1], random_state=0)
 
         fitted = make().fit(rows, y)
         fitted.save_params(path, with_images=True)
         other = make().load_params(path)
         assert_same(answers(fitted, rows[:4], y[:4]), answers(other, rows[:4], y[:4]))
         assert other.format_ == fitted.format_
-        assert other.value_range_.extremes[0].dtype == rows.dtype
 
     def test_flat_images_need_their_shape_again(self, path):
         rows = X.reshape(80, -1)
-
-        def make(shape):
-            return plain().set_params(synthesizer__image_shape=shape)
-
-        fitted = make((8, 8)).fit(rows, y)
+        fitted = plain().set_params(synthesizer__image_shape=(8, 8)).fit(rows, y)
         fitted.save_params(path)
-        other = make((8, 8)).load_params(path)
+        other = plain().set_params(synthesizer__image_shape=(8, 8)).load_params(path)
         assert other.image_shape_ == (1, 8, 8)
         assert (other.predict_proba(rows) == fitted.predict_proba(rows)).all()
         for shape in (None, (4, 16), (8, 8, 2)):
-            with pytest.raises(ValueError, match="image_shape="):
-                make(shape).load_params(path)
+            refuse(plain().set_params(synthesizer__image_shape=shape), path, "image_shape=")
 
     def test_names_of_columns(self, path):
         pandas = pytest.importorskip("pandas")
@@ -191,8 +167,6 @@ class TestRoundTrip:
         augmented(dense_net(max_epochs=1), synthetic_ratio=0).fit(frame, y).save_params(path)
         other = augmented(dense_net(), synthetic_ratio=0).load_params(path)
         assert other.feature_names_in_.tolist() == list("abcdefghiü")
-        with pytest.raises(ValueError, match="feature names should match"):
-            other.predict(frame[list("übcdefghia")])
 
     def test_history_keeps_what_json_can_hold(self, images, path):
         class Records(Callback):
@@ -235,9 +209,8 @@ class TestRoundTrip:
         rows, labels = digits()
         images.synthesizer_.save_params(path)
         other = clone(images.synthesizer_).set_params(classifier=net(module__width=2))
-        other.load_params(path)
-        expected = images.synthesizer_.synthesize(rows[:5], labels[:5])[0]
-        assert (other.synthesize(rows[:5], labels[:5])[0] == expected).all()
+        X_new, _ = other.load_params(path).synthesize(rows[:5], labels[:5])
+        assert (X_new == images.synthesizer_.synthesize(rows[:5], labels[:5])[0]).all()
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_trained_on_an_accelerator_and_loaded_on_the_processor(self, path):
@@ -272,21 +245,20 @@ class TestImages:
         assert (other.uncertainty(TABLE[:9]) == table.uncertainty(TABLE[:9])).all()
         with torch.no_grad():
             next(reversed(list(other.classifier_.module_.parameters()))).mul_(2)
-        # Also after a file of a net whose posterior is not known.
+        # Also after a file of the net that was changed.
         for _ in range(2):
             with pytest.raises(NotFittedError, match="left out"):
                 other.uncertainty(TABLE[:9])
             other.save_params(path)
             other = table_synthesizer().load_params(path)
-        other.fit(TABLE[:80], y)
-        assert (other.sample(5)[0] == table.sample(5)[0]).all()
 
-    def test_of_a_file_on_disk_are_written_too(self, table, path, tmp_path):
+    def test_of_a_file_on_disk_are_written_too(self, path, tmp_path):
         stored = np.memmap(tmp_path / "X", TABLE.dtype, "w+", shape=(80, 10))
         stored[:] = TABLE[:80]
-        table_synthesizer().fit(stored, y).save_params(path, with_images=True)
+        fitted = table_synthesizer().set_params(classifier__max_epochs=1).fit(stored, y)
+        fitted.save_params(path, with_images=True)
         other = table_synthesizer().load_params(path)
-        assert (other.sample(5)[0] == table.sample(5)[0]).all()
+        assert (other.sample(5)[0] == fitted.sample(5)[0]).all()
 
 
 class TestNets:
@@ -328,8 +300,7 @@ class TestNets:
         class Tied(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.one = nn.Linear(64, 64)
-                self.two = nn.Linear(64, 64)
+                self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
                 self.two.weight = self.one.weight
                 self.last = nn.Sequential(nn.Dropout(), nn.LazyLinear(10))
 
@@ -339,42 +310,36 @@ class TestNets:
         class WithJudge(NeuralNetClassifier):
             def initialize_module(self):
                 super().initialize_module()
-                self.module_(torch.zeros(1, 64))
                 self.judge_ = nn.Linear(3, 2)
                 return self
 
-        def make():
-            with scoped_seed(0):
-                return plain(WithJudge, Tied())
-
-        fitted = make().fit(X, y)
-        fitted.save_params(path)
-        other = make().load_params(path)
+        instance = Tied()
+        fitted = plain(WithJudge, instance, optimizer__lr=0.1)
+        instance(torch.zeros(1, 64))
+        fitted.fit(X, y).save_params(path)
+        other = plain(WithJudge, Tied()).load_params(path)
         assert torch.equal(other.estimator_.judge_.weight, fitted.estimator_.judge_.weight)
         assert (other.uncertainty(X) == fitted.uncertainty(X)).all()
-        module = other.estimator_.module_
-        assert module.one.weight is module.two.weight
+        assert other.estimator_.module_.one.weight is other.estimator_.module_.two.weight
 
     def test_training_goes_on_after_loading(self, images, path):
         rows, labels = digits()
         images.save_params(path)
-        other = image_classifier().load_params(path)
+        other = image_classifier().load_params(path).estimator_
         x, codes = images.format_.to_tensor(rows).numpy(), np.unique(labels, return_inverse=True)[1]
-        assert other.estimator_.classes_.tolist() == [0, 1, 2, 3, 4]
-        before = weights_of(other.estimator_)
-        other.estimator_.partial_fit(x, codes)
-        assert len(other.history_) == 2 * len(images.history_)
-        now = weights_of(other.estimator_)
-        assert any(not torch.equal(now[name], before[name]) for name in now)
+        assert other.classes_.tolist() == [0, 1, 2, 3, 4]
+        before = weights_of(other)
+        other.partial_fit(x, codes)
+        assert len(other.history) == 2 * len(images.history_)
+        assert any(not torch.equal(value, before[k]) for k, value in weights_of(other).items())
 
     def test_a_net_that_can_have_no_members_is_saved_nevertheless(self, path):
-        class WithoutLinear(nn.Module):
+        class WithoutLinear(nn.Conv2d):
             def __init__(self):
-                super().__init__()
-                self.filters = nn.Conv2d(1, 10, 3)
+                super().__init__(1, 10, 3)
 
             def forward(self, x):
-                return self.filters(x).mean((2, 3))
+                return super().forward(x).mean((2, 3))
 
         fitted = plain(module=WithoutLinear).fit(X, y)
         fitted.save_params(path)
@@ -386,8 +351,7 @@ class TestNets:
     def test_own_modules_sized_from_data_say_what_they_found(self, path):
         class Own(nn.Sequential):
             def __init__(self, n_out=2, rate=0.5):
-                drop = nn.Dropout(rate)
-                super().__init__(nn.Flatten(), nn.Linear(64, 8), drop, nn.Linear(8, n_out))
+                super().__init__(nn.Flatten(), nn.Dropout(rate), nn.Linear(64, n_out))
 
             @classmethod
             def from_data(cls, X, y, **params):
@@ -399,8 +363,7 @@ class TestNets:
                 self.sizes = {"n_out": n_out}
 
         def make(module, **params):
-            net = NetClassifier(module, max_epochs=1, **params)
-            return augmented(net, synthetic_ratio=0)
+            return augmented(NetClassifier(module, max_epochs=1, **params), synthetic_ratio=0)
 
         with pytest.raises(ValueError, match=r"Own\.from_data.*Give it an attribute sizes"):
             make(Own).fit(X, y).save_params(path)
@@ -409,12 +372,9 @@ class TestNets:
         fitted.save_params(path)
         other = make(Telling).load_params(path)
         assert (other.predict_proba(X) == fitted.predict_proba(X)).all()
-        with pytest.raises(ValueError, match=r"module__rate of classifier0 is 0\.5 .* but 0\.1"):
-            make(Telling, module__rate=0.1).load_params(path)
+        refuse(make(Telling, module__rate=0.1), path, r"module__rate of classifier0 is 0\.5 in")
 
-
-class TestWhatNeedsCode:
-    def test_state_that_is_no_tensor(self, path):
+    def test_what_only_code_could_read_is_refused(self, path):
         class Odd(Dense):
             def get_extra_state(self):
                 return {"anything": object()}
@@ -425,24 +385,14 @@ class TestWhatNeedsCode:
         fitted = plain(module=Odd).fit(X, y)
         with pytest.raises(ValueError, match=r"classifier0\.module\._extra_state, which is a dict"):
             fitted.save_params(path)
-        assert not path.exists()
-
-    def test_labels_of_many_types(self, path):
-        fitted = plain().fit(X, y)
-        fitted.classes_ = np.array([True, "yes"], dtype=object)
-        fitted.synthesizer_.classes_ = fitted.classes_
+        fitted.synthesizer_.classes_ = np.array([True, "yes"], dtype=object)
         with pytest.raises(ValueError, match=r"cannot save labels such as True.*astype\(str\)"):
             fitted.save_params(path)
+        assert not path.exists()
 
-    def test_nothing_is_unpickled(self, images, path, monkeypatch):
-        def forbidden(*args, **kwargs):
-            raise AssertionError("a pickle is read")
 
-        images.save_params(path, with_images=True)
-        for module, name in [(pickle, "load"), (pickle, "loads"), (torch, "load")]:
-            monkeypatch.setattr(module, name, forbidden)
-        monkeypatch.setattr(pickle, "Unpickler", forbidden)
-        image_classifier().load_params(path)
+def other_parameters(**params):
+    return lambda: image_classifier().set_params(**params)
 
 
 class TestMisfits:
@@ -450,40 +400,25 @@ class TestMisfits:
         ("make", "message"),
         [
             (table_synthesizer, "is AugmentedClassifier in the file, but TargetedSynthesizer in"),
-            (
-                lambda: image_classifier().set_params(estimator__module__width=3),
-                "module__width of classifier0 is 2 in the file, but 3 in the estimator",
-            ),
-            (
-                lambda: image_classifier().set_params(estimator__module__dropout=0.4),
-                r"module__dropout of classifier0 is 0\.3 in the file, but 0\.4 in",
-            ),
             (plain, "module of classifier0 is ConvNet in the file, but Dense in the estimator"),
             (
-                lambda: image_classifier().set_params(
-                    synthesizer__autoencoder__module__n_components=3
-                ),
-                "module__n_components of autoencoder is 2 in the file, but 3",
+                other_parameters(estimator__module__dropout=0.4),
+                "module__dropout of classifier0 is 0.3 in the file, but 0.4 in the estimator. "
+                "Construct the estimator with the parameters of the one that was saved.",
             ),
             (
-                lambda: image_classifier().set_params(synthesizer__members="laplace"),
-                "members is dropout in the file, but laplace in the estimator",
+                other_parameters(synthesizer__autoencoder__module__n_components=3),
+                "module__n_components of autoencoder is 2",
             ),
-            (
-                lambda: image_classifier().set_params(synthesizer__image_shape=(2, 32)),
-                r"rows of shape \(8, 8\), which does not match image_shape=\(2, 32\)",
-            ),
+            (other_parameters(synthesizer__members="laplace"), "members is dropout in the file"),
+            (other_parameters(synthesizer__image_shape=(2, 32)), "does not match image_shape="),
+            (other_parameters(synthesizer__classifier=net()), "has a classifier of its own"),
+            (lambda: augmented(5), "must be a skorch net"),
         ],
     )
     def test_other_parameters_are_named(self, images, path, make, message):
         images.save_params(path)
-        estimator = make()
-        before = dict(vars(estimator))
-        with pytest.raises(ValueError, match=message) as caught:
-            estimator.load_params(path)
-        assert str(caught.value).startswith(f"cannot load {str(path)!r}: ")
-        assert str(caught.value).endswith("with the parameters of the one that was saved.")
-        assert vars(estimator) == before
+        refuse(make(), path, message)
 
     def test_other_nets_are_named(self, path):
         class Deeper(Dense):
@@ -503,72 +438,52 @@ class TestMisfits:
 
         Deeper.__name__ = Wider.__name__ = Double.__name__ = "Dense"
         plain().fit(X, y).save_params(path)
-        for module, message in [
-            (Deeper, r"classifier0\.module\.more\.weight is missing in the file, but torch\.float"),
-            (Wider, r"of shape \(16, 64\) in the file, but torch\.float32 of shape \(17, 64\) in"),
-            (Double, r"torch\.float32 of .* in the file, but torch\.float64"),
-        ]:
-            with pytest.raises(ValueError, match=message):
-                plain(module=module).load_params(path)
+        shapes = r"of shape \(16, 64\) in the file, but torch\.float32 of shape \(17, 64\) in"
+        refuse(plain(module=Deeper), path, r"classifier0\.module\.more\.weight is missing in the")
+        refuse(plain(module=Wider), path, shapes)
+        refuse(plain(module=Double), path, r"torch\.float32 of .* in the file, but torch\.float64")
         plain(module=Deeper).fit(X, y).save_params(path)
-        with pytest.raises(ValueError, match=r"more\.\w+ is torch.* but missing in the estimator"):
-            plain().load_params(path)
+        refuse(plain(), path, r"more\.\w+ is torch.* but missing in the estimator")
 
     def test_another_number_of_classifiers(self, estimators, path):
         estimators["ensemble"].save_params(path)
-        for classifier in (own_net(), [own_net()] * 3):
-            with pytest.raises(ValueError, match="number of classifiers is 2 in the file, but"):
-                ensemble_synthesizer().set_params(classifier=classifier).load_params(path)
+        for given in (own_net(), [own_net()] * 3):
+            refuse(synthesizer(classifier=given), path, "number of classifiers is 2 in the file")
 
     def test_a_failed_load_leaves_what_was_learned(self, images, table, path):
-        rows, _ = digits()
         table.save_params(path)
-        known, before = images.predict_proba(rows), dict(vars(images))
-        with pytest.raises(ValueError, match="is TargetedSynthesizer in the file"):
-            images.load_params(path)
-        assert vars(images) == before
-        assert (images.predict_proba(rows) == known).all()
+        known = images.predict_proba(digits()[0])
+        refuse(images, path, "is TargetedSynthesizer in the file")
+        assert (images.predict_proba(digits()[0]) == known).all()
 
     def test_an_estimator_without_sense_or_unfitted(self, tmp_path):
         with pytest.raises(ValueError, match="'warm_up' parameter"):
             image_classifier().set_params(warm_up=7).load_params(tmp_path / "none")
-        for estimator in (AugmentedClassifier(), TargetedSynthesizer()):
+        for make, _ in ESTIMATORS.values():
             with pytest.raises(NotFittedError):
-                estimator.save_params(tmp_path / "none")
+                make().save_params(tmp_path / "none")
 
 
-class TestDamage:
-    """Whatever happens to a file, it is refused by name, or it says what it said."""
-
-    def attempt(self, data, path, known):
-        path.write_bytes(data)
-        estimator = table_synthesizer()
-        before = dict(vars(estimator))
-        try:
-            estimator.load_params(path)
-        except ValueError as error:
-            assert str(error).startswith(f"cannot load {str(path)!r}: it ")  # noqa: PT017
-            assert vars(estimator) == before
-            return 0
-        assert (estimator.uncertainty(TABLE[:9]) == known).all()
-        return 1
-
+class TestFiles:
     @pytest.mark.parametrize("n_places", [10, pytest.param(200, marks=pytest.mark.slow)])
     def test_truncated_files_and_flipped_bits(self, n_places, table, path):
         table.save_params(path)
-        data, known = path.read_bytes(), table.uncertainty(TABLE[:9])
+        data, rng, loaded = path.read_bytes(), random.Random(0), 0
         header = 8 + int.from_bytes(data[:8], "little")
-        rng = random.Random(0)
         drawn = rng.sample(range(len(data)), n_places)
         for length in {*range(9), header - 1, header, header + 1, len(data) - 1, *drawn}:
-            assert not self.attempt(data[:length], path, known)
-        assert not self.attempt(data + b"\0", path, known)
-        assert self.attempt(data, path, known)
-        loaded = 0
+            path.write_bytes(data[:length])
+            refuse(table_synthesizer(), path, "it is damaged")
+        path.write_bytes(data + b"\0")
+        refuse(table_synthesizer(), path, "it is damaged")
         for place in {*range(8), *rng.sample(range(header), n_places), *drawn}:
             damaged = bytearray(data)
             damaged[place] ^= 1 << rng.randrange(8)
-            loaded += self.attempt(bytes(damaged), path, known)
+            path.write_bytes(damaged)
+            try:
+                refuse(table_synthesizer(), path, "it (is damaged|was not written|has format)")
+            except pytest.fail.Exception:
+                loaded += 1
         # In the padding of the header, if at all.
         assert loaded <= 5
 
@@ -577,45 +492,33 @@ class TestDamage:
         [
             (b"", "is damaged, or no safetensors file"),
             (pickle.dumps({"a": 1}), "is damaged, or no safetensors file"),
-            (b"\xff" * 100, "is damaged, or no safetensors file"),
             (b"\x02\0\0\0\0\0\0\0{}", "not written by save_params of tsynd_sk"),
             (safetensors.torch.save({"a": torch.ones(3)}, {"format": "pt"}), "not written by save"),
         ],
-        ids=["empty", "pickle", "absurd length", "no metadata", "another's"],
+        ids=["empty", "pickle", "no metadata", "another's"],
     )
     def test_other_files(self, data, message, path):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=message) as caught:
-            table_synthesizer().load_params(path)
-        assert str(path) in str(caught.value)
+        refuse(table_synthesizer(), path, message)
 
     def test_missing_files_and_folders_are_errors_of_the_system(self, table, tmp_path):
         with pytest.raises(FileNotFoundError):
             table_synthesizer().load_params(tmp_path / "none")
         with pytest.raises(IsADirectoryError):
             table_synthesizer().load_params(tmp_path)
-        with pytest.raises(FileNotFoundError) as caught:
+        with pytest.raises(FileNotFoundError, match="none/file"):
             table.save_params(tmp_path / "none" / "file")
-        assert caught.value.filename == str(tmp_path / "none" / "file")
 
-    def test_a_later_version_says_to_upgrade(self, table, path):
+    def test_later_versions_and_exchanged_tensors(self, table, path):
         table.save_params(path)
         tensors, metadata = contents(path)
-        metadata |= {"format_version": "10", "library_version": "99.1"}
-        safetensors.torch.save_file(tensors, path, metadata)
-        with pytest.raises(
-            ValueError, match=r"version 10, written by tsynd_sk 99\.1.* upgrade tsynd_sk"
-        ):
-            table_synthesizer().load_params(path)
-
-    def test_exchanged_tensors_are_noticed(self, table, path):
-        table.save_params(path)
-        tensors, metadata = contents(path)
+        later = {**metadata, "format_version": "10", "library_version": "99.1"}
+        safetensors.torch.save_file(tensors, path, later)
+        refuse(table_synthesizer(), path, r"version 10, written by tsynd_sk 99\.1.* upgrade")
         one, two = "classifier0.module.mean", "classifier0.module.scale"
         tensors[one], tensors[two] = tensors[two], tensors[one]
         safetensors.torch.save_file(tensors, path, metadata)
-        with pytest.raises(ValueError, match="do not have the checksum"):
-            table_synthesizer().load_params(path)
+        refuse(table_synthesizer(), path, "do not have the checksum")
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -623,7 +526,6 @@ class TestDamage:
             (lambda _, tensors: tensors.pop("latent_scale"), "it lacks 'latent_scale'"),
             (lambda _, tensors: tensors.pop("classifier0.module.mean"), "mean is missing in the"),
             (lambda _, tensors: tensors.update(more=torch.ones(1)), "is called 'more'"),
-            (lambda body, _: body.pop("seed"), "it lacks 'seed'"),
             (
                 lambda body, _: body["classifiers"][0]["sizes"].update(n_classes=10**13),
                 r"of shape \(10, 4\) in the file, but torch\.float32 of shape \(1000000",
@@ -639,45 +541,17 @@ class TestDamage:
     def test_hostile_files_of_the_right_checksum(self, change, message, table, path):
         table.save_params(path, with_images=True)
         rewrite(path, change)
-        with pytest.raises(ValueError, match=message):
-            table_synthesizer().load_params(path)
+        refuse(table_synthesizer(), path, message)
 
-    @pytest.mark.slow
-    def test_nonsense_in_any_place_of_the_right_checksum(self, table, path):
-        """Refused, or harmless: what is of the right type may say anything."""
-        table.save_params(path)
-        description = json.loads(contents(path)[1]["description"])
-        original = path.read_bytes()
+    def test_nothing_is_unpickled(self, table, path, monkeypatch):
+        def forbidden(*args, **kwargs):
+            raise AssertionError("a pickle is read")
 
-        def places(value, place=()):
-            if place:
-                yield place
-            items = value.items() if isinstance(value, dict) else ()
-            items = enumerate(value[:1]) if isinstance(value, list) else items
-            for key, item in items:
-                yield from places(item, (*place, key))
-
-        for *parents, last in places(description):
-            for nonsense in (None, True, -1, 10**30, "x", [[]], {}, 1e308):
-                path.write_bytes(original)
-
-                def change(body, _, parents=parents, last=last, nonsense=nonsense):
-                    for key in parents:
-                        body = body[key]
-                    body[last] = nonsense
-
-                rewrite(path, change)
-                try:
-                    table_synthesizer().load_params(path)
-                except ValueError as error:
-                    assert str(path) in str(error)  # noqa: PT017
-
-
-class TestWriting:
-    def test_any_safetensors_reader_reads_it(self, images, path):
-        images.save_params(path)
-        weight = safetensors.torch.load_file(path)["classifier0.module.features.0.weight"]
-        assert torch.equal(weight, images.estimator_.module_.features[0].weight)
+        table.save_params(path, with_images=True)
+        for module, name in [(pickle, "load"), (pickle, "loads"), (torch, "load")]:
+            monkeypatch.setattr(module, name, forbidden)
+        monkeypatch.setattr(pickle, "Unpickler", forbidden)
+        table_synthesizer().load_params(path)
 
     def test_a_full_disk_or_a_crash_leaves_the_old_file(self, images, path, monkeypatch):
         def full(descriptor):
@@ -688,18 +562,10 @@ class TestWriting:
 
         images.save_params(path)
         before = path.read_bytes()
-        monkeypatch.setattr(_files.os, "fsync", full)
-        with pytest.raises(OSError, match="No space left on device"):
-            images.save_params(path, with_images=True)
-        monkeypatch.undo()
-        monkeypatch.setattr(Path, "replace", crash)
-        with pytest.raises(KeyboardInterrupt):
-            images.save_params(path, with_images=True)
-        assert path.read_bytes() == before
-        assert list(path.parent.iterdir()) == [path]
-
-    def test_saving_changes_no_answers(self, images, path):
-        rows, labels = digits()
-        known = answers(images, rows[:5], labels[:5])
-        images.save_params(path)
-        assert_same(known, answers(images, rows[:5], labels[:5]))
+        for owner, name, failure in [(_files.os, "fsync", full), (Path, "replace", crash)]:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, failure)
+                with pytest.raises((OSError, KeyboardInterrupt)):
+                    images.save_params(path, with_images=True)
+            assert path.read_bytes() == before
+            assert list(path.parent.iterdir()) == [path]
