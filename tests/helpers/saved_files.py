@@ -1,9 +1,14 @@
 """Estimators of every kind that are saved and loaded, and the answers that are compared."""
 
+import json
+
 import numpy as np
+import pytest
+import safetensors.torch
 
 from helpers.tiny_nets import IMAGES, LABELS, augmented, dense_net, net, own_net, synthesizer, y
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.synthesis import _saving
 
 TABLE = IMAGES.reshape(len(IMAGES), -1)[:, 20:30]
 WORDS = np.array(["nought", "one", "two", "three", "four"])
@@ -46,6 +51,11 @@ def ensemble_synthesizer():
     )
 
 
+def plain(*args, **params):
+    """Classifier without synthesis, which trains within a moment."""
+    return augmented(own_net(*args, **{"max_epochs": 1, **params}), synthetic_ratio=0)
+
+
 #: Estimators of every kind, and what they are trained on.
 ESTIMATORS = {
     "images": (image_classifier, digits),
@@ -79,3 +89,30 @@ def assert_same(one, other):
     for name, value in one.items():
         assert value.dtype == other[name].dtype, name
         np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def contents(path):
+    """Tensors and metadata of a file."""
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    return safetensors.torch.load_file(path), metadata
+
+
+def rewrite(path, change):
+    """Change what a file holds, and give it the checksum of what it holds then."""
+    tensors, metadata = contents(path)
+    description = json.loads(metadata["description"])
+    change(description, tensors)
+    metadata["description"] = json.dumps(description)
+    del metadata["sha256"]
+    metadata["sha256"] = _saving._checksum(tensors, metadata)
+    safetensors.torch.save_file(tensors, path, metadata)
+
+
+def refuse(estimator, path, message):
+    """Check that a file is refused by name, and that the estimator stays as it was."""
+    before = dict(vars(estimator))
+    with pytest.raises(ValueError, match=message) as caught:
+        estimator.load_params(path)
+    assert str(caught.value).startswith(f"cannot load {str(path)!r}: ")
+    assert vars(estimator) == before

@@ -1,6 +1,5 @@
 """Files of save_params: the same answers after loading, and whatever does not fit is refused."""
 
-import json
 import os
 import pickle
 import random
@@ -12,13 +11,29 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from helpers.odd_modules import (
+    Deeper,
+    Double,
+    Odd,
+    SizedFromData,
+    TellsSizes,
+    Tied,
+    Wider,
+    WithJudge,
+    WithoutLinear,
+    local_class,
+)
 from helpers.saved_files import (
     ESTIMATORS,
     TABLE,
     answers,
     assert_same,
+    contents,
     digits,
     image_classifier,
+    plain,
+    refuse,
+    rewrite,
     table_synthesizer,
     tiny_autoencoder,
 )
@@ -26,51 +41,21 @@ from helpers.tiny_nets import Dense, X, augmented, dense_net, net, own_net, synt
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
-from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._utils import _files
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.synthesis import _saving
-
-
-def plain(*args, **params):
-    """Classifier without synthesis, which trains within a moment."""
-    return augmented(own_net(*args, **{"max_epochs": 1, **params}), synthetic_ratio=0)
-
-
-def contents(path):
-    with safetensors.safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    return safetensors.torch.load_file(path), metadata
-
-
-def rewrite(path, change):
-    """Change what a file holds, and give it the checksum of what it holds then."""
-    tensors, metadata = contents(path)
-    description = json.loads(metadata["description"])
-    change(description, tensors)
-    metadata["description"] = json.dumps(description)
-    del metadata["sha256"]
-    metadata["sha256"] = _saving._checksum(tensors, metadata)
-    safetensors.torch.save_file(tensors, path, metadata)
-
-
-def refuse(estimator, path, message):
-    """Check that a file is refused by name, and that the estimator stays as it was."""
-    before = dict(vars(estimator))
-    with pytest.raises(ValueError, match=message) as caught:
-        estimator.load_params(path)
-    assert str(caught.value).startswith(f"cannot load {str(path)!r}: ")
-    assert vars(estimator) == before
 
 
 def weights_of(skorch_net):
     return {name: value.clone() for name, value in skorch_net.module_.state_dict().items()}
+
+
+def other_parameters(**params):
+    return lambda: image_classifier().set_params(**params)
 
 
 class TestRoundTrip:
@@ -168,7 +153,7 @@ class TestRoundTrip:
         other = augmented(dense_net(), synthetic_ratio=0).load_params(path)
         assert other.feature_names_in_.tolist() == list("abcdefghiü")
 
-    def test_history_keeps_what_json_can_hold(self, images, path):
+    def test_history_keeps_what_json_can_hold(self, path):
         class Records(Callback):
             def on_epoch_end(self, net, **kwargs):
                 net.history.record("numbers", np.arange(3))
@@ -182,12 +167,6 @@ class TestRoundTrip:
         assert row["numbers"] == [0, 1, 2]
         assert np.isnan(row["nan"])
         assert "secret" not in row
-
-        images.save_params(path)
-        other = image_classifier().load_params(path)
-        assert other.history_ is other.estimator_.history
-        assert list(other.history_) == list(images.history_)
-        assert other.history_[-1, "train_loss"] == images.history_[-1, "train_loss"]
 
     def test_global_random_states_stay(self, table, path):
         with scoped_seed(12):
@@ -263,13 +242,9 @@ class TestImages:
 
 class TestNets:
     def test_frozen_nets_stay_and_copies_get_the_weights(self, path):
-        # No copy of a net may need to import this class.
-        class Local(Dense):
-            pass
-
         def nets(seed):
             with scoped_seed(seed):
-                classifier = own_net(module=Local, max_epochs=1).fit(X[:, None], y)
+                classifier = own_net(module=local_class(Dense), max_epochs=1).fit(X[:, None], y)
                 return classifier, AutoencoderNet(max_epochs=1, epoch_size=32).fit(X[:, None])
 
         def around(nets):
@@ -297,22 +272,6 @@ class TestNets:
         assert not unfitted.estimator.initialized_
 
     def test_instances_tied_weights_lazy_layers_and_several_modules(self, path):
-        class Tied(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
-                self.two.weight = self.one.weight
-                self.last = nn.Sequential(nn.Dropout(), nn.LazyLinear(10))
-
-            def forward(self, x):
-                return self.last(self.two(self.one(x.flatten(1)).relu()))
-
-        class WithJudge(NeuralNetClassifier):
-            def initialize_module(self):
-                super().initialize_module()
-                self.judge_ = nn.Linear(3, 2)
-                return self
-
         instance = Tied()
         fitted = plain(WithJudge, instance, optimizer__lr=0.1)
         instance(torch.zeros(1, 64))
@@ -325,7 +284,10 @@ class TestNets:
     def test_training_goes_on_after_loading(self, images, path):
         rows, labels = digits()
         images.save_params(path)
-        other = image_classifier().load_params(path).estimator_
+        loaded = image_classifier().load_params(path)
+        other = loaded.estimator_
+        assert loaded.history_ is other.history
+        assert other.history[-1, "train_loss"] == images.history_[-1, "train_loss"]
         x, codes = images.format_.to_tensor(rows).numpy(), np.unique(labels, return_inverse=True)[1]
         assert other.classes_.tolist() == [0, 1, 2, 3, 4]
         before = weights_of(other)
@@ -334,13 +296,6 @@ class TestNets:
         assert any(not torch.equal(value, before[k]) for k, value in weights_of(other).items())
 
     def test_a_net_that_can_have_no_members_is_saved_nevertheless(self, path):
-        class WithoutLinear(nn.Conv2d):
-            def __init__(self):
-                super().__init__(1, 10, 3)
-
-            def forward(self, x):
-                return super().forward(x).mean((2, 3))
-
         fitted = plain(module=WithoutLinear).fit(X, y)
         fitted.save_params(path)
         other = plain(module=WithoutLinear).load_params(path)
@@ -349,39 +304,21 @@ class TestNets:
             other.uncertainty(X)
 
     def test_own_modules_sized_from_data_say_what_they_found(self, path):
-        class Own(nn.Sequential):
-            def __init__(self, n_out=2, rate=0.5):
-                super().__init__(nn.Flatten(), nn.Dropout(rate), nn.Linear(64, n_out))
-
-            @classmethod
-            def from_data(cls, X, y, **params):
-                return cls(len(np.unique(y)), **params)
-
-        class Telling(Own):
-            def __init__(self, n_out=2, rate=0.5):
-                super().__init__(n_out, rate)
-                self.sizes = {"n_out": n_out}
-
         def make(module, **params):
             return augmented(NetClassifier(module, max_epochs=1, **params), synthetic_ratio=0)
 
-        with pytest.raises(ValueError, match=r"Own\.from_data.*Give it an attribute sizes"):
-            make(Own).fit(X, y).save_params(path)
+        with pytest.raises(
+            ValueError, match=r"SizedFromData\.from_data.*Give it an attribute sizes"
+        ):
+            make(SizedFromData).fit(X, y).save_params(path)
         assert not path.exists()
-        fitted = make(Telling).fit(X, y)
+        fitted = make(TellsSizes).fit(X, y)
         fitted.save_params(path)
-        other = make(Telling).load_params(path)
+        other = make(TellsSizes).load_params(path)
         assert (other.predict_proba(X) == fitted.predict_proba(X)).all()
-        refuse(make(Telling, module__rate=0.1), path, r"module__rate of classifier0 is 0\.5 in")
+        refuse(make(TellsSizes, module__rate=0.1), path, r"module__rate of classifier0 is 0\.5 in")
 
     def test_what_only_code_could_read_is_refused(self, path):
-        class Odd(Dense):
-            def get_extra_state(self):
-                return {"anything": object()}
-
-            def set_extra_state(self, state):
-                pass
-
         fitted = plain(module=Odd).fit(X, y)
         with pytest.raises(ValueError, match=r"classifier0\.module\._extra_state, which is a dict"):
             fitted.save_params(path)
@@ -389,10 +326,6 @@ class TestNets:
         with pytest.raises(ValueError, match=r"cannot save labels such as True.*astype\(str\)"):
             fitted.save_params(path)
         assert not path.exists()
-
-
-def other_parameters(**params):
-    return lambda: image_classifier().set_params(**params)
 
 
 class TestMisfits:
@@ -420,23 +353,11 @@ class TestMisfits:
         images.save_params(path)
         refuse(make(), path, message)
 
+    def test_what_was_learned_before_stays(self, images, table, path):
+        table.save_params(path)
+        refuse(images, path, "is TargetedSynthesizer in the file")
+
     def test_other_nets_are_named(self, path):
-        class Deeper(Dense):
-            def __init__(self, **params):
-                super().__init__(**params)
-                self.more = nn.Linear(2, 2)
-
-        class Wider(Dense):
-            def __init__(self, **params):
-                super().__init__(**params)
-                self.layers[1] = nn.Linear(64, 17)
-
-        class Double(Dense):
-            def __init__(self, **params):
-                super().__init__(**params)
-                self.double()
-
-        Deeper.__name__ = Wider.__name__ = Double.__name__ = "Dense"
         plain().fit(X, y).save_params(path)
         shapes = r"of shape \(16, 64\) in the file, but torch\.float32 of shape \(17, 64\) in"
         refuse(plain(module=Deeper), path, r"classifier0\.module\.more\.weight is missing in the")
@@ -449,12 +370,6 @@ class TestMisfits:
         estimators["ensemble"].save_params(path)
         for given in (own_net(), [own_net()] * 3):
             refuse(synthesizer(classifier=given), path, "number of classifiers is 2 in the file")
-
-    def test_a_failed_load_leaves_what_was_learned(self, images, table, path):
-        table.save_params(path)
-        known = images.predict_proba(digits()[0])
-        refuse(images, path, "is TargetedSynthesizer in the file")
-        assert (images.predict_proba(digits()[0]) == known).all()
 
     def test_an_estimator_without_sense_or_unfitted(self, tmp_path):
         with pytest.raises(ValueError, match="'warm_up' parameter"):
