@@ -91,6 +91,10 @@ def assert_same(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
+def weights_of(skorch_net):
+    return {name: value.clone() for name, value in skorch_net.module_.state_dict().items()}
+
+
 def contents(path):
     """Tensors and metadata of a file."""
     with safetensors.safe_open(path, "pt") as file:

@@ -38,7 +38,7 @@ def net_state(net: NeuralNet, role: str) -> tuple[dict[str, Tensor], dict[str, A
     pairs = zip(net.history, rows, strict=True)
     if dropped := {str(name) for row, kept in pairs for name in row.keys() - kept.keys()}:
         text = f"the file leaves out {sorted(dropped)} of the history, which JSON cannot hold"
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, stacklevel=4)
     # As a tensor, for the header of a file is limited in length.
     history = bytearray(json.dumps(rows).encode())
     tensors[f"{role}_history"] = torch.frombuffer(history, dtype=torch.uint8)
@@ -83,19 +83,20 @@ def _weights(parts: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 def _initialize(net: NeuralNet, sizes: dict | None, saved: dict[str, Tensor], role: str) -> None:
-    if sizes is not None:
-        sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
-        module = None
-        # Without memory, of which a file may claim any amount. Where a module cannot be built that
-        # way, `initialize` says what is wrong.
-        with suppress(Exception), torch.device("meta"):
-            module = net.module(**{**net.get_params_for("module"), **sizes})
+    module = None
+    # Initial weights are drawn, and then overwritten.
+    with scoped_seed(0):
+        if sizes is not None:
+            sizes = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+            # Without memory, of which a file may claim any amount. Where a module cannot be built
+            # that way, `initialize` says what is wrong.
+            with suppress(Exception), torch.device("meta"):
+                module = net.module(**{**net.get_params_for("module"), **sizes})
         if module is not None:
             weights = {name: w for name, w in saved.items() if name.startswith("module.")}
             _check_weights(_weights({"module": module}), weights, role)
-    # Initial weights are drawn, and then overwritten.
-    with scoped_seed(0), with_sizes(net, sizes):
-        net.initialize()
+        with with_sizes(net, sizes):
+            net.initialize()
 
 
 def _check_weights(own: dict[str, Any], saved: dict[str, Tensor], role: str) -> None:
