@@ -112,6 +112,7 @@ class TestLaplace:
         for seed in (1, 2):
             assert agreement(without_dropout, seed) > 0.97
 
+    @pytest.mark.slow
     def test_members_of_a_net_that_has_learnt_its_images_by_heart_repeat_it_too(self):
         X, y = digits()
         classifier = NetClassifier(
@@ -260,7 +261,7 @@ class TestAllKinds:
 
 
 class Skipping(nn.Module):
-    """Counts in `epochs` how often it is trained on; also before it is refused."""
+    """Counts in `epochs` how often it is trained on."""
 
     epochs = 0
 
