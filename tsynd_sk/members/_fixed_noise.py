@@ -2,8 +2,9 @@
 
 Members are folded into the batch: what comes before the first random site is computed once, there
 the activations are repeated for every member, and one large batch goes on. Where a connection goes
-around the first random site, the images themselves are repeated. Where no batch can be made of the
-members (rows that meet each other, control flow that looks at values), they run one by one.
+around the first random site, so that both meet again, `torch.func.vmap` tells what depends on the
+members. Where neither can be (rows that meet each other, control flow that looks at values), the
+members run one by one.
 
 Which of these it is, is decided on two rows and two members, once for a network and a shape of
 inputs. It is not decided by the clock: equal seeds are to give equal bits in every process, and the
@@ -13,6 +14,7 @@ three round differently.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +43,7 @@ from tsynd_sk.members._stochastic_sites import (
     without_noise,
 )
 
-#: How members are computed ("fold", "repeat" or "loop") by the shape of one row of the inputs.
+#: How members are computed ("fold", "map" or "loop") by the shape of one row of the inputs.
 Decisions = dict[tuple[int, ...], str]
 
 #: Draws of all members by site, with the members in front.
@@ -126,11 +128,13 @@ class FixedNoiseNetwork:
         # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
         exact = rows.device.type == "cpu" or rows.dtype == torch.float64
         rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
-        for decision in ("fold", "repeat"):
+        for decision in ("fold", "map"):
             x = rows.clone().requires_grad_()
             try:
-                with torch.enable_grad():
-                    with ValueWatch(from_start=decision == "repeat"):
+                with torch.enable_grad(), warnings.catch_warnings():
+                    # What vmap says of slow operations.
+                    warnings.simplefilter("ignore")
+                    with ValueWatch():
                         folded = self._ways[decision](self, traced, noise, x)
                     # Also a network without gradients can tell uncertainty.
                     if folded.requires_grad:
@@ -169,9 +173,10 @@ class FixedNoiseNetwork:
         n_members = len(tree_leaves(noise)[0])
         return torch.stack([self._one(traced, _member(noise, k), x) for k in range(n_members)])
 
-    def _fold(
-        self, traced: _Traced, noise: Draws, x: Tensor, *, from_start: bool = False
-    ) -> Tensor:
+    def _map(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
+        return vmap(lambda member: self._one(traced, member, x))(noise)
+
+    def _fold(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
         n_members = len(tree_leaves(noise)[0])
         n_folded = n_members * len(x)
 
@@ -201,13 +206,9 @@ class FixedNoiseNetwork:
             leaves = [next(tensors).flatten(0, 1) if o is None else o[0] for o in fixed]
             return tree_unflatten(leaves, structure)
 
-        entry = x.repeat(n_members, *[1] * (x.ndim - 1)) if from_start else x
-        return self._predict(traced, answer, entry).unflatten(0, (n_members, len(x)))
+        return self._predict(traced, answer, x).unflatten(0, (n_members, len(x)))
 
-    def _repeat(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
-        return self._fold(traced, noise, x, from_start=True)
-
-    _ways: dict[str, Callable[..., Tensor]] = {"fold": _fold, "repeat": _repeat, "loop": _loop}
+    _ways: dict[str, Callable[..., Tensor]] = {"fold": _fold, "map": _map, "loop": _loop}
 
 
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:

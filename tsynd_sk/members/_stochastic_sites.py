@@ -88,14 +88,10 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
 
 
 class ValueWatch(TorchDispatchMode):
-    """Stops a pass that looks at values, from its first random site on or from its start.
+    """Stops a pass that looks at values, from its first random site on.
 
     Before that site a folded batch is that of a single member, whose values may decide.
     """
-
-    def __init__(self, *, from_start: bool):
-        super().__init__()
-        self.from_start = from_start
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -105,7 +101,7 @@ class ValueWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if torch.Tag.data_dependent_output in func.tags:
             current = _PASS.get(None)
-            if self.from_start or current is None or current.calls:
+            if current is None or current.calls:
                 raise RuntimeError("what follows may depend on values, as after `if x.sum() > 0`")
         return func(*args, **(kwargs or {}))
 
