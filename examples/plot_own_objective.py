@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X, y = X[:150], y[:150]
@@ -83,7 +83,7 @@ for name, objective in objectives.items():
 # %%
 # To judge them all by the same measures, we ask members that took no part in any ascent, with
 # other dropout masks. This is also how an objective can be tried out by hand.
-from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.members import DropoutMembers
 from tsynd_sk.uncertainty import mutual_information
 
 members = DropoutMembers(

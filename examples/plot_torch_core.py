@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 images, labels, _ = load_digits_images()
 X, y = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
@@ -39,7 +39,7 @@ def train(module, loss, *data, epochs, lr=3e-3):
 # features by Gaussian noise. The engine knows torch's dropout in all its forms. Of other layers it
 # has to be told how their noise is drawn and applied, so that a draw can be held.
 # :func:`~tsynd_sk.members.register_stochastic` takes both.
-from tsynd_sk.members._stochastic_layers import register_stochastic
+from tsynd_sk.members import register_stochastic
 
 
 class GaussianScale(nn.Module):
@@ -78,7 +78,7 @@ network = networks[0]
 # %%
 # The autoencoder is a small variational one. Encoders return all sorts of things, this one a mean
 # and the logarithm of a variance. :func:`~tsynd_sk.autoencoders.encode` finds the code in it.
-from tsynd_sk.autoencoders._net import encode
+from tsynd_sk.autoencoders import encode
 
 
 class Variational(nn.Module):
@@ -127,11 +127,13 @@ print(f"codes of shape {tuple(z.shape)}, root-mean-square error of reconstructio
 # :class:`~tsynd_sk.members.JoinedMembers` joins any of them. All need to be told how
 # log-probabilities come from what a network returns. All work on copies: the networks stay as they
 # are.
-from tsynd_sk.members._dropout import DropoutMembers
-from tsynd_sk.members._ensemble import EnsembleMembers
-from tsynd_sk.members._joined import JoinedMembers
-from tsynd_sk.members._laplace import LaplaceMembers
-from tsynd_sk.members._laplace_posterior import last_layer_posterior
+from tsynd_sk.members import (
+    DropoutMembers,
+    EnsembleMembers,
+    JoinedMembers,
+    LaplaceMembers,
+    last_layer_posterior,
+)
 
 
 def to_log_proba(logits):
