@@ -232,7 +232,6 @@ for name in ["no synthesis", "reconstruction"]:
 #
 # Try next
 # --------
-# - ``n_snapshots=3`` of the callback: earlier states of the net as further members.
 # - ``iterator_train__collate_fn=TransformRows(v2.TrivialAugmentWide())``, and other transforms of
 #   ``torchvision.transforms.v2``: :doc:`/guide/augmentation`.
 # - :doc:`/guide/wrapping_nets`: criteria, samplers, nets that were pretrained.

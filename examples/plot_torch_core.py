@@ -37,7 +37,7 @@ def train(module, loss, *data, epochs, lr=3e-3):
 # %%
 # The network has dropout, and a layer of our own that is random in another way: it scales
 # features by Gaussian noise. The engine knows torch's dropout in all its forms. Of other layers it
-# has to be told how their noise is drawn and applied, so that a draw can be held.
+# has to be told how their noise is drawn and applied, so that a draw can be fixed.
 # :func:`~tsynd_sk.members.register_stochastic` takes both.
 from tsynd_sk.members import register_stochastic
 
@@ -199,14 +199,13 @@ z_0, y_0 = z[:100], y_train[:100]
 start = radius * normalise(torch.randn_like(z_0))
 members = schemes["dropout"]
 
-ways = {}
+paths = {}
 results = {}
 for name in ["mutual_info", "entropy", "random"]:
-    ways[name] = [[] for _ in z_0]
+    paths[name] = []
 
-    def note(step, rows, points, way=ways[name]):
-        for row, value in zip(rows.tolist(), points.uncertainty.tolist(), strict=True):
-            way[row].append(value)
+    def note(step, points, path=paths[name]):
+        path.append(points.uncertainty)
 
     walk = name == "random"
     results[name] = ascend(
@@ -243,20 +242,19 @@ with torch.no_grad():
 # disagreement of the network and not of these sixteen draws. The ensemble has a scale of its own:
 # compare within its column, with the line ``random``, which says what moving alone does.
 #
-# The callback was told of every point of the ways. A row stops when it has not risen for five
-# steps (``n_iter_no_change``). Lines may fall, too, where a step was too long: what counts is the
-# highest point of each. Nobody asks here what the members take an image for. With
+# The callback was told of every point that was reached. Lines may fall, too, where a step was too
+# long: what counts is the highest point of each. Nobody asks here what the members take an image for. With
 # ``constrain=True`` the highest point counts at which their mean prediction is still the label, and
 # beyond it steps lead back. Random walks start at the code itself, and reach the surface of the
 # ball at the last step.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
-for ax, (name, way) in zip(axes, ways.items(), strict=True):
-    for values in way[:40]:
-        ax.plot(values, color="0.7", lw=0.7)
-    best = max(range(len(way)), key=lambda row: results[name].uncertainty[row])
-    ax.plot(way[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
+for ax, (name, path) in zip(axes, paths.items(), strict=True):
+    path = torch.stack(path, dim=1)  # one row for each image, one column for each step
+    ax.plot(path[:40].T, color="0.7", lw=0.7)
+    best = results[name].uncertainty.argmax()
+    ax.plot(path[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
     ax.set(title=name, xlabel="step")
 axes[0].set_ylabel("mutual information (nats)")
 axes[2].legend(loc="upper left", fontsize="small")
@@ -314,7 +312,6 @@ for name, (x, target) in further.items():
 # --------
 # - An objective of your own: :ref:`sphx_glr_auto_examples_plot_own_objective.py`; it is a function
 #   of ``members(images)`` and labels here, too.
-# - ``restrict="last"`` of :class:`~tsynd_sk.members.DropoutMembers`, and ``plan``:
-#   :doc:`/guide/speed`.
+# - ``restrict="last"`` of :class:`~tsynd_sk.members.DropoutMembers`: :doc:`/guide/speed`.
 # - All of this with early stopping, schedules and checkpoints around it, and without a loop of your
 #   own: :ref:`sphx_glr_auto_examples_plot_callback.py`.
