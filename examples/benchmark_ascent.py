@@ -7,7 +7,7 @@ the time of what one would write without this library, measured in one run, inte
 of single-threaded processor time. The results go, with a description of the machine, to a CSV file.
 
 Run with ``python examples/benchmark_ascent.py --root FOLDER_OF_MEDMNIST_FILES`` (about 20 minutes),
-or name the cases, as in ``--cases 1 2 3``. Case 9 needs pythae.
+or name the cases, as in ``--cases 1 2 3``. Case 8 needs pythae.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ from torch import Tensor, nn
 
 from tsynd_sk import TargetedSynthesizer, __version__
 from tsynd_sk.ascent import OBJECTIVES, ascend
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.classifiers._default import ConvNet
-from tsynd_sk.datasets._loaders import load_medmnist
-from tsynd_sk.members._dropout import DropoutMembers
-from tsynd_sk.members._ensemble import EnsembleMembers
+from tsynd_sk.autoencoders import PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet
+from tsynd_sk.datasets import load_medmnist
+from tsynd_sk.members import DropoutMembers, EnsembleMembers
 from tsynd_sk.uncertainty import mutual_information
 
 K = 16
@@ -123,9 +122,14 @@ def against_passes(
     """Compare members with stochastic passes and with one plain pass."""
     net.requires_grad_(False)
     x = torch.rand(batch, 1, 28, 28)
-    members = {"": DropoutMembers(net, log_softmax, n_members=K)}
-    for name, restrict in restrictions.items():
-        members[f", {name}"] = DropoutMembers(net, log_softmax, n_members=K, restrict=restrict)
+    decisions: dict[str, dict] = {}
+    members = {}
+    for name, restrict in {"": None, **restrictions}.items():
+        name, kept = f", {name}" if name else "", {}
+        decisions[name] = kept
+        members[name] = DropoutMembers(
+            net, log_softmax, n_members=K, restrict=restrict, decisions=kept
+        )
     runs = {
         "passes": gradient(of_information(stochastic_passes(net)), x),
         "plain": gradient(plain(net), x),
@@ -133,10 +137,10 @@ def against_passes(
     }
     seconds = medians(runs, repeats)
     rows: list[Row] = [(case, "one plain pass", 1e3 * seconds["plain"], "ms")]
-    for name, one in members.items():
+    for name in members:
         rows += [
             (case, f"gradient of MI{name}", 1e3 * seconds[name], "ms"),
-            (case, f"plan{name}", one.plan(x), ""),
+            (case, f"decision{name}", *decisions[name].values(), ""),
             (case, f"K passes / members{name}", seconds["passes"] / seconds[name], "ratio"),
             (case, f"members{name} / one plain pass", seconds[name] / seconds["plain"], "ratio"),
         ]
@@ -165,20 +169,13 @@ def case_4() -> list[Row]:
             x,
         ),
         "members": gradient(of_information(members), x),
-        "stacked": gradient(
-            of_information(EnsembleMembers(nets, [log_softmax] * 5, plan="vmap")), x
-        ),
     }
     seconds = medians(runs, 9)
-    case = "4 ensemble of five"
-    return [
-        (case, "plan", members.plan(x), ""),
-        (case, "five passes / members", seconds["passes"] / seconds["members"], "ratio"),
-        (case, "five passes / stacked", seconds["passes"] / seconds["stacked"], "ratio"),
-    ]
+    ratio = seconds["passes"] / seconds["members"]
+    return [("4 ensemble of five", "five passes / members", ratio, "ratio")]
 
 
-def whole_ascent(members: Any, decoder: nn.Module, n: int, objective: str, **params) -> Callable:
+def whole_ascent(members: Any, decoder: nn.Module, n: int, objective: str) -> Callable:
     z_0 = torch.randn(n, *decoder.encode(torch.rand(1, 1, 28, 28)).shape[1:])
     y = torch.zeros(n, dtype=torch.int64)
     return lambda: ascend(
@@ -188,7 +185,6 @@ def whole_ascent(members: Any, decoder: nn.Module, n: int, objective: str, **par
         y,
         objective=OBJECTIVES[objective],
         constrain=False,
-        **params,
     )
 
 
@@ -198,18 +194,15 @@ def case_5() -> list[Row]:
     decoder.requires_grad_(False)
     members = DropoutMembers(net, log_softmax, n_members=K)
     one = EnsembleMembers([net], [log_softmax])
-    every_step = {"n_iter_no_change": None}
     runs = {
-        "one": whole_ascent(one, decoder, 64, "entropy", **every_step),
-        "members": whole_ascent(members, decoder, 64, "mutual_info", **every_step),
-        "stopping": whole_ascent(members, decoder, 64, "mutual_info"),
+        "one": whole_ascent(one, decoder, 64, "entropy"),
+        "members": whole_ascent(members, decoder, 64, "mutual_info"),
     }
     seconds = medians(runs, 9)
     case = "5 whole ascent, 10 steps"
     return [
         (case, "64 images", seconds["members"], "s"),
         (case, "16 members / one deterministic", seconds["members"] / seconds["one"], "ratio"),
-        (case, "stopping early / 10 steps", seconds["stopping"] / seconds["members"], "ratio"),
     ]
 
 
@@ -217,40 +210,6 @@ def fitted(root: Path, **params: Any) -> tuple[TargetedSynthesizer, Any]:
     images = load_medmnist("breastmnist", root=root, download=False)
     synthesizer = TargetedSynthesizer(random_state=0, **params)
     return synthesizer.fit(images.X[:100], images.y[:100]), images.X
-
-
-def case_6(root: Path) -> list[Row]:
-    """Lower precision: time, and the error that it brings."""
-    synthesizer, X = fitted(root)
-    lower = pickle.loads(pickle.dumps(synthesizer)).set_params(precision="bfloat16")
-    seconds = medians(
-        {"float32": lambda: synthesizer.sample(64), "bfloat16": lambda: lower.sample(64)}, 5
-    )
-    exact, rounded = synthesizer.uncertainty(X[:500]), lower.uncertainty(X[:500])
-    error = abs(rounded - exact) / exact.clip(1e-4)
-    images, low_images = (one.sample(100)[0] for one in (synthesizer, lower))
-    difference = images.astype(float) - low_images
-    case = "6 bfloat16"
-    return [
-        (case, "sample(64), float32 / bfloat16", seconds["float32"] / seconds["bfloat16"], "ratio"),
-        (case, "MI of training images, mean", float(exact.mean()), "nats"),
-        (case, "error of MI, mean", float(abs(rounded - exact).mean()), "nats"),
-        (case, "relative error of MI, median", float(sorted(error)[len(error) // 2]), "ratio"),
-        (
-            case,
-            "RMS difference of final images",
-            float((difference**2).mean() ** 0.5),
-            "grey levels of 255",
-        ),
-        (
-            case,
-            "mean MI of final images (in float32), bfloat16 / float32",
-            float(
-                synthesizer.uncertainty(low_images).mean() / synthesizer.uncertainty(images).mean()
-            ),
-            "ratio",
-        ),
-    ]
 
 
 _SAMPLE = """
@@ -289,9 +248,9 @@ def in_process(synthesizer: TargetedSynthesizer, n: int, n_jobs: int = 1) -> Sam
     return Sampling(peak - size, wall, processor)
 
 
-def case_7(root: Path) -> list[Row]:
+def case_6(root: Path) -> list[Row]:
     synthesizer, _ = fitted(root)
-    case, rows, peaks = "7 memory and rows", [], {}
+    case, rows, peaks = "6 memory and rows", [], {}
     for n in (1_000, 50_000):
         sampling = in_process(synthesizer, n)
         peaks[n] = sampling.peak
@@ -302,9 +261,9 @@ def case_7(root: Path) -> list[Row]:
     return [*rows, (case, "peak, 50000 / 1000 rows", peaks[50_000] / peaks[1_000], "ratio")]
 
 
-def case_8(root: Path) -> list[Row]:
+def case_7(root: Path) -> list[Row]:
     synthesizer, _ = fitted(root)
-    case = "8 jobs and accelerators"
+    case = "7 jobs and accelerators"
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3):
         for n_jobs, values in seconds.items():
@@ -342,7 +301,7 @@ def on_accelerator(case: str, net: nn.Module) -> list[Row]:
     ]
 
 
-def case_9(root: Path) -> list[Row]:
+def case_8(root: Path) -> list[Row]:
     from benchmark_autoencoder import autoencoder_training
 
     rows = [*autoencoder_training(root), *autoencoder_training(root, None, (0, 1))]
@@ -362,13 +321,10 @@ def machine() -> list[Row]:
     lines = info.read_text().splitlines() if info.exists() else []
     facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
     facts = {name.strip(): value for name, value in facts.items()}
-    flags = facts.get("flags", "").split()
-    matrix = [flag for flag in flags if flag.startswith("amx") or flag.endswith("bf16")]
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     values = {
         "processor": facts.get("model name", platform.processor()),
         "cores": str(os.cpu_count()),
-        "bfloat16 units": " ".join(matrix) or "none",
         "accelerator": accelerator,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -383,7 +339,7 @@ CASES = {name[5:]: case for name, case in globals().items() if name.startswith("
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what a targeted step costs.")
-    parser.add_argument("--root", type=Path, help="folder with breastmnist.npz, for cases 6 to 9")
+    parser.add_argument("--root", type=Path, help="folder with breastmnist.npz, for cases 6 to 8")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--output", type=Path, default=Path("benchmark_ascent.csv"))
     options = parser.parse_args()

@@ -169,7 +169,7 @@ def autoencoder_training(root, n_train=100, seeds=(0, 1, 2), name="breastmnist")
         torch.set_num_threads(n_threads)
 
     targets, our_seconds, their_seconds, our_ends, their_ends, *curves = zip(*runs, strict=True)
-    case, to_rmse = f"9 autoencoder, {name} {len(X)}", f"seconds to RMSE {median(targets):.4f}"
+    case, to_rmse = f"8 autoencoder, {name} {len(X)}", f"seconds to RMSE {median(targets):.4f}"
     ratios = [theirs / ours for theirs, ours in zip(their_seconds, our_seconds, strict=True)]
 
     def row(quantity, values, unit, digits=3):

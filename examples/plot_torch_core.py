@@ -199,13 +199,13 @@ z_0, y_0 = z[:100], y_train[:100]
 start = radius * normalise(torch.randn_like(z_0))
 members = schemes["dropout"]
 
-paths = {}
+uncertainties = {}
 results = {}
 for name in ["mutual_info", "entropy", "random"]:
-    paths[name] = []
+    uncertainties[name] = []
 
-    def note(step, points, path=paths[name]):
-        path.append(points.uncertainty)
+    def note(step, points, steps=uncertainties[name]):
+        steps.append(points.uncertainty)
 
     walk = name == "random"
     results[name] = ascend(
@@ -242,19 +242,19 @@ with torch.no_grad():
 # disagreement of the network and not of these sixteen draws. The ensemble has a scale of its own:
 # compare within its column, with the line ``random``, which says what moving alone does.
 #
-# The callback was told of every point that was reached. Lines may fall, too, where a step was too
-# long: what counts is the highest point of each. Nobody asks here what the members take an image for. With
+# The callback was called at every step. Lines may fall, too, where a step was too long: what counts
+# is the highest point of each. Nobody asks here what the members take an image for. With
 # ``constrain=True`` the highest point counts at which their mean prediction is still the label, and
 # beyond it steps lead back. Random walks start at the code itself, and reach the surface of the
 # ball at the last step.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
-for ax, (name, path) in zip(axes, paths.items(), strict=True):
-    path = torch.stack(path, dim=1)  # one row for each image, one column for each step
-    ax.plot(path[:40].T, color="0.7", lw=0.7)
+for ax, (name, steps) in zip(axes, uncertainties.items(), strict=True):
+    rows = torch.stack(steps, 1)
+    ax.plot(rows[:40].T, color="0.7", lw=0.7)
     best = results[name].uncertainty.argmax()
-    ax.plot(path[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
+    ax.plot(rows[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
     ax.set(title=name, xlabel="step")
 axes[0].set_ylabel("mutual information (nats)")
 axes[2].legend(loc="upper left", fontsize="small")

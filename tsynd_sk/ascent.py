@@ -1,9 +1,9 @@
 """Gradient ascent in latent space: move codes, within a trust region, to where a goal is high.
 
 The ascent works in units of latent standard deviations: ``u = (z - z_0) / scale``. Each step
-goes along a running sum of normalised gradients, after which ``u`` is projected back into the ball
-around the code of the source image; steps become shorter from the first to the last. Of all points
-on the way, the best admissible one is kept.
+goes along a velocity, the running sum of normalised gradients, after which ``u`` is projected
+back into the ball around the code of the source image; steps become shorter from the first to the
+last. Of all points that were visited, the best admissible one is kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_int_at_least, check_number, type_name
+from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
@@ -23,8 +23,8 @@ __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_no
 #: An objective maps member log-probabilities (n_members, n, n_classes) and labels (n,) to (n,).
 Objective = Callable[[Tensor, Tensor], Tensor]
 
-#: Is told, step by step, of the points that have been reached.
-StepCallback = Callable[[int, Tensor, "AscentResult"], Any]
+#: Is called, step by step, with the points that have been reached.
+StepCallback = Callable[[int, "AscentResult"], Any]
 
 #: Objectives by name.
 OBJECTIVES: dict[str, Objective] = {
@@ -36,9 +36,6 @@ OBJECTIVES: dict[str, Objective] = {
 # this share of it: the surface of the ball is reached soon, and then searched ever more closely.
 # Momentum as in Dong et al. (2018). Steps of one length zigzag along the decision boundary.
 _FIRST_STEP, _LAST_STEP, _MOMENTUM = 4.0, 0.25, 0.6
-
-# Relative rise below which a value is taken to stand still.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class AscentResult:
     agreement: Tensor
 
     def rows(self, chosen: Tensor) -> AscentResult:
-        """Give the result of some rows alone.
+        """Return the result of some rows alone.
 
         Parameters
         ----------
@@ -97,7 +94,7 @@ class AscentResult:
         return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
-        """Give the result with new values of some rows.
+        """Return the result with new values of some rows.
 
         Parameters
         ----------
@@ -192,7 +189,6 @@ def ascend(
     radius: float = 0.25,
     max_iter: int = 10,
     constrain: bool = False,
-    n_iter_no_change: int | None = 5,
     callback: StepCallback | None = None,
 ) -> AscentResult:
     """Maximise an objective of the decoded image inside a latent trust region.
@@ -212,7 +208,7 @@ def ascend(
         Maps log-probabilities (n_members, n, n_classes) and ``y`` to values (n,). With ``None``
         nothing is maximised: the codes go along `direction`, or stay where they start.
     direction : Tensor of the shape and dtype of `z_0` or None, default=None
-        With ``objective=None``, the way to go, in latent standard deviations of any length; the
+        With ``objective=None``, where to go, in latent standard deviations of any length; the
         surface of the trust region is reached at the last step.
     start : Tensor of the shape and dtype of `z_0` or None, default=None
         First displacement, in latent standard deviations; none by default.
@@ -224,17 +220,13 @@ def ascend(
         Number of steps. With 0 the result is the start.
     constrain : bool, default=False
         Whether to keep the best iterate at which the members' mean prediction is `y`, and not the
-        best one whatever it is taken for. Rows that stray over the decision boundary then climb
+        best one whatever they predict. Rows that stray over the decision boundary then climb
         back by the gradient of ``log p(y)`` before they go on. Rows that never agree keep their
         start.
-    n_iter_no_change : int or None, default=5
-        A row is finished when its best value has not risen, by more than a thousandth, for so many
-        steps; the ascent goes on with the others alone. ``None``: never before `max_iter` steps.
-        Ignored with ``objective=None``.
     callback : callable or None, default=None
-        Called with ``(step, rows, points)`` at every point of the way, the start (step 0)
-        included: the rows still going, a Tensor of shape (n_going,), and an `AscentResult` of
-        theirs. It sees the tensors that the ascent goes on with, and must not change them.
+        Called with ``(step, points)`` at the start (step 0) and after every step, with an
+        `AscentResult` of all rows. These are the tensors that the ascent goes on with: it must not
+        change them.
 
     Returns
     -------
@@ -243,11 +235,9 @@ def ascend(
 
     Raises
     ------
-    TypeError
-        If codes or labels are no tensors, a function is not callable, or a number is none.
     ValueError
-        If shapes or dtypes do not fit, a number is out of its range, `y` holds no columns of the
-        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or give
+        If shapes do not fit, a number is out of its range, `y` holds no columns of the
+        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or return
         tensors of another shape.
 
     Examples
@@ -257,7 +247,7 @@ def ascend(
     >>> def members(images):
     ...     logits = torch.stack([images, torch.zeros_like(images)], dim=-1)
     ...     return torch.stack([logits, 2 * logits]).log_softmax(-1)
-    >>> way = []
+    >>> uncertainty = []
     >>> z_0, y = torch.tensor([0.1, 0.2]), torch.tensor([0, 0])
     >>> result = ascend(
     ...     members,
@@ -265,120 +255,79 @@ def ascend(
     ...     z_0[:, None],
     ...     y,
     ...     max_iter=4,
-    ...     callback=lambda step, rows, points: way.append(points.uncertainty),
+    ...     callback=lambda step, points: uncertainty.append(points.uncertainty),
     ... )
-    >>> len(way), bool((result.uncertainty >= way[0]).all())
+    >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
     (5, True)
     """
-    check_codes(z_0, y, start=start, direction=direction)
-    check_ways(members=members, decode=decode, objective=objective, callback=callback)
     check_number("radius", radius, 0.0)
     max_iter = check_int_at_least("max_iter", max_iter, 0)
-    if n_iter_no_change is not None:
-        n_iter_no_change = check_int_at_least("n_iter_no_change", n_iter_no_change, 1)
-    walk = objective is None
+    _check_rows(z_0, y, start=start, direction=direction)
+    scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
-    reach = origin if direction is None else radius * normalise(direction)
-    if walk and direction is None:
+    if objective is None and direction is None:
         max_iter = 0
-    patience = max_iter + 1 if n_iter_no_change is None else n_iter_no_change
-    first_step = _FIRST_STEP * radius / max(max_iter, 1)
-    scale = checked_scale(scale, z_0)
-    u, way, row = origin, torch.zeros_like(z_0), torch.arange(len(z_0), device=z_0.device)
-    record: _Record | None = None
+    surface = origin if direction is None else radius * normalise(direction)
+    u, velocity = origin, torch.zeros_like(z_0)
+    best: AscentResult | None = None
+    best_value = torch.empty(0)
 
     for iteration in range(max_iter + 1):
-        last = iteration == max_iter
-        climbing = not walk and not last
-        labels, codes = y[row], z_0[row]
+        # At the last point there is nothing left to climb to.
+        climbing = objective is not None and iteration < max_iter
         with torch.set_grad_enabled(climbing):
             u = u.detach().requires_grad_(climbing)
-            images = decode(codes + _rows(scale, row, u.ndim) * u)
+            images = decode(z_0 + scale * u)
             log_probs = members(images)
             log_mean = mean_log_proba(log_probs)
             if iteration == 0:
-                check_classes(y, log_mean.shape[1])
-            agreement = log_mean.argmax(-1) == labels
-            value = displacement_norm(u) if objective is None else objective(log_probs, labels)
+                _check_classes(y, log_mean.shape[1])
+            agreement = log_mean.argmax(-1) == y
+            value = displacement_norm(u) if objective is None else objective(log_probs, y)
             if climbing and not (images.requires_grad and log_probs.requires_grad):
                 raise ValueError(
                     "decode and members must be differentiable: their output does not depend, by "
                     "torch operations, on the codes; is there a torch.no_grad or detach in them?"
                 )
-            check_value(value, len(row), must_differentiate=climbing)
+            _check_value(value, len(z_0), must_differentiate=climbing)
             if climbing:
-                towards_label = log_mean.gather(1, labels[:, None])[:, 0]
-                goal = torch.where(agreement, value, towards_label) if constrain else value
+                # A row that has lost its label climbs back to it before it goes on.
+                label_log_proba = log_mean.gather(1, y[:, None])[:, 0]
+                goal = torch.where(agreement, value, label_log_proba) if constrain else value
                 (gradient,) = torch.autograd.grad(goal.sum(), u)
 
         with torch.no_grad():
-            u = u.detach()
-            candidate = AscentResult(
+            u, value = u.detach(), value.detach()
+            points = AscentResult(
                 images=images.detach(),
-                latents=codes + _rows(scale, row, u.ndim) * u,
+                latents=z_0 + scale * u,
                 displacement=displacement_norm(u),
                 uncertainty=mutual_information(log_probs.detach()),
                 agreement=agreement,
             )
-            admissible = agreement if constrain else torch.ones_like(agreement)
-            record = record or _Record(candidate)
-            record.update(row, candidate, value.detach(), admissible)
+            if best is None:
+                # Rows that never reach an admissible point keep their start.
+                best, best_value = points, torch.full_like(value, -torch.inf)
+            better = value >= best_value
+            if constrain:
+                better &= agreement
+            best_value = torch.where(better, value, best_value)
+            rows = better.nonzero()[:, 0]
+            best = best.with_rows(rows, points.rows(rows))
             if callback is not None:
-                callback(iteration, row, candidate)
+                callback(iteration, points)
             if climbing:
-                going = record.idle[row] < patience
-                way = _MOMENTUM * way + normalise(gradient)
-                step = first_step * _LAST_STEP ** (iteration / max(max_iter - 1, 1))
-                u = _project(u + step * normalise(way), radius)
-                row, u, way = row[going], u[going], way[going]
-                if len(row) == 0:
-                    break
-            elif not last:
-                u = torch.lerp(origin, reach, (iteration + 1) / max_iter)
-    assert record is not None
-    return record.best
+                velocity = _MOMENTUM * velocity + normalise(gradient)
+                decay = _LAST_STEP ** (iteration / max(max_iter - 1, 1))
+                step = _FIRST_STEP * radius / max_iter * decay
+                u = _project(u + step * normalise(velocity), radius)
+            elif iteration < max_iter:
+                u = torch.lerp(origin, surface, (iteration + 1) / max_iter)
+    assert best is not None
+    return best
 
 
-class _Record:
-    """Best admissible point of each row so far, and for how many steps it has stood.
-
-    Rows without an admissible point hold their start, and are not idle: they are on their way.
-    """
-
-    def __init__(self, start: AscentResult):
-        self.best = start
-        n_rows = len(start.uncertainty)
-        self.value = start.uncertainty.new_full((n_rows,), -torch.inf)
-        self.idle = torch.zeros(n_rows, dtype=torch.int64, device=self.value.device)
-
-    def update(self, row: Tensor, new: AscentResult, value: Tensor, admissible: Tensor) -> None:
-        """Compare the points of some rows with the best ones."""
-        old = self.value[row]
-        better = (value >= old) & admissible
-        # What a first admissible point gains on none is infinite.
-        gain = torch.where(better, value - old, 0.0)
-        improved = gain > _TOLERANCE * old.abs().nan_to_num(posinf=0.0)
-        waiting = old.isneginf() & ~better
-        self.idle[row] = torch.where(improved | waiting, 0, self.idle[row] + 1)
-        chosen = row[better]
-        self.value[chosen] = value[better]
-        if len(chosen) == len(self.value):
-            self.best = new
-        elif len(chosen):
-            self.best = self.best.with_rows(chosen, new.rows(better))
-
-
-def _rows(scale: Tensor, row: Tensor, n_dims: int) -> Tensor:
-    """Rows of a scale that may differ between them."""
-    return scale[row] if scale.ndim == n_dims and len(scale) > 1 else scale
-
-
-def check_codes(z_0, y, **displacements: Any) -> None:
-    for name, value in {"z_0": z_0, "y": y, **displacements}.items():
-        if not isinstance(value, Tensor) and not (name in displacements and value is None):
-            raise TypeError(f"{name} must be a Tensor, got {type_name(value)}")
-    if not z_0.is_floating_point():
-        raise ValueError(f"z_0 must hold floats, got dtype {z_0.dtype}")
+def _check_rows(z_0: Tensor, y: Tensor, **displacements: Tensor | None) -> None:
     if y.shape != z_0.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
         raise ValueError(
             f"y must hold one integer for each of the {len(z_0)} rows of z_0; got shape "
@@ -391,32 +340,7 @@ def check_codes(z_0, y, **displacements: Any) -> None:
             )
 
 
-def checked_scale(scale: Any, z_0: Tensor) -> Tensor:
-    try:
-        tensor = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device)
-        tensor.expand_as(z_0)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(
-            "scale must be a number, or a Tensor that can be broadcast to the codes, of shape "
-            f"{tuple(z_0.shape)}; got {getattr(scale, 'shape', scale)!r}"
-        ) from None
-    return tensor
-
-
-def check_ways(*, objective, callback, **functions: Any) -> None:
-    for name, function in functions.items():
-        if not callable(function):
-            raise TypeError(f"{name} must be callable, got {type_name(function)}")
-    if objective is not None and not callable(objective):
-        raise TypeError(
-            f"objective must be callable or None, got {objective!r}; OBJECTIVES has those with "
-            "names"
-        )
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be callable or None, got {type_name(callback)}")
-
-
-def check_classes(y: Tensor, n_classes: int) -> None:
+def _check_classes(y: Tensor, n_classes: int) -> None:
     if len(y) and not 0 <= int(y.min()) <= int(y.max()) < n_classes:
         raise ValueError(
             f"y must hold columns of the log-probabilities, 0 to {n_classes - 1}; got values from "
@@ -424,7 +348,7 @@ def check_classes(y: Tensor, n_classes: int) -> None:
         )
 
 
-def check_value(value: Tensor, n_rows: int, *, must_differentiate: bool) -> None:
+def _check_value(value: Tensor, n_rows: int, *, must_differentiate: bool) -> None:
     if not isinstance(value, Tensor) or value.shape != (n_rows,):
         came = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(

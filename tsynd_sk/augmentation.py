@@ -42,8 +42,7 @@ class TransformRows:
     Raises
     ------
     TypeError
-        If `transform` is not callable, or is a class. While training: if a row is no pair of an
-        image and its label, or what `transform` gives is no Tensor, or one of another dtype.
+        If `transform` is not callable.
     ValueError
         While training: if rows are no images, or `transform` changes their shape.
 
@@ -58,6 +57,10 @@ class TransformRows:
     contrast take floats to lie in [0, 1] and clip them to it. For images of another range, put
     ``v2.Normalize([low], [high - low])`` before them, and
     ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after.
+
+    Where a transform needs images of PIL, put ``v2.ToPILImage()`` before it; where it needs uint8,
+    ``v2.ToDtype(torch.uint8, scale=True)``; and after either, ``v2.ToImage()`` and
+    ``v2.ToDtype(torch.float32, scale=True)``.
 
     Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
     would masks be. An `AutoencoderNet` takes the transformed image for its target, too.
@@ -85,7 +88,12 @@ class TransformRows:
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor] | None = None):
-        _check_transform(transform)
+        if transform is not None and not callable(transform):
+            raise TypeError(
+                "transform must be callable and turn an image into one, or None for the standard "
+                f"one; got {type_name(transform)}. Join several by torchvision.transforms.v2."
+                "Compose; and a net needs an instance: iterator_train__collate_fn=TransformRows()."
+            )
         # Made here, for workers that had to import torchvision would do so anew in each epoch.
         self.transform = standard_transform() if transform is None else transform
 
@@ -102,56 +110,21 @@ class TransformRows:
         list
             Images, a Tensor of shape (n, C, H, W) or (n, H, W), and labels, as
             ``torch.utils.data.default_collate`` gives them.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As the class says.
         """
-        return default_collate([self._transformed(row) for row in batch])
+        return default_collate([self._transformed(*row) for row in batch])
 
-    def _transformed(self, row: Any) -> tuple[Tensor, Any]:
-        if not isinstance(row, tuple | list) or len(row) != 2:
-            raise TypeError(
-                "TransformRows expects rows that are pairs of an image and its label, as skorch's "
-                f"data sets give them; got {type_name(row)}"
-            )
-        given, y = _copy(row[0]), row[1]
+    def _transformed(self, x: Any, y: Any) -> tuple[Tensor, Any]:
+        given = _copy(x)
         image = given if given.ndim == 3 else given[None]
-        shape, dtype = image.shape, image.dtype
-        try:
-            image = self.transform(image)
-        except Exception as error:
-            error.add_note(
-                f"TransformRows gave {self._name()} a Tensor of shape {tuple(shape)} and dtype "
-                f"{dtype}. Where PIL images are needed, put v2.ToPILImage() before; where uint8, "
-                "v2.ToDtype(torch.uint8, scale=True); and v2.ToImage() and "
-                "v2.ToDtype(torch.float32, scale=True) after."
-            )
-            raise
-        if not isinstance(image, Tensor):
-            raise TypeError(
-                f"transform {self._name()} must return a Tensor, got {type_name(image)}; if that "
-                "is an image of PIL or an array, put v2.ToImage() and "
-                "v2.ToDtype(torch.float32, scale=True) after it"
-            )
-        self._check_kept(image, shape, dtype)
-        return (image if given.ndim == 3 else image[0]), y
-
-    def _check_kept(self, image: Tensor, shape: torch.Size, dtype: torch.dtype) -> None:
-        if image.shape != shape:
+        shape = tuple(image.shape)
+        image = self.transform(image)
+        if not isinstance(image, Tensor) or image.shape != shape:
+            got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(
-                f"transform {self._name()} gave an image of shape {tuple(image.shape)} for one of "
-                f"{tuple(shape)}, but the net predicts images of the latter: let it crop or resize "
-                f"to size={tuple(shape[1:])}, and keep the number of channels ({shape[0]})"
+                f"transform {self._name()} must return a Tensor of the shape of the image, "
+                f"{shape}, for the net predicts such images; got {got}"
             )
-        # What is no float yet may become one.
-        if image.dtype != dtype and (dtype.is_floating_point or not image.is_floating_point()):
-            wanted = dtype if dtype.is_floating_point else torch.float32
-            raise TypeError(
-                f"transform {self._name()} gave an image of dtype {image.dtype}, but the net needs "
-                f"{wanted}: put v2.ToDtype({wanted}, scale=True) after it"
-            )
+        return (image if given.ndim == 3 else image[0]), y
 
     def _name(self) -> str:
         return getattr(self.transform, "__qualname__", type(self.transform).__name__)
@@ -231,42 +204,20 @@ def standard_transform(
     return v2.Compose(moves or [v2.Identity()])
 
 
-def _check_transform(transform: Any) -> None:
-    if isinstance(transform, type):
-        raise TypeError(
-            f"transform is the class {transform.__name__}, not a transform: give an instance, "
-            f"{transform.__name__}(...)"
-        )
-    if transform is not None and not callable(transform):
-        raise TypeError(
-            "transform must be callable and turn an image into one, or None for the standard one; "
-            f"got {type_name(transform)}. Join several by torchvision.transforms.v2.Compose; and "
-            "to a net give an instance: iterator_train__collate_fn=TransformRows()."
-        )
-
-
 def _copy(x: Any) -> Tensor:
-    """Give an image that a transform may change in place, where the row is part of the data."""
-    if isinstance(x, np.ndarray):
-        image = torch.from_numpy(np.array(x))
-    elif isinstance(x, Tensor):
-        image = x.clone()
-    else:
-        raise TypeError(f"TransformRows expects images as ndarray or Tensor, got {type_name(x)}")
-    if image.ndim in (2, 3):
-        return image
-    shape = tuple(image.shape)
-    message = f"TransformRows expects images, (C, H, W) or (H, W), but rows have shape {shape}"
-    if image.ndim == 1:
-        message += (
-            ", as those of a table. Flat images are seen as images by "
-            "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out"
+    """Copy an image, which a transform may change in place, out of the data."""
+    image = torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x.clone()
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            "TransformRows expects images, (C, H, W) or (H, W), but rows have shape "
+            f"{tuple(image.shape)}. Flat images become images by "
+            "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out."
         )
-    raise ValueError(message)
+    return image
 
 
 def check_moves(flip: Any, degrees: Any, scale: Any, shift: Any) -> None:
-    """Refuse augmentations that are none, or that leave nothing of an image."""
+    """Raise if augmentations are none, or leave nothing of an image."""
     if not isinstance(flip, bool | np.bool_):
         raise TypeError(f"flip must be True or False, got {flip!r}")
     check_number("degrees", degrees, 0, 180)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_predictions
+from tsynd_sk._utils._torch_validation import check_member_predictions
 
 __all__ = ["mean_log_proba", "mutual_information", "predictive_entropy"]
 
@@ -50,7 +50,7 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     >>> mean_log_proba(p.log()).exp()
     tensor([[0.7500, 0.2500]])
     """
-    check_predictions(log_probs)
+    check_member_predictions(log_probs)
     return safe_log(log_probs.exp().mean(0))
 
 
@@ -82,7 +82,7 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     >>> predictive_entropy(p.log())
     tensor([0.6931])
     """
-    check_predictions(log_probs)
+    check_member_predictions(log_probs)
     p = log_probs.exp().mean(0)
     return -(p * safe_log(p)).sum(-1)
 
@@ -125,7 +125,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     >>> mutual_information(p.log())
     tensor([0.6931])
     """
-    check_predictions(log_probs)
+    check_member_predictions(log_probs)
     p = log_probs.exp()
     floor = math.log(torch.finfo(log_probs.dtype).tiny)
     divergence = p * (log_probs.clamp_min(floor) - safe_log(p.mean(0)))

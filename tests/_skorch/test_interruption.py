@@ -8,17 +8,18 @@ import threading
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_nets import Dense, X, augmented, own_net, refreshed, synthesizer, unfitted, y
+from helpers.tiny_nets import X, augmented, own_net, refreshed, synthesizer, unfitted, y
 from helpers.ways import IMAGES, around, inside
 from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import ValidSplit
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._skorch._training import interruptible
 from tsynd_sk.autoencoders._net import AutoencoderNet
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
@@ -73,21 +74,9 @@ class Interrupting:
         return self
 
 
-class Forward(Dense):
-    """Sends the signal in the forward pass of a training, once."""
-
-    calls = []
-
-    def forward(self, x):
-        self.calls.append(self.training)
-        if sum(self.calls) == 13:
-            os.kill(os.getpid(), signal.SIGINT)
-        return super().forward(x)
-
-
 @pytest.fixture(autouse=True)
 def fuse():
-    for calls in (Interrupt.fuse, Interrupt.epochs, Interrupting.calls, Forward.calls):
+    for calls in (Interrupt.fuse, Interrupt.epochs, Interrupting.calls):
         calls.clear()
     return Interrupt.fuse
 
@@ -145,7 +134,6 @@ TRAININGS = {
     "classifier": (of_synthesis, ("classifier", 3)),
     "autoencoder": (of_synthesis, ("autoencoder", 2)),
     "second of an ensemble": (of_ensemble, ("second", 2)),
-    "estimator, warm-up": (of_training, ("classifier", 1)),
     "estimator, between refreshes": (of_training, ("classifier", 4)),
     "autoencoder in an estimator's training": (of_training, ("autoencoder", 2)),
 }
@@ -153,7 +141,7 @@ TRAININGS = {
 
 @pytest.mark.parametrize(("make", "place"), TRAININGS.values(), ids=TRAININGS)
 class TestTraining:
-    @pytest.mark.parametrize("moment", ["on_epoch_begin", "on_grad_computed", "on_epoch_end"])
+    @pytest.mark.parametrize("moment", ["on_epoch_begin", "on_grad_computed"])
     def test_ends_at_once_and_leaves_what_was_unfitted_unfitted(self, make, place, moment, fuse):
         undisturbed = answers(make(moment).fit(X, y))
         epochs = list(Interrupt.epochs)
@@ -179,33 +167,6 @@ class TestTraining:
         assert vars(estimator).keys() == before.keys()
         assert all(vars(estimator)[name] is value for name, value in before.items())
         assert_same(answers(estimator), undisturbed)
-
-
-def test_note_tells_what_was_trained_and_what_to_do(fuse):
-    fuse.append(("classifier", 4))
-    with pytest.raises(KeyboardInterrupt) as caught:
-        of_training().fit(X, y)
-    [note] = caught.value.__notes__
-    assert note.startswith("NeuralNetClassifier had trained for 3 of 6 epochs.")
-    assert "skorch.callbacks.Checkpoint" in note
-
-
-def test_in_a_forward_pass():
-    estimator = augmented(own_net(module=Forward))
-    with pytest.raises(KeyboardInterrupt):
-        estimator.fit(X, y)
-    assert sum(Forward.calls) == 13
-    assert unfitted(estimator)
-
-
-def test_user_net_is_as_it_was(fuse):
-    fuse.append(("classifier", 3))
-    given = classifier(train_split=ValidSplit(4))
-    params = given.get_params(deep=False)
-    with pytest.raises(KeyboardInterrupt):
-        augmented(given).fit(X, y)
-    assert given.get_params(deep=False) == params
-    assert not given.initialized_
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -240,21 +201,6 @@ class TestSynthesis:
         # Nothing of the interrupted call was still at work.
         assert len(Interrupting.calls) >= n_calls + 2 * 20 * 4
 
-    def test_ends_the_training_that_it_is_part_of(self, n_jobs):
-        given = synthesizer(objective=Interrupting(5), n_jobs=n_jobs, batch_size=8)
-        net = classifier()
-        estimator, before = augmented(net, given), global_state()
-        with pytest.raises(KeyboardInterrupt) as caught:
-            estimator.fit(X, y)
-        assert Interrupt.epochs == [("classifier", epoch) for epoch in (1, 2, 3)]
-        assert global_state() == before
-        assert unfitted(estimator)
-        assert "had trained for 2 of 6 epochs" in caught.value.__notes__[-1]
-        again = answers(estimator.fit(X, y))
-        Interrupting.calls.clear()
-        Interrupting.calls.extend([None] * 10)
-        assert_same(again, answers(augmented(net, given).fit(X, y)))
-
 
 def test_a_search_ends(fuse):
     fuse.append(("classifier", 2))
@@ -271,7 +217,7 @@ class TestUsersNets:
 
     @pytest.mark.parametrize(
         ("place", "n_epochs"),
-        [(("classifier", 1), 1), (("classifier", 5), 5), (("autoencoder", 2), 2)],
+        [(("classifier", 5), 5), (("autoencoder", 2), 2)],
     )
     def test_end_their_training_and_keep_what_they_have_learnt(self, place, n_epochs, fuse):
         fuse.append(place)
@@ -288,26 +234,6 @@ class TestUsersNets:
         assert len(net.history) == n_epochs + 6
         assert [i for i in refreshed(net.history) if i >= n_epochs] == [n_epochs + 1]
 
-    @pytest.mark.parametrize("n_jobs", [1, 2])
-    def test_end_in_synthesis(self, n_jobs):
-        given = synthesizer(objective=Interrupting(5), n_jobs=n_jobs, batch_size=8)
-        net = inside(classifier(), given)
-        assert len(net.history) == 3
-        assert refreshed(net.history) == []
-        with scoped_seed(0):
-            net.partial_fit(IMAGES, y)
-        assert refreshed(net.history) == [5]
-
-    def test_fit_afterwards_is_an_undisturbed_one(self, fuse):
-        fuse.append(("classifier", 4))
-        net = inside(classifier())
-        assert len(net.history) == 4
-        with scoped_seed(0):
-            net.fit(IMAGES, y)
-        undisturbed = inside(classifier())
-        assert_same([net.predict_proba(IMAGES)], [undisturbed.predict_proba(IMAGES)])
-        assert len(net.history) == 6
-
 
 class TestNoInterruption:
     def test_early_stopping(self):
@@ -321,14 +247,6 @@ class TestNoInterruption:
         assert len(learned.history_) == 3
         assert len(learned.synthesizer_.autoencoder_.history) == 3
         assert learned.predict(X).shape == (80,)
-
-    def test_a_callback_that_ends_the_training(self):
-        class Enough(Callback):
-            def on_epoch_end(self, net, **kwargs):
-                raise KeyboardInterrupt
-
-        net = around(own_net(callbacks=[Enough()]))
-        assert len(net.history) == 1
 
     def test_in_another_thread_nothing_is_heard(self):
         handlers = []
@@ -360,15 +278,6 @@ class TestNoInterruption:
         assert heard == [signal.SIGINT]
         assert len(learned.history_) == 6
 
-    def test_ignored_signals_stay_ignored(self, fuse):
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            fuse.append(("classifier", 3))
-            assert len(of_training().fit(X, y).history_) == 6
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        finally:
-            signal.signal(signal.SIGINT, before)
-
 
 def test_an_interrupt_outlives_another_error():
     """What the signal has broken is no error of its own."""
@@ -382,12 +291,3 @@ def test_an_interrupt_outlives_another_error():
 
     with pytest.raises(KeyboardInterrupt):
         broken()
-
-
-def test_a_synthesizer_fitted_on_resampled_rows(fuse):
-    given = of_synthesis()
-    fuse.append(("autoencoder", 1))
-    with pytest.raises(KeyboardInterrupt):
-        given.fit_resample(X, y)
-    assert unfitted(given)
-    assert isinstance(given, TargetedSynthesizer)

@@ -12,7 +12,6 @@ from helpers.tiny_nets import (
     FirstOutput,
     X,
     augmented,
-    dense_synthesizer,
     own_net,
     refreshed,
     synthesizer,
@@ -20,14 +19,11 @@ from helpers.tiny_nets import (
 )
 from helpers.ways import IMAGES, around, both_ways, inside
 from sklearn.frozen import FrozenEstimator
-from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._skorch._net_checks import check_predictions
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
 BINARY = (y > 4).astype(np.float32)
 
@@ -74,12 +70,6 @@ class Steps(NeuralNetClassifier):
         return super().train_step(*args, **kwargs)
 
 
-class BinarySteps(NeuralNetBinaryClassifier):
-    def train_step(self, *args, **kwargs):
-        Steps.taken.append(1)
-        return super().train_step(*args, **kwargs)
-
-
 def as_classifier(net):
     """Fit a synthesizer of which a net is the classifier."""
     labels = BINARY if isinstance(net, NeuralNetBinaryClassifier) else y
@@ -98,19 +88,11 @@ def sharpened(logits):
     return (2 * logits).softmax(-1)
 
 
-def pair(logits):
-    p = torch.sigmoid(2 * logits.reshape(-1))
-    return torch.stack([1 - p, p], 1)
-
-
 LOSS_WEIGHTS = torch.linspace(0.5, 2, 10)
 
 # Parameters of nets whose module, criterion and non-linearity fit one another.
 FITTING = {
     "logits": {},
-    "label smoothing": {"criterion__label_smoothing": 0.2},
-    "class weights": {"criterion__weight": LOSS_WEIGHTS},
-    "criterion instance": {"criterion": nn.CrossEntropyLoss(label_smoothing=0.1)},
     "likelihood": {"criterion": nn.NLLLoss, "module__softmax": True},
     "likelihood, class weights": {
         "criterion": nn.NLLLoss,
@@ -120,40 +102,15 @@ FITTING = {
     "log-softmax": {"module": Ending, "module__last": nn.LogSoftmax(-1)},
     "tuple": {"criterion": FirstOutput, "module__extra": True},
     "own non-linearity": {"predict_nonlinearity": sharpened},
-    "multi-margin": {
-        "criterion": nn.MultiMarginLoss,
-        "predict_nonlinearity": sharpened,
-    },
     "lazy": {"module": Lazy},
     "binary, a column": {"cls": NeuralNetBinaryClassifier, "module__n_out": 1},
     "binary, a vector": {"cls": NeuralNetBinaryClassifier, "module": Flat},
-    "binary, class weight": {
-        "cls": NeuralNetBinaryClassifier,
-        "module__n_out": 1,
-        "criterion__pos_weight": torch.tensor(2.0),
-    },
     "binary, sigmoid": {
         "cls": NeuralNetBinaryClassifier,
         "criterion": nn.BCELoss,
         "module": Ending,
         "module__n_out": 1,
         "module__last": nn.Sigmoid(),
-    },
-    "binary, sigmoid, a vector": {
-        "cls": NeuralNetBinaryClassifier,
-        "criterion": nn.BCELoss,
-        "module": Flat,
-        "module__last": nn.Sigmoid(),
-    },
-    "binary, own non-linearity": {
-        "cls": NeuralNetBinaryClassifier,
-        "module__n_out": 1,
-        "predict_nonlinearity": pair,
-    },
-    "binary, lazy": {
-        "cls": NeuralNetBinaryClassifier,
-        "module": Lazy,
-        "module__n_out": 1,
     },
 }
 
@@ -170,13 +127,6 @@ class TestFitting:
         np.testing.assert_allclose(proba.sum(1), 1, atol=1e-5)
         losses = net.history[:, "train_loss"]
         assert np.isfinite(losses).all()
-
-    def test_lazy_layers_are_as_in_training_without_synthesis(self):
-        first = [
-            around(own_net(module=Lazy), synthetic_ratio=ratio).history[:2, "train_loss"]
-            for ratio in (0, 1)
-        ]
-        assert first[0] == first[1]
 
     def test_a_look_changes_no_training(self):
         plain = own_net(max_epochs=2, train_split=None, module__dropout=0).initialize()
@@ -196,19 +146,6 @@ class TestFitting:
         assert all(p.grad is None for p in net.module_.parameters())
 
 
-class NearHalf(nn.Module):
-    """Logits of an untrained net, which happen to be small."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 1))
-        nn.init.normal_(self.layers[-1].weight, std=1e-4)
-        nn.init.constant_(self.layers[-1].bias, 0.5)
-
-    def forward(self, x):
-        return self.layers(x)
-
-
 MISFITS = {
     "logits under a likelihood": (
         {"criterion": nn.NLLLoss},
@@ -218,25 +155,9 @@ MISFITS = {
         {"criterion": nn.NLLLoss, "module": Ending, "module__last": nn.LogSoftmax(-1)},
         "must end in a softmax, not in its logarithm",
     ),
-    "sigmoids under a likelihood": (
-        {"criterion": nn.NLLLoss, "module": Ending, "module__last": nn.Sigmoid()},
-        "not probabilities: they lie between 0.* and rows sum to between",
-    ),
-    "logits under a binary likelihood": (
-        {"cls": BinarySteps, "criterion": nn.BCELoss, "module__n_out": 1},
-        "criterion BCELoss are not probabilities.*BCEWithLogitsLoss",
-    ),
-    "logits that happen to be between 0 and 1": (
-        {"cls": BinarySteps, "criterion": nn.BCELoss, "module": NearHalf},
-        "not probabilities: its module ends in a linear layer",
-    ),
     "non-linearity that is none": (
         {"predict_nonlinearity": None},
-        "not probabilities.*for other criteria give predict_nonlinearity",
-    ),
-    "criterion that skorch does not know": (
-        {"criterion": nn.MultiMarginLoss},
-        "criterion MultiMarginLoss are not probabilities",
+        "not probabilities.*for other criteria set predict_nonlinearity",
     ),
 }
 
@@ -311,17 +232,6 @@ class TestInstances:
             fit()
         assert len(caught) == 1
 
-    def test_of_autoencoders_are_warned_of(self):
-        autoencoder = AutoencoderNet(PatchAutoencoder((1, 8, 8)), max_epochs=1, epoch_size=64)
-        given = TargetedSynthesizer(own_net(max_epochs=1), autoencoder, max_iter=2, n_members=4)
-        with pytest.warns(UserWarning, match="module of autoencoder is an instance of PatchAuto"):
-            given.fit(X, y)
-
-    def test_within_a_module_are_warned_of(self):
-        net = own_net(module=Ending, module__last=nn.Linear(10, 10), max_epochs=2)
-        with pytest.warns(UserWarning, match="module__last of estimator is an instance of Linear"):
-            around(net)
-
     def test_that_have_nothing_to_leak_are_not(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -345,14 +255,3 @@ class TestInstances:
             assert torch.equal(value, before[name])
             # What it trains begins with them.
             torch.testing.assert_close(net.module_.state_dict()[name], value)
-
-
-def test_tables_of_lazy_nets():
-    learned = augmented(own_net(module=Lazy), dense_synthesizer()).fit(X.reshape(80, -1), y)
-    assert refreshed(learned.history_) == [2, 7]
-    assert learned.uncertainty(X.reshape(80, -1)).max() > 0
-
-
-def test_plain_nets_are_no_classifiers():
-    with pytest.raises(TypeError, match="must be a classifier"):
-        around(NeuralNet(Dense, nn.CrossEntropyLoss))

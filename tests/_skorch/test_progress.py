@@ -15,13 +15,10 @@ from helpers.tiny_nets import (
     synthesizer,
     y,
 )
-from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Checkpoint
-
-from tsynd_sk.synthesis._callback import TargetedSynthesis
 
 ROWS = X.reshape(len(X), -1)
 
@@ -42,14 +39,6 @@ class TestBars:
         told = capfd.readouterr().err
         for phase in ("classifier", "autoencoder", "synthesis"):
             assert (f"{phase}: " in told) == bool(verbose)
-
-    def test_frozen_nets_have_none(self, capfd):
-        fitted = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(ROWS, y)
-        frozen = map(FrozenEstimator, (fitted.classifier_, fitted.autoencoder_))
-        names = ("classifier", "autoencoder")
-        capfd.readouterr()
-        synthesizer(**dict(zip(names, frozen, strict=True)), verbose=1).fit(ROWS, y)
-        assert capfd.readouterr().err == ""
 
     def test_a_net_that_is_saved_while_it_trains_takes_no_bar_along(self, tmp_path):
         file = tmp_path / "net.pkl"
@@ -121,12 +110,6 @@ class TestCallbacksOfScikitLearn:
             np.testing.assert_array_equal(proba, shorter.predict_proba(X))
         np.testing.assert_array_equal(journal.predictions[3], fitted.predict_proba(X))
 
-    def test_change_nothing(self):
-        plain = augmented(net(max_epochs=4)).fit(X, y)
-        _, watched = heard_by(augmented(net(max_epochs=4)), X, y)
-        np.testing.assert_array_equal(plain.predict_proba(X), watched.predict_proba(X))
-        assert plain.history_[:, "train_loss"] == watched.history_[:, "train_loss"]
-
     def test_can_end_a_training(self):
         _, fitted = heard_by(augmented(net(max_epochs=9)), X, y, stop_after=("epoch", 2))
         assert len(fitted.history_) == 3
@@ -138,13 +121,6 @@ class TestCallbacksOfScikitLearn:
         epochs = ["epoch", "epoch", "classifier", "epoch", "classifier", "epoch", "autoencoder"]
         assert journal.names("end") == [*epochs, "fit"]
 
-    def test_hear_nothing_of_frozen_nets(self):
-        fitted = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(ROWS, y)
-        frozen = dense_synthesizer(classifier=FrozenEstimator(fitted.classifier_))
-        journal, _ = heard_by(frozen, ROWS, y)
-        assert ("begin", "fit", 1) in journal.heard
-        assert "classifier" not in journal.names("begin")
-
     def test_are_torn_down_after_an_error(self):
         journal = Journal()
         failing = augmented(net(max_epochs=2), synthesizer(classifier=net()))
@@ -154,6 +130,7 @@ class TestCallbacksOfScikitLearn:
         assert journal.heard[-1] == ("teardown", failing)
         assert not hasattr(failing, "_callback_fit_ctx")
 
+    @pytest.mark.slow
     def test_score_epoch_by_epoch_through_pipeline_and_search(self):
         from sklearn.callback import ScoringMonitor
 
@@ -166,9 +143,3 @@ class TestCallbacksOfScikitLearn:
         # An epoch, and the fit, of two candidates in two folds and of the best one again.
         assert len(scores) >= 5 * 3
         assert all(0 <= entry["accuracy"] <= 1 for entry in scores if "accuracy" in entry)
-
-    def test_do_not_reach_the_users_own_net(self):
-        # Nets of skorch have callbacks of another kind.
-        _, fitted = heard_by(augmented(net(max_epochs=2)), X, y)
-        kinds = {type(callback).__name__ for _, callback in fitted.estimator_.callbacks_}
-        assert not kinds & {"EpochTasks", "EpochBar", TargetedSynthesis.__name__}

@@ -35,18 +35,6 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, error):
     assert names(tmp_path) == ["file"]
 
 
-def test_nobody_sees_a_file_before_it_is_whole(tmp_path):
-    path = tmp_path / "file"
-    seen = []
-
-    def write(file):
-        file.write(b"new")
-        seen.append(path.exists())
-
-    write_atomically(path, write)
-    assert seen == [False]
-
-
 def test_contents_are_safe_before_the_name_is(tmp_path, monkeypatch):
     path, synchronised = tmp_path / "file", []
     monkeypatch.setattr(os, "fsync", lambda _: synchronised.append(path.exists()))

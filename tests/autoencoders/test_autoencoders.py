@@ -56,9 +56,9 @@ def reconstruction(autoencoder, X):
 class TestPatchAutoencoder:
     @pytest.mark.parametrize(
         ("shape", "patch_size"),
-        [((1, 8, 8), 4), ((1, 30, 27), 4), ((3, 28, 28), 4), ((2, 64, 50), 8), ((1, 12, 12), 3)],
+        [((1, 30, 27), 4), ((3, 28, 28), 4), ((2, 64, 50), 8), ((1, 12, 12), 3)],
     )
-    @pytest.mark.parametrize("n_components", [1, 4, 0.8, 0.95])
+    @pytest.mark.parametrize("n_components", [4, 0.8])
     def test_starts_as_pca_of_patches(self, shape, patch_size, n_components):
         X, X_new = smooth_images(12, shape), smooth_images(3, shape, seed=1)
         params = {"patch_size": patch_size} if patch_size == 3 else {}
@@ -86,48 +86,24 @@ class TestPatchAutoencoder:
     @pytest.mark.parametrize(
         ("sides", "latent"),
         [
-            ((8, 8), (2, 2)),
-            ((28, 28), (7, 7)),
             ((29, 25), (8, 7)),
             ((48, 48), (12, 12)),
-            ((64, 64), (8, 8)),
             ((96, 90), (12, 12)),
-            ((100, 97), (7, 7)),
-            ((224, 224), (14, 14)),
             ((28, 200), (2, 13)),
         ],
     )
-    @pytest.mark.parametrize("channels", [1, 3])
-    def test_code_is_spatial_and_decodes_to_the_shape_of_the_images(self, channels, sides, latent):
-        X = torch.from_numpy(smooth_images(3, (channels, *sides)))
+    def test_code_is_spatial_and_decodes_to_the_shape_of_the_images(self, sides, latent):
+        X = torch.from_numpy(smooth_images(3, (3, *sides)))
         autoencoder = PatchAutoencoder.from_data(X, n_components=5).eval()
         with torch.no_grad():
             z = autoencoder.encode(X)
             assert z.shape == (3, 5, *latent)
             assert autoencoder.decode(z).shape == X.shape
 
-    def test_component_count_is_limited_by_the_patch_and_by_the_data(self):
-        X = torch.from_numpy(smooth_images(20, (1, 12, 12)))
-        autoencoder = PatchAutoencoder.from_data(X, n_components=100)
-        assert autoencoder.n_components == 16
-        np.testing.assert_allclose(reconstruction(autoencoder, X), X, atol=1e-4)
-        assert PatchAutoencoder.from_data(X[:1], n_components=100).n_components == 8
-        assert PatchAutoencoder((1, 12, 12), n_components=100).n_components == 16
-
     @pytest.mark.parametrize("n", [1, 5])
-    @pytest.mark.parametrize("value", [0.0, 0.1, 200.0])
+    @pytest.mark.parametrize("value", [0.0, 0.1])
     def test_images_without_any_contrast_come_back(self, n, value):
         X = torch.full((n, 1, 12, 12), value)
-        autoencoder = PatchAutoencoder.from_data(X)
-        np.testing.assert_allclose(reconstruction(autoencoder, X), X, rtol=1e-5)
-        with torch.no_grad():
-            assert autoencoder.encode(X + 0.01).abs().max() < 10
-        assert autoencoder.scale == 1
-
-    def test_rounding_is_no_contrast(self):
-        X = torch.full((5, 1, 12, 12), 0.3)
-        X[::2] = torch.nextafter(X[::2], X[::2] + 1)
-        assert X.unique().numel() == 2
         autoencoder = PatchAutoencoder.from_data(X)
         np.testing.assert_allclose(reconstruction(autoencoder, X), X, rtol=1e-5)
         with torch.no_grad():
@@ -145,13 +121,6 @@ class TestPatchAutoencoder:
         torch.testing.assert_close(
             mirrored.project.weight, first.project.weight, atol=1e-3, rtol=1e-3
         )
-
-    def test_float64_and_integer_valued_images_are_taken(self):
-        X = smooth_images(5, (1, 12, 12))
-        from_float32 = PatchAutoencoder.from_data(torch.from_numpy(X), n_components=3)
-        from_float64 = PatchAutoencoder.from_data(torch.from_numpy(X).double(), n_components=3)
-        assert from_float64.project.weight.dtype == torch.float32
-        torch.testing.assert_close(from_float64.expand.weight, from_float32.expand.weight)
 
     def test_noise_is_added_to_codes_while_training_only(self):
         X = torch.from_numpy(smooth_images(8, (1, 12, 12)))
@@ -188,18 +157,9 @@ class TestPatchAutoencoder:
         with pytest.raises(ValueError, match=r"\(5, 12, 12\); expected \(n, channels, height"):
             PatchAutoencoder.from_data(torch.zeros(5, 12, 12))
 
-    @pytest.mark.parametrize("offset", [-3.0, 1000.0])
-    def test_images_far_from_zero_are_coded_as_those_near_it(self, offset):
-        X = torch.from_numpy(smooth_images(12, (1, 12, 12)))
-        near = PatchAutoencoder.from_data(X, n_components=4).eval()
-        far = PatchAutoencoder.from_data(X + offset, n_components=4).eval()
-        with torch.no_grad():
-            z, z_far = near.encode(X), far.encode(X + offset)
-        torch.testing.assert_close(z_far, z, atol=0.02, rtol=0)
-
 
 class TestDenseAutoencoder:
-    @pytest.mark.parametrize("n_components", [1, 2, 4, 0.9, 0.95])
+    @pytest.mark.parametrize("n_components", [1, 4, 0.9])
     def test_starts_as_pca_of_standardised_features(self, n_components):
         X = (load_iris().data * [1, 10, 100, 1e4]).astype(np.float32)
         autoencoder = DenseAutoencoder.from_data(torch.from_numpy(X), n_components=n_components)
@@ -211,17 +171,8 @@ class TestDenseAutoencoder:
             result = (reconstruction(autoencoder, rows) - scaler.mean_) / scaler.scale_
             np.testing.assert_allclose(result, flat, atol=1e-4)
 
-    def test_one_latent_unit_is_one_standard_deviation(self):
-        X = torch.from_numpy(load_iris().data).float()
-        autoencoder = DenseAutoencoder.from_data(X, n_components=3).eval()
-        with torch.no_grad():
-            z = autoencoder.encode(X)
-        assert z.shape == (150, 3)
-        np.testing.assert_allclose(z.mean(0), 0, atol=1e-3)
-        np.testing.assert_allclose(z.std(0), 1, atol=1e-3)
-
-    @pytest.mark.parametrize("value", [0.1, 1 / 3, -123.456])
-    @pytest.mark.parametrize("n", [7, 100, 149, 4000])
+    @pytest.mark.parametrize("value", [0.1, -123.456])
+    @pytest.mark.parametrize("n", [7, 4000])
     @pytest.mark.parametrize("rounding", [False, True])
     def test_constant_features_come_back_and_do_not_blow_up_codes(self, value, n, rounding):
         X = torch.from_numpy(load_iris().data).float().repeat(27, 1)[:n]
@@ -235,17 +186,6 @@ class TestDenseAutoencoder:
             moved = autoencoder.encode(X + torch.tensor([0, 0, 0, 0, 1.0]))
             assert (moved - autoencoder.encode(X)).abs().max() < 1
 
-    @pytest.mark.parametrize("n", [1, 2])
-    def test_few_rows_will_do(self, n):
-        X = torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
-        autoencoder = DenseAutoencoder.from_data(X)
-        assert autoencoder.n_components == 1
-        np.testing.assert_allclose(reconstruction(autoencoder, X), X, atol=1e-4)
-
-    def test_wrong_dimensions_are_named(self):
-        with pytest.raises(ValueError, match=r"\(5, 1, 2\); expected \(n, n_features\)"):
-            DenseAutoencoder.from_data(torch.zeros(5, 1, 2))
-
 
 MAKERS = {
     PatchAutoencoder: (torch.from_numpy(smooth_images(4, (1, 8, 8))), (1, 8, 8)),
@@ -255,9 +195,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("cls", MAKERS)
 class TestComponents:
-    @pytest.mark.parametrize(
-        "n_components", [0, -1, 1.0, 0.0, 1.5, -0.5, np.nan, True, None, "mle"]
-    )
+    @pytest.mark.parametrize("n_components", [0, 1.0, 1.5, np.nan, True, "mle"])
     def test_bad_counts_are_refused(self, cls, n_components):
         X, size = MAKERS[cls]
         message = r"n_components=.* is not valid: expected a positive integer, or a float between"
@@ -271,12 +209,6 @@ class TestComponents:
     def test_fraction_of_variance_without_data_is_told_where_to_go(self, cls):
         with pytest.raises(ValueError, match=rf"{cls.__name__}\.from_data, or AutoencoderNet"):
             cls(MAKERS[cls][1], n_components=0.9)
-
-    @pytest.mark.parametrize("n_components", [np.int64(2), np.float64(0.9)])
-    def test_numpy_numbers_are_numbers(self, cls, n_components):
-        X = MAKERS[cls][0]
-        ours = cls.from_data(X, n_components=n_components)
-        assert ours.n_components == cls.from_data(X, n_components=n_components.item()).n_components
 
 
 class Plain(nn.Module):
@@ -312,18 +244,6 @@ class TestAutoencoderNet:
         net = fitted(train, module__n_components=4, max_epochs=10, epoch_size=800)
         assert rmse(net.predict(test), test) < 0.85 * pca
 
-    def test_training_a_table_improves_on_pca_for_rows_never_seen(self):
-        rng = np.random.default_rng(0)
-        t = rng.uniform(-2, 2, (600, 1))
-        X = np.hstack([t, t**2, np.sin(2 * t), t**3]).astype(np.float32)
-        X += 0.01 * rng.standard_normal(X.shape, dtype=np.float32)
-        start = DenseAutoencoder.from_data(torch.from_numpy(X[:400]), n_components=1)
-        pca = rmse(reconstruction(start, X[400:]), X[400:])
-        net = fitted(
-            X[:400], module=DenseAutoencoder, module__n_components=1, max_epochs=15, epoch_size=800
-        )
-        assert rmse(net.predict(X[400:]), X[400:]) < 0.6 * pca
-
     def test_best_epoch_is_kept(self):
         X = digits_images()[:200]
         net = fitted(X, lr=0.03, max_epochs=8, optimizer=torch.optim.SGD, optimizer__momentum=0.99)
@@ -343,20 +263,12 @@ class TestAutoencoderNet:
             parts = holdout(Dataset(digits_images()[:n]))
             assert tuple(len(part) for part in parts) == sizes
 
-    @pytest.mark.parametrize("train_split", ["default", None])
-    @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
-    def test_a_handful_of_images_will_do(self, n, train_split):
+    @pytest.mark.parametrize("n", [1, 2, 5])
+    def test_a_handful_of_images_will_do(self, n):
         X = smooth_images(n, (1, 12, 12))
-        split = {} if train_split == "default" else {"train_split": train_split}
-        net = fitted(X, max_epochs=2, epoch_size=128, **split)
+        net = fitted(X, max_epochs=2, epoch_size=128)
         assert net.predict(X).shape == X.shape
         assert rmse(net.predict(X), X) < 0.1
-
-    @pytest.mark.parametrize("n", [2, 5])
-    def test_a_handful_of_rows_will_do(self, n):
-        X = load_iris().data[:n].astype(np.float32)
-        net = fitted(X, module=DenseAutoencoder, max_epochs=2)
-        assert np.isfinite(net.predict(X)).all()
 
     @pytest.mark.parametrize("epoch_size", [1, 5, 33, 65])
     def test_epochs_have_the_length_asked_for(self, epoch_size):
@@ -368,26 +280,6 @@ class TestAutoencoderNet:
         if epoch_size > 1:
             table = X.reshape(30, 64)
             fitted(table, module=DenseAutoencoder, max_epochs=1, epoch_size=epoch_size)
-
-    def test_parameters_of_the_data_loader_are_passed_on(self):
-        loader = {"iterator_train__batch_size": 20, "iterator_train__shuffle": True}
-        net = fitted(digits_images()[:30], max_epochs=1, epoch_size=60, train_split=None, **loader)
-        assert net.history[-1, "batches", :, "train_batch_size"] == [20, 20, 20]
-
-    def test_clone_and_params_are_those_of_scikit_learn(self):
-        net = AutoencoderNet(module__n_components=3, module__width=8, epoch_size=99, lr=0.1)
-        params = net.get_params()
-        assert params["module"] is PatchAutoencoder
-        assert params["module__n_components"] == 3
-        assert params["epoch_size"] == 99
-        assert params["optimizer__weight_decay"] == 1e-4
-        twin = clone(net)
-        for name in ("module__n_components", "module__width", "epoch_size", "lr", "max_epochs"):
-            assert twin.get_params()[name] == params[name]
-        twin.set_params(module__n_components=2, epoch_size=50, max_epochs=1)
-        assert twin.fit(digits_images()[:30]).module_.n_components == 2
-        assert net.get_params()["module__n_components"] == 3
-        assert AutoencoderNet(optimizer__weight_decay=0.5).optimizer__weight_decay == 0.5
 
     def test_fitted_net_survives_pickling_without_the_data(self):
         X = digits_images()
@@ -405,13 +297,6 @@ class TestAutoencoderNet:
         np.testing.assert_array_equal(first, second)
         assert np.abs(first - third).max() > 1e-4
 
-    def test_another_fit_starts_anew_from_the_new_data(self):
-        net = fitted(digits_images()[:50])
-        X = smooth_images(30, (3, 12, 12))
-        with scoped_seed(0):
-            again = net.fit(X).predict(X)
-        np.testing.assert_array_equal(again, fitted(X).predict(X))
-
     def test_modules_of_users_are_trained_too(self):
         X = digits_images()[:200]
         for module in (Plain, Plain()):
@@ -421,34 +306,28 @@ class TestAutoencoderNet:
 
     def test_learned_codes_stay_standardised(self):
         X = digits_images()[:500]
-        net = fitted(X, module__n_components=4, max_epochs=10, epoch_size=800)
+        net = fitted(X, module__n_components=4, max_epochs=4, epoch_size=800)
         with torch.no_grad():
             z = encode(net.module_.eval(), torch.from_numpy(X))
         np.testing.assert_allclose(z.movedim(1, 0).flatten(1).std(1), 1, atol=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "n_images", "max_epochs", "bar"),
-    [
-        # Principal components of patches alone have 0.032 with as large a code.
-        ("breastmnist", 100, 5, 0.034),
-        ("breastmnist", 546, 8, 0.029),
-        ("pneumoniamnist", 4708, 60, 0.021),
-    ],
+    ("n_images", "max_epochs", "bar"),
+    # Principal components of patches alone have 0.032 with as large a code.
+    [(100, 5, 0.034), (546, 8, 0.029)],
 )
 def test_few_medical_images_suffice_for_good_reconstructions(
-    medmnist_root, name, n_images, max_epochs, bar
+    medmnist_root, n_images, max_epochs, bar
 ):
-    with np.load(medmnist_root / f"{name}.npz") as content:
+    with np.load(medmnist_root / "breastmnist.npz") as content:
         train, test = (
             (content[f"{part}_images"][:, None] / 255).astype(np.float32)
             for part in ("train", "test")
         )
     train = train[np.random.default_rng(0).permutation(len(train))[:n_images]]
-    assert len(train) == n_images
     net = fitted(train, module__n_components=4, max_epochs=max_epochs, epoch_size=1600)
-    with torch.no_grad():
-        assert net.module_.encode(torch.from_numpy(test[:1])).shape == (1, 4, 7, 7)
     assert rmse(net.predict(test), test) <= bar
 
 

@@ -4,12 +4,11 @@ import os
 import subprocess
 import sys
 import warnings
-from http.client import IncompleteRead
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.hub
+import torchvision.datasets.utils
 from PIL import Image
 
 from tsynd_sk.datasets._image_folder import LabeledImages, load_image_folder
@@ -17,7 +16,7 @@ from tsynd_sk.datasets._loaders import load_digits_images, load_medmnist, load_n
 
 
 class TestSubsample:
-    @pytest.mark.parametrize("n_samples", [3, 4, 7, 50, 98, 99, 100])
+    @pytest.mark.parametrize("n_samples", [3, 7, 98, 100])
     def test_any_size_from_one_per_class_to_all_rows(self, n_samples):
         y = np.repeat([2, 0, 1], [80, 19, 1])
         rows = subsample(y, n_samples, random_state=0)
@@ -32,11 +31,6 @@ class TestSubsample:
         counts = np.unique(y[subsample(y, 8, random_state=0)], return_counts=True)[1]
         assert counts.tolist() == [5, 2, 1]
 
-    def test_rare_classes_cost_the_common_one_its_surplus(self):
-        y = np.repeat(np.arange(6), [995, 1, 1, 1, 1, 1])
-        counts = np.bincount(y[subsample(y, 20, random_state=0)])
-        assert counts.tolist() == [15, 1, 1, 1, 1, 1]
-
     @pytest.mark.parametrize("stratify", [True, False])
     def test_random_state_repeats_and_changes_the_draw(self, stratify):
         y = np.repeat([0, 1], 50)
@@ -46,21 +40,12 @@ class TestSubsample:
         assert first == again
         assert sorted(first) != sorted(other)
 
-    def test_order_is_random_and_not_by_class(self):
-        y = np.repeat([0, 1], 50)
-        drawn = y[subsample(y, 40, random_state=0)]
-        assert 10 < np.count_nonzero(np.diff(drawn)) < 30
-
     def test_every_row_is_equally_likely(self):
         y = np.repeat([0, 1], [30, 10])
         rng = np.random.RandomState(0)
         drawn = np.concatenate([subsample(y, 8, random_state=rng) for _ in range(1000)])
         # 200 draws of each row are expected; 13 is their standard deviation.
         assert np.abs(np.bincount(drawn, minlength=40) - 200).max() < 60
-
-    def test_without_stratifying_a_rare_class_may_be_missed(self):
-        y = np.repeat([0, 1], [999, 1])
-        assert set(y[subsample(y, 2, stratify=False, random_state=0)]) == {0}
 
     def test_more_than_there_are_is_refused(self):
         with pytest.raises(ValueError, match=r"n_samples=5 is more than the 4 rows"):
@@ -70,11 +55,6 @@ class TestSubsample:
         with pytest.raises(ValueError, match=r"n_samples=2 is fewer than the 3 classes"):
             subsample([0, 1, 2, 2], 2)
         assert len(subsample([0, 1, 2, 2], 2, stratify=False)) == 2
-
-    @pytest.mark.parametrize("n_samples", [0, -1, 0.5, None])
-    def test_n_samples_is_a_positive_whole_number(self, n_samples):
-        with pytest.raises(ValueError, match="n_samples"):
-            subsample([0, 1], n_samples)
 
 
 class TestOfficialMedMNIST:
@@ -111,129 +91,66 @@ class TestOfficialMedMNIST:
         assert np.bincount(y).tolist() == np.rint(np.bincount(everything.y) * 50 / 1080).tolist()
         assert np.count_nonzero(np.diff(y)) > 10
 
-    def test_same_seed_same_draw(self, medmnist_root):
-        draws = [
-            load_medmnist("breastmnist", root=str(medmnist_root), n_samples=30, random_state=seed)
-            for seed in (7, 7, 8)
-        ]
-        np.testing.assert_array_equal(draws[0].X, draws[1].X)
-        assert not np.array_equal(draws[0].X, draws[2].X)
 
-    def test_more_than_the_split_holds_is_refused(self, medmnist_root):
-        with pytest.raises(ValueError, match=r"79 is more than the 78"):
-            load_medmnist("breastmnist", split="val", root=medmnist_root, n_samples=79)
-
-
-class TestMedMNISTNames:
-    @pytest.mark.parametrize("name", ["brestmnist", "BreastMNIST"])
-    def test_unknown_name_gets_a_suggestion_and_the_list(self, tmp_path, name):
-        with pytest.raises(ValueError, match=r"Did you mean 'breastmnist'.*retinamnist") as caught:
-            load_medmnist(name, root=tmp_path)
-        assert "chestmnist" not in str(caught.value)
-        assert "mnist3d" not in str(caught.value)
-
-    def test_far_off_name_gets_the_list_alone(self, tmp_path):
-        with pytest.raises(ValueError, match=r"Unknown MedMNIST set 'zzz'\. Known: pathmnist"):
-            load_medmnist("zzz", root=tmp_path)
-
-    def test_multi_label_set_is_refused_with_the_reason(self, tmp_path):
-        with pytest.raises(ValueError, match="one label per image"):
-            load_medmnist("chestmnist", root=tmp_path)
-
-    def test_volumes_are_refused_with_the_reason(self, tmp_path):
-        with pytest.raises(ValueError, match="three-dimensional volumes"):
-            load_medmnist("organmnist3d", root=tmp_path)
-
-    @pytest.mark.parametrize("size", [32, None])
-    def test_unknown_size_names_those_on_offer(self, tmp_path, size):
-        with pytest.raises(ValueError, match=f"no size {size}.*28, 64, 128, 224"):
-            load_medmnist("breastmnist", size=size, root=tmp_path)
-
-    @pytest.mark.parametrize(
-        "wrong", [{"split": "training"}, {"size": "28"}, {"download": "no"}, {"root": 3}]
-    )
-    def test_wrong_arguments_are_named(self, wrong):
-        with pytest.raises((ValueError, TypeError), match=f"'{next(iter(wrong))}' parameter"):
-            load_medmnist("breastmnist", **wrong)
-
-
-def md5_of(content):
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def tiny_npz(side):
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        train_images=np.full((4, side, side), 5, dtype=np.uint8),
-        train_labels=np.array([[1], [0], [1], [1]], dtype=np.uint8),
-    )
-    return buffer.getvalue()
+@pytest.mark.parametrize("name", ["brestmnist", "chestmnist", "organmnist3d"])
+def test_names_that_are_none_get_the_list_of_those_that_are(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"retinamnist.*got '{name}'") as caught:
+        load_medmnist(name, root=tmp_path)
+    assert "chestmnist," not in str(caught.value)
+    assert "mnist3d," not in str(caught.value)
 
 
 @pytest.fixture
 def official(monkeypatch):
-    """Declare small files the official breastmnist ones."""
+    """Declare small files the official breastmnist ones; return them by the size of images."""
     import medmnist
 
-    contents = {28: tiny_npz(28), 64: tiny_npz(64)}
-    monkeypatch.setitem(medmnist.INFO["breastmnist"], "MD5", md5_of(contents[28]))
-    monkeypatch.setitem(medmnist.INFO["breastmnist"], "MD5_64", md5_of(contents[64]))
+    contents = {}
+    for side, suffix in ((28, ""), (64, "_64")):
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            train_images=np.full((4, side, side), 5, dtype=np.uint8),
+            train_labels=np.array([[1], [0], [1], [1]], dtype=np.uint8),
+        )
+        contents[side] = buffer.getvalue()
+        md5 = hashlib.md5(contents[side], usedforsecurity=False).hexdigest()
+        monkeypatch.setitem(medmnist.INFO["breastmnist"], f"MD5{suffix}", md5)
     return contents
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """Send given bytes, or break off halfway with a given exception, in place of the network."""
+    """Send given bytes in place of the network; return the list of what was asked for."""
 
-    def serve(content, breaks_with=None):
+    def serve(content):
         urls = []
 
-        def fake(url, dst, hash_prefix=None, progress=True):
+        def send(url, root, filename, md5):
             urls.append(url)
-            partial = Path(f"{dst}.partial")
-            partial.write_bytes(content[: len(content) // 2])
-            if breaks_with is not None:
-                raise breaks_with
-            partial.unlink()
-            Path(dst).write_bytes(content)
+            Path(root, filename).write_bytes(content)
 
-        monkeypatch.setattr(torch.hub, "download_url_to_file", fake)
+        monkeypatch.setattr(torchvision.datasets.utils, "download_url", send)
         return urls
 
     return serve
 
 
 class TestMedMNISTFiles:
-    def test_missing_file_is_downloaded_into_a_new_folder(self, tmp_path, official, server):
-        urls = server(official[28])
+    @pytest.mark.parametrize("side", [28, 64])
+    def test_missing_file_is_downloaded_into_a_new_folder_once(
+        self, tmp_path, official, server, side
+    ):
+        urls = server(official[side])
         root = tmp_path / "new" / "folder"
-        X, y, class_names = load_medmnist("breastmnist", root=root)
-        assert X.shape == (4, 28, 28)
-        assert y.tolist() == [1, 0, 1, 1]
-        assert class_names == ["malignant", "normal, benign"]
-        assert [file.name for file in root.iterdir()] == ["breastmnist.npz"]
-        assert len(urls) == 1
-        assert "/breastmnist.npz" in urls[0]
-
-    def test_file_that_is_there_is_not_downloaded_again(self, tmp_path, official, server):
-        urls = server(official[28])
-        load_medmnist("breastmnist", root=tmp_path)
-        load_medmnist("breastmnist", root=tmp_path)
-        assert len(urls) == 1
-
-    def test_downloaded_file_has_ordinary_permissions(self, tmp_path, official, server):
-        server(official[28])
-        load_medmnist("breastmnist", root=tmp_path)
-        (tmp_path / "ordinary").touch()
-        modes = {file.stat().st_mode for file in tmp_path.iterdir()}
-        assert len(modes) == 1
-
-    def test_larger_sizes_have_files_of_their_own(self, tmp_path, official, server):
-        urls = server(official[64])
-        assert load_medmnist("breastmnist", size=64, root=tmp_path).X.shape == (4, 64, 64)
-        assert (tmp_path / "breastmnist_64.npz").is_file()
-        assert "/breastmnist_64.npz" in urls[0]
+        for _ in range(2):
+            X, y, class_names = load_medmnist("breastmnist", root=root, size=side)
+            assert X.shape == (4, side, side)
+            assert y.tolist() == [1, 0, 1, 1]
+            assert class_names == ["malignant", "normal, benign"]
+        [url], [file] = urls, root.iterdir()
+        assert file.name == f"breastmnist{'' if side == 28 else '_64'}.npz"
+        assert f"/{file.name}" in url
 
     def test_no_root_means_the_folder_of_medmnist(self, tmp_path, official, server, monkeypatch):
         import medmnist
@@ -243,59 +160,23 @@ class TestMedMNISTFiles:
         load_medmnist("breastmnist")
         assert (tmp_path / "breastmnist.npz").is_file()
 
-    @pytest.mark.parametrize(
-        "error", [OSError("no route to host"), TimeoutError("timed out"), IncompleteRead(b"")]
-    )
-    def test_network_error_says_where_to_get_the_file(self, tmp_path, official, server, error):
-        urls = server(official[28], breaks_with=error)
-        with pytest.raises(OSError, match="Could not download") as caught:
-            load_medmnist("breastmnist", root=tmp_path)
-        assert urls[0] in str(caught.value)
-        assert str(tmp_path / "breastmnist.npz") in str(caught.value)
-        assert type(error).__name__ in str(caught.value)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_corrupt_download_is_not_kept(self, tmp_path, official, server):
-        sent = official[28][:-5]
-        urls = server(sent)
-        with pytest.raises(OSError, match="corrupt") as caught:
-            load_medmnist("breastmnist", root=tmp_path)
-        for part in (urls[0], md5_of(official[28]), md5_of(sent), "by hand"):
-            assert part in str(caught.value)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_interruption_leaves_nothing_half_written(self, tmp_path, official, server):
-        server(official[28], breaks_with=KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            load_medmnist("breastmnist", root=tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
     @pytest.mark.parametrize("download", [True, False])
-    def test_corrupt_local_file_is_refused_and_kept(self, tmp_path, official, server, download):
+    @pytest.mark.parametrize("kept", [0, 100, -1])
+    def test_damaged_file_is_refused_and_kept(self, tmp_path, official, server, download, kept):
         urls = server(official[28])
         path = tmp_path / "breastmnist.npz"
-        path.write_bytes(b"something else")
-        with pytest.raises(OSError, match="delete it") as caught:
+        path.write_bytes(official[28][:kept])
+        with pytest.raises(OSError, match=r"breastmnist\.npz is damaged.*delete it"):
             load_medmnist("breastmnist", root=tmp_path, download=download)
-        for part in (str(path), md5_of(official[28]), md5_of(b"something else")):
-            assert part in str(caught.value)
-        assert path.read_bytes() == b"something else"
+        assert path.read_bytes() == official[28][:kept]
         assert urls == []
 
-    @pytest.mark.parametrize("root", [".", "absent"])
-    def test_missing_file_without_download(self, tmp_path, root):
-        root = tmp_path / root
-        with pytest.raises(FileNotFoundError, match="download=True") as caught:
-            load_medmnist("breastmnist", root=root, download=False)
-        assert str(root / "breastmnist.npz") in str(caught.value)
+    def test_missing_file_without_download(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"breastmnist\.npz: pass download=True"):
+            load_medmnist("breastmnist", root=tmp_path / "absent", download=False)
         assert list(tmp_path.iterdir()) == []
 
-    def test_root_that_is_a_file(self, tmp_path):
-        root = tmp_path / "file"
-        root.touch()
-        with pytest.raises(NotADirectoryError, match="file"):
-            load_medmnist("breastmnist", root=root)
-
+    @pytest.mark.slow
     def test_importing_the_package_leaves_the_home_folder_alone(self, tmp_path):
         home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
         subprocess.run(
@@ -351,10 +232,6 @@ class TestNpz:
         assert class_names == ["-1", "9", "10"]
         assert y.tolist() == [2, 1, 0]
 
-    def test_single_channel_loses_its_axis(self, tmp_path):
-        path = self.save(tmp_path, train_images=np.zeros((2, 4, 5, 1)), train_labels=[0, 1])
-        assert load_npz(path).X.shape == (2, 4, 5)
-
     def test_missing_split_names_what_is_there(self, tmp_path):
         path = self.save(tmp_path, images=np.zeros((2, 4, 5)), train_labels=[0, 1])
         with pytest.raises(ValueError, match=r"'images', 'train_labels'.*'train_images'"):
@@ -366,8 +243,7 @@ class TestNpz:
         ("images", "labels", "message"),
         [
             (np.zeros((2, 4, 5)), [0, 1, 0], "2 train_images but 3 train_labels"),
-            (np.zeros((2, 4, 5)), np.zeros((2, 3), int), r"one label per image.*\(2, 3\)"),
-            (np.zeros((2, 4, 5)), 7, "one label per image"),
+            (np.zeros((2, 4, 5)), np.zeros((2, 3), int), "2 train_images but 6 train_labels"),
             (np.zeros((2, 4, 5)), [0.5, 1], "integers or all strings.*float64"),
             (np.zeros((2, 3, 4, 5)), [0, 1], r"\(2, 3, 4, 5\), not \(n, H, W\)"),
             (np.zeros((2, 20)), [0, 1], r"\(2, 20\), not"),
@@ -396,25 +272,13 @@ class TestNpz:
             load_npz(path)
         assert not (tmp_path / "boom").exists()
 
-    def test_missing_file(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
-            load_npz(tmp_path / "absent.npz")
-
-    @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+    @pytest.mark.parametrize("content", [b"text", b"PK\x03\x04"])
     def test_other_files_are_refused_without_advice_to_unpickle(self, tmp_path, content):
         path = tmp_path / "other.npz"
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"other\.npz is not an \.npz file") as caught:
             load_npz(path)
         assert "pickle" not in str(caught.value)
-
-    def test_damaged_content_is_refused(self, tmp_path):
-        path = self.save(tmp_path, train_images=np.zeros((2, 40, 50)), train_labels=[0, 1])
-        content = bytearray(path.read_bytes())
-        content[1000] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"own\.npz cannot be read"):
-            load_npz(path)
 
 
 @pytest.fixture
@@ -452,18 +316,12 @@ class TestImageFolder:
         assert y.dtype == np.int64
 
     def test_hidden_and_other_files_are_ignored_silently(self, folder):
-        for name in (".DS_Store", "Thumbs.db", "notes.txt", "._black.png", ".hidden.png"):
-            (folder / "a" / name).write_bytes(b"no image")
-        for name in (".git", "a/.thumbnails"):
-            (folder / name).mkdir()
-            (folder / name / "x.png").write_bytes(b"no image")
-        (folder / "a" / "folder.png").mkdir()
-        (folder / "readme.png").write_bytes(b"no image")
+        (folder / ".git").mkdir()
+        for name in (".git/x.png", "a/notes.txt", "a/._black.png", "readme.png"):
+            (folder / name).write_bytes(b"no image")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            data = load_image_folder(folder)
-        assert len(data.X) == 2
-        assert data.class_names == ["a", "b"]
+            assert len(load_image_folder(folder).X) == 2
 
     @pytest.mark.parametrize(
         ("mode", "values", "suffix", "expected"),
@@ -485,11 +343,6 @@ class TestImageFolder:
         image.save(folder / "b" / f"x.{suffix}")
         np.testing.assert_array_equal(only_image(folder), expected)
 
-    def test_big_endian_16_bit_tiff(self, folder):
-        image = Image.frombytes("I;16B", (2, 2), RAMP16.astype(">u2").tobytes())
-        image.save(folder / "b" / "x.tiff")
-        np.testing.assert_array_equal(only_image(folder), RAMP8)
-
     @pytest.mark.parametrize(
         ("mode", "colour", "suffix"),
         [
@@ -510,10 +363,6 @@ class TestImageFolder:
         image.save(folder / "b" / "x.png")
         assert only_image(folder)[0, 0].tolist() == [200, 100, 50]
 
-    def test_jpeg_is_read(self, folder):
-        Image.new("RGB", (2, 2), (200, 100, 50)).save(folder / "b" / "x.JPG", quality=100)
-        assert np.abs(only_image(folder).astype(int) - [200, 100, 50]).max() <= 2
-
     def test_grayscale_gives_luminance_without_channels(self, folder):
         Image.new("RGB", (2, 2), (200, 100, 50)).save(folder / "b" / "x.png")
         image = only_image(folder, grayscale=True)
@@ -526,10 +375,6 @@ class TestImageFolder:
         assert only_image(folder).max() == 0
         Image.new("RGBA", (2, 2), (200, 100, 50, 51)).save(folder / "b" / f"x.{suffix}")
         assert only_image(folder)[0, 0].tolist() == [40, 20, 10]
-
-    def test_grey_with_alpha_stays_grey(self, folder):
-        Image.new("LA", (2, 2), (100, 51)).save(folder / "b" / "x.png")
-        assert only_image(folder).tolist() == [[20, 20], [20, 20]]
 
     def test_transparent_palette_entry_lies_over_black(self, folder):
         image = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8), "P")
@@ -558,12 +403,6 @@ class TestImageFolder:
         assert X.shape == (3, 8, 8)
         # The filter reaches a little beyond the cut; squeezing all in would give black margins.
         assert np.abs(X[2].astype(int) - 200).max() < 20
-
-    def test_size_averages_when_it_shrinks(self, folder):
-        checks = np.indices((64, 64)).sum(axis=0) % 2 * 255
-        Image.fromarray(checks.astype(np.uint8)).save(folder / "b" / "x.png")
-        image = only_image(folder, size=8)
-        assert np.abs(image.astype(float) - 127.5).max() < 3
 
     def test_different_sizes_are_refused_with_examples(self, folder):
         Image.new("L", (30, 20)).save(folder / "a" / "wide.png")
@@ -600,13 +439,6 @@ class TestImageFolder:
             assert f"b/cut.{suffix} (" in message
         assert len(data.X) == len(data.y) == 2
 
-    def test_warning_names_ten_and_counts_the_rest(self, folder):
-        for number in range(13):
-            (folder / "a" / f"{number:02}.png").touch()
-        with pytest.warns(UserWarning, match=r"Left out 13 .*09\.png \([^)]*\) and 3 more") as seen:
-            load_image_folder(folder)
-        assert "10.png" not in str(seen[0].message)
-
     def test_class_without_readable_image_is_named(self, folder):
         (folder / "c").mkdir()
         (folder / "d").mkdir()
@@ -616,18 +448,3 @@ class TestImageFolder:
             pytest.raises(ValueError, match=r"No readable image .*\['c', 'd'\]"),
         ):
             load_image_folder(folder)
-
-    def test_fewer_than_two_classes(self, folder):
-        with pytest.raises(ValueError, match=r"2\+ classes, found \[\]"):
-            load_image_folder(folder / "a")
-
-    def test_path_missing_or_a_file(self, folder):
-        with pytest.raises(FileNotFoundError, match="absent"):
-            load_image_folder(folder / "absent")
-        with pytest.raises(NotADirectoryError, match=r"black\.png is a file"):
-            load_image_folder(folder / "a" / "black.png")
-
-    @pytest.mark.parametrize("wrong", [{"size": 0}, {"size": (8, 8)}, {"grayscale": "yes"}])
-    def test_wrong_arguments_are_named(self, folder, wrong):
-        with pytest.raises((ValueError, TypeError), match=f"'{next(iter(wrong))}' parameter"):
-            load_image_folder(folder, **wrong)

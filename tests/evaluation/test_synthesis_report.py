@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers.small import digits, quick, tiny
+from helpers.small import digits, quick
 from helpers.tiny_nets import augmented, dense_net, dense_synthesizer, own_net
 from scipy.linalg import sqrtm
 from sklearn.base import BaseEstimator
@@ -14,14 +14,14 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.evaluation._feature_space import (
+from tsynd_sk.evaluation import SynthesisReport, synthesis_report
+from tsynd_sk.evaluation._image_space import ImageSpace, last_layer_features
+from tsynd_sk.evaluation._set_distances import (
     frechet_distance,
     gaussian_frechet,
-    last_layer_features,
     nearest,
     precision_recall,
 )
-from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
 
 X, y = digits(120)
 
@@ -71,22 +71,13 @@ class TestFrechet:
             assert distance == pytest.approx(expected)
         assert gaussian_frechet(np.ones(5), one, np.ones(5), one) == pytest.approx(0, abs=1e-9)
 
-    def test_many_rows_come_near_the_truth(self):
-        rng = np.random.default_rng(0)
-        one, other = rng.normal(0, 1, (20_000, 3)), rng.normal(1, 2, (20_000, 3))
-        assert frechet_distance(one, other) == pytest.approx(6, rel=0.03)
-        assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
-
     def test_fewer_rows_than_features_are_shrunk(self):
         rng = np.random.default_rng(0)
-        one, near, far = rng.normal(0, 1, (12, 40)), rng.normal(0, 1, (12, 40)), np.full(40, 3.0)
+        one, near = rng.normal(0, 1, (2, 12, 40))
         fits = [LedoitWolf().fit(rows) for rows in (one, near)]
         gaussians = [part for fit in fits for part in (fit.location_, fit.covariance_)]
-        distance = frechet_distance(one, near)
-        assert distance == pytest.approx(gaussian_frechet(*gaussians))
-        unshrunk = [part for rows in (one, near) for part in (rows.mean(0), np.cov(rows.T))]
-        assert 0 < distance < gaussian_frechet(*unshrunk) / 2
-        assert distance < frechet_distance(one, near + far)
+        assert frechet_distance(one, near) == pytest.approx(gaussian_frechet(*gaussians))
+        assert frechet_distance(one, near) < frechet_distance(one, near + 3)
 
 
 class TestPrecisionRecall:
@@ -103,20 +94,6 @@ class TestPrecisionRecall:
         assert precision == 0.5
         assert recall == 1
         assert precision_recall(synthetic, real, 1) == (1, 0.5)
-
-    def test_samples_of_one_mode_are_precise_and_miss_the_other(self):
-        rng = np.random.default_rng(0)
-        modes = rng.normal(size=(2, 100, 2)) + np.array([0, 50])[:, None, None]
-        precision, recall = precision_recall(modes.reshape(200, 2), rng.normal(size=(200, 2)), 3)
-        assert precision > 0.9
-        assert 0.4 < recall <= 0.5
-
-    def test_further_neighbours_reach_further(self):
-        rng = np.random.default_rng(0)
-        real, synthetic = rng.normal(size=(2, 60, 4))
-        near, far = precision_recall(real, synthetic, 1), precision_recall(real, synthetic, 10)
-        assert near[0] < far[0]
-        assert near[1] < far[1]
 
 
 class TestNearest:
@@ -151,54 +128,25 @@ class TestFeatures:
         assert net.module_.training
         assert not any(part._forward_hooks for part in net.module_.modules())
 
-    def test_a_net_without_such_a_layer_is_refused(self):
-        class NoLinear(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.weight = nn.Parameter(torch.randn(64, 4))
-
-            def forward(self, x):
-                return torch.nn.functional.dropout(x.flatten(1)) @ self.weight
-
-        net = own_net(module=NoLinear, max_epochs=1).fit(X[:, None], y)
-        with pytest.raises(ValueError, match=r"NoLinear calls no torch\.nn\.Linear"):
-            last_layer_features(net, torch.from_numpy(X[:4, None]).split(4))
-
 
 class TestDiagnostics:
     def test_honest_samples_are_perfect(self, fitted):
         report = synthesis_report(fitted, X, y, random_state=0)
         assert report.is_valid
         assert found(report) == {}
-        assert list(report.diagnostics) == [
-            "wrong number",
-            "wrong shape",
-            "wrong dtype",
-            "not finite",
-            "out of range",
-            "unknown label",
-            "other label",
-            "duplicate",
-            "copy",
-        ]
         assert (report.n_samples, report.n_real) == (120, 120)
 
     def test_planted_duplicates_and_copies_are_counted(self, altered):
         def plant(X_new, y_new):
             X_new[[5, 9]] = X_new[2]
             X_new[[11, 12, 13]] = X[[40, 41, 40]]
-            return X_new, y_new
-
-        report = synthesis_report(altered(plant), X, y, random_state=0)
-        assert found(report) == {"duplicate": 3, "copy": 3}
-        assert not report.is_valid
-
-    def test_zeros_of_both_signs_are_equal(self, altered):
-        def plant(X_new, y_new):
+            # Zeros of both signs are equal.
             X_new[3] = np.where(X[7] == 0, np.float32(-0.0), X[7])
             return X_new, y_new
 
-        assert found(synthesis_report(altered(plant), X, y)) == {"copy": 1}
+        report = synthesis_report(altered(plant), X, y, random_state=0)
+        assert found(report) == {"duplicate": 3, "copy": 4}
+        assert not report.is_valid
 
     def test_planted_values_are_counted_and_left_out(self, altered, fitted):
         def plant(X_new, y_new):
@@ -226,27 +174,17 @@ class TestDiagnostics:
         report = synthesis_report(altered(plant), X, y)
         assert found(report) == {"unknown label": 1, "other label": 4}
 
-    @pytest.mark.parametrize(
-        ("change", "counts"),
-        [
-            (lambda X_new: X_new[:, None], {"wrong shape": 20}),
-            (lambda X_new: X_new[:, :-1], {"wrong shape": 20}),
-            (lambda X_new: X_new.astype(str), {"wrong dtype": 20}),
-        ],
-    )
-    def test_what_cannot_be_measured_is_told(self, altered, change, counts):
-        synthesizer = altered(lambda X_new, y_new: (change(X_new), y_new))
-        report = synthesis_report(synthesizer, X, y, n_samples=20)
-        assert found(report) == counts
-        assert all(map(math.isnan, report.quality.values()))
-        assert "cannot be measured" in report.notes[0]
-
-    def test_another_dtype_is_measured_all_the_same(self, altered, fitted):
-        synthesizer = altered(lambda X_new, y_new: (X_new.astype(np.float64), y_new))
-        report = synthesis_report(synthesizer, X, y, n_samples=20, random_state=0)
-        assert found(report) == {"wrong dtype": 20}
-        honest = synthesis_report(fitted, X, y, n_samples=20, random_state=0)
-        assert report.quality == honest.quality
+    def test_what_cannot_be_measured_is_told(self, altered):
+        changes = {
+            "wrong shape": lambda X_new: X_new[:, :-1],
+            "wrong dtype": lambda X_new: X_new.astype(str),
+        }
+        for name, change in changes.items():
+            synthesizer = altered(lambda X_new, y_new, change=change: (change(X_new), y_new))
+            report = synthesis_report(synthesizer, X, y, n_samples=20)
+            assert found(report) == {name: 20}
+            assert all(map(math.isnan, report.quality.values()))
+            assert "cannot be measured" in report.notes[0]
 
     def test_missing_rows_are_counted(self, altered):
         synthesizer = altered(lambda X_new, y_new: (X_new[:-3], y_new))
@@ -254,13 +192,7 @@ class TestDiagnostics:
         assert found(report) == {"wrong number": 3}
         assert report.n_samples == 17
 
-    def test_reconstructions_of_repeated_sources_are_duplicates(self, fitted):
-        twin = copy.copy(fitted).set_params(objective="reconstruction")
-        report = synthesis_report(twin, X, y, n_samples=200, random_state=0)
-        assert found(report) == {"duplicate": 80}
-        assert report.quality["displacement"] == 0
-
-    def test_range_of_a_table_is_that_of_each_column(self, altered):
+    def test_columns_of_a_table_have_ranges_and_units_of_their_own(self, altered):
         rng = np.random.default_rng(0)
         table = rng.normal(size=(60, 5)) * [1, 10, 100, 1000, 1]
         labels = (table[:, 0] > 0).astype(int)
@@ -273,18 +205,16 @@ class TestDiagnostics:
         assert synthesis_report(synthesizer, table, labels).is_valid
         report = synthesis_report(altered(plant, synthesizer), table, labels)
         assert found(report) == {"out of range": 1}
+        scaled = table / table.std(axis=0)
+        among = np.sqrt(((scaled[:, None] - scaled) ** 2).mean(axis=-1))
+        np.fill_diagonal(among, np.inf)
+        expected = np.median(among.min(axis=1))
+        assert report.quality["nearest_real_of_real"] == pytest.approx(expected, rel=1e-4)
 
-    @pytest.mark.parametrize("layout", ["uint8 hwc", "flat", "memmap"])
-    def test_every_layout_is_honest(self, layout, tmp_path):
-        images, params = (X * 255).astype(np.uint8), {}
-        if layout == "uint8 hwc":
-            images = np.repeat(images[..., None], 3, axis=-1)
-        elif layout == "flat":
-            images, params = images.reshape(len(X), -1), {"image_shape": (8, 8)}
-        else:
-            np.save(tmp_path / "X.npy", images)
-            images = np.load(tmp_path / "X.npy", mmap_mode="r")
-        report = synthesis_report(quick(**params).fit(images, y), images, y, n_samples=30)
+    def test_uint8_on_disk_is_honest(self, tmp_path):
+        np.save(tmp_path / "X.npy", (X * 255).astype(np.uint8))
+        images = np.load(tmp_path / "X.npy", mmap_mode="r")
+        report = synthesis_report(quick().fit(images, y), images, y, n_samples=30)
         assert found(report) == {}
         assert all(math.isfinite(value) for value in report.quality.values())
 
@@ -346,48 +276,18 @@ class TestQuality:
         assert report.quality["precision"] == report.quality["recall"] == 1
         assert report.quality["frechet_distance"] < honest["frechet_distance_of_real"]
 
-    def test_noise_is_far_from_everything(self, altered):
-        rng = np.random.default_rng(0)
-
-        def make_noise(X_new, y_new):
-            return rng.uniform(X.min(), X.max(), X_new.shape).astype(X.dtype), y_new
-
-        # Features that tell noise from digits have to be learnt.
-        trained = tiny(autoencoder=quick().autoencoder).fit(X, y)
-        report = synthesis_report(altered(make_noise, trained), X, y, random_state=0)
-        quality = report.quality
-        assert quality["authenticity"] == 1
-        assert quality["nearest_real"] > 2 * quality["nearest_real_of_real"]
-        assert quality["frechet_distance"] > 2 * quality["frechet_distance_of_real"]
-        assert quality["precision"] < 0.5
-
-    def test_units_of_a_table_do_not_matter(self):
-        rng = np.random.default_rng(0)
-        table, labels = rng.normal(size=(60, 4)).astype(np.float32), np.tile([0, 1], 30)
-        synthesizer = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(table, labels)
-        quality = synthesis_report(synthesizer, table, labels).quality
-        units = np.array([1, 16, 1024, 1 / 16], dtype=np.float32)
-        other = dense_synthesizer(classifier=dense_net(max_epochs=1)).fit(table * units, labels)
-        scaled = synthesis_report(other, table * units, labels).quality
-        distance = "nearest_real_of_real"
-        assert scaled[distance] == pytest.approx(quality[distance], rel=1e-5)
-
-    def test_chance_is_judged_by_two_halves_of_the_real_images(self, fitted, monkeypatch):
-        compared = []
-        monkeypatch.setattr(
-            "tsynd_sk.evaluation._synthesis_report.frechet_distance",
-            lambda *sets: compared.append(sets) or float(len(compared)),
+    def test_distributions_are_compared_in_the_space_of_the_last_layer(self, fitted):
+        quality = synthesis_report(fitted, X, y, random_state=5).quality
+        X_new = fitted.sample(120, random_state=5)[0]
+        real, synthetic = (
+            last_layer_features(fitted.classifier_, torch.from_numpy(images[:, None]).split(50))
+            for images in (X, X_new)
         )
-        quality = synthesis_report(fitted, X, y, n_samples=50).quality
-        (real, synthetic), halves = compared
-        assert (quality["frechet_distance"], quality["frechet_distance_of_real"]) == (1, 2)
-        assert len(real) == len(synthetic) == 50
-        features = last_layer_features(fitted.classifier_, torch.from_numpy(X[:, None]).split(60))
-        among = [np.abs(row - features).max(axis=1).min() for row in real]
-        assert max(among) < 1e-5
-        assert len(halves[0]) == len(halves[1]) == 25
-        together = np.concatenate(halves)
-        np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(real, axis=0))
+        expected = [frechet_distance(real, synthetic), *precision_recall(real, synthetic, 3)]
+        names = ("frechet_distance", "precision", "recall")
+        assert [quality[name] for name in names] == pytest.approx(expected, rel=1e-4)
+        # Two halves of the same images differ by chance alone.
+        assert 0 < quality["frechet_distance_of_real"] < quality["frechet_distance"] * 10
 
     def test_few_samples_are_said_to_be_few(self, fitted):
         report = synthesis_report(fitted, X, y, n_samples=3)
@@ -414,8 +314,7 @@ class TestQuality:
             def forward(self, x):
                 return self.dropout(x.flatten(1)) @ self.weight
 
-        synthesizer = quick()
-        synthesizer.set_params(classifier=own_net(module=Bare, max_epochs=1))
+        synthesizer = quick().set_params(classifier=own_net(module=Bare, max_epochs=1))
         report = synthesis_report(synthesizer.fit(X, y), X, y, n_samples=20)
         assert math.isnan(report.quality["precision"])
         assert math.isfinite(report.quality["authenticity"])
@@ -423,15 +322,11 @@ class TestQuality:
 
     def test_the_first_of_an_ensemble_gives_the_features(self, fitted):
         nets = [own_net(module__n_out=4, max_epochs=1).fit(X[:, None], y) for _ in range(2)]
-        one, other = map(FrozenEstimator, nets)
         frozen = FrozenEstimator(fitted.autoencoder_)
-        distances = []
-        for classifier in (one, [one, other], other):
-            synthesizer = TargetedSynthesizer(classifier, frozen, max_iter=1, random_state=0)
-            report = synthesis_report(synthesizer.fit(X, y), X, y, n_samples=40)
-            distances.append(report.quality["frechet_distance_of_real"])
-        assert distances[0] == pytest.approx(distances[1])
-        assert distances[0] != pytest.approx(distances[2])
+        synthesizer = TargetedSynthesizer(list(map(FrozenEstimator, nets)), frozen, max_iter=1)
+        space = ImageSpace(synthesizer.fit(X, y), X)
+        expected = last_layer_features(nets[0], [torch.from_numpy(X[:30, None])])
+        np.testing.assert_allclose(space.features(X[:30]), expected, atol=1e-6)
 
 
 class TestReport:
@@ -454,9 +349,8 @@ class TestReport:
 
     def test_gradients_may_be_switched_off(self, fitted):
         expected = synthesis_report(fitted, X, y, n_samples=30).quality
-        for off in (torch.no_grad, torch.inference_mode):
-            with off():
-                assert synthesis_report(fitted, X, y, n_samples=30).quality == expected
+        with torch.inference_mode():
+            assert synthesis_report(fitted, X, y, n_samples=30).quality == expected
 
     def test_a_classifier_lends_its_synthesizer(self):
         labels = np.array(["zero", "one", "two", "three"])[y]
@@ -476,7 +370,6 @@ class TestReport:
         assert text.startswith("32 synthetic and 120 real images")
         for part in (*values, *report.notes, "which have to be 0: perfect"):
             assert part in text
-        assert max(map(len, text.splitlines()[:30])) <= 100
         wrong = SynthesisReport({"copy": 2}, {}, [], [], 5, 10)
         assert "NOT PERFECT" in str(wrong)
 
@@ -489,11 +382,7 @@ class TestReport:
             synthesis_report(augmented(synthetic_ratio=0).fit(X, y), X, y)
         with pytest.raises(ValueError, match="pass the whole X of fit"):
             synthesis_report(fitted, X[:20], y[:20])
-        with pytest.raises(ValueError, match="inconsistent numbers"):
-            synthesis_report(fitted, X, y[:-1])
-        with pytest.raises(ValueError, match="expecting rows of shape"):
-            synthesis_report(fitted, X[:, :-1], y)
-        with pytest.raises(ValueError, match="n_samples must be an int of at least 1; got 0"):
+        with pytest.raises(ValueError, match="n_samples"):
             synthesis_report(fitted, X, y, n_samples=0)
         with pytest.raises(ValueError, match="n_neighbors must be an int of at least 1"):
             synthesis_report(fitted, X, y, n_neighbors=0)

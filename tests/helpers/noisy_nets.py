@@ -1,4 +1,4 @@
-"""Networks that are random in different ways, for the tests of members and their plans."""
+"""Networks that are random in different ways, for the tests of members."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+from tsynd_sk.members import DropoutMembers
 
 
 def log_softmax(logits):
@@ -182,7 +184,7 @@ def _stochastic_depth():
 class Case(NamedTuple):
     make: type
     shape: tuple
-    plans: str = "fold vmap loop"
+    decision: str = "fold"
 
 
 NETWORKS = {
@@ -213,17 +215,18 @@ NETWORKS = {
     "FeatureAlphaDropout": Case(
         lambda: _over_channels(nn.Conv2d(1, 8, 3), nn.FeatureAlphaDropout(0.5), 128), (1, 6, 6)
     ),
-    "residual": Case(Residual, (6,)),
-    "stochastic depth": Case(_stochastic_depth, (3, 12, 12)),
-    "sequence first": Case(SequenceFirst, (4, 6), "vmap loop"),
-    "transformer": Case(Attentive, (4, 6)),
-    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6)),
+    "residual": Case(Residual, (6,), "repeat"),
+    "stochastic depth": Case(_stochastic_depth, (3, 12, 12), "repeat"),
+    "sequence first": Case(SequenceFirst, (4, 6), "loop"),
+    "transformer": Case(Attentive, (4, 6), "repeat"),
+    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6), "repeat"),
     "attention pooling": Case(Pooled, (4, 6)),
-    "GRU": Case(lambda: Recurrent(nn.GRU), (4, 6), "fold loop"),
-    "LSTM": Case(lambda: Recurrent(nn.LSTM), (4, 6), "fold loop"),
+    "GRU": Case(lambda: Recurrent(nn.GRU), (4, 6)),
+    "LSTM": Case(lambda: Recurrent(nn.LSTM), (4, 6)),
     "branching": Case(Branching, (6,), "loop"),
-    "writing": Case(Writing, (6,), "fold loop"),
+    "writing": Case(Writing, (6,), "repeat"),
 }
+# In "branching" the sum over all rows decides, so that a row depends on its company.
 ROW_BY_ROW = [name for name in NETWORKS if name != "branching"]
 
 
@@ -232,3 +235,41 @@ def build(name, n_samples=5, dtype=torch.float32):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return case.make().to(dtype), torch.randn(n_samples, *case.shape, dtype=dtype)
+
+
+def decided(x, decision):
+    """Decisions by which members of a network are computed in a way of the test's choice."""
+    return {tuple(x.shape[1:]): decision}
+
+
+class Calling(nn.Module):
+    """A net around any function of images; what the function calls layers are its parts."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def outputs(net, x, **params):
+    """What members of a net give that need not be a classifier."""
+    shapes = []
+
+    def head(output):
+        shapes.append(output.shape[1:])
+        return output.flatten(1)
+
+    return DropoutMembers(net, head, **params)(x).unflatten(-1, shapes[-1])
+
+
+def members_of(function, x, n_members=8, seed=0, decisions=None, **parts):
+    net = Calling(function, **parts)
+    return outputs(net, x, n_members=n_members, seed=seed, decisions=decisions)
+
+
+def distinct(members):
+    return len({tuple(member.flatten().tolist()) for member in members})

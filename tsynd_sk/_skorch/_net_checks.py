@@ -27,14 +27,7 @@ _VIEWS = ("View", "Reshape", "Unsafe", "Alias", "Squeeze", "Unsqueeze", "Select"
 class NetCheck(Callback):
     """Raise if a net cannot learn the classes, when it is about to train.
 
-    Not earlier, for other callbacks may size its module by the data.
-
-    Parameters
-    ----------
-    x : array of shape (n, ...), float32
-        What the net is to see.
-    n_classes : int
-        Number of classes.
+    Not earlier, for other callbacks may size its module by the data. `x` is what the net is to see.
     """
 
     def __init__(self, x: Any, n_classes: int):
@@ -64,16 +57,9 @@ def warn_if_instance(net: NeuralNet, role: str) -> None:
 
 
 def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
-    """Raise if a net would train to nothing, and warn if it would train badly.
+    """Raise if a net would train to nothing, and warn if it would train badly, judged by some rows.
 
-    Parameters
-    ----------
-    net : skorch classifier
-        Initialised; it need not be trained. Its lazy layers learn their shapes.
-    x : array of shape (n, ...), float32
-        Some rows.
-    n_classes : int or None
-        Number of classes; None if it is not known.
+    The net is initialised, and need not be trained. Its lazy layers learn their shapes.
     """
     with torch.enable_grad():
         output, proba = _output_and_proba(net, x)

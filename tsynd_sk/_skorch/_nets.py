@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from sklearn.base import is_classifier
@@ -62,16 +60,6 @@ def check_autoencoder(estimator) -> None:
             f"the module of autoencoder, {module!r}, has no method {' and no '.join(missing)}; "
             "expected encode(x) -> z and decode(z) -> x"
         )
-
-
-@lru_cache(maxsize=8)
-def check_device(device: str | torch.device) -> torch.device:
-    """Return a device; raise if this machine does not have it."""
-    try:
-        torch.empty(1, device=device).tolist()
-        return torch.device(device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device={device!r} is not available: {error}") from None
 
 
 def device_of(net: NeuralNet) -> torch.device:

@@ -23,13 +23,7 @@ __all__ = ["CallbackSupportMixin", "EpochBar", "EpochTasks", "Task"]
 
 
 class EpochBar(Callback):
-    """Progress bar of a net's epochs.
-
-    Parameters
-    ----------
-    label : str
-        What is trained.
-    """
+    """Progress bar of a net's epochs; `label` says what is trained."""
 
     def __init__(self, label: str):
         self.label = label
@@ -57,16 +51,8 @@ class EpochBar(Callback):
 class Task:
     """A task of an estimator's fit, of which scikit-learn's callbacks are told.
 
-    Without callbacks, or before scikit-learn had them, nothing is told to nobody.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Whose fit it is.
-    context : CallbackContext or None
-        scikit-learn's.
-    data : dict
-        ``X`` and ``y`` of the fit.
+    Without callbacks, or before scikit-learn had them, `context` is None and nothing is told.
+    `data` are ``X`` and ``y`` of the fit.
     """
 
     def __init__(self, estimator: Any, context: Any, data: dict[str, Any]):
@@ -97,10 +83,7 @@ class Task:
     def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:
         """End this task; tell whether a callback wants no further one of its kind.
 
-        Parameters
-        ----------
-        attributes : dict, callable that makes it, or None
-            What an estimator that stopped now would have learnt.
+        `attributes` are what an estimator that stopped now would have learnt, or make it.
         """
         if self.context is None:
             return False
@@ -114,12 +97,7 @@ class Task:
 class EpochTasks(Callback):
     """Tell a task of every epoch of a net.
 
-    Parameters
-    ----------
-    task : Task
-        Of which the epochs are parts.
-    attributes : callable or None, default=None
-        Makes what the estimator would have learnt from a copy of the net as it is, see `Task.end`.
+    `attributes` makes what the estimator would have learnt from a copy of the net as it is.
     """
 
     def __init__(self, task: Task, attributes: Callable[[Any], dict] | None = None):

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 from tsynd_sk._skorch._copies import clone_net
 from tsynd_sk._skorch._net_checks import NetCheck, warn_if_instance
-from tsynd_sk._skorch._nets import encode_labels
+from tsynd_sk._skorch._nets import encode_labels, is_frozen
 from tsynd_sk._skorch._seeding import scoped_seed
 from tsynd_sk._skorch._sized_from_data import sized_by
 
@@ -52,9 +52,8 @@ def fit_classifier(
     classifier: NeuralNet,
     x: Any,
     y: np.ndarray,
-    *,
     seed: int,
-    device=None,
+    device: Any = None,
     extra_callbacks: Sequence[Callback] = (),
     role: str = "classifier",
 ) -> NeuralNet:
@@ -63,7 +62,7 @@ def fit_classifier(
     Parameters
     ----------
     classifier : skorch classifier
-        Unfitted.
+        Unfitted; or a fitted one in `FrozenEstimator`, which is returned as it is.
     x : array of shape (n, ...), float32
         What the net is to see.
     y : ndarray of shape (n,)
@@ -78,6 +77,8 @@ def fit_classifier(
     role : str, default="classifier"
         What the user calls the net.
     """
+    if is_frozen(classifier):
+        return classifier.estimator
     warn_if_instance(classifier, role)
     net, check = clone_net(classifier, device), NetCheck(x, int(y.max()) + 1)
     with scoped_seed(seed):
@@ -85,9 +86,11 @@ def fit_classifier(
 
 
 def fit_autoencoder(
-    autoencoder: NeuralNet, x: Any, *, seed: int, device=None, extra_callbacks: Sequence = ()
+    autoencoder: NeuralNet, x: Any, seed: int, device: Any = None, extra_callbacks: Sequence = ()
 ) -> NeuralNet:
     """Clone and fit an autoencoder; parameters are those of `fit_classifier`."""
+    if is_frozen(autoencoder):
+        return autoencoder.estimator
     warn_if_instance(autoencoder, "autoencoder")
     with scoped_seed(seed):
         return _fit(clone_net(autoencoder, device), x, x, extra_callbacks)
@@ -97,9 +100,8 @@ def dry_run(
     classifier: NeuralNet,
     x: Any,
     y: np.ndarray,
-    *,
     seed: int,
-    device=None,
+    device: Any = None,
     extra_callbacks: Sequence[Callback] = (),
 ) -> None:
     """Begin the training of a classifier that trains later, to raise now what would raise then.

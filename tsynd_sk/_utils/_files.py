@@ -20,17 +20,8 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
     file or the new one. A killed process may leave a file beside it whose name ends in
     `UNFINISHED`.
 
-    Parameters
-    ----------
-    path : path-like
-        Where the file belongs. What is there already is replaced; a symbolic link is followed.
-    write : callable
-        Called with a binary file to write to.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written, with `path` as its `filename`. What was there stays.
+    What `write` puts into a binary file replaces what is at `path`; a symbolic link is followed. If
+    it cannot be written, what was there stays, and the OSError has `path` as its `filename`.
     """
     target = Path(os.path.realpath(path))
     unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{UNFINISHED}")

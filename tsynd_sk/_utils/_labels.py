@@ -56,3 +56,25 @@ def labels_of(y: Any) -> np.ndarray:
     """Give labels, whatever they are, as an array of one dimension."""
     _n_dims(y)
     return column_or_1d(y, warn=True)
+
+
+def encode_labels(y: Any, classes: Any) -> np.ndarray:
+    """Return the column of each label: its place, from 0, among the classes.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes.
+    """
+    classes, labels = np.asarray(classes).tolist(), labels_of(y).tolist()
+    # A dict, for numpy would take the string "1" for the number 1.
+    columns = {label: column for column, label in enumerate(classes)}
+    try:
+        return np.array([columns[label] for label in labels], dtype=np.int64)
+    except (KeyError, TypeError):
+        # By their repr, for not all that is no label can be hashed.
+        unknown = dict.fromkeys(repr(label) for label in labels if label not in classes)
+        raise ValueError(
+            f"y has labels that were not seen in fit: [{', '.join(list(unknown)[:10])}]; expected "
+            f"some of {classes[:20]}"
+        ) from None

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import FLOAT32_ROUNDING
-from tsynd_sk._utils._validation import check_number
 
 # Rows beyond this number change principal components by less than training does afterwards.
 _MAX_ROWS = 50_000
 
 
 def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, principal axes (n_components, n_features) and their standard deviations."""
+    """Compute the mean, principal axes (n_components, n_features) and their deviations."""
+    check_n_components(n_components)
     if len(rows) > _MAX_ROWS:
         # At random, for every seventh patch might be from the same place in all images.
         generator = torch.Generator().manual_seed(0)
@@ -43,11 +43,10 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
 
 
 def check_n_components(n_components: int | float) -> None:
-    """Refuse what is neither a number of components nor a fraction of variance."""
-    whole = isinstance(n_components, Integral) and not isinstance(n_components, bool)
-    if not (whole and n_components >= 1) and not (
-        isinstance(n_components, float) and 0 < n_components < 1
-    ):
+    """Raise if a value is neither a number of components nor a fraction of variance."""
+    is_number = isinstance(n_components, Integral) and n_components >= 1
+    is_fraction = isinstance(n_components, float) and 0 < n_components < 1
+    if isinstance(n_components, bool) or not (is_number or is_fraction):
         raise ValueError(
             f"n_components={n_components!r} is not valid: expected a positive integer, or a "
             "float between 0 and 1 for the fraction of variance to be explained"
@@ -85,7 +84,6 @@ class ComponentAutoencoder(nn.Module):
     def __init__(self, n_values: int, n_components: int, noise: float):
         super().__init__()
         check_n_components(n_components)
-        check_number("noise", noise, 0.0)
         if not isinstance(n_components, Integral):
             raise ValueError(
                 f"n_components={n_components!r}, a fraction of variance, needs data: use "

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import check_int_at_least, training_data
+from tsynd_sk._utils._torch_validation import check_training_data
 from tsynd_sk.autoencoders._components import (
     ComponentAutoencoder,
-    check_n_components,
     principal_components,
     silent_at_first,
 )
@@ -39,13 +38,6 @@ class DenseAutoencoder(ComponentAutoencoder):
         What `from_data` reads off the training rows, as arguments of the class, by which a saved
         autoencoder is made anew.
 
-    Raises
-    ------
-    TypeError
-        If a number is none.
-    ValueError
-        If a number is out of its range, or `n_components` is a float.
-
     Examples
     --------
     >>> import torch
@@ -58,10 +50,6 @@ class DenseAutoencoder(ComponentAutoencoder):
     def __init__(
         self, n_features: int, *, n_components: int = 8, width: int = 64, noise: float = 0.1
     ):
-        n_features, width = (
-            check_int_at_least("n_features", n_features, 1),
-            check_int_at_least("width", width, 1),
-        )
         super().__init__(n_features, n_components, noise)
         self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
         self.register_buffer("mean", torch.zeros(n_features))
@@ -91,17 +79,9 @@ class DenseAutoencoder(ComponentAutoencoder):
         -------
         DenseAutoencoder
             On the CPU, not trained yet.
-
-        Raises
-        ------
-        TypeError
-            If `X` is no array of numbers, or a number is none.
-        ValueError
-            If `X` is empty, not finite or of another shape, or a number is out of its range.
         """
-        X = training_data(X, 2, "expected (n, n_features)")
+        X = check_training_data(X, 2, "expected (n, n_features)")
         n_components = params.pop("n_components", 0.95)
-        check_n_components(n_components)
         params.setdefault("n_features", X.shape[1])
         mean, scale = X.mean(0), safe_scale(X, (0,))
         offset, axes, spread = principal_components((X - mean) / scale, n_components)

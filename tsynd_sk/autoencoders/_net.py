@@ -1,9 +1,4 @@
-"""Autoencoders that are good with few images: principal components first, then learned detail.
-
-The linear part of both autoencoders is a principal component analysis in closed form, whitened,
-so that one latent unit is one standard deviation. Around it lie convolutional (or dense)
-residuals whose last layer starts at zero: training starts where the components end.
-"""
+"""The skorch net that trains autoencoders, and what codes are, whatever an encoder returns."""
 
 from __future__ import annotations
 
@@ -16,11 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import RandomSampler
 
 from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
-from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
-__all__ = ["AutoencoderNet", "DenseAutoencoder", "PatchAutoencoder", "encode"]
+__all__ = ["AutoencoderNet", "encode"]
 
 
 def encode(module: Any, x: Tensor) -> Tensor:
@@ -114,8 +107,8 @@ class AutoencoderNet(SizedFromData):
     Raises
     ------
     TypeError, ValueError
-        In `fit`: if a number is none or out of its range, or `X` is not float32, is empty, not
-        finite or of another shape than `module` takes.
+        In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
+        takes.
 
     Examples
     --------
@@ -170,11 +163,10 @@ class AutoencoderNet(SizedFromData):
             return super().get_iterator(dataset)
         kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
         kwargs.pop("shuffle", None)
-        epoch_size = check_int_at_least("epoch_size", self.epoch_size, 1)
-        batch_size = check_int_at_least("batch_size", kwargs["batch_size"], 1)
         # The standardisation of codes cannot learn from a last batch of a single row.
-        kwargs.setdefault("drop_last", epoch_size > 1 and epoch_size % batch_size == 1)
-        sampler = RandomSampler(dataset, replacement=True, num_samples=epoch_size)
+        left_over = self.epoch_size % kwargs["batch_size"]
+        kwargs.setdefault("drop_last", left_over == 1 and self.epoch_size > 1)
+        sampler = RandomSampler(dataset, replacement=True, num_samples=self.epoch_size)
         return self.iterator_train(dataset, sampler=sampler, **kwargs)
 
     def train_step(self, batch, **fit_params):

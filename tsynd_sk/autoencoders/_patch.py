@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import check_int_at_least, check_sides, training_data
+from tsynd_sk._utils._torch_validation import check_training_data
 from tsynd_sk.autoencoders._components import (
     ComponentAutoencoder,
-    check_n_components,
     principal_components,
     silent_at_first,
 )
@@ -67,14 +66,6 @@ class PatchAutoencoder(ComponentAutoencoder):
         What `from_data` reads off the training images, as arguments of the class, by which a saved
         autoencoder is made anew.
 
-    Raises
-    ------
-    TypeError
-        If a number is none.
-    ValueError
-        If `image_shape` is not three positive ints, a number is out of its range, or
-        `n_components` is a float.
-
     Examples
     --------
     >>> import torch
@@ -95,16 +86,15 @@ class PatchAutoencoder(ComponentAutoencoder):
         depth: int = 2,
         noise: float = 0.1,
     ):
-        channels, height, width_px = check_sides(image_shape)
-        patch_size = _checked_patch_size(patch_size, max(height, width_px))
-        width, depth = check_int_at_least("width", width, 1), check_int_at_least("depth", depth, 0)
+        channels, height, width_px = map(int, image_shape)
+        patch_size = int(patch_size or _patch_size_for(max(height, width_px)))
         n_values = channels * patch_size**2
         super().__init__(n_values, n_components, noise)
         self.image_size = (height, width_px)
         self.patch_size = patch_size
         self.sizes = {
-            "image_shape": (int(channels), int(height), int(width_px)),
-            "patch_size": int(patch_size),
+            "image_shape": (channels, height, width_px),
+            "patch_size": patch_size,
             "n_components": self.n_components,
         }
         self.register_buffer("mean", torch.zeros(()))
@@ -134,20 +124,11 @@ class PatchAutoencoder(ComponentAutoencoder):
         -------
         PatchAutoencoder
             On the CPU, not trained yet.
-
-        Raises
-        ------
-        TypeError
-            If `X` is no array of numbers, or a number is none.
-        ValueError
-            If `X` is empty, not finite or of another shape, or a number is out of its range.
         """
-        X = training_data(X, 4, "expected (n, channels, height, width)")
+        X = check_training_data(X, 4, "expected (n, channels, height, width)")
         n_components = params.pop("n_components", 0.95)
-        check_n_components(n_components)
         params.setdefault("image_shape", tuple(X.shape[1:]))
-        side = max(check_sides(params["image_shape"])[1:])
-        patch_size = _checked_patch_size(params.pop("patch_size", None), side)
+        patch_size = params.pop("patch_size", None) or _patch_size_for(max(X.shape[2:]))
         patches = F.pixel_unshuffle(_padded(X, patch_size), patch_size)
         mean, axes, scale = principal_components(patches.movedim(1, -1).flatten(0, 2), n_components)
         autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
@@ -215,9 +196,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         return x
 
 
-def _checked_patch_size(patch_size: int | None, side: int) -> int:
-    if patch_size is not None:
-        return check_int_at_least("patch_size", patch_size, 1)
+def _patch_size_for(side: int) -> int:
     return 4 if side <= 48 else 8 if side <= 96 else 16
 
 

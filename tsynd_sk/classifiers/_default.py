@@ -1,8 +1,4 @@
-"""Default classifiers: small networks, dropout placed late, defaults for 50 to 5000 images.
-
-Dropout sits behind the convolutions, so that the members of the network (see
-`tsynd_sk.uncertainty`) share all that is expensive.
-"""
+"""Default classifiers: small networks, dropout placed late, defaults for 50 to 5000 images."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from tsynd_sk._skorch import Schedule, SizedFromData
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._validation import check_int_at_least, check_number, check_sides, training_data
+from tsynd_sk._utils._torch_validation import check_training_data
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 
@@ -36,13 +32,6 @@ class ConvNet(nn.Module):
     dropout : float, default=0.3
         Probability of dropping a unit before each dense layer.
 
-    Raises
-    ------
-    TypeError
-        If a number is none.
-    ValueError
-        If `image_shape` is not three positive ints, or a number is out of its range.
-
     Examples
     --------
     >>> import torch
@@ -54,13 +43,8 @@ class ConvNet(nn.Module):
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
-        # What `from_data` finds out; without data, the constructor can be given the same.
-        image_shape, n_classes = (
-            check_sides(image_shape),
-            check_int_at_least("n_classes", n_classes, 1),
-        )
-        width = check_int_at_least("width", width, 1)
-        check_number("dropout", dropout, 0, 1)
+        # What `from_data` finds out, by which a saved net is made anew.
+        image_shape = tuple(map(int, image_shape))
         self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])
         layers: list[nn.Module] = []
@@ -103,15 +87,8 @@ class ConvNet(nn.Module):
         -------
         ConvNet
             Not trained yet.
-
-        Raises
-        ------
-        TypeError
-            If `X` is no array of numbers.
-        ValueError
-            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
-        X = training_data(
+        X = check_training_data(
             X,
             4,
             "ConvNet expects images, (n, channels, height, width). Give image_shape if rows are "
@@ -137,13 +114,6 @@ class DenseNet(nn.Module):
     dropout : float, default=0.3
         Probability of dropping a hidden unit.
 
-    Raises
-    ------
-    TypeError
-        If a number is none.
-    ValueError
-        If a number is out of its range.
-
     Examples
     --------
     >>> import torch
@@ -158,12 +128,6 @@ class DenseNet(nn.Module):
 
     def __init__(self, n_features: int, n_classes: int, *, width: int = 64, dropout: float = 0.3):
         super().__init__()
-        n_features = check_int_at_least("n_features", n_features, 1)
-        n_classes, width = (
-            check_int_at_least("n_classes", n_classes, 1),
-            check_int_at_least("width", width, 1),
-        )
-        check_number("dropout", dropout, 0, 1)
         self.sizes = {"n_features": n_features, "n_classes": n_classes}
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
@@ -194,15 +158,8 @@ class DenseNet(nn.Module):
         -------
         DenseNet
             Not trained yet.
-
-        Raises
-        ------
-        TypeError
-            If `X` is no array of numbers.
-        ValueError
-            If `X` is empty, not finite or of another shape, or classes are not numbered from 0.
         """
-        X = training_data(X, 2, "DenseNet expects (n, n_features)")
+        X = check_training_data(X, 2, "DenseNet expects (n, n_features)")
         net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
         net.mean.copy_(X.mean(0))
         net.scale.copy_(safe_scale(X, (0,)))
@@ -214,15 +171,12 @@ class DenseNet(nn.Module):
 
 
 def _n_classes(y) -> int:
-    if y is None:
-        raise ValueError("y is None; the number of classes is read off y")
     codes = np.asarray(y)
     if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
-        shown = codes.ravel()[:5].tolist()
         raise ValueError(
-            f"y must hold classes numbered from 0, got dtype {codes.dtype} and {shown}: encode it, "
-            "for instance by numpy.unique(y, return_inverse=True)[1], or give the net to an "
-            "AugmentedClassifier, which takes any labels"
+            f"y must be classes numbered from 0, got {codes.ravel()[:5].tolist()}: encode it by "
+            "numpy.unique(y, return_inverse=True)[1], or pass the net to an AugmentedClassifier, "
+            "which takes any labels"
         )
     return int(codes.max()) + 1
 

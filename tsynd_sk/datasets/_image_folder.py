@@ -2,22 +2,17 @@
 
 import os
 import warnings
-from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+from tsynd_sk._utils._validation import check_int_at_least
 
 __all__ = ["LabeledImages", "load_image_folder"]
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-_CONSTRAINTS: dict[str, list[Any]] = {
-    "path": [str, os.PathLike],
-    "size": [Interval(Integral, 1, None, closed="left"), None],
-    "grayscale": ["boolean"],
-}
 
 
 class LabeledImages(NamedTuple):
@@ -44,14 +39,6 @@ class LabeledImages(NamedTuple):
     X: np.ndarray
     y: np.ndarray
     class_names: list[str]
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse what is missing or is a file."""
-    if not folder.exists():
-        raise FileNotFoundError(f"No folder {folder}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file, but a folder is needed")
 
 
 def _read_image(path: Path, size: int | None, grayscale: bool) -> np.ndarray:
@@ -125,10 +112,9 @@ def load_image_folder(
     ...     load_image_folder(folder, size=16).X.shape
     (2, 16, 16)
     """
-    params = {"path": path, "size": size, "grayscale": grayscale}
-    validate_parameter_constraints(_CONSTRAINTS, params, caller_name="load_image_folder")
+    if size is not None:
+        check_int_at_least("size", size, 1)
     folder = Path(path).expanduser()
-    check_folder(folder)
     class_names = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
     if len(class_names) < 2:
         raise ValueError(f"{folder} needs a subfolder for each of 2+ classes, found {class_names}")

@@ -1,13 +1,8 @@
 """Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
 
-import difflib
-import hashlib
 import os
-import tempfile
 import zipfile
 import zlib
-from http.client import HTTPException
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.datasets import load_digits
 from sklearn.utils import check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given
-from tsynd_sk.datasets._image_folder import LabeledImages, check_folder, load_image_folder
-
-__all__ = [
-    "LabeledImages",
-    "load_digits_images",
-    "load_image_folder",
-    "load_medmnist",
-    "load_npz",
-    "subsample",
-]
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.datasets._image_folder import LabeledImages
 
 _SPLITS = ("train", "val", "test")
-_CONSTRAINTS: dict[str, list[Any]] = {
-    "name": [str],
-    "path": [str, os.PathLike],
-    "root": [str, os.PathLike, None],
-    "split": [StrOptions(set(_SPLITS))],
-    "size": [Interval(Integral, 1, None, closed="left"), None],
-    "download": ["boolean"],
-    "n_samples": [Interval(Integral, 1, None, closed="left")],
-    "stratify": ["boolean"],
-    "random_state": ["random_state"],
-}
-
-
-def _validate(caller: str, **params: Any) -> None:
-    # A call, not scikit-learn's decorator, which would hide signatures from type checkers.
-    validate_parameter_constraints(_CONSTRAINTS, params, caller_name=caller)
 
 
 def subsample(
@@ -81,7 +51,7 @@ def subsample(
     >>> sorted(y[row] for row in subsample(y, 3, random_state=0))
     ['common', 'common', 'rare']
     """
-    _validate("subsample", n_samples=n_samples, stratify=stratify, random_state=random_state)
+    check_int_at_least("n_samples", n_samples, 1)
     check_labels_given(y)
     labels = column_or_1d(y)
     check_comparable(labels)
@@ -107,32 +77,9 @@ def subsample(
     return rng.permutation(np.concatenate(drawn))
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        # OpenSSL in FIPS mode refuses MD5 unless told that no secret hangs on it.
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _download(url: str, target: Path, md5: str) -> None:
-    # torch takes seconds to import, and nothing else in this module needs it.
-    import torch.hub
-
-    by_hand = f"To place the file by hand, download {url} elsewhere and save it as {target}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A folder rather than a file: the downloader keeps a partial file beside its target, and
-        # both go with the folder, even when the user interrupts.
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as scratch:
-            fresh = Path(scratch, target.name)
-            torch.hub.download_url_to_file(url, str(fresh))
-            found = _md5(fresh)
-            if found == md5:
-                fresh.replace(target)
-    except (OSError, HTTPException) as error:
-        raise OSError(f"Could not download {url}: {error!r}. {by_hand}") from error
-    if found != md5:
-        fault = f"What {url} sent is corrupt (expected MD5 {md5}, found {found})"
-        raise OSError(f"{fault} and was not kept; try again. {by_hand}")
+def _check_split(split: str) -> None:
+    if split not in _SPLITS:
+        raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
 
 
 def load_medmnist(
@@ -176,49 +123,53 @@ def load_medmnist(
     ------
     ValueError
         If the set is unknown, multi-label or volumetric, or `size` or `n_samples` does not suit it.
-    FileNotFoundError, NotADirectoryError
-        If `root` lacks the file and `download` is False, or `root` is a file.
+    FileNotFoundError
+        If `root` lacks the file and `download` is False.
+    RuntimeError
+        If the download fails.
     OSError
-        If the download fails, or it or the file in `root` is not the official file.
+        If the file in `root` is not the official one, or not the whole of it.
 
     Examples
     --------
     >>> from tsynd_sk.datasets import load_medmnist
     >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
     """
-    _validate("load_medmnist", name=name, split=split, root=root, size=size, download=download)
+    _check_split(split)
     # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
     import medmnist
+    from torchvision.datasets.utils import check_integrity
 
-    flat = {set_: info for set_, info in medmnist.INFO.items() if not set_.endswith("mnist3d")}
-    if name not in medmnist.INFO:
-        close = difflib.get_close_matches(name.lower(), medmnist.INFO, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(set_ for set_ in flat if "multi-label" not in flat[set_]["task"])
-        raise ValueError(f"Unknown MedMNIST set {name!r}.{hint} Known: {known}")
-    if name not in flat:
-        raise ValueError(f"{name} holds three-dimensional volumes, but flat images are needed")
-    info = flat[name]
-    if "multi-label" in info["task"]:
-        raise ValueError(f"{name} is multi-label, but one label per image is needed")
-    offered = [28] + [int(key[4:]) for key in info if key.startswith("MD5_")]
-    if size not in offered:
-        raise ValueError(f"{name} has no size {size}; it comes in {', '.join(map(str, offered))}")
+    known = [
+        known
+        for known, about in medmnist.INFO.items()
+        if not known.endswith("mnist3d") and "multi-label" not in about["task"]
+    ]
+    if name not in known:
+        raise ValueError(
+            f"name must be a MedMNIST set of flat images with one label each, {', '.join(known)}; "
+            f"got {name!r}"
+        )
+    info = medmnist.INFO[name]
+    suffix = "" if size == 28 else f"_{size}"
+    if f"MD5{suffix}" not in info:
+        raise ValueError(f"{name} has no images of size {size!r}")
 
     usual = medmnist.info.DEFAULT_ROOT or "~/.medmnist"
     folder = Path(usual if root is None else root).expanduser()
-    suffix = "" if size == 28 else f"_{size}"
     path = folder / f"{name}{suffix}.npz"
-    url, md5 = info[f"url{suffix}"], info[f"MD5{suffix}"]
-    if folder.exists():
-        check_folder(folder)
     if not path.exists():
         if not download:
+            url = info[f"url{suffix}"]
             raise FileNotFoundError(f"No file {path}: pass download=True, or save {url} as it")
-        _download(url, path, md5)
-    elif (found := _md5(path)) != md5:
-        fault = f"{path} is corrupt or not the official file: expected MD5 {md5}, found {found}"
-        raise OSError(f"{fault}. It is never overwritten: delete it and load with download=True")
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset_class = getattr(medmnist, info["python_class"])
+        dataset_class(split=split, root=str(folder), size=size, download=True)
+    if not check_integrity(str(path), info[f"MD5{suffix}"]):
+        raise OSError(
+            f"{path} is damaged, or not the official file, for its MD5 is not "
+            f"{info[f'MD5{suffix}']}: delete it, and load it again with download=True"
+        )
     with np.load(path, allow_pickle=False) as file:
         X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
     if n_samples is not None:
@@ -280,7 +231,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     ...     load_npz(path, split="test").class_names
     ['fit', 'sick']
     """
-    _validate("load_npz", path=path, split=split)
+    _check_split(split)
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"No file {path}")
@@ -301,10 +252,8 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
         X = X[..., 0]
     if X.ndim != 3 and not (X.ndim == 4 and X.shape[-1] == 3):
         raise ValueError(f"{path}: images of shape {X.shape}, not (n, H, W) or (n, H, W, 3)")
-    if shapes := [v.shape for v in labels.values() if v.shape not in {(v.size,), (v.size, 1)}]:
-        raise ValueError(f"{path}: one label per image is needed, got labels of shapes {shapes}")
-    if len(X) != len(labels[split]):
-        raise ValueError(f"{path}: {len(X)} {split}_images but {len(labels[split])} {split}_labels")
+    if len(X) != labels[split].size:
+        raise ValueError(f"{path}: {len(X)} {split}_images but {labels[split].size} {split}_labels")
     kinds = {values.dtype.kind for values in labels.values()}
     if not (kinds <= set("biu") or kinds == {"U"}):
         dtypes = [str(values.dtype) for values in labels.values()]

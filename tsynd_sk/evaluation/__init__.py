@@ -8,18 +8,19 @@ from tsynd_sk.evaluation._attacks import (
 )
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
-from tsynd_sk.evaluation._report_tables import TITLES
-from tsynd_sk.evaluation._robustness_report import (
-    RobustnessReport,
+from tsynd_sk.evaluation._robustness_report import RobustnessReport, robustness_report
+from tsynd_sk.evaluation._scores import (
+    METRICS,
+    TITLES,
+    classification_scores,
     expected_calibration_error,
-    robustness_report,
 )
-from tsynd_sk.evaluation._scores import classification_scores
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
 
 __all__ = [
     "ATTACKS",
     "CORRUPTIONS",
+    "METRICS",
     "GradientMaskingWarning",
     "RobustnessReport",
     "SynthesisReport",

@@ -1,31 +1,27 @@
-"""Images as worse cameras, other hands and other files would have given them."""
+"""Images as worse cameras, other hands and other files would show them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from torch import Tensor
 
 from tsynd_sk.augmentation import check_moves
 from tsynd_sk.images import ImageFormat, array_of_images
-
-__all__ = ["CORRUPTIONS", "augment", "corrupt"]
 
 # Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of
 # their range, so that an image is harmed alike whatever its resolution and units.
 _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
     "noise": (0.03, 0.06, 0.09, 0.13, 0.18),  # standard deviation, of the range of values
     "blur": (0.018, 0.026, 0.035, 0.05, 0.07),  # standard deviation, of the side
-    "motion": (0.07, 0.11, 0.15, 0.21, 0.3),  # way of the camera, of the side
+    "motion": (0.07, 0.11, 0.15, 0.21, 0.3),  # path of the camera, of the side
     "brightness": (0.25, 0.4, 0.6, 0.8, 1.0),  # doublings or halvings of the values
     "contrast": (0.25, 0.45, 0.7, 1.0, 1.4),  # doublings or halvings of distances to the mean
     "gamma": (0.3, 0.5, 0.75, 1.0, 1.4),  # doublings or halvings of the exponent
@@ -41,11 +37,6 @@ _WEAKEST = 2 / 3
 
 #: Kinds of corruption that `corrupt` knows.
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
-
-_CONSTRAINTS: dict[str, list[Any]] = {
-    "severity": [Interval(Integral, 1, 5, closed="both")],
-    "random_state": ["random_state"],
-}
 
 
 def corrupt(
@@ -70,7 +61,7 @@ def corrupt(
     random_state : int, RandomState instance or None, default=None
         Seed of the draws. Row i's own draw depends on the seed and on i alone.
     image_shape : tuple of int or None, default=None
-        (H, W), (C, H, W) or (H, W, C). Needed for flat images, and settles ambiguous layouts.
+        (H, W), (C, H, W) or (H, W, C). Needed for flat images, and where the layout is ambiguous.
 
     Returns
     -------
@@ -103,8 +94,8 @@ def corrupt(
     (0.0, 1.0)
     """
     check_kinds([kind])
-    params = {"severity": severity, "random_state": random_state}
-    validate_parameter_constraints(_CONSTRAINTS, params, caller_name="corrupt")
+    if severity not in (1, 2, 3, 4, 5):
+        raise ValueError(f"severity must be an int from 1 to 5; got {severity!r}")
 
     def change(image: Tensor, rng: np.random.Generator) -> Tensor:
         strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
@@ -163,24 +154,22 @@ def augment(
     (20, 8, 8)
     """
     check_moves(flip, degrees, scale, shift)
-    params = {"random_state": random_state}
-    validate_parameter_constraints(_CONSTRAINTS, params, caller_name="augment")
 
     def change(image: Tensor, rng: np.random.Generator) -> Tensor:
-        mirrored, turn, growth, *way = rng.uniform(-1, 1, 5)
+        mirrored, turn, growth, right, down = rng.uniform(-1, 1, 5)
         height, width = image.shape[1:]
         return _moved(
             image.flip(-1) if flip and mirrored < 0 else image,
             angle=degrees * turn,
             scale=1 + scale * growth,
-            translate=[shift * way[0] * width, shift * way[1] * height],
+            translate=[shift * right * width, shift * down * height],
         )
 
     return _changed("augment", X, change, random_state, image_shape)
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
-    """Refuse kinds of corruption that there are none of."""
+    """Raise if a kind of corruption is unknown."""
     if unknown := [kind for kind in kinds if kind not in CORRUPTIONS]:
         raise ValueError(f"Unknown corruption {unknown[0]!r}; known: {', '.join(CORRUPTIONS)}")
 
@@ -215,7 +204,7 @@ def _changed(
     # What is uint8 has been clipped to its limits already.
     if images.dtype == np.uint8:
         return changed
-    # numpy clips to the byte order of the machine.
+    # numpy's clip changes the byte order to that of the machine.
     return changed.clip(images.min(), images.max()).astype(images.dtype, copy=False)
 
 
@@ -238,12 +227,12 @@ def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Gen
             reach = [min(math.ceil(3 * sigma), pixels - 1) for pixels in reversed(sides)]
             return F.gaussian_blur(image, [2 * pixels + 1 for pixels in reach], [sigma, sigma])
         case "motion":
-            way = _way(strength * side, rng)
+            path = _random_vector(strength * side, rng)
             # Half a pixel apart, or edges would show as steps.
             n_places = 2 * math.ceil(strength * side) + 1
             places = np.linspace(-0.5, 0.5, n_places)
-            seen = [_moved(image, translate=[place * step for step in way]) for place in places]
-            return torch.stack(seen).mean(0)
+            shots = [_moved(image, translate=[place * step for step in path]) for place in places]
+            return torch.stack(shots).mean(0)
         case "brightness":
             return _by_channel(F.adjust_brightness, image, 2 ** (sign * strength))
         case "contrast":
@@ -253,7 +242,7 @@ def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Gen
         case "rotation":
             return _moved(image, angle=sign * strength)
         case "shift":
-            return _moved(image, translate=_way(strength * side, rng))
+            return _moved(image, translate=_random_vector(strength * side, rng))
         case "scale":
             return _moved(image, scale=2 ** (sign * strength))
         case "jpeg":
@@ -277,7 +266,7 @@ def _by_channel(operation, image: Tensor, factor: float) -> Tensor:
     return operation(image[:, None], factor)[:, 0]
 
 
-def _way(length: float, rng: np.random.Generator) -> list[float]:
+def _random_vector(length: float, rng: np.random.Generator) -> list[float]:
     direction = rng.uniform(0, 2 * math.pi)
     return [length * f(direction) for f in (math.cos, math.sin)]
 

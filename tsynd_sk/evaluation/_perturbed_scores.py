@@ -1,8 +1,8 @@
-"""Scores of classifiers on clean, corrupted, augmented and attacked images."""
+"""Scores of classifiers on images that are corrupted, or augmented at test time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -10,34 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
-from tsynd_sk._utils._validation import check_int_at_least, check_list, type_name
-from tsynd_sk.augmentation import check_moves
-from tsynd_sk.evaluation._attacks import ATTACKS, GradientMaskingWarning, adversarial_scores
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_kinds, corrupt
-from tsynd_sk.evaluation._robustness_report import (
-    RobustnessReport,
-    expected_calibration_error,
-    robustness_report,
-)
 from tsynd_sk.evaluation._scores import classification_scores
-from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
-
-__all__ = [
-    "ATTACKS",
-    "CORRUPTIONS",
-    "GradientMaskingWarning",
-    "RobustnessReport",
-    "SynthesisReport",
-    "adversarial_scores",
-    "augment",
-    "augmentation_scores",
-    "classification_scores",
-    "corrupt",
-    "corruption_scores",
-    "expected_calibration_error",
-    "robustness_report",
-    "synthesis_report",
-]
 
 
 def corruption_scores(
@@ -59,12 +34,12 @@ def corruption_scores(
         Clean images, in the layout that `estimator` was fitted on.
     y : array-like of shape (n,)
         True labels.
-    kinds : iterable of str, default=CORRUPTIONS
+    kinds : str or iterable of str, default=CORRUPTIONS
         Kinds of corruption, see :func:`corrupt`.
-    severities : iterable of int, default=(1, 2, 3, 4, 5)
+    severities : int or iterable of int, default=(1, 2, 3, 4, 5)
         From 1 to 5.
     random_state : int, RandomState instance or None, default=None
-        Seed of the corruptions. Give several estimators the same integer to compare them on the
+        Seed of the corruptions. Pass the same integer for several estimators to compare them on the
         same images. Equal seeds corrupt alike whatever other kinds and severities there are.
 
     Returns
@@ -79,10 +54,7 @@ def corruption_scores(
     Raises
     ------
     ValueError
-        As :func:`corrupt` and :func:`classification_scores`, or if `kinds` or `severities` is
-        empty.
-    TypeError
-        If `estimator` predicts no probabilities, or a severity is no int.
+        As :func:`corrupt` and :func:`classification_scores`.
 
     Examples
     --------
@@ -101,26 +73,37 @@ def corruption_scores(
     >>> sorted(scores.mean)
     ['balanced_accuracy', 'roc_auc']
     """
-    known = f"the known kinds, {', '.join(CORRUPTIONS)}"
-    kinds = [kinds] if isinstance(kinds, str) else check_list("kinds", kinds, known)
-    # Here, for the last kind's turn may come after minutes of predictions.
+    X = np.asarray(X)
+    shape = flat_image_shape([estimator], X)
+    return _scores(estimator, y, corrupted_images(X, kinds, severities, random_state, shape))
+
+
+def corrupted_images(
+    X: np.ndarray,
+    kinds: str | Iterable[str],
+    severities: Any,
+    random_state: Any,
+    image_shape: tuple[int, ...] | None,
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Iterate over settings and the images that they corrupt; check all of the settings at once."""
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    levels: list[Any] = np.atleast_1d(severities).tolist()
+    # Here, for the last setting's turn may come after minutes of predictions.
     check_kinds(kinds)
-    given: Any = [severities] if isinstance(severities, Integral) else severities
-    levels = [
-        check_int_at_least("severities", level, 1)
-        for level in check_list("severities", given, "1 to 5")
-    ]
-    if max(levels) > 5:
-        raise ValueError(f"severities must be from 1 to 5; got {max(levels)}")
-    keys = [{"kind": kind, "severity": level} for kind in kinds for level in levels]
-    rng = check_random_state(random_state)
-    # A generator would corrupt by other draws for each row of the scores.
-    seed = random_state if isinstance(random_state, Integral) else int(rng.randint(2**31 - 1))
-
-    def changed(images: np.ndarray, key: dict, image_shape) -> np.ndarray:
-        return corrupt(images, **key, random_state=seed, image_shape=image_shape)
-
-    return _scored(estimator, X, y, keys, changed)
+    if not set(levels) <= {1, 2, 3, 4, 5}:
+        raise ValueError(f"severities must be ints from 1 to 5; got {levels}")
+    # A generator would corrupt by other draws for each setting.
+    seed = random_state
+    if not isinstance(seed, Integral):
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+    return (
+        (
+            {"kind": kind, "severity": level},
+            corrupt(X, kind, level, random_state=seed, image_shape=image_shape),
+        )
+        for kind in kinds
+        for level in levels
+    )
 
 
 def augmentation_scores(
@@ -146,8 +129,8 @@ def augmentation_scores(
     flip, degrees, scale, shift : bool, float, float and float
         What happens to an image at most, see :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations. Give several estimators the same integer to compare them on the
-        same images. More draws leave the first ones as they are.
+        Seed of the augmentations. Pass the same integer for several estimators to compare them on
+        the same images. More draws leave the first ones as they are.
 
     Returns
     -------
@@ -161,7 +144,7 @@ def augmentation_scores(
     Raises
     ------
     ValueError, TypeError
-        As :func:`augment` and :func:`corruption_scores`, or if `n_draws` is no positive int.
+        As :func:`augment` and :func:`classification_scores`, or if `n_draws` is no positive int.
 
     Examples
     --------
@@ -178,47 +161,37 @@ def augmentation_scores(
     (3, ['balanced_accuracy', 'roc_auc'])
     """
     n_draws = check_int_at_least("n_draws", n_draws, 1)
-    check_moves(flip, degrees, scale, shift)
     moves: dict[str, Any] = {"flip": flip, "degrees": degrees, "scale": scale, "shift": shift}
-    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_draws)
-
-    def changed(images: np.ndarray, key: dict, image_shape) -> np.ndarray:
-        seed = int(seeds[key["draw"]])
-        return augment(images, **moves, random_state=seed, image_shape=image_shape)
-
-    result = _scored(estimator, X, y, [{"draw": draw} for draw in range(n_draws)], changed)
-    spread = {n: float(np.std([row[n] for row in result.rows])) for n in result.mean}
-    return Bunch(rows=result.rows, mean=result.mean, std=spread, proba=result.proba)
-
-
-def _scored(
-    estimator,
-    X: ArrayLike,
-    y: ArrayLike,
-    keys: list[dict[str, Any]],
-    changed: Callable[[np.ndarray, dict, tuple[int, ...] | None], np.ndarray],
-) -> Bunch:
-    """Score on images that are changed in one way after another."""
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_draws).tolist()
     X = np.asarray(X)
-    image_shape = _flat_image_shape(estimator) if X.ndim == 2 else None
+    shape = flat_image_shape([estimator], X)
+    settings = (
+        ({"draw": draw}, augment(X, **moves, random_state=seed, image_shape=shape))
+        for draw, seed in enumerate(seeds)
+    )
+    result = _scores(estimator, y, settings)
+    result.std = {n: float(np.std([row[n] for row in result.rows])) for n in result.mean}
+    return result
+
+
+def _scores(estimator, y: ArrayLike, settings: Iterator[tuple[dict, np.ndarray]]) -> Bunch:
+    """Score on images that are changed in one way after another."""
     rows, predicted = [], []
-    for key in keys:
-        images = changed(X, key, image_shape)
-        if not hasattr(estimator, "predict_proba"):
-            raise TypeError(
-                "estimator must be a fitted classifier with predict_proba, got "
-                f"{type_name(estimator)}"
-            )
+    for key, images in settings:
         proba = np.asarray(estimator.predict_proba(images))
-        scores = classification_scores(y, proba, estimator.classes_)
-        rows.append({**key, **scores})
+        rows.append({**key, **classification_scores(y, proba, estimator.classes_)})
         predicted.append(proba)
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in scores}
+    names = ("roc_auc", "balanced_accuracy")
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return Bunch(rows=rows, mean=mean, proba=np.stack(predicted))
 
 
-def _flat_image_shape(estimator) -> tuple[int, ...] | None:
-    """Shape by which the estimator unfolds flat rows, whose channels may come last."""
-    shape = getattr(estimator, "image_shape_", None)
-    layout = getattr(getattr(estimator, "format_", None), "layout", None)
-    return (*shape[1:], shape[0]) if shape is not None and layout == "hwc" else shape
+def flat_image_shape(estimators: Iterable[Any], X: np.ndarray) -> tuple[int, ...] | None:
+    """Return the shape into which the first estimator that knows one unfolds flat rows."""
+    for estimator in estimators if X.ndim == 2 else ():
+        shape = getattr(estimator, "image_shape_", None)
+        if shape is not None:
+            # The channels of what was flattened may come last.
+            layout = getattr(getattr(estimator, "format_", None), "layout", None)
+            return (*shape[1:], shape[0]) if layout == "hwc" else shape
+    return None

@@ -2,90 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
+from skorch import NeuralNet
 
+from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import check_int_at_least, check_number
-from tsynd_sk.evaluation._bootstrap import METRICS, N_BINS, weighted_scores
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, check_kinds
-from tsynd_sk.evaluation._report_tables import frame, table
-from tsynd_sk.evaluation._scores import classification_scores
-from tsynd_sk.evaluation._trial import (
-    Trial,
-    checked_attacks,
-    checked_metrics,
-    checked_panel,
-    measure_attacked,
-    measure_clean,
-    measure_corrupted,
-)
-
-__all__ = ["RobustnessReport", "expected_calibration_error", "robustness_report"]
-
-
-def expected_calibration_error(
-    y: ArrayLike, proba: ArrayLike, classes: ArrayLike, *, n_bins: int = N_BINS
-) -> float:
-    """Tell how far the confidence of predictions is from their accuracy.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        True labels.
-    proba : array-like of shape (n, n_classes)
-        Predicted probabilities.
-    classes : array-like of shape (n_classes,)
-        Label that each column of `proba` is for.
-    n_bins : int, default=15
-        Number of bins of equal width.
-
-    Returns
-    -------
-    float
-        Between 0, perfectly calibrated, and 1.
-
-    Raises
-    ------
-    ValueError
-        As :func:`classification_scores`, or if `n_bins` is below one.
-    TypeError
-        If `n_bins` is no int.
-
-    Notes
-    -----
-    Rows are put in bins by their confidence, the probability of the class that is predicted. In
-    each bin the mean confidence is compared with the share of correct predictions; the absolute
-    differences are averaged, weighted by the number of rows [1]_ [2]_. With few rows the error is
-    too high even for perfect predictions, for the shares of small bins scatter.
-
-    References
-    ----------
-    .. [1] M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using
-       Bayesian Binning", AAAI 2015.
-    .. [2] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks",
-       ICML 2017.
-
-    Examples
-    --------
-    >>> from tsynd_sk.evaluation import expected_calibration_error
-    >>> proba = [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]]
-    >>> round(expected_calibration_error([0, 1, 1, 1], proba, [0, 1]), 3)  # 90 % sure, 75 % right
-    0.15
-    """
-    n_bins = check_int_at_least("n_bins", n_bins, 1)
-    # It refuses what does not fit together.
-    classification_scores(y, proba, classes)
-    columns = np.asarray(classes).tolist()
-    codes = np.array([columns.index(label) for label in labels_of(y).tolist()])
-    scores = weighted_scores(codes, np.asarray(proba), np.ones((len(codes), 1)), n_bins)
-    return float(scores[METRICS.index("expected_calibration_error"), 0])
+from tsynd_sk._utils._table import format_table
+from tsynd_sk._utils._validation import check_int_at_least, check_number, type_name
+from tsynd_sk.evaluation._attacks import GradientMaskingWarning
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS
+from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
+from tsynd_sk.evaluation._scores import METRICS, TITLES
+from tsynd_sk.evaluation._trial import Trial
+from tsynd_sk.synthesis import AugmentedClassifier
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,38 +81,59 @@ class RobustnessReport:
     confidence_level: float
 
     def to_frame(self):
-        """Give the scores as a table.
+        """Return the scores as a table.
 
         Returns
         -------
         pandas.DataFrame
             A row for each of `scores`.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
         """
-        return frame(self.scores, ["condition", "estimator", "metric", "score", "low", "high"])
+        import pandas as pd
+
+        return pd.DataFrame(self.scores)
 
     def differences(self):
-        """Give the differences to the reference as a table.
+        """Return the differences to the reference as a table.
 
         Returns
         -------
         pandas.DataFrame
             A row for each of `comparisons`; none if there is a single estimator.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
         """
+        import pandas as pd
+
         names = ["condition", "estimator", "reference", "metric", "difference", "low", "high"]
-        return frame(self.comparisons, [*names, "p", "p_holm"])
+        return pd.DataFrame(self.comparisons, columns=[*names, "p", "p_holm"])
 
     def __repr__(self) -> str:
-        return table(self)
+        several, alpha = self.n_seeds > 1, 1 - self.confidence_level
+        differing = [
+            (row["condition"], row["estimator"], row["metric"])
+            for row in self.comparisons
+            if row["p_holm"] < alpha
+        ]
+        cells: dict[str, dict[str, list[str]]] = {}
+        for row in self.scores:
+            condition, name = row["condition"], row["estimator"]
+            star = "*" if (condition, name, row["metric"]) in differing else " "
+            cell = f"{row['score']:.3f}{star} [{row['low']:.3f}, {row['high']:.3f}]"
+            suffix = " (reference)" if self.comparisons and name == self.reference else ""
+            cells.setdefault(condition, {}).setdefault(f"  {name}{suffix}", []).append(cell)
+        rows: list[list[str]] = []
+        for condition, of_estimators in cells.items():
+            rows += [[condition], *([name, *values] for name, values in of_estimators.items())]
+        headings = ["", *dict.fromkeys(TITLES[row["metric"]][0] for row in self.scores)]
+        lines = [
+            f"{self.n_images} images, {self.n_seeds} seed{'s' if several else ''}; "
+            f"{100 * self.confidence_level:.4g} % intervals by {self.n_resamples} resamples of "
+            f"images {'and seeds' if several else 'alone'}",
+            "",
+            format_table(headings, rows, align="<" * len(headings)),
+            "",
+        ]
+        if self.comparisons:
+            lines.append(f"* differs from {self.reference!r} (Holm-corrected p < {alpha:.2g})")
+        return "\n".join([*lines, *self.notes]).rstrip()
 
 
 def robustness_report(
@@ -204,10 +163,10 @@ def robustness_report(
         Clean images that none of them was fitted on.
     y : array-like of shape (n,)
         True labels.
-    kinds, severities : iterable, default=all of them
+    kinds, severities : list, default=all of them
         Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
         ``kinds=()`` leaves them out.
-    attacks : iterable of str or None, default=None
+    attacks : list of str or None, default=None
         See :func:`adversarial_scores`; every estimator is attacked by its own gradients. ``()``
         leaves attacks out. ``None`` stands for "pgd", left out with a warning where the Adversarial
         Robustness Toolbox is not installed or an estimator has no gradients.
@@ -232,7 +191,7 @@ def robustness_report(
     Returns
     -------
     RobustnessReport
-        Call its ``to_frame``, ``differences`` and ``plot``, or print it. Its conditions are
+        Call its ``to_frame`` and ``differences``, or print it. Its conditions are
         "clean", "corrupted" (the mean over kinds and severities), and each attack with its
         strength, such as "pgd 2/255".
 
@@ -241,8 +200,7 @@ def robustness_report(
     ImportError
         If attacks are asked for and the Adversarial Robustness Toolbox is not installed.
     TypeError
-        If `estimators` is no dict, if an estimator predicts no probabilities, or attacks are asked
-        for and it has no gradients, or if a number is none.
+        If `estimators` is no dict, or attacks are asked for and an estimator has no gradients.
     ValueError
         If lists differ in length, `y` has a single label, `reference` or a metric is unknown, a
         number is out of its range, or as `corruption_scores` and `adversarial_scores`.
@@ -300,32 +258,44 @@ def robustness_report(
     0     clean  150 images  50 images   roc_auc
     1     clean  150 images  50 images  accuracy
     """
-    panel = checked_panel(estimators)
+    panel = _panel(estimators)
     reference = next(iter(panel)) if reference is None else reference
     if reference not in panel:
         raise ValueError(f"reference must be one of {list(panel)}; got {reference!r}")
-    metrics = checked_metrics(metrics)
+    metrics = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise ValueError(f"Unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
     n_resamples = check_int_at_least("n_resamples", n_resamples, 100)
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
-    wanted, notes = checked_attacks(attacks, eps, attack_params, panel)
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    check_kinds(kinds)
     labels = labels_of(y)
     if len(np.unique(labels)) < 2:
         raise ValueError("y has fewer than two labels, which leaves nothing to tell apart")
-
+    X = np.asarray(X)
     drawn = int(check_random_state(random_state).randint(2**31 - 1))
     # An integer is handed on, so that the rows are those of the single functions.
     seed = random_state if isinstance(random_state, Integral) else drawn
+    shape = flat_image_shape((e for seeds in panel.values() for e in seeds), X)
+    corrupted = corrupted_images(X, kinds, severities, seed, shape)
+    attacks, notes = _attacks(attacks, panel)
+
     trial = Trial(panel, labels, n_resamples, np.random.default_rng(drawn))
-    X = np.asarray(X)
-    measure_clean(trial, X)
-    if kinds:
-        measure_corrupted(trial, X, y, kinds=kinds, severities=severities, random_state=seed)
-    else:
+    trial.measure([({"condition": "clean"}, X)])
+    if attacks:
+        settings = {"attacks": attacks, "eps": eps, **(attack_params or {})}
+        # Before the corruptions, which take longer, for it checks its settings.
+        signs = trial.measure_attacked(X, y, random_state=seed, **settings)
+        if signs:
+            warnings.warn(
+                f"{' '.join(signs)} Trust no accuracy under attack but the lowest; see "
+                "adversarial_scores.",
+                GradientMaskingWarning,
+                stacklevel=2,
+            )
+        notes += signs
+    trial.measure(({"condition": "corrupted", **key}, images) for key, images in corrupted)
+    trial.rows.sort(key=lambda row: "attack" in row)
+    if not any("kind" in row for row in trial.rows):
         notes.append("No corruptions were asked for.")
-    if wanted:
-        notes += measure_attacked(trial, X, y, random_state=seed, **wanted)
     scores, comparisons = trial.summary(metrics, reference, confidence_level)
     return RobustnessReport(
         scores=scores,
@@ -338,3 +308,51 @@ def robustness_report(
         n_resamples=n_resamples,
         confidence_level=confidence_level,
     )
+
+
+def _panel(estimators: Any) -> dict[str, list[Any]]:
+    """Return a list of fitted classifiers, one for each seed, for every name."""
+    if not isinstance(estimators, Mapping):
+        raise TypeError(
+            f"estimators must be a dict from names to fitted classifiers; got {estimators!r:.100}"
+        )
+    panel = {
+        name: list(given) if isinstance(given, list | tuple) else [given]
+        for name, given in estimators.items()
+    }
+    lengths = {name: len(seeds) for name, seeds in panel.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(
+            "estimators must be a dict of fitted classifiers, or of lists of one length, of which "
+            f"the first have a seed in common, and so on; got these numbers of them: {lengths}"
+        )
+    return panel
+
+
+def _attacks(attacks: Any, panel: dict[str, list[Any]]) -> tuple[Any, list[str]]:
+    """Return the attacks to make, and why there are none."""
+    reason = None
+    for name, seeds in panel.items():
+        for estimator in map(_skorch.unfreeze, seeds):
+            if not isinstance(estimator, AugmentedClassifier | NeuralNet):
+                reason = (
+                    f"{name!r} is {type_name(estimator)}, whose gradients are not known, for it is "
+                    "neither an AugmentedClassifier nor a skorch net."
+                )
+    if attacks is None and find_spec("art") is None:
+        reason = (
+            "the Adversarial Robustness Toolbox is not installed (pip install "
+            '"tsynd_sk[robustness]").'
+        )
+    if attacks is None and reason:
+        warnings.warn(
+            f"Attacks are left out: {reason} Pass attacks=() to leave them out without a warning.",
+            stacklevel=3,
+        )
+        return (), [f"Attacks were left out: {reason}"]
+    attacks = ["pgd"] if attacks is None else attacks
+    if len(attacks) == 0:
+        return (), ["No attacks were asked for."]
+    if reason:
+        raise TypeError(f"robustness_report cannot attack all of estimators: {reason}")
+    return attacks, []

@@ -1,4 +1,4 @@
-"""What synthetic images are like: what has to hold of them, and how good they are."""
+"""A report on synthetic images: what must not be among them, and how good they are."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, type_name
-from tsynd_sk.evaluation._diagnosis import ImageSpace, diagnose
-from tsynd_sk.evaluation._feature_space import frechet_distance, nearest, precision_recall
-from tsynd_sk.evaluation._report_tables import frame
-from tsynd_sk.images import check_images
+from tsynd_sk.evaluation._diagnosis import diagnose
+from tsynd_sk.evaluation._image_space import ImageSpace
+from tsynd_sk.evaluation._set_distances import frechet_distance, nearest, precision_recall
+from tsynd_sk.images import Selection, check_images, parts
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
-__all__ = ["SynthesisReport", "synthesis_report"]
-
-# Images of which a covariance can be told at all.
+# Images from which a covariance can be estimated at all.
 _FEWEST = 10
 
 _MEANINGS = {
@@ -38,7 +37,7 @@ _MEANINGS = {
     "mutual_info": "mean mutual information of the samples, nats",
     "mutual_info_gain": "mean rise from source to sample, nats",
     "rose": "share of samples more uncertain than their source",
-    "label_agreement": "share of samples that the members take for their label",
+    "label_agreement": "share of samples whose label the members predict",
     "reconstruction_error": "root mean square, mean over the sources",
     "displacement": "latent standard deviations, mean",
     "nearest_real": "median distance to the nearest real image",
@@ -107,41 +106,37 @@ class SynthesisReport:
         return not any(self.diagnostics.values())
 
     def to_frame(self):
-        """Give diagnostics and quality as a table.
+        """Return diagnostics and quality as a table.
 
         Returns
         -------
         pandas.DataFrame
             With the columns "part" ("diagnostic" or "quality"), "name", "value" and "meaning".
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
         """
-        values: dict[str, dict[str, Any]] = {
-            "diagnostic": self.diagnostics,
-            "quality": self.quality,
-        }
+        import pandas as pd
+
         rows = [
-            {"part": part, "name": name, "value": value, "meaning": _MEANINGS[name]}
-            for part, found in values.items()
+            (part, name, float(value), _MEANINGS[name])
+            for part, found in (("diagnostic", self.diagnostics), ("quality", self.quality))
             for name, value in found.items()
         ]
-        return frame(rows, ["part", "name", "value", "meaning"])
+        return pd.DataFrame(rows, columns=["part", "name", "value", "meaning"])
 
     def __repr__(self) -> str:
+        rows = [
+            [[f"  {name}", f"{value:.4g}", _MEANINGS[name]] for name, value in found.items()]
+            for found in (self.diagnostics, self.quality)
+        ]
         verdict = "perfect" if self.is_valid else "NOT PERFECT"
-        lines = [f"{self.n_samples} synthetic and {self.n_real} real images", ""]
-        lines.append(f"diagnostics, which have to be 0: {verdict}")
-        lines += [_line(name, str(count)) for name, count in self.diagnostics.items()]
-        lines += ["", "quality"]
-        lines += [_line(name, f"{value:.4g}") for name, value in self.quality.items()]
-        return "\n".join([*lines, *([""] if self.notes else []), *self.notes])
-
-
-def _line(name: str, value: str) -> str:
-    return f"  {name:24}  {value:>9}  {_MEANINGS[name]}"
+        lines = [
+            f"{self.n_samples} synthetic and {self.n_real} real images; diagnostics, which have to "
+            f"be 0: {verdict}",
+            "",
+            format_table(["diagnostics"], [*rows[0], ["quality"], *rows[1]], align="<><"),
+            *([""] if self.notes else []),
+            *self.notes,
+        ]
+        return "\n".join(lines)
 
 
 def synthesis_report(
@@ -180,7 +175,7 @@ def synthesis_report(
     Raises
     ------
     TypeError
-        If `synthesizer` is something else, or a number is no int.
+        If `synthesizer` is something else.
     ValueError
         If `X` and `y` are not those of the fit, as far as that shows, or a parameter is out of its
         range.
@@ -194,7 +189,7 @@ def synthesis_report(
     its label.)
 
     *Targets and labels.* The mutual information before and after, the agreement of labels and the
-    reconstruction error are those that the synthesizer tells of.
+    reconstruction error are those that the synthesizer's ``sample`` returns.
 
     *Memorisation and privacy.* Distances are root-mean-square differences on the scale that
     networks see; columns of a table are divided by their standard deviations first. Samples that
@@ -241,19 +236,17 @@ def synthesis_report(
     >>> report.quality["mutual_info_gain"] > 0
     True
     """
-    given, synthesizer = synthesizer, getattr(synthesizer, "synthesizer_", synthesizer)
-    if not isinstance(given, TargetedSynthesizer | AugmentedClassifier):
+    if not isinstance(synthesizer, TargetedSynthesizer | AugmentedClassifier):
         raise TypeError(
             "synthesizer must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
-            f"{type_name(given)}"
+            f"{type_name(synthesizer)}"
         )
-    check_is_fitted(given)
+    check_is_fitted(synthesizer)
+    synthesizer = getattr(synthesizer, "synthesizer_", synthesizer)
     real: Any = check_images(synthesizer, X, reset=False)
     labels = labels_of(y)
     check_consistent_length(real, labels)
-    n_samples = (
-        min(len(real), 1000) if n_samples is None else check_int_at_least("n_samples", n_samples, 1)
-    )
+    n_samples = min(len(real), 1000) if n_samples is None else n_samples
     n_neighbors = check_int_at_least("n_neighbors", n_neighbors, 1)
     X_new, y_new, info = synthesizer.sample(n_samples, random_state=random_state, return_info=True)
     if info.source_index.max() >= len(real):
@@ -264,37 +257,33 @@ def synthesis_report(
     seed = synthesizer.random_state if random_state is None else random_state
     rng = np.random.default_rng(check_random_state(seed).randint(2**31 - 1))
     space = ImageSpace(synthesizer, real)
-    diagnosis = diagnose(space, np.asarray(X_new), np.asarray(y_new), info, n_samples, labels)
-    kept, notes = diagnosis.kept, diagnosis.notes
-    quality = dict.fromkeys((n for n in _MEANINGS if n not in diagnosis.counts), math.nan)
+    counts, kept, images, notes = diagnose(space, X_new, y_new, info, n_samples, labels)
+    quality = dict.fromkeys((name for name in _MEANINGS if name not in counts), math.nan)
     if len(kept):
-        quality |= _told(info, kept)
         chosen = rng.permutation(len(real))[: len(kept)]
-        quality |= _distances(space, diagnosis.images, info.source_index[kept], chosen)
-        found, more = _distributions(space, diagnosis.images, chosen, n_neighbors)
+        quality |= _means(info, kept)
+        quality |= _distances(space, images, info.source_index[kept], chosen)
+        found, more = _distributions(space, images, chosen, n_neighbors)
         quality |= found
-        notes = [*notes, *more]
-    return SynthesisReport(
-        diagnosis.counts,
-        quality,
-        _by_class(synthesizer.classes_, np.asarray(y_new), info, kept),
-        notes,
-        len(X_new),
-        len(real),
-    )
+        notes += more
+    by_class = _by_class(synthesizer.classes_, y_new, info, kept)
+    return SynthesisReport(counts, quality, by_class, notes, len(X_new), len(real))
 
 
-def _told(info: Bunch, kept: np.ndarray) -> dict[str, float]:
-    """Average what the synthesizer says of its samples."""
-    gain = (info.uncertainty - info.uncertainty_source)[kept]
+def _means(info: Bunch, rows: np.ndarray) -> dict[str, float]:
+    """Average what the synthesizer knows of its samples."""
+    gain = (info.uncertainty - info.uncertainty_source)[rows]
+    columns = {
+        "mutual_info_source": info.uncertainty_source[rows],
+        "mutual_info": info.uncertainty[rows],
+        "mutual_info_gain": gain,
+        "rose": gain > 0,
+        "label_agreement": info.label_agreement[rows],
+        "reconstruction_error": info.reconstruction_error[rows],
+        "displacement": info.displacement[rows],
+    }
     return {
-        "mutual_info_source": float(info.uncertainty_source[kept].mean()),
-        "mutual_info": float(info.uncertainty[kept].mean()),
-        "mutual_info_gain": float(gain.mean()),
-        "rose": float((gain > 0).mean()),
-        "label_agreement": float(info.label_agreement[kept].mean()),
-        "reconstruction_error": float(info.reconstruction_error[kept].mean()),
-        "displacement": float(info.displacement[kept].mean()),
+        name: float(column.mean()) if len(rows) else math.nan for name, column in columns.items()
     }
 
 
@@ -302,10 +291,11 @@ def _by_class(classes, y_new: np.ndarray, info: Bunch, kept: np.ndarray) -> list
     rows = []
     for label in classes.tolist():
         of_class = kept[y_new[kept] == label]
-        told = _told(info, of_class) if len(of_class) else {}
+        means = _means(info, of_class)
         names = ("mutual_info_gain", "label_agreement", "reconstruction_error")
-        means = {name: told.get(name, math.nan) for name in names}
-        rows.append({"label": label, "n_samples": len(of_class), **means})
+        rows.append(
+            {"label": label, "n_samples": len(of_class), **{name: means[name] for name in names}}
+        )
     return rows
 
 
@@ -313,18 +303,21 @@ def _distances(
     space: ImageSpace, images: np.ndarray, sources: np.ndarray, chosen: np.ndarray
 ) -> dict[str, float]:
     """Compare how near samples are to real images with how near these are to each other."""
-    neighbour, distance = nearest(space.rows(images), space.real())
-    found = {
+
+    def nearest_real(queries: np.ndarray, but: np.ndarray | None = None):
+        real = (space.vectors(part) for part in parts(space.real))
+        return nearest(space.vectors(queries), real, but=but)
+
+    neighbour, distance = nearest_real(images)
+    of_real, of_neighbour = (
+        nearest_real(Selection(space.real, rows)[:], but=rows)[1] for rows in (chosen, neighbour)
+    )
+    return {
         "nearest_real": float(np.median(distance)),
         "nearest_is_source": float((neighbour == sources).mean()),
+        "nearest_real_of_real": float(np.median(of_real)),
+        "authenticity": float((distance >= of_neighbour).mean()),
     }
-    if space.n_real < 2:
-        return found
-    of_real = nearest(space.some_real(chosen), space.real(), but=chosen)[1]
-    of_neighbour = nearest(space.some_real(neighbour), space.real(), but=neighbour)[1]
-    found["nearest_real_of_real"] = float(np.median(of_real))
-    found["authenticity"] = float((distance >= of_neighbour).mean())
-    return found
 
 
 def _distributions(
@@ -332,10 +325,9 @@ def _distributions(
 ) -> tuple[dict[str, float], list[str]]:
     """Compare samples with as many real images in the feature space of the classifier."""
     try:
-        real, synthetic = (space.features(part) for part in (space.images(chosen), images))
+        real, synthetic = map(space.features, (Selection(space.real, chosen)[:], images))
     except ValueError as error:
-        reason = str(error).split(". ")[0]
-        return {}, [f"There is no feature space to compare distributions in: {reason}."]
+        return {}, [f"There is no feature space to compare distributions in: {error}."]
     n, n_features = len(synthetic), synthetic.shape[1]
     found, notes = {}, []
     if min(n, len(real)) > k:

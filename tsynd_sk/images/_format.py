@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images._stored import NetworkInput, Stored
 
 __all__ = ["ImageFormat", "ValueRange"]
@@ -95,13 +94,9 @@ class ImageFormat:
 
         Raises
         ------
-        TypeError
-            If `X` is no array.
         ValueError
             If the layout is ambiguous or does not match `image_shape`.
         """
-        if not hasattr(X, "shape"):
-            raise TypeError(f"X must be an array, got {type_name(X)}; numpy.asarray makes one")
         row = X.shape[1:]
         if image_shape is None:
             shape, layout = cls._guess(row)
@@ -175,14 +170,7 @@ class ImageFormat:
         -------
         Tensor of shape (n, C, H, W), or (n, n_features) for a table, float32
             Never shares memory with `X`.
-
-        Raises
-        ------
-        ValueError
-            If the rows of `X` are of another shape.
         """
-        if tuple(X.shape[1:]) != self.row_shape:
-            raise ValueError(f"X has rows of shape {X.shape[1:]}; expected {self.row_shape}")
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
         if X.dtype == np.uint8:
             x /= 255
@@ -196,7 +184,7 @@ class ImageFormat:
         return x.reshape(len(x), channels, height, width)
 
     def as_network_input(self, X: np.ndarray | Stored) -> np.ndarray | NetworkInput:
-        """Give what networks see of images as an array, or as one that converts what is read.
+        """Return what networks see of images, converted now or, outside of memory, when read.
 
         Parameters
         ----------
@@ -222,16 +210,7 @@ class ImageFormat:
         -------
         ndarray of shape (n, ...)
             Images of type `dtype`.
-
-        Raises
-        ------
-        ValueError
-            If `x` is no Tensor, or its rows are of another shape.
         """
-        expected = self.image_shape or self.row_shape
-        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != expected:
-            shown = tuple(x.shape) if isinstance(x, Tensor) else type_name(x)
-            raise ValueError(f"x must be a Tensor with rows of shape {expected}; got {shown}")
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)
         values = x.detach().cpu().numpy().reshape(len(x), *self.row_shape)
@@ -247,7 +226,7 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The values that real images take, to which synthetic ones are held.
+    """The values that real images take, to which synthetic ones are clipped.
 
     Attributes
     ----------
@@ -324,7 +303,7 @@ class ValueRange:
         return cls(low, high, levels, half=half, extremes=extremes)
 
     def clip_array(self, X: np.ndarray) -> np.ndarray:
-        """Hold images in the user's dtype to the range.
+        """Clip images in the user's dtype to the range.
 
         float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.
 
@@ -342,7 +321,7 @@ class ValueRange:
         return np.clip(X, *self.extremes).astype(X.dtype, copy=False)
 
     def clip(self, x: Tensor) -> Tensor:
-        """Hold images to the range, and to the user's type, differentiably.
+        """Clip images to the range, and round them to the user's type, differentiably.
 
         What is returned survives the way to the user's array and back to the bit, so that a
         prediction for it is a prediction for the image that the user gets. Rounding passes the

@@ -41,11 +41,8 @@ def is_stored(X: Any) -> bool:
 class Stored:
     """Array outside of memory, of which rows are read by any index that numpy knows for rows.
 
-    Parameters
-    ----------
-    array : array-like
-        With ``shape``, ``dtype`` and slicing along the first axis; lists of rows need only work
-        in rising order without repetition, as in HDF5.
+    The array itself needs slicing along the first axis, and lists of rows only in rising order
+    without repetition, as in HDF5.
     """
 
     def __init__(self, array: Any):
@@ -61,7 +58,7 @@ class Stored:
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, int | np.integer):
             return np.asarray(self.array[range(len(self))[rows]])
-        numbers = numbered(rows, len(self))
+        numbers = row_numbers(rows, len(self))
         if isinstance(numbers, range):
             return np.asarray(self.array[numbers.start : numbers.stop])
         if isinstance(self.array, np.ndarray):
@@ -84,31 +81,14 @@ class Stored:
         return array
 
 
-def numbered(rows: Any, n_rows: int) -> range | np.ndarray:
-    """Numbers from 0 of the rows that an index of numpy names; of neighbours a range.
-
-    Raises
-    ------
-    IndexError
-        If the index names anything but rows, or rows that do not exist.
-    """
-    if isinstance(rows, slice | range):
-        numbers = range(n_rows)[rows] if isinstance(rows, slice) else rows
-        return numbers if numbers.step == 1 else np.array(numbers, dtype=np.int64)
-    # Of several indices in a tuple, numpy would take all but the first for other axes.
-    index = np.empty(()) if isinstance(rows, tuple) else np.asarray(rows)
-    if index.dtype == bool and index.shape == (n_rows,):
-        return np.flatnonzero(index)
-    if index.shape == (0,):
-        return np.empty(0, np.int64)
-    if index.dtype.kind not in "iu" or index.ndim != 1:
-        raise IndexError(
-            "images that are not in memory are indexed by rows alone: by an integer, a slice, a "
-            f"list of integers or a mask of {n_rows} booleans; got {rows!r}"
-        )
-    if index.min() < -n_rows or index.max() >= n_rows:
-        raise IndexError(f"rows {index.min()} to {index.max()} are not all among {n_rows} rows")
-    return np.where(index < 0, index + n_rows, index)
+def row_numbers(rows: Any, n_rows: int) -> range | np.ndarray:
+    """Return numbers from 0 of the rows that an index of numpy names; of neighbours a range."""
+    if isinstance(rows, slice):
+        rows = range(n_rows)[rows]
+    if isinstance(rows, range) and rows.step == 1:
+        return rows
+    index = np.asarray(rows)
+    return np.arange(n_rows)[index if len(index) else index.astype(int)]
 
 
 def parts(X: np.ndarray | Stored) -> Iterator[np.ndarray]:
@@ -122,7 +102,7 @@ def parts(X: np.ndarray | Stored) -> Iterator[np.ndarray]:
 
 
 def rows_of_a_part(X: Any) -> int:
-    """Tell how many rows a part of an array has."""
+    """Return how many rows a part of an array has."""
     return max(PART_BYTES // max(X.dtype.itemsize * int(np.prod(X.shape[1:])), 1), 1)
 
 
@@ -130,13 +110,6 @@ class NetworkInput:
     """What networks see of a stored array: rows of float32, converted as they are read.
 
     Takes the place of the float32 array that skorch, or a data set of the user's, would get.
-
-    Parameters
-    ----------
-    X : Stored
-        Images in the user's layout.
-    image_format : ImageFormat
-        That layout.
     """
 
     dtype = np.dtype(np.float32)
@@ -154,10 +127,7 @@ class NetworkInput:
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, int | np.integer):
             return self.image_format.to_tensor(self.X[rows][np.newaxis]).numpy()[0]
-        numbers = numbered(rows, len(self))
-        n_rows = rows_of_a_part(self.X)
-        if len(numbers) <= n_rows:
-            return self.image_format.to_tensor(self.X[numbers]).numpy()
+        numbers, n_rows = row_numbers(rows, len(self)), rows_of_a_part(self.X)
         x = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         for first in range(0, len(numbers), n_rows):
             part = slice(first, first + n_rows)
@@ -188,23 +158,10 @@ def spread(n_rows: int, n_chosen: int) -> np.ndarray:
 
 
 def empty_on_disk(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Array in a temporary file that goes with it.
-
-    Raises
-    ------
-    OSError
-        If the disk has not enough space.
-    """
+    """Make an array in a temporary file that goes with it; raise OSError if the disk is full."""
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate") and n_bytes:
             # Writing to a page that a full disk has no block for would kill the process.
-            try:
-                os.posix_fallocate(file.fileno(), 0, n_bytes)
-            except OSError as error:
-                error.add_note(
-                    f"synthetic rows of {n_bytes:,} bytes do not fit in {tempfile.gettempdir()}: "
-                    "the environment variable TMPDIR can name another folder"
-                )
-                raise
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
         return np.memmap(file, dtype=dtype, shape=shape)

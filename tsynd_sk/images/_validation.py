@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images._format import ImageFormat, ValueRange
 from tsynd_sk.images._stored import Stored, is_stored, parts
 
@@ -19,21 +18,16 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
     when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
     stay where they are.
-
-    Raises
-    ------
-    ValueError
-        If `X` is empty, not numeric, has NaN or infinities, or an unexpected shape or range.
     """
     name = type(estimator).__name__
     if is_stored(X):
         X = _stored(X, name)
-        check_filled(X)
     else:
         X = array_of_images(X, name=name, estimator=estimator, reset=reset)
     table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
     low, high = _extremes(X, axis=0 if table else None, name=name)
-    _check_magnitude(X.dtype, low, high)
+    if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
+        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
         estimator.n_features_in_ = estimator.format_.n_features
@@ -53,18 +47,10 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
 
 
 def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -> np.ndarray:
-    """Give images, or rows of a table, as an array of finite numbers.
+    """Return images in memory, or rows of a table, as an array of finite numbers.
 
-    Parameters
-    ----------
-    X : array-like
-        Images in memory.
-    name : str
-        Who asks for them.
-    estimator : estimator or None, default=None
-        Learns the number and the names of a table's columns, or compares with them.
-    reset : bool, default=False
-        Which of the two.
+    `name` is that of who asks for them. An estimator learns the number and the names of a table's
+    columns with `reset`, and compares with them otherwise.
     """
     try:
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
@@ -72,36 +58,19 @@ def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -
         raise ValueError(
             f"X is ragged, but all images must be of one shape: {error} Resize or crop them."
         ) from None
-    if n_dims == 0:
-        raise ValueError(
-            f"X must be an array of images, or of the rows of a table; got {type_name(X)}, which "
-            "numpy takes for a scalar"
-        )
-    try:
-        if n_dims == 2 and estimator is not None:
-            X = validate_data(estimator, X, reset=reset, dtype="numeric")
-        else:
-            X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
-    except ValueError as error:
-        if str(error).startswith("could not convert"):
-            raise ValueError(f"X must hold numbers only: {error}") from None
-        raise
-    if X.dtype.kind not in "buif":
-        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
-    check_filled(X)
+    if n_dims == 2 and estimator is not None:
+        X = validate_data(estimator, X, reset=reset, dtype="numeric")
+    else:
+        X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+    _check_values(X, name)
     return X
 
 
-def check_filled(X: np.ndarray | Stored) -> None:
-    """Refuse an array without values."""
+def _check_values(X: np.ndarray | Stored, name: str) -> None:
+    if X.dtype.kind not in "buif":
+        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}: there is nothing in it")
-
-
-def _check_magnitude(dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> None:
-    wide = dtype.kind == "f" and dtype.itemsize > 4
-    if wide and max(-low.min(), high.max()) > np.finfo(np.float32).max:
-        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
 
 
 def _stored(X: Any, name: str) -> Stored:
@@ -110,10 +79,9 @@ def _stored(X: Any, name: str) -> Stored:
         raise ValueError(
             f"X has the shape {X.shape}; dask knows all of it after X.compute_chunk_sizes()"
         )
-    if X.dtype.kind not in "buif":
-        raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
     if X.ndim < 2:
         raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
+    _check_values(X, name)
     return X
 
 
@@ -136,7 +104,7 @@ def _extremes(X: np.ndarray | Stored, *, axis, name: str) -> tuple[np.ndarray, n
 
 
 def _check_scale(dtype: np.dtype, high: float, estimator) -> None:
-    """Refuse uint8, which is divided by 255, where fit saw another scale, and the reverse."""
+    """Raise if X is uint8, which is divided by 255, where fit saw another scale, or the reverse."""
     name, expected = type(estimator).__name__, estimator.format_.dtype
     fitted_high = float(estimator.value_range_.high)
     if expected == np.uint8 and dtype != np.uint8 and high > 1.5:

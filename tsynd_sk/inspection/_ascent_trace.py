@@ -54,12 +54,11 @@ class _Record:
         self.agreement = np.zeros((n_rows, n_steps + 1), dtype=bool)
         self.images: list[list[Tensor]] = [[] for _ in range(n_rows)]
 
-    def __call__(self, step: int, rows: Tensor, points: AscentResult) -> None:
-        index = rows.cpu().numpy()
-        self.uncertainty[index, step] = points.uncertainty.cpu().numpy()
-        self.agreement[index, step] = points.agreement.cpu().numpy()
-        for i, image in zip(index, points.images.cpu(), strict=True):
-            self.images[i].append(image)
+    def __call__(self, step: int, points: AscentResult) -> None:
+        self.uncertainty[:, step] = points.uncertainty.cpu().numpy()
+        self.agreement[:, step] = points.agreement.cpu().numpy()
+        for images, image in zip(self.images, points.images.cpu(), strict=True):
+            images.append(image)
 
     def chosen(self, images: Tensor) -> np.ndarray:
         """Find the last step at which each row had the image that was taken."""

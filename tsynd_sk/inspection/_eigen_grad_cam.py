@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_int, check_int_at_least, check_network, type_name
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._validation import check_int, check_int_at_least, type_name
 
 __all__ = ["eigen_grad_cam"]
 

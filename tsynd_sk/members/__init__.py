@@ -1,28 +1,21 @@
 """Members of a network: deterministic networks drawn from those that the data leave plausible.
 
-A member is the user's network under one frozen draw of all that is random in it (Monte Carlo
+A member is the user's network under one fixed draw of all that is random in it (Monte Carlo
 dropout), under one draw of its last layer (Laplace approximation), or one network of an ensemble.
 All members see the same images and answer with log-probabilities of shape
 ``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty` computes its measures.
 Members work on private copies: a user's network keeps its mode, statistics, gradients and hooks.
 """
 
-from tsynd_sk.members._dropout import DropoutMembers, Plan, Precision
+from tsynd_sk.members._dropout import DropoutMembers
 from tsynd_sk.members._ensemble import EnsembleMembers
-from tsynd_sk.members._fixed_noise import (
-    Restriction,
-    check_restriction,
-    nothing_random,
-    restricted,
-    warn_of_resting,
-)
+from tsynd_sk.members._faithful_prior import strengthen_prior
 from tsynd_sk.members._joined import JoinedMembers
 from tsynd_sk.members._laplace import LaplaceMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior, last_layer_posterior
-from tsynd_sk.members._last_layer import last_linear, recorded
-from tsynd_sk.members._plans import PLANS
+from tsynd_sk.members._last_layer import last_layer_features
+from tsynd_sk.members._random_layers import random_layers
 from tsynd_sk.members._stochastic_layers import register_stochastic
-from tsynd_sk.members._stochastic_sites import frozen, trace
 
 __all__ = [
     "DropoutMembers",

@@ -1,113 +1,29 @@
-"""Members that are one network under frozen draws of all that is random in it."""
+"""Members that are one network under fixed draws of all that is random in it."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_images, check_int, check_log_probs, check_network
-from tsynd_sk.members._fixed_noise import FrozenNetwork, Restriction
-from tsynd_sk.members._stochastic_sites import frozen
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, FixedNoiseNetwork
+from tsynd_sk.members._random_layers import Restriction
+from tsynd_sk.members._stochastic_sites import fix_noise
 
 #: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
 Head = Callable[[Any], Tensor]
 
-Plan = Literal["auto", "fold", "vmap", "loop"]
-Precision = Literal["float32", "bfloat16"]
 
+class DropoutMembers(FixedNoiseMembers):
+    """Members of one network by fixed dropout (Monte Carlo dropout [1]_).
 
-class FrozenMembers:
-    """Members that are one network under `n_members` draws of its noise."""
-
-    def __init__(self, network: FrozenNetwork, seed: int):
-        self.n_members = network.n_members
-        self._network = network
-        self._seed = check_int("seed", seed)
-        self._noise: dict[torch.Size, dict[str, Any]] = {}
-
-    def redrawn(self, seed: int) -> FrozenMembers:
-        """Give members of the same network under other draws, without preparing it again.
-
-        Parameters
-        ----------
-        seed : int
-            Seed of the draws.
-
-        Returns
-        -------
-        DropoutMembers or LaplaceMembers
-            Members of the same network.
-
-        Raises
-        ------
-        TypeError
-            If `seed` is no int.
-        """
-        other = copy.copy(self)
-        other._seed, other._noise = check_int("seed", seed), {}
-        return other
-
-    def plan(self, x: Tensor) -> str:
-        """Name the way in which members are computed: "fold", "vmap" or "loop".
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            Inputs of the shape that matters.
-
-        Returns
-        -------
-        str
-            "fold", "vmap" or "loop".
-
-        Raises
-        ------
-        TypeError
-            If `x` is no Tensor.
-        ValueError
-            As at a call, see the class.
-        """
-        check_images(x)
-        return self._network.plan(x)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Predict with every member.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n_samples, ...)
-            What the network takes.
-
-        Returns
-        -------
-        Tensor of shape (n_members, n_samples, n_classes)
-            Log-probabilities, differentiable in `x`.
-
-        Raises
-        ------
-        TypeError
-            If `x` is no Tensor.
-        ValueError
-            As at a call, see the class.
-        """
-        check_images(x)
-        shape = x.shape[1:]
-        if shape not in self._noise:
-            self._noise[shape] = self._network.draw(x, self._seed)
-        return check_log_probs(self._network(self._noise[shape], x), x)
-
-
-class DropoutMembers(FrozenMembers):
-    """Members of one network by frozen dropout (Monte Carlo dropout [1]_).
-
-    Found and frozen are torch's dropout layers and dropout functions, the dropout of attention
+    Found and fixed are torch's dropout layers and dropout functions, the dropout of attention
     weights, stochastic depth, and what `tsynd_sk.members.register_stochastic` was told of. Noise
-    is drawn once for each member, shared by the rows of a batch, and held. (Rows are taken to be
+    is drawn once for each member, shared by the rows of a batch, and fixed. (Rows are taken to be
     the first axis of what a layer receives: where sequences come as (length, n, ...), their
     positions share the noise.)
 
@@ -134,14 +50,10 @@ class DropoutMembers(FrozenMembers):
         fewer; names: the layers of these names and those within them. An approximation, which
         leaves out what earlier layers contribute to the uncertainty: everything before the first
         random layer is computed once for all members, so that late ones cost hardly anything.
-    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
-        How members are computed; the values are equal up to rounding. "fold": as one large batch,
-        from the first random layer on. "vmap": by ``torch.func.vmap`` over the draws. "loop": one
-        after another. "auto": whichever, of those that can run the network, causes the least work
-        on the shapes at hand, counted while a few rows pass.
-    precision : {"float32", "bfloat16"}, default="float32"
-        "bfloat16" computes in bfloat16 where operations bear it (``torch.autocast``); the
-        log-probabilities are computed in float32 from what comes out.
+    decisions : dict or None, default=None
+        How members are computed, by the shape of one row of the inputs. What is not in it is
+        decided by a few forward passes at the first call, and written into it. Pass the same dict
+        to later members of the same network that are made alike, and nothing is decided again.
 
     Raises
     ------
@@ -149,9 +61,8 @@ class DropoutMembers(FrozenMembers):
         If an argument is not of its type, or `module` is a ``torch.jit.ScriptModule``.
     ValueError
         If an argument has none of its values; at a call, if nothing in the network is random, if
-        something draws random numbers in a way that cannot be frozen, if `restrict` names no
-        random layer, if the network cannot be run by `plan`, or if `to_log_proba` gives another
-        shape.
+        something draws random numbers in a way that cannot be fixed, if `restrict` names no random
+        layer, or if `to_log_proba` returns another shape.
 
     References
     ----------
@@ -180,14 +91,13 @@ class DropoutMembers(FrozenMembers):
         seed: int = 0,
         device: torch.device | None = None,
         restrict: Restriction = None,
-        plan: Plan = "auto",
-        precision: Precision = "float32",
+        decisions: Decisions | None = None,
     ):
         check_network(module, to_log_proba)
-        network = FrozenNetwork(
-            InferenceCopy(module, to_log_proba, device, precision, exchange=frozen),
-            n_members=check_int("n_members", n_members),
+        network = FixedNoiseNetwork(
+            InferenceCopy(module, to_log_proba, device, exchange=fix_noise),
+            n_members=n_members,
             restrict=restrict,
-            plan=plan,
+            decisions=decisions,
         )
         super().__init__(network, seed)

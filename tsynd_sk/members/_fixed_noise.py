@@ -1,210 +1,179 @@
-"""A network whose noise is drawn once and held, and how all its members are computed."""
+"""A network whose noise is drawn once and fixed, and how all its members are computed.
+
+Members are folded into the batch: what comes before the first random site is computed once, there
+the activations are repeated for every member, and one large batch goes on. Where a connection goes
+around the first random site, the images themselves are repeated. Where no batch can be made of the
+members (rows that meet each other, control flow that looks at values), they run one by one.
+
+Which of these it is, is decided on two rows and two members, once for a network and a shape of
+inputs. It is not decided by the clock: equal seeds are to give equal bits in every process, and the
+three round differently.
+"""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
-from tsynd_sk.members._plans import (
-    PLAN_OF,
-    PLANS,
-    WAYS,
-    Work,
-    cheapest,
-    count_work,
-    prices_of,
-    rounding,
-    same_values,
+from tsynd_sk._utils._torch_validation import check_log_probs, check_tensor
+from tsynd_sk._utils._validation import check_int, check_int_at_least
+from tsynd_sk.members._random_layers import (
+    Restriction,
+    check_restriction,
+    nothing_random,
+    restrict_sites,
+    warn_of_resting,
 )
-from tsynd_sk.members._rng_guard import foreign_generators_kept, unsteady_part
-from tsynd_sk.members._stochastic_sites import Site, evaluated, trace, visiting
+from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
+from tsynd_sk.members._stochastic_sites import (
+    Site,
+    ValueWatch,
+    Visitor,
+    trace,
+    visiting,
+    without_noise,
+)
 
-Restriction = str | int | Sequence[str] | None
+#: How members are computed ("fold", "repeat" or "loop") by the shape of one row of the inputs.
+Decisions = dict[tuple[int, ...], str]
 
 #: Draws of all members by site, with the members in front.
 Draws = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Findings:
-    """What a few rows told about a network: its random sites, and the work of each plan.
-
-    `choices` remembers the cheapest plan by the number of rows.
-    """
+class _Traced(NamedTuple):
+    """What one row told about a network, and how its members are computed."""
 
     sites: dict[str, Site]
     functions: bool
-    works: dict[str, Work]
-    choices: dict[int, str] = field(default_factory=dict)
+    decision: str
 
 
-class FrozenNetwork:
+class FixedNoiseNetwork:
     """Computes, from noise and images, the log-probabilities of all members.
 
     Parameters
     ----------
     network : InferenceCopy
-        Network with frozen layers.
+        Network whose random layers ask the present pass for their noise.
     n_members : int
         Number of draws.
-    restrict, plan
+    restrict, decisions
         See `tsynd_sk.members.DropoutMembers`.
     """
 
-    def __init__(self, network: InferenceCopy, *, n_members: int, restrict: Restriction, plan: str):
-        if plan not in ("auto", *PLANS):
-            raise ValueError(f"plan must be 'auto' or one of {PLANS}; got {plan!r}")
-        if n_members < 1:
-            raise ValueError(f"n_members must be at least 1; got {n_members}")
+    def __init__(
+        self,
+        network: InferenceCopy,
+        *,
+        n_members: int,
+        restrict: Restriction,
+        decisions: Decisions | None,
+    ):
         self.network = network
-        self.n_members = n_members
+        self.n_members = check_int_at_least("n_members", n_members, 1)
         self.restrict = check_restriction(restrict)
-        self.wanted_plan = plan
-        self._found: dict[torch.Size, _Findings] = {}
+        self.decisions = {} if decisions is None else decisions
+        self._traced: dict[torch.Size, _Traced] = {}
 
-    @property
-    def _name(self) -> str:
-        return self.network.name
-
-    def _findings(self, x: Tensor) -> _Findings:
+    def trace(self, x: Tensor) -> _Traced:
+        """Find the random sites for inputs like these, and decide how to compute members."""
         shape = x.shape[1:]
-        if shape not in self._found:
-            with PREPARING, foreign_generators_kept(), torch.inference_mode(False):
-                if shape not in self._found:
-                    self._found[shape] = self._investigate(x)
-        return self._found[shape]
+        if shape not in self._traced:
+            with PREPARING, keep_foreign_generators(), torch.inference_mode(False):
+                if shape not in self._traced:
+                    self._traced[shape] = self._trace(x)
+        return self._traced[shape]
 
-    def _investigate(self, x: Tensor) -> _Findings:
+    def _trace(self, x: Tensor) -> _Traced:
         rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
         every, resting = self.network.prepare(rows, trace)
         if not every:
-            raise ValueError(nothing_random(self._name, resting))
+            raise ValueError(nothing_random(self.network.name, resting))
         if resting and self.restrict is None:
-            warn_of_resting(self._name, resting)
+            warn_of_resting(self.network.name, resting)
         functions = any(site.layer_name.startswith("functional.") for site in every.values())
-        findings = _Findings(restricted(every, self.restrict), functions, {})
-        exact = copy.copy(self)
-        exact.network = self.network.exact()
+        traced = _Traced(restrict_sites(every, self.restrict), functions, "loop")
+        key = tuple(x.shape[1:])
+        if key not in self.decisions:
+            self.decisions[key] = self._decide(traced, rows)
+        return traced._replace(decision=self.decisions[key])
+
+    def _decide(self, traced: _Traced, rows: Tensor) -> str:
+        """Choose the first way to compute members that gives what a loop gives."""
+        noise = _draw(traced.sites, 2, seed=0)
         with torch.no_grad():
-            reference = exact._reference(findings, rows)
-        why = ""
-        for way in WAYS[self.wanted_plan]:
-            if way == "repeat" and "fold" in findings.works:
-                continue
+            one_by_one = self._loop(traced, noise, rows)
+            first = _member(noise, 0)
+            if not _same_values(one_by_one[0], self._one(traced, first, rows), 0):
+                part = find_unsteady_part(
+                    self.network.module, lambda: self._one(traced, first, rows)
+                )
+                raise ValueError(
+                    f"{part} of {self.network.name} predicts differently for the same images "
+                    "although all noise that torch knows of is fixed: does it draw from numpy or "
+                    "from a generator of its own? Tell how by "
+                    "tsynd_sk.members.register_stochastic."
+                )
+        # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
+        exact = rows.device.type == "cpu" or rows.dtype == torch.float64
+        rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
+        for decision in ("fold", "repeat"):
+            x = rows.clone().requires_grad_()
             try:
-                findings.works[way] = self._fitting(way, exact, findings, rows, reference)
-            except Exception as error:
+                with torch.enable_grad():
+                    with ValueWatch(from_start=decision == "repeat"):
+                        folded = self._ways[decision](self, traced, noise, x)
+                    # Also a network without gradients can tell uncertainty.
+                    if folded.requires_grad:
+                        torch.autograd.grad(folded.sum(), x, allow_unused=True)
+            except Exception:
                 # Kernels without a batching rule, control flow that depends on values, layers that
-                # do not keep rows in front: reasons differ, and so do types of errors.
-                why = why or _first_line(error)
-        if not findings.works and self.wanted_plan not in ("auto", "loop"):
-            raise ValueError(
-                f"plan={self.wanted_plan!r} cannot run {self._name}: {why}. Use 'auto' or 'loop'."
-            )
-        return findings
-
-    def _reference(self, findings: _Findings, rows: Tensor) -> Tensor:
-        """Predict in a loop, and refuse a network that does not hold still."""
-        noise = self._drawn(findings.sites, seed=0)
-        reference = self._loop(findings, noise, rows)
-        if not same_values(reference, self._loop(findings, noise, rows), rounding=0):
-            first = tree_map(lambda part: part[0], noise)
-            part = unsteady_part(self.network.module, lambda: self._one(findings, first, rows))
-            raise ValueError(
-                f"{part} of {self._name} predicts differently for the same images although all "
-                "noise that torch knows of is held: does it draw from numpy or from a generator of "
-                "its own? Tell how by tsynd_sk.members.register_stochastic."
-            )
-        return reference
-
-    def _fitting(
-        self, way: str, exact: FrozenNetwork, findings: _Findings, rows: Tensor, reference: Tensor
-    ) -> Work:
-        """Count the work of a way whose values are those of a loop."""
-        with warnings.catch_warnings():
-            # What vmap says of slow operations is counted, not told.
-            warnings.simplefilter("ignore")
-            with torch.no_grad():
-                noise = exact._drawn(findings.sites, seed=0)
-                values = self._ways[way](exact, findings, noise, rows)
-            if not same_values(values, reference, rounding(rows)):
-                raise _Unfit("its values would differ from those of a loop")
-            return self._work(way, findings, rows)
-
-    def _work(self, way: str, findings: _Findings, rows: Tensor) -> Work:
-        noise = self._drawn(findings.sites, seed=0)
-        work = count_work(lambda x: self._ways[way](self, findings, noise, x), rows)
-        if way in ("fold", "repeat") and work.reads_values:
-            raise _Unfit("its forward looks at values, and would see those of all members at once")
-        return work
-
-    def plan(self, x: Tensor) -> str:
-        """Name the plan for a batch."""
-        return PLAN_OF.get(way := self._way(x), way)
-
-    def _way(self, x: Tensor) -> str:
-        findings, n_rows = self._findings(x), len(x)
-        # A network whose gradient fails has no work to compare, but still predicts in a loop.
-        if not findings.works:
-            return "loop"
-        if n_rows not in findings.choices:
-            findings.choices[n_rows] = cheapest(findings.works, n_rows, prices_of(x.device))
-        return findings.choices[n_rows]
+                # do not keep rows in front: types of errors differ.
+                continue
+            if _same_values(folded, one_by_one, rounding):
+                return decision
+        return "loop"
 
     def draw(self, x: Tensor, seed: int) -> Draws:
         """Draw the noise of all members for images of the shape of `x`."""
         with torch.inference_mode(False):
-            return self._drawn(self._findings(x).sites, seed)
-
-    def _drawn(self, sites: dict[str, Site], seed: int) -> Draws:
-        generator = torch.Generator().manual_seed(seed)
-        low = self.network.precision == "bfloat16"
-        noise = {}
-        for key, site in sites.items():
-            draws = [site.draw(generator) for _ in range(self.n_members)]
-            stacked = tree_map(lambda *parts: torch.stack(parts), *draws)
-            # A float32 factor would lift all that follows to float32.
-            noise[key] = tree_map(_lowered, stacked) if low else stacked
-        return noise
+            return _draw(self.trace(x).sites, self.n_members, seed)
 
     def __call__(self, noise: Draws, x: Tensor) -> Tensor:
-        """Log-probabilities of shape (n_members, n_samples, n_classes)."""
-        return self._ways[self._way(x)](self, self._findings(x), noise, x)
+        """Return log-probabilities of shape (n_members, n_samples, n_classes)."""
+        traced = self.trace(x)
+        return self._ways[traced.decision](self, traced, noise, x)
 
-    def _predict(self, findings: _Findings, visitor, x: Tensor) -> Tensor:
-        with visiting(visitor, functions=findings.functions):
+    def _predict(self, traced: _Traced, visitor: Visitor, x: Tensor) -> Tensor:
+        with visiting(visitor, functions=traced.functions):
             return self.network(x)
 
-    def _one(self, findings: _Findings, noise: Draws, x: Tensor) -> Tensor:
+    def _one(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
         def answer(key, layer, kind, inputs, kwargs):
             if key not in noise:
-                return evaluated(key, layer, kind, inputs, kwargs)
+                return without_noise(key, layer, kind, inputs, kwargs)
             return kind.apply(layer, noise[key], *inputs, **kwargs)
 
-        return self._predict(findings, answer, x)
+        return self._predict(traced, answer, x)
 
-    def _loop(self, findings: _Findings, noise: Draws, x: Tensor) -> Tensor:
-        members = (tree_map(lambda part, k=k: part[k], noise) for k in range(self.n_members))
-        return torch.stack([self._one(findings, member, x) for member in members])
-
-    def _vmap(self, findings: _Findings, noise: Draws, x: Tensor) -> Tensor:
-        return vmap(lambda member: self._one(findings, member, x))(noise)
+    def _loop(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
+        n_members = len(tree_leaves(noise)[0])
+        return torch.stack([self._one(traced, _member(noise, k), x) for k in range(n_members)])
 
     def _fold(
-        self, findings: _Findings, noise: Draws, x: Tensor, *, from_start: bool = False
+        self, traced: _Traced, noise: Draws, x: Tensor, *, from_start: bool = False
     ) -> Tensor:
-        n_members, n_folded = self.n_members, self.n_members * len(x)
+        n_members = len(tree_leaves(noise)[0])
+        n_folded = n_members * len(x)
 
         def folded(value):
             return isinstance(value, Tensor) and value.shape[:1] == (n_folded,)
@@ -214,10 +183,12 @@ class FrozenNetwork:
 
         def answer(key, layer, kind, inputs, kwargs):
             if key not in noise:
-                return evaluated(key, layer, kind, inputs, kwargs)
+                return without_noise(key, layer, kind, inputs, kwargs)
             given = inputs, kwargs
             others: list[Any] = []
 
+            # vmap pairs each member's noise with its rows, and with all rows at the first site.
+            # Only tensors leave it; what else a layer returns goes by `others`.
             def apply(draw, call):
                 output = kind.apply(layer, draw, *call[0], **call[1])
                 leaves, structure = tree_flatten(output)
@@ -231,91 +202,75 @@ class FrozenNetwork:
             return tree_unflatten(leaves, structure)
 
         entry = x.repeat(n_members, *[1] * (x.ndim - 1)) if from_start else x
-        return self._predict(findings, answer, entry).unflatten(0, (n_members, len(x)))
+        return self._predict(traced, answer, entry).unflatten(0, (n_members, len(x)))
 
-    def _repeat(self, findings: _Findings, noise: Draws, x: Tensor) -> Tensor:
-        return self._fold(findings, noise, x, from_start=True)
+    def _repeat(self, traced: _Traced, noise: Draws, x: Tensor) -> Tensor:
+        return self._fold(traced, noise, x, from_start=True)
 
-    _ways = {"fold": _fold, "vmap": _vmap, "repeat": _repeat, "loop": _loop}
-
-
-class _Unfit(Exception):
-    """A plan gives other values than a loop."""
+    _ways: dict[str, Callable[..., Tensor]] = {"fold": _fold, "repeat": _repeat, "loop": _loop}
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).partition("\n")[0]
-    return line if isinstance(error, _Unfit) else f"{type(error).__name__}: {line}"
+def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: tree_map(
+            lambda *parts: torch.stack(parts), *[site.draw(generator) for _ in range(n_members)]
+        )
+        for key, site in sites.items()
+    }
 
 
-def _lowered(part: Tensor) -> Tensor:
-    return part.bfloat16() if part.is_floating_point() else part
+def _member(noise: Draws, k: int) -> Draws:
+    return tree_map(lambda part: part[k], noise)
 
 
-def check_restriction(restrict: Restriction) -> Restriction:
-    """Refuse what does not choose random layers."""
-    if restrict is None or (isinstance(restrict, str) and restrict == "last"):
-        return restrict
-    if isinstance(restrict, Integral) and not isinstance(restrict, bool):
-        if restrict < 1:
-            raise ValueError(f"restrict must be at least 1 if it is an int; got {restrict}")
-        return int(restrict)
-    if (
-        isinstance(restrict, list | tuple)
-        and restrict
-        and all(isinstance(n, str) for n in restrict)
-    ):
-        return list(restrict)
-    raise ValueError(
-        "restrict must be None (all random layers), 'last', an int (as many last ones) or a list "
-        f"of names of layers, not an empty one; got {restrict!r}"
+def _same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
+    return one.shape == other.shape and torch.allclose(
+        one, other, rtol=rounding, atol=rounding, equal_nan=True
     )
 
 
-def restricted(sites: dict[str, Site], restrict: Restriction) -> dict[str, Site]:
-    """Choose the sites that are to be random."""
-    if restrict is None:
-        return sites
-    layers = list(dict.fromkeys(site.layer_name for site in reversed(sites.values())))
-    if isinstance(restrict, str | int):
-        chosen = set(layers[: 1 if isinstance(restrict, str) else restrict])
-    else:
-        chosen = {
-            layer
-            for layer in layers
-            if any(layer == name or layer.startswith(f"{name}.") for name in restrict)
-        }
-        for name in restrict:
-            if not any(layer == name or layer.startswith(f"{name}.") for layer in layers):
-                raise ValueError(
-                    f"restrict names {name!r}, but the random layers are {layers[::-1]}"
-                )
-    return {key: site for key, site in sites.items() if site.layer_name in chosen}
+class FixedNoiseMembers:
+    """Members that are one network under `n_members` draws of its noise."""
 
+    def __init__(self, network: FixedNoiseNetwork, seed: int):
+        self.n_members = network.n_members
+        self._network = network
+        self._seed = check_int("seed", seed)
+        self._noise: dict[torch.Size, Draws] = {}
 
-def warn_of_resting(name: str, resting: str) -> None:
-    """Say that something which is random in training is not so in the members."""
-    warnings.warn(
-        f"{resting} of {name} draws random numbers in training. It is not known how, so that it "
-        "rests in the members of the network, as in evaluation mode. If it is to be random in "
-        "them, put torch.nn.Dropout in its place, or tell how it draws by "
-        "tsynd_sk.members.register_stochastic; if not, name in restrict what is to be.",
-        UserWarning,
-        stacklevel=2,
-    )
+    def redrawn(self, seed: int) -> FixedNoiseMembers:
+        """Return members of the same network under other draws, without preparing it again.
 
+        Parameters
+        ----------
+        seed : int
+            Seed of the draws.
 
-def nothing_random(name: str, resting: str | None) -> str:
-    """Say that a network has no members, and name the ways out."""
-    why = (
-        f"({resting} draws random numbers in training, but in a way that is not known)"
-        if resting
-        else "(no dropout with p > 0 is called)"
-    )
-    return (
-        f"{name} has nothing random in its forward pass {why}, so that its predictions carry no "
-        "epistemic uncertainty by members='dropout'. Either let images pass through "
-        "torch.nn.Dropout before its last layers, register own random layers by "
-        "tsynd_sk.members.register_stochastic, use members='laplace', or give a list of "
-        "several classifiers, which then form an ensemble (AugmentedClassifier: n_peers)."
-    )
+        Returns
+        -------
+        DropoutMembers or LaplaceMembers
+            Members of the same network.
+        """
+        other = copy.copy(self)
+        other._seed, other._noise = check_int("seed", seed), {}
+        return other
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Predict with every member.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_samples, ...)
+            What the network takes.
+
+        Returns
+        -------
+        Tensor of shape (n_members, n_samples, n_classes)
+            Log-probabilities, differentiable in `x`.
+        """
+        check_tensor("x", x)
+        shape = x.shape[1:]
+        if shape not in self._noise:
+            self._noise[shape] = self._network.draw(x, self._seed)
+        return check_log_probs(self._network(self._noise[shape], x), x)

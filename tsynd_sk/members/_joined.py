@@ -1,11 +1,4 @@
-"""Members of a network: deterministic networks drawn from those that the data leave plausible.
-
-A member is the user's network under one frozen draw of all that is random in it (Monte Carlo
-dropout), under one draw of its last layer (Laplace approximation), or one network of an ensemble.
-All members see the same images and answer with log-probabilities of shape
-``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty` computes its measures.
-Members work on private copies: a user's network keeps its mode, statistics, gradients and hooks.
-"""
+"""Members of several groups, as one."""
 
 from __future__ import annotations
 
@@ -15,12 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_agreement, check_int, check_list, type_name
-from tsynd_sk.members._dropout import DropoutMembers
-from tsynd_sk.members._ensemble import EnsembleMembers
-from tsynd_sk.members._laplace import LaplaceMembers
-
-__all__ = ["DropoutMembers", "EnsembleMembers", "JoinedMembers", "LaplaceMembers"]
+from tsynd_sk._utils._torch_validation import check_agreement
+from tsynd_sk._utils._validation import check_int, check_list, type_name
 
 
 class JoinedMembers:
@@ -56,17 +45,15 @@ class JoinedMembers:
     def __init__(self, groups: Sequence[Any]):
         self.groups = check_list("groups", groups, "members")
         for k, group in enumerate(self.groups):
-            if not (
-                callable(group) and all(hasattr(group, a) for a in ("n_members", "redrawn", "plan"))
-            ):
+            if isinstance(group, type) or not hasattr(group, "redrawn"):
                 raise TypeError(
                     f"groups[{k}] must be members, such as DropoutMembers(...), got "
                     f"{type_name(group)}"
                 )
-        self.n_members = sum(group.n_members for group in groups)
+        self.n_members = sum(group.n_members for group in self.groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:
-        """Give the members under other draws, independent ones for each group.
+        """Return the members under other draws, independent ones for each group.
 
         Parameters
         ----------
@@ -77,11 +64,6 @@ class JoinedMembers:
         -------
         JoinedMembers
             Members of the same networks.
-
-        Raises
-        ------
-        TypeError
-            If `seed` is no int.
         """
         seeds = torch.randint(
             2**62,
@@ -91,28 +73,6 @@ class JoinedMembers:
         return JoinedMembers(
             [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
         )
-
-    def plan(self, x: Tensor) -> str:
-        """Name the ways in which the groups are computed.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            Inputs of the shape that matters.
-
-        Returns
-        -------
-        str
-            Their names in the order of the groups, joined by commas.
-
-        Raises
-        ------
-        TypeError
-            If `x` is no Tensor.
-        ValueError
-            As at a call, see the class.
-        """
-        return ", ".join(group.plan(x) for group in self.groups)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every member; see `DropoutMembers`."""

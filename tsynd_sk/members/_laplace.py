@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._validation import check_int, check_network, type_name
-from tsynd_sk.members._dropout import FrozenMembers, Head, Plan, Precision
-from tsynd_sk.members._fixed_noise import FrozenNetwork
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._validation import type_name
+from tsynd_sk.members._dropout import Head
+from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, FixedNoiseNetwork
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
 from tsynd_sk.members._stochastic_layers import Noise
-from tsynd_sk.members._stochastic_sites import frozen_layer
+from tsynd_sk.members._stochastic_sites import fix_noise_of
 
 
-class LaplaceMembers(FrozenMembers):
+class LaplaceMembers(FixedNoiseMembers):
     """Members of one network by draws of its last linear layer; its dropout rests.
 
     Parameters
@@ -28,17 +29,15 @@ class LaplaceMembers(FrozenMembers):
     to_log_proba : callable
         As in `DropoutMembers`.
     posterior : LastLayerPosterior
-        What `tsynd_sk.members.last_layer_posterior` gave for this network.
+        What `tsynd_sk.members.last_layer_posterior` returned for this network.
     n_members : int, default=16
         Number of draws.
     seed : int, default=0
         As in `DropoutMembers`, as are the other parameters.
     device : torch.device or None, default=None
         Where to predict; by default where the network is.
-    plan : {"auto", "fold", "vmap", "loop"}, default="auto"
-        How members are computed.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Number format of the network.
+    decisions : dict or None, default=None
+        As in `DropoutMembers`.
 
     Raises
     ------
@@ -67,19 +66,18 @@ class LaplaceMembers(FrozenMembers):
         n_members: int = 16,
         seed: int = 0,
         device: torch.device | None = None,
-        plan: Plan = "auto",
-        precision: Precision = "float32",
+        decisions: Decisions | None = None,
     ):
         check_network(module, to_log_proba)
         _check_posterior(posterior, module)
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
-        exchange = partial(frozen_layer, name=posterior.layer, noise=noise)
-        network = FrozenNetwork(
-            InferenceCopy(module, to_log_proba, device, precision, exchange=exchange),
-            n_members=check_int("n_members", n_members),
+        exchange = partial(fix_noise_of, name=posterior.layer, noise=noise)
+        network = FixedNoiseNetwork(
+            InferenceCopy(module, to_log_proba, device, exchange=exchange),
+            n_members=n_members,
             # Nothing else, in particular not what functions drop.
             restrict=[posterior.layer or type(module).__name__],
-            plan=plan,
+            decisions=decisions,
         )
         super().__init__(network, seed)
 

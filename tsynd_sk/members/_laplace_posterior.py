@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
-from tsynd_sk._utils._validation import check_network, type_name
+from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
 
-_WEAKEST_PRIOR, _STRONGEST_PRIOR = 1e-4, 1e4
+WEAKEST_PRIOR, STRONGEST_PRIOR = 1e-4, 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +215,11 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
         determined = float((eigenvalues / (eigenvalues + precision)).sum())
         return determined > precision * squared_norm
 
-    low, high = math.log(_WEAKEST_PRIOR), math.log(_STRONGEST_PRIOR)
+    low, high = math.log(WEAKEST_PRIOR), math.log(STRONGEST_PRIOR)
     if not rises(low):
-        return _WEAKEST_PRIOR
+        return WEAKEST_PRIOR
     if rises(high):
-        return _STRONGEST_PRIOR
+        return STRONGEST_PRIOR
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if rises(middle) else (low, middle)

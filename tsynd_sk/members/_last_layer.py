@@ -1,8 +1,8 @@
-"""The last linear layer of a network: finding it, and recording what it receives and gives."""
+"""The last linear layer of a network: finding it, and recording what it receives and returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -10,16 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._validation import type_name
 
 WAYS_OUT = (
     "Either add torch.nn.Dropout before the last layers of the network, or give a list of several "
-    "classifiers, which then form an ensemble (AugmentedClassifier: n_peers)."
+    "classifiers, which then form an ensemble."
 )
 
 
 class Call(NamedTuple):
-    """One call of a linear layer: its name, what it received and what it gave."""
+    """One call of a linear layer: its name, what it received and what it returned."""
 
     layer: str
     features: Tensor
@@ -75,16 +76,42 @@ def last_linear(
     return last[0], layers[last[0]]
 
 
+def last_layer_features(
+    module: nn.Module, to_log_proba: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
+) -> Iterator[Tensor]:
+    """Return, batch by batch, what the last linear layer of a network receives in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If there is no such layer, or it receives more than one vector for each row.
+    """
+    network, name, layer = private_copy(module), "", None
+    for x in batches:
+        with torch.inference_mode(False):
+            if layer is None:
+                with torch.enable_grad():
+                    name, layer = last_linear(network, to_log_proba, x[:2])
+            with torch.no_grad(), recorded({name: layer}) as calls:
+                network(x)
+        if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
+            raise ValueError(
+                f"the last {layer_label(name)} of {type(network).__name__} is called more than "
+                "once, or receives more than one vector for each row"
+            )
+        yield calls[0].features
+
+
 def check_head(log_probs) -> Tensor:
     if not isinstance(log_probs, Tensor):
         raise TypeError(
-            f"to_log_proba must give a Tensor of log-probabilities, got {type_name(log_probs)}"
+            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
         )
     return log_probs
 
 
 def check_plain(name: str, layer: nn.Linear) -> None:
-    """Refuse a layer whose weight is recomputed from other parameters, or used in another way."""
+    """Raise if a layer's weight is computed from other parameters, or used in another way."""
     kept = {"weight", "bias"} <= layer._parameters.keys()
     plain = kept and type(layer).forward is nn.Linear.forward
     if not plain:

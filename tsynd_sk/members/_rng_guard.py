@@ -82,7 +82,7 @@ def _draws(func: Any, args: tuple, kwargs: dict) -> bool:
     return not (switched_off or never)
 
 
-def unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
+def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
     """Name the first part of a network that answers differently to the same in two passes."""
     calls: list[tuple[str, nn.Module, list[Tensor], list[Tensor]]] = []
 
@@ -112,7 +112,7 @@ def _copied(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def foreign_generators_kept() -> Iterator[None]:
+def keep_foreign_generators() -> Iterator[None]:
     """Put the global generators of numpy and Python back: torch does not see who draws there."""
     states = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:

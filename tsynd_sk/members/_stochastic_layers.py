@@ -227,7 +227,7 @@ def _masked_attention(
     if layer.bias_k is not None or layer.add_zero_attn or query.ndim != 3:
         raise NotImplementedError(
             "the dropout of a MultiheadAttention with add_bias_kv, add_zero_attn or unbatched "
-            "input cannot be frozen"
+            "input cannot be fixed"
         )
     if layer.batch_first:
         query, key, value = (part.transpose(0, 1) for part in (query, key, value))

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tsynd_sk.members._rng_guard import Randomness, Watch
@@ -86,7 +87,30 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
         _PASS.reset(token)
 
 
-class FrozenLayer(nn.Module):
+class ValueWatch(TorchDispatchMode):
+    """Stops a pass that looks at values, from its first random site on or from its start.
+
+    Before that site a folded batch is that of a single member, whose values may decide.
+    """
+
+    def __init__(self, *, from_start: bool):
+        super().__init__()
+        self.from_start = from_start
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To skip it would import it, which takes seconds.
+        return False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if torch.Tag.data_dependent_output in func.tags:
+            current = _PASS.get(None)
+            if self.from_start or current is None or current.calls:
+                raise RuntimeError("what follows may depend on values, as after `if x.sum() > 0`")
+        return func(*args, **(kwargs or {}))
+
+
+class FixedNoiseLayer(nn.Module):
     """Stands where a random layer stood, and asks the present pass for its output."""
 
     def __init__(self, name: str, layer: nn.Module, noise: Noise):
@@ -138,9 +162,9 @@ class _DropoutFunctions(TorchFunctionMode):
         return current.visit(call, layer, noise, (x,), {})
 
 
-def frozen(module: nn.Module) -> nn.Module:
+def fix_noise(module: nn.Module) -> nn.Module:
     """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
-    replaced: dict[nn.Module, FrozenLayer] = {}
+    replaced: dict[nn.Module, FixedNoiseLayer] = {}
     root = nn.Sequential(module)
     for path, parent in list(root.named_modules()):
         # Not named_children, which passes over the second name of a layer.
@@ -150,23 +174,23 @@ def frozen(module: nn.Module) -> nn.Module:
                 continue
             if child not in replaced:
                 full_name = f"{path}.{name}".lstrip(".").removeprefix("0").lstrip(".")
-                replaced[child] = FrozenLayer(full_name or type(child).__name__, child, noise)
+                replaced[child] = FixedNoiseLayer(full_name or type(child).__name__, child, noise)
             parent._modules[name] = replaced[child]
     return root[0]
 
 
-def frozen_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
+def fix_noise_of(module: nn.Module, name: str, noise: Noise) -> nn.Module:
     """Exchange the layer of a name in a private copy."""
     root = nn.Sequential(module)
     parent_name, _, child_name = f"0.{name}".rstrip(".").rpartition(".")
     parent = root.get_submodule(parent_name)
     layer = parent._modules[child_name]
     assert layer is not None
-    parent._modules[child_name] = FrozenLayer(name or type(layer).__name__, layer, noise)
+    parent._modules[child_name] = FixedNoiseLayer(name or type(layer).__name__, layer, noise)
     return root[0]
 
 
-def evaluated(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
+def without_noise(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
     """Answer a visit as evaluation mode does."""
     return layer(*inputs, **kwargs)
 
@@ -188,19 +212,19 @@ class Trace(NamedTuple):
 
 @torch.no_grad()
 def trace(module: nn.Module, x: Tensor) -> Trace:
-    """Find the random sites of a frozen network.
+    """Find the random sites of a network with fixed noise.
 
     Parameters
     ----------
     module : Module
-        Result of `frozen`.
+        Result of `fix_noise`.
     x : Tensor of shape (1, ...)
         One row of what the network takes.
 
     Raises
     ------
     ValueError
-        If something draws random numbers that cannot be frozen.
+        If something draws random numbers that cannot be fixed.
     """
     sites: dict[str, Site] = {}
     generator = torch.Generator().manual_seed(0)
@@ -218,7 +242,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     except Randomness as randomness:
         raise ValueError(
             f"{randomness} of {type(module).__name__} draws random numbers when it predicts, in a "
-            "way that cannot be frozen, so that members cannot hold still. Tell how it draws by "
+            "way that cannot be fixed, so that members cannot hold still. Tell how it draws by "
             "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its place."
         ) from None
     switched_on, resting = _in_training(module, x)

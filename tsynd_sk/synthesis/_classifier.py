@@ -9,13 +9,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._validation import refuse_metadata
-from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synthesizer
-from tsynd_sk.synthesis._fitting import all_or_nothing
+from tsynd_sk.synthesis._fitting import (
+    all_or_nothing,
+    default_classifier,
+    take_data_attributes,
+    take_engine,
+)
 from tsynd_sk.synthesis._saving import SavingMixin
-from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer, fitted_synthesizer
+from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 
 __all__ = ["AugmentedClassifier"]
 
@@ -154,8 +158,11 @@ class AugmentedClassifier(
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
             bars = [_skorch.EpochBar("classifier")] if self.verbose else []
+            net = self.estimator
+            if net is None:
+                net = default_classifier(self.image_shape_, verbose=self.verbose - 1)
             net = _skorch.fit_classifier(
-                self._default_or_given(),
+                net,
                 x,
                 codes,
                 seed=net_seed,
@@ -166,11 +173,10 @@ class AugmentedClassifier(
 
             self.estimator_, self.history_ = net, net.history
             engine = synthesis.engine_against(net, x, codes)
-            self.synthesizer_ = fitted_synthesizer(
-                synthesis.unfitted_synthesizer(net, self.image_shape_),
-                engine.with_images(self.format_, self.value_range_, X, codes),
-                like=self,
-            )
+            self.synthesizer_ = synthesis.unfitted_synthesizer(net, self.image_shape_)
+            take_data_attributes(self.synthesizer_, like=self)
+            engine = engine.with_images(self.format_, self.value_range_, X, codes)
+            take_engine(self.synthesizer_, engine)
             task.end(attributes={})
         return self
 
@@ -188,12 +194,6 @@ class AugmentedClassifier(
             if _skorch.is_frozen(self.estimator):
                 raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
         return clone(synthesizer).set_params(verbose=max(synthesizer.verbose, self.verbose))
-
-    def _default_or_given(self):
-        if self.estimator is not None:
-            return self.estimator
-        module = DenseNet if self.image_shape_ is None else ConvNet
-        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
 
     def _learned(self, net) -> dict:
         """Attributes of a fit that would stop now."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import InferenceCopy, upcast
+from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk.autoencoders import encode
 from tsynd_sk.images import ValueRange
 
@@ -24,19 +24,11 @@ class Codec:
         Range of the real images.
     device : torch.device
         Where to compute.
-    precision : {"float32", "bfloat16"}, default="float32"
-        Number format.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        value_range: ValueRange,
-        device: torch.device,
-        precision: str = "float32",
-    ):
+    def __init__(self, module: nn.Module, value_range: ValueRange, device: torch.device):
         self.value_range = value_range
-        self._network = InferenceCopy(module, upcast, device, precision)
+        self._network = InferenceCopy(module, _tensor, device)
         self._module: Any = self._network.module
 
     def prepare(self, x: Tensor) -> Codec:

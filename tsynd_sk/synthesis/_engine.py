@@ -63,10 +63,10 @@ class Engine:
     image_format: ImageFormat
     value_range: ValueRange
     images: Any
-    codes: np.ndarray | None
+    codes: Any
     seed: int
     autoencoder: Any = None
-    latent_scale: Tensor | None = None
+    latent_scale: Any = None
     kinds: list[str] = field(default_factory=list)
     posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
     decisions: list[dict] = field(default_factory=list)
@@ -110,10 +110,21 @@ class Engine:
         """Device on which everything is computed."""
         if params.device is None:
             return _skorch.device_of(self.nets[0])
-        return _skorch.check_device(params.device)
+        return torch.device(params.device)
 
     def codec(self, params: Any) -> Codec:
-        """Private copy of the autoencoder, ready to encode and decode."""
+        """Private copy of the autoencoder, ready to encode and decode.
+
+        Raises
+        ------
+        NotFittedError
+            If there is no autoencoder.
+        """
+        if self.autoencoder is None:
+            raise NotFittedError(
+                "this synthesizer comes from training with synthetic_ratio=0 and has no "
+                "autoencoder: it tells uncertainty, but cannot synthesise"
+            )
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec
         if prepared is None or not prepared.is_of([module], device):

@@ -1,4 +1,4 @@
-"""What the fits of all estimators share: nothing by halves, no member that cannot be."""
+"""What the fits of all estimators share: checks of their parts, defaults, nothing by halves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._member_scheme import MemberScheme
+
+# What `tsynd_sk.images.check_images` learns of images, and what a fit learns of labels.
+DATA_ATTRIBUTES = (
+    "format_",
+    "value_range_",
+    "image_shape_",
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+)
 
 
 @contextmanager
@@ -31,7 +45,10 @@ def _take_learned(estimator: Any) -> dict[str, Any]:
 
 @contextmanager
 def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
-    """Report a training as a part of a task, and by a bar: with these callbacks in the net."""
+    """Report a training as a part of a task, by callbacks for the net; a frozen one has none."""
+    if _skorch.is_frozen(net):
+        yield []
+        return
     subtask = task.subtask(role, getattr(net, "max_epochs", None))
     yield [_skorch.EpochTasks(subtask), *([_skorch.EpochBar(role)] if verbose else [])]
     subtask.end()
@@ -57,3 +74,57 @@ class MembersCheck(Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError if the net can have no members."""
         self.scheme.resolve_kind(net, torch.from_numpy(self.x))
+
+
+def check_classifiers(given: Any, members: str) -> list:
+    """Return the classifiers as a list, None among them, or raise for what is none."""
+    several = isinstance(given, list | tuple)
+    classifiers = list(given) if several else [given]
+    if several and len(classifiers) < 2:
+        raise ValueError(
+            f"classifier is a list of {len(classifiers)}; an ensemble needs two or more"
+        )
+    if members == "ensemble" and not several:
+        raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
+    for i, classifier in enumerate(classifiers):
+        if classifier is not None or several:
+            _skorch.check_classifier(classifier, f"classifier[{i}]" if several else "classifier")
+    return classifiers
+
+
+def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
+    """Labels of the classes: those in `y`, or all that a frozen classifier predicts."""
+    classes = np.unique(y)
+    for classifier in filter(_skorch.is_frozen, classifiers):
+        predicted = _skorch.classes_of_frozen(classifier.estimator, x, y)
+        classes = predicted if len(predicted) != len(classes) else classes
+    return classes
+
+
+def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> NetClassifier:
+    """Return the net for images, or for the rows of a table, where none is given."""
+    module = DenseNet if image_shape is None else ConvNet
+    return NetClassifier(module, verbose=max(int(verbose), 0))
+
+
+def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> AutoencoderNet:
+    """Return the autoencoder for images, or for the rows of a table, where none is given."""
+    module = DenseAutoencoder if image_shape is None else PatchAutoencoder
+    return AutoencoderNet(module, verbose=max(int(verbose), 0))
+
+
+def take_engine(synthesizer: Any, engine: Engine) -> None:
+    """Make what an engine holds the fitted attributes of a `TargetedSynthesizer`."""
+    synthesizer.engine_ = engine
+    several = isinstance(synthesizer.classifier, list | tuple)
+    synthesizer.classifier_ = engine.nets if several else engine.nets[0]
+    if engine.autoencoder is not None:
+        synthesizer.autoencoder_ = engine.autoencoder
+        synthesizer.latent_scale_ = engine.latent_scale
+
+
+def take_data_attributes(estimator: Any, like: Any) -> None:
+    """Give an estimator what another one has learned of images and labels."""
+    for name in DATA_ATTRIBUTES:
+        if hasattr(like, name):
+            setattr(estimator, name, getattr(like, name))

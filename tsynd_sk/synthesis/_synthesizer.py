@@ -7,36 +7,30 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import refuse_metadata
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
-from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
-from tsynd_sk.synthesis import _sampling
+from tsynd_sk.synthesis import _fitting, _sampling
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import MembersCheck, all_or_nothing, reported
 from tsynd_sk.synthesis._member_scheme import KINDS
+from tsynd_sk.synthesis._resampling import STRATEGIES, ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
 
 __all__ = ["TargetedSynthesizer"]
 
-# What `check_images` learns of images.
-DATA_ATTRIBUTES = (
-    "format_",
-    "value_range_",
-    "image_shape_",
-    "n_features_in_",
-    "feature_names_in_",
-)
+_OBJECTIVES = {"mutual_info", "entropy", "random", "reconstruction"}
+_COUNT = Interval(Integral, 1, None, closed="left")
+_RATIO = Interval(Real, 0, 1, closed="right")
 
 
-class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimator):
+class TargetedSynthesizer(
+    ResamplingMixin, SavingMixin, _skorch.CallbackSupportMixin, BaseEstimator
+):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -46,38 +40,35 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
     Parameters
     ----------
     classifier : skorch classifier, list of them, or None, default=None
-        An unfitted net is cloned and fitted; a fitted one wrapped in
-        `sklearn.frozen.FrozenEstimator` is used as it is. A list of classifiers is a deep
-        ensemble. ``None``: a small convolutional network, or a dense one for tables.
+        An unfitted net is cloned and fitted; a fitted one in `sklearn.frozen.FrozenEstimator` is
+        used as it is. A list is a deep ensemble. ``None``: a small convolutional network, or a
+        dense one for tables.
     autoencoder : skorch net or None, default=None
-        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted (cloned and fitted on
-        `X`) or wrapped in `sklearn.frozen.FrozenEstimator`, which is how unlabelled images are put
-        to use. ``None``: an `AutoencoderNet` around a `PatchAutoencoder`, or around a
-        `DenseAutoencoder` for tables.
+        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or in `FrozenEstimator`,
+        which is how unlabelled images are put to use. ``None``: an `AutoencoderNet` around a
+        `PatchAutoencoder`, or a `DenseAutoencoder` for tables.
     objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
             default="mutual_info"
-        What is maximised: the mutual information, or the entropy of the mean prediction.
-        "random" goes towards the surface of the trust region in a random direction, as far as the
-        label policy lets it, "reconstruction" does not move: controls, on the same path. A
-        callable maps ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to
-        values (n,), differentiably.
+        What is maximised: the mutual information, or the entropy of the mean prediction. Controls:
+        "random" goes to the surface of the trust region in a random direction, as far as the label
+        policy allows; "reconstruction" does not move. A callable maps ``(log_probs, y)``, tensors
+        of shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         What tells how uncertain a classifier is. "dropout": the classifier under fixed draws of
-        all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer
-        from the posterior that its training images leave, see `last_layer_posterior`.
-        "ensemble": the classifiers of a list, each as it predicts. With a list, "dropout" and
-        "laplace" give every classifier `n_members` members. "auto": "ensemble" for a list,
-        "dropout" for a classifier in which something is random, else "laplace".
+        all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer,
+        see `last_layer_posterior`. "ensemble": the classifiers of a list, each as it predicts.
+        With a list, "dropout" and "laplace" give every classifier `n_members` members. "auto":
+        "ensemble" for a list, "dropout" where something is random, else "laplace".
     n_members : int, default=16
         Number of members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
         For ``members="dropout"``: which random layers of the classifier make members, the others
         at rest: all of them, the last, as many last ones, or those of these names. Fewer and later
-        ones are faster; what earlier ones would contribute to the uncertainty is left out.
+        ones are faster, and leave out what earlier ones contribute to the uncertainty.
     radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations. Small ones keep images, and their labels, close to real ones. Before
-        going wider than the default, look at images, or take ``label_policy="constrain"``.
+        standard deviations. Before going wider than the default, look at images, or take
+        ``label_policy="constrain"``.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
         `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
@@ -85,49 +76,41 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
     max_iter : int, default=10
         Number of ascent steps.
     label_policy : {"keep", "constrain"}, default="keep"
-        Both give the label of the source. "keep" takes the most uncertain iterate whatever it
-        is taken for: what guards the label is a small `radius`. "constrain" takes the most
-        uncertain one at which the members' mean prediction is that label, for radii wider than the
-        default, or where images are to be used without the classifier. Where there is none, a point
-        close to the source's code is taken (at most a tenth of `radius` away), or, if the source
-        itself was classified correctly, a mixture with the source that is so too (with as little of
-        the source as will do; where the members are sure of nothing, that can be the source).
+        Both give the label of the source. "keep" takes the most uncertain iterate; a small
+        `radius` guards the label. "constrain" takes the most uncertain one for which the members
+        predict the label, for wider radii, or where images are used without the classifier. Where
+        there is none, it takes a point beside the source's code, or, if the source itself was
+        classified correctly, a mixture with as little of the source as restores the label.
     sampling_strategy : str, float, dict or callable, default="auto"
-        Used by `fit_resample`, as in imbalanced-learn: "minority", "not minority",
-        "not majority" (= "auto"), "all"; the wanted ratio of minority to majority rows for two
-        classes; a dict from label to the number of rows after resampling; or a callable that
-        makes that dict from `y`.
+        For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
+        (= "auto"), "all"; the ratio of minority to majority rows for two classes; a dict from
+        label to the number of rows after resampling; or a callable that makes it from `y`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
     batch_size : int, default=256
-        Images that are synthesised at a time. Changes results by rounding only. Batches for
-        which a device has not enough memory are halved, with a warning.
+        Images that are synthesised at a time. Changes results by rounding only. Batches that do
+        not fit in memory are halved, with a warning.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
         Batches that are synthesised side by side, each on one core: by threads, or in whatever
         way `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
     verbose : int, default=0
-        With 1, a progress bar for each training and each synthesis; with 2, also the default nets'
-        lines for every epoch.
+        1: a bar for each training and synthesis; 2: also the default nets' lines for each epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, masks, starts.
 
     Attributes
     ----------
-    classifier_ : skorch classifier or list of them
-        Fitted classifier.
-    autoencoder_ : skorch net
-        Fitted autoencoder.
+    classifier_, autoencoder_ : skorch net, or list of them for an ensemble
+        Fitted nets.
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_ : int
         Values in an image.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
-    engine_ : Engine
-        What was learned, as the engine that synthesises holds it; not for use from outside.
     latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes of the training images: of each of the C channels of a
         spatial code, or the d coordinates of a flat one.
@@ -154,56 +137,26 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
     ((10, 8, 8), (10,), (10,))
     >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
     [3, 3, 8]
-
-    One image from each that is given, and what is lost without any displacement:
-
     >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
-    >>> X_new.shape, synthesizer.reconstruct(X[100:103]).shape
-    ((3, 8, 8), (3, 8, 8))
     >>> most_uncertain = synthesizer.uncertainty(X[100:200]).argsort()[::-1][:5]
-
-    For a pipeline of imbalanced-learn:
-
-    >>> is_zero = y[:30] == 0
-    >>> X_resampled, y_resampled = synthesizer.fit_resample(X[:30], is_zero)
-    >>> int(is_zero.sum()), int(y_resampled.sum()), len(y_resampled)
-    (3, 27, 54)
     """
 
     _parameter_constraints: dict = {
         "classifier": "no_validation",
         "autoencoder": "no_validation",
-        "objective": [
-            StrOptions({"mutual_info", "entropy", "random", "reconstruction"}),
-            callable,
-        ],
+        "objective": [StrOptions(_OBJECTIVES), callable],
         "members": [StrOptions(set(KINDS))],
         "n_members": [Interval(Integral, 2, None, closed="left")],
-        "restrict": [
-            StrOptions({"last"}),
-            Interval(Integral, 1, None, closed="left"),
-            list,
-            tuple,
-            None,
-        ],
+        "restrict": [StrOptions({"last"}), _COUNT, list, tuple, None],
         "radius": [Interval(Real, 0, None, closed="neither")],
         "random_start": [Interval(Real, 0, 1, closed="both")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [_COUNT],
         "label_policy": [StrOptions({"keep", "constrain"})],
-        "sampling_strategy": [
-            StrOptions(set(_sampling.STRATEGIES)),
-            Interval(Real, 0, 1, closed="right"),
-            dict,
-            callable,
-        ],
+        "sampling_strategy": [StrOptions(set(STRATEGIES)), _RATIO, dict, callable],
         "image_shape": [tuple, list, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [_COUNT],
         "device": [str, torch.device, None],
-        "n_jobs": [
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Integral, None, -1, closed="right"),
-            None,
-        ],
+        "n_jobs": [_COUNT, Interval(Integral, None, -1, closed="right"), None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -255,8 +208,8 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, uint8 or float. Networks see float32 of shape (n, C, H, W); uint8 is divided
-            by 255, floats pass as they are.
-            Images that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
+            by 255, floats pass as they are. Images that are not in memory (`numpy.memmap`, zarr,
+            h5py, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
         **unsupported
@@ -276,105 +229,47 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
             If `classifier` or `autoencoder` is not what it should be.
         """
         refuse_metadata(self, unsupported)
-        classifiers = self._check_classifiers()
+        classifiers = _fitting.check_classifiers(self.classifier, self.members)
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
-        with all_or_nothing(self):
-            task = _skorch.Task.of_fit(self, X, y, n_subtasks=self._n_trainings(classifiers))
+        with _fitting.all_or_nothing(self):
+            n_trainings = sum(not _skorch.is_frozen(n) for n in [*classifiers, self.autoencoder])
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=n_trainings)
             X = check_images(self, X, reset=True, image_shape=self.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
-            self.classes_ = self._find_classes(classifiers, x, y)
-            codes = _sampling.encode(y, self.classes_)
+            self.classes_ = _fitting.find_classes(classifiers, x, y)
+            codes = encode_labels(y, self.classes_)
             rng = check_random_state(self.random_state)
             seed = rng.randint(2**31 - 1)
 
-            classifiers = [self._default_classifier() if c is None else c for c in classifiers]
-            check = MembersCheck(scheme_of(self, len(classifiers)), x)
-            if len(classifiers) > 1 and not any(map(_skorch.is_frozen, classifiers)):
+            default = _fitting.default_classifier(self.image_shape_, self.verbose - 1)
+            classifiers = [default if given is None else given for given in classifiers]
+            checks = [_fitting.MembersCheck(scheme_of(self, len(classifiers)), x)]
+            if not any(map(_skorch.is_frozen, classifiers)):
                 # What the last one is refused for is said before the first one trains.
                 for net in classifiers[1:]:
-                    _skorch.dry_run(
-                        net, x, codes, seed=seed, device=self.device, extra_callbacks=[check]
-                    )
+                    _skorch.dry_run(net, x, codes, seed, self.device, checks)
             nets = []
-            for classifier in classifiers:
+            for net in classifiers:
                 net_seed = rng.randint(2**31 - 1)
-                if _skorch.is_frozen(classifier):
-                    nets.append(classifier.estimator)
-                    continue
-                with reported(task, "classifier", classifier, self.verbose) as callbacks:
-                    net = _skorch.fit_classifier(
-                        classifier,
-                        x,
-                        codes,
-                        seed=net_seed,
-                        device=self.device,
-                        extra_callbacks=[check, *callbacks],
-                    )
+                with _fitting.reported(task, "classifier", net, self.verbose) as callbacks:
+                    callbacks = [*checks, *callbacks]
+                    net = _skorch.fit_classifier(net, x, codes, net_seed, self.device, callbacks)
                 nets.append(net)
             engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
             # What keeps the members from answering is said now and not at the first sample.
             engine.check_members(self)
 
-            given, net_seed = self.autoencoder, rng.randint(2**31 - 1)
-            autoencoder = self._default_autoencoder() if given is None else given
-            if _skorch.is_frozen(autoencoder):
-                engine.use_autoencoder(self, autoencoder.estimator)
-            else:
-                with reported(task, "autoencoder", autoencoder, self.verbose) as callbacks:
-                    net = _skorch.fit_autoencoder(
-                        autoencoder, x, seed=net_seed, device=self.device, extra_callbacks=callbacks
-                    )
-                engine.use_autoencoder(self, net)
-            self._take_engine(engine)
+            net, net_seed = self.autoencoder, rng.randint(2**31 - 1)
+            if net is None:
+                net = _fitting.default_autoencoder(self.image_shape_, self.verbose - 1)
+            with _fitting.reported(task, "autoencoder", net, self.verbose) as callbacks:
+                net = _skorch.fit_autoencoder(net, x, net_seed, self.device, callbacks)
+            engine.use_autoencoder(self, net)
+            _fitting.take_engine(self, engine)
             task.end(attributes={})
         return self
-
-    def _check_classifiers(self) -> list:
-        """Return the classifiers as a list, or raise for what is none."""
-        several = isinstance(self.classifier, list | tuple)
-        classifiers = list(self.classifier) if several else [self.classifier]
-        if several and len(classifiers) < 2:
-            raise ValueError(
-                f"classifier is a list of {len(classifiers)}; an ensemble needs two or more"
-            )
-        if self.members == "ensemble" and not several:
-            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
-        for i, classifier in enumerate(classifiers):
-            if classifier is not None or several:
-                _skorch.check_classifier(
-                    classifier, f"classifier[{i}]" if several else "classifier"
-                )
-        return classifiers
-
-    def _n_trainings(self, classifiers) -> int:
-        return sum(not _skorch.is_frozen(net) for net in [*classifiers, self.autoencoder])
-
-    def _find_classes(self, classifiers, x, y) -> np.ndarray:
-        """Labels of the classes: those in `y`, or all that a frozen classifier predicts."""
-        classes = np.unique(y)
-        for classifier in filter(_skorch.is_frozen, classifiers):
-            predicted = _skorch.classes_of_frozen(classifier.estimator, x, y)
-            classes = predicted if len(predicted) != len(classes) else classes
-        return classes
-
-    def _default_classifier(self):
-        module = DenseNet if self.image_shape_ is None else ConvNet
-        return NetClassifier(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _default_autoencoder(self):
-        module = DenseAutoencoder if self.image_shape_ is None else PatchAutoencoder
-        return AutoencoderNet(module, verbose=max(int(self.verbose) - 1, 0))
-
-    def _take_engine(self, engine: Engine) -> None:
-        """Make what an engine holds this estimator's fitted attributes."""
-        self.engine_ = engine
-        several = isinstance(self.classifier, list | tuple)
-        self.classifier_ = engine.nets if several else engine.nets[0]
-        if engine.autoencoder is not None:
-            self.autoencoder_ = engine.autoencoder
-            self.latent_scale_ = engine.latent_scale
 
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
@@ -386,14 +281,14 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
         Parameters
         ----------
         n_samples : int, default=1
-            Number of images. May be left out if `y` tells it.
+            Number of images; not needed where `y` tells it.
         y : label, array-like of labels, dict or None, default=None
             ``None``: classes in the proportions of the training set. A label: that class alone.
             An array: one image for each label, in its order. A dict: from label to count.
         random_state : int, RandomState instance or None, default=None
             Seed of this call; ``None`` for the estimator's.
         return_info : bool, default=False
-            Whether to say where the images come from.
+            Whether to return where the images come from.
 
         Returns
         -------
@@ -416,15 +311,13 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
         ValueError
             If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
         """
-        self._check_can_synthesize()
+        self._check_ready()
         self.engine_.check_has_images()
-        rng = self._random_generator(random_state)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
         wanted = _sampling.requested_codes(n_samples, y, self.classes_, self.engine_.codes, rng)
         X_new, sources, info = self.engine_.sample(self, wanted, rng)
-        y_new = self.classes_[wanted]
-        return (
-            (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
-        )
+        y_new, info = self.classes_[wanted], Bunch(source_index=sources, **info)
+        return (X_new, y_new, info) if return_info else (X_new, y_new)
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
         """Synthesise one targeted image from each image given.
@@ -452,60 +345,14 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
         ValueError
             If `X` is not as in `fit`, or `y` has another length or labels that were not in `fit`.
         """
-        self._check_can_synthesize()
-        X = check_images(self, X, reset=False)
-        y = labels_of(y)
+        self._check_ready()
+        X, y = check_images(self, X, reset=False), labels_of(y)
         check_consistent_length(X, y)
-        codes = _sampling.encode(y, self.classes_)
-        sources, occurrence = np.arange(len(X)), np.zeros(len(X), dtype=np.int64)
-        rng = self._random_generator(random_state)
-        X_new, info = self.engine_.synthesize(self, X, codes, occurrence, rng)
-        y_new = self.classes_[codes]
-        return (
-            (X_new, y_new, Bunch(source_index=sources, **info)) if return_info else (X_new, y_new)
-        )
-
-    def fit_resample(self, X, y):
-        """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
-
-        The protocol of imbalanced-learn's samplers, so that the synthesizer is a step of
-        ``imblearn.pipeline.Pipeline``; on images too.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, ...)
-            Images as in `fit`, or a table.
-        y : array-like of shape (n,)
-            Labels.
-
-        Returns
-        -------
-        X_resampled : ndarray of shape (n + n_new, ...), or DataFrame
-            The rows of `X`, unchanged and in their order, then the synthetic ones.
-        y_resampled : ndarray of shape (n + n_new,), or Series
-            Their labels.
-
-        Raises
-        ------
-        ValueError
-            As `fit`, or if `sampling_strategy` cannot be had from `y`.
-        TypeError
-            As `fit`.
-        """
-        labels = _sampling.check_labels(self, y, X)
-        # Before fit, which may take minutes, for it can be impossible.
-        counts = _sampling.resampling_counts(self.sampling_strategy, labels)
-        self.fit(X, labels)
-        X_all, y_all = np.array(self.engine_.images), labels.copy()
-        self.sample_indices_ = np.arange(len(X_all))
-        counts = {label: count for label, count in counts.items() if count}
-        if counts:
-            X_new, y_new, info = self.sample(y=counts, return_info=True)
-            # Left alone, numpy answers in the byte order of the machine.
-            X_all = np.concatenate([X_all, X_new], dtype=X_new.dtype)
-            y_all = np.concatenate([y_all, y_new], dtype=y_all.dtype)
-            self.sample_indices_ = np.append(self.sample_indices_, info.source_index)
-        return _sampling.in_container_of(X, X_all), _sampling.in_container_of(y, y_all)
+        codes = encode_labels(y, self.classes_)
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        X_new, info = self.engine_.synthesize(self, X, codes, np.zeros_like(codes), rng)
+        y_new, info = self.classes_[codes], Bunch(source_index=np.arange(len(X)), **info)
+        return (X_new, y_new, info) if return_info else (X_new, y_new)
 
     def uncertainty(self, X):
         """Mutual information between prediction and classifier, in nats.
@@ -518,18 +365,14 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
         Returns
         -------
         ndarray of shape (n,), float32
-            Between 0 and the logarithm of the number of members in all, or of classes, whichever
-            is smaller.
+            From 0 to the logarithm of the number of members, or of classes if that is smaller.
 
         Raises
         ------
-        NotFittedError
-            If the synthesizer is not fitted.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the synthesizer is not fitted, or `X` is not as in `fit`.
         """
-        check_is_fitted(self, "classifier_")
-        self._validate_params()
+        self._check_ready()
         return self.engine_.uncertainty(self, check_images(self, X, reset=False))
 
     def reconstruct(self, X):
@@ -547,56 +390,19 @@ class TargetedSynthesizer(_skorch.CallbackSupportMixin, SavingMixin, BaseEstimat
 
         Raises
         ------
-        NotFittedError
-            If the synthesizer is not fitted, or has no autoencoder.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the synthesizer is not fitted or has no autoencoder, or `X` is not as in `fit`.
         """
-        self._check_can_synthesize()
+        self._check_ready()
         return self.engine_.reconstruct(self, check_images(self, X, reset=False))
 
-    def _check_can_synthesize(self) -> None:
-        if hasattr(self, "classifier_") and not hasattr(self, "autoencoder_"):
-            raise NotFittedError(
-                "this synthesizer comes from training with synthetic_ratio=0 and has no "
-                "autoencoder: it tells uncertainty, but cannot synthesise"
-            )
-        check_is_fitted(self, "latent_scale_")
-        # Those of synthesis may have been set after fit.
+    def _check_ready(self) -> None:
+        check_is_fitted(self, "engine_")
+        # Parameters of synthesis may have been set after fit.
         self._validate_params()
-
-    def _answer(self, X_new, y_new, sources, info, return_info):
-        if not return_info:
-            return X_new, y_new
-        return X_new, y_new, Bunch(source_index=sources, **info)
-
-    def _random_generator(self, random_state) -> np.random.RandomState:
-        """Return the source of randomness of a call."""
-        return check_random_state(self.random_state if random_state is None else random_state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
         return tags
-
-
-def fitted_synthesizer(
-    synthesizer: TargetedSynthesizer, engine: Engine, *, like
-) -> TargetedSynthesizer:
-    """Return a synthesizer with what an engine has learned, for images and labels `like` others'.
-
-    Parameters
-    ----------
-    synthesizer : TargetedSynthesizer
-        Its parameters count.
-    engine : Engine
-        What was learned.
-    like : estimator
-        Fitted on the same images and labels.
-    """
-    for name in (*DATA_ATTRIBUTES, "classes_"):
-        if hasattr(like, name):
-            setattr(synthesizer, name, getattr(like, name))
-    synthesizer._take_engine(engine)
-    return synthesizer

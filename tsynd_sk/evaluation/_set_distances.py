@@ -1,4 +1,4 @@
-"""Two sets of vectors: how near they are, one by one and as distributions."""
+"""Distances between two sets of vectors: one by one, and as distributions."""
 
 from __future__ import annotations
 
@@ -10,56 +10,13 @@ from sklearn.covariance import ledoit_wolf
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from tsynd_sk import _skorch
-from tsynd_sk._utils._inference import private_copy
-from tsynd_sk.members import last_linear, recorded
-
-
-def last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
-    """Give what the last linear layer of a fitted net receives, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or it receives more than one vector for each image.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        return _last_layer_features(net, batches)
-
-
-def _last_layer_features(net, batches: Iterable[Tensor]) -> np.ndarray:
-    network, head = private_copy(_skorch.bare_module(net)), _skorch.log_proba_head(net)
-    device, features = _skorch.device_of(net), []
-    name = layer = None
-    for x in batches:
-        x = x.to(device)
-        if layer is None:
-            with torch.enable_grad():
-                name, layer = last_linear(network, head, x[:2])
-        with recorded({str(name): layer}) as calls:
-            network(x)
-        if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
-            raise ValueError(
-                f"the last linear layer of {type(network).__name__} is called more than once, or "
-                "receives more than one vector for each image"
-            )
-        features.append(calls[0].features.cpu().double().numpy())
-    return np.concatenate(features)
-
 
 def nearest(
     queries: np.ndarray, parts: Iterable[np.ndarray], *, but: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest row to each query.
+    """Find the nearest row to each query, in rows that come part by part.
 
-    Parameters
-    ----------
-    queries : ndarray of shape (n, n_values)
-        What is looked for.
-    parts : iterable of ndarray of shape (m, n_values)
-        Where, part by part.
-    but : ndarray of shape (n,) or None, default=None
-        For each query a row that does not count, such as itself.
+    `but` names, for each query, a row that does not count, such as itself.
 
     Returns
     -------
@@ -69,7 +26,7 @@ def nearest(
         Euclidean; infinite if no row counts.
     """
     queries = queries.astype(np.float64)
-    best, index, n_seen = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64), 0
+    best, index, n_before = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64), 0
     for rows in parts:
         k = min(1 if but is None else 2, len(rows))
         search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(rows)
@@ -78,9 +35,9 @@ def nearest(
             distance = np.linalg.norm(queries - rows[found], axis=1)
             better = distance < best
             if but is not None:
-                better &= n_seen + found != but
-            best[better], index[better] = distance[better], n_seen + found[better]
-        n_seen += len(rows)
+                better &= n_before + found != but
+            best[better], index[better] = distance[better], n_before + found[better]
+        n_before += len(rows)
     return index, best
 
 
@@ -134,7 +91,7 @@ def _share_within(rows: np.ndarray, centres: np.ndarray, k: int) -> float:
 
 
 def _distances(rows: np.ndarray, centres: np.ndarray) -> Iterator[Tensor]:
-    """Go through exact distances of rows, some at a time, to all centres."""
+    """Iterate over exact distances of rows, some at a time, to all centres."""
     exact = "donot_use_mm_for_euclid_dist"
     for part in torch.from_numpy(rows).split(256):
         yield torch.cdist(part, torch.from_numpy(centres), compute_mode=exact)

@@ -1,0 +1,89 @@
+"""Private copies of networks that predict."""
+
+import pytest
+import torch
+from helpers.noisy_nets import build, decided, log_softmax
+from torch import nn
+
+from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk.members import DropoutMembers, EnsembleMembers
+
+
+def prepared(net, x):
+    network = InferenceCopy(net, log_softmax)
+    network.prepare(x)
+    return network
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(2),
+        nn.BatchNorm2d(2, track_running_stats=False),
+        nn.InstanceNorm2d(2, affine=True),
+        nn.GroupNorm(1, 2),
+    ],
+)
+def test_normalises_as_the_network_does(norm):
+    net, x = nn.Sequential(norm, nn.Flatten()), build("convolutional")[1]
+    net(x)
+    torch.testing.assert_close(prepared(net, x)(x), log_softmax(net.eval()(x)).detach())
+
+
+def test_lays_activations_out_as_convolutions_like_them_unless_the_network_cannot():
+    layouts = {}
+    for name in ("convolutional", "viewed"):
+        net, x = build(name)
+        network = prepared(net, x)
+        weight = next(iter(network.module.parameters()))
+        layouts[name] = weight.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(x), log_softmax(net.eval()(x)).detach())
+        assert next(iter(net.parameters())).is_contiguous()
+    assert layouts == {"convolutional": True, "viewed": False}
+
+
+@pytest.mark.parametrize("decision", ["repeat", "loop"])
+@pytest.mark.parametrize("leaf", [True, False])
+def test_leaves_images_alone_that_the_network_writes_on(decision, leaf):
+    net, x = build("writing")
+    expected = x.clone()
+    members = DropoutMembers(net, log_softmax, n_members=3, decisions=decided(x, decision))
+    members(x.requires_grad_(leaf)).sum().backward() if leaf else members(x)
+    assert torch.equal(x.detach(), expected)
+    # No member sees what another one wrote.
+    alone = DropoutMembers(net, log_softmax, n_members=1)(x)
+    torch.testing.assert_close(members(x)[:1], alone)
+
+
+def test_answers_padded_sequences_alike_with_and_without_gradients():
+    net, x = build("padded transformer")
+    network = prepared(net, x)
+    with torch.no_grad():
+        without = network(x)
+    torch.testing.assert_close(network(x.requires_grad_()).detach(), without)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda net: DropoutMembers(net, log_softmax, n_members=3),
+        lambda net: EnsembleMembers([net], [log_softmax]),
+    ],
+)
+def test_serves_gradients_after_a_first_call_in_inference_mode(make):
+    net, x = build("convolutional")
+    members = make(net)
+    with torch.inference_mode():
+        first = members(x).clone()
+    log_probs = members(x.requires_grad_())
+    log_probs.sum().backward()
+    torch.testing.assert_close(log_probs.detach(), first.clone())
+
+
+def test_does_not_compute_in_the_format_that_its_surroundings_ask_for():
+    net, x = build("late")
+    expected = DropoutMembers(net, log_softmax, n_members=3)(x)
+    members = DropoutMembers(net, log_softmax, n_members=3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(members(x), expected)
+    assert torch.equal(members(x), expected)

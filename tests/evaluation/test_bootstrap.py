@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from tsynd_sk.evaluation._bootstrap import (
+    compare,
+    draw_within_classes,
+    holm,
+    interval,
+    resampled_scores,
+    seed_draws,
+)
+from tsynd_sk.evaluation._scores import weighted_scores
+
+
+class TestResamples:
+    def test_every_class_is_drawn_as_often_as_it_is_there(self):
+        codes = np.repeat([0, 1, 2], [1, 20, 300])
+        counts = draw_within_classes(codes, 50, np.random.default_rng(0))
+        for code, count in enumerate([1, 20, 300]):
+            np.testing.assert_array_equal(counts[codes == code].sum(axis=0), count)
+        assert counts.std(axis=1)[1:].min() > 0
+        # With replacement: an image stays away with a probability of 1 / e.
+        assert np.mean(counts[codes == 2] == 0) == pytest.approx(np.exp(-1), abs=0.01)
+
+    def test_scores_are_those_of_the_counts_in_blocks_of_any_width(self, monkeypatch):
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 2, 30)
+        proba = np.c_[1 - y * 0.6, y * 0.6] * rng.random((30, 1))
+        counts = draw_within_classes(y, 25, rng)
+        expected = weighted_scores(y, proba, counts.astype(float))
+        np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
+        monkeypatch.setattr("tsynd_sk.evaluation._bootstrap._BLOCK", 30 * 4)
+        np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
+
+    def test_seeds_are_drawn_with_replacement(self):
+        draws = seed_draws(4, 2000, np.random.default_rng(0))
+        np.testing.assert_array_equal(draws.sum(axis=0), 4)
+        assert draws.mean(axis=1) == pytest.approx(1, abs=0.1)
+        np.testing.assert_array_equal(seed_draws(1, 5, np.random.default_rng(0)), 1)
+
+
+class TestStatistics:
+    def test_holm_by_hand(self):
+        # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06 and again 0.06.
+        corrected = holm(np.array([0.03, 0.01, 0.04, 0.02]))
+        np.testing.assert_allclose(corrected, [0.06, 0.04, 0.06, 0.06])
+        np.testing.assert_allclose(holm(np.array([0.5, 0.001, 0.9])), [1, 0.003, 1])
+        assert len(holm(np.array([]))) == 0
+
+    def test_without_error_of_images_it_is_the_paired_t_test(self):
+        one, other = np.array([0.9, 0.8, 0.85, 0.95]), np.array([0.7, 0.75, 0.8, 0.7])
+        outcome = compare(one - other, np.full(500, 0.1375), 0.9)
+        expected = stats.ttest_rel(one, other)
+        bounds = expected.confidence_interval(0.9)
+        assert outcome == pytest.approx(
+            {"difference": 0.1375, "low": bounds.low, "high": bounds.high, "p": expected.pvalue}
+        )
+
+    def test_a_single_seed_has_the_error_of_images_alone(self):
+        resampled = np.random.default_rng(0).normal(0.1, 0.04, 4000)
+        outcome = compare(np.array([0.1]), resampled, 0.95)
+        error = resampled.std(ddof=1)
+        assert outcome["p"] == pytest.approx(2 * stats.norm.sf(0.1 / error))
+        assert outcome["low"] == pytest.approx(0.1 - stats.norm.ppf(0.975) * error)
+
+    def test_errors_of_seeds_and_images_add_up(self):
+        differences = np.array([0.1, 0.2, 0.3])
+        resampled = np.random.default_rng(0).normal(0.2, 0.05, 4000)
+        seeds, images = differences.var(ddof=1) / 3, resampled.var(ddof=1)
+        freedom = (seeds + images) ** 2 / (seeds**2 / 2)
+        statistic = 0.2 / (seeds + images) ** 0.5
+        p = compare(differences, resampled, 0.95)["p"]
+        assert p == pytest.approx(2 * stats.t.sf(statistic, freedom))
+
+    def test_what_never_differs_is_certain(self):
+        same = compare(np.zeros(3), np.zeros(100), 0.95)
+        assert same == {"difference": 0, "low": 0, "high": 0, "p": 1}
+        assert compare(np.full(3, 0.5), np.full(100, 0.5), 0.95)["p"] == 0
+
+    def test_intervals_are_around_the_estimate_and_within_bounds(self):
+        resampled = np.random.default_rng(0).normal(0.6, 0.05, 20_000)
+        low, high = interval(0.5, resampled, 0.9)
+        assert (low, high) == pytest.approx((0.5 - 1.645 * 0.05, 0.5 + 1.645 * 0.05), abs=0.003)
+        assert interval(0.99, resampled, 0.9)[1] == 1
+
+    def test_intervals_hold_what_is_true_as_often_as_they_say(self):
+        # The area of two normal distributions, one standard deviation apart.
+        truth, hits = stats.norm.cdf(1 / 2**0.5), 0
+        for trial in range(60):
+            rng = np.random.default_rng(trial)
+            y = np.repeat([0, 1], 40)
+            p = stats.norm.cdf(rng.normal(y, 1))
+            scores = resampled_scores(y, np.c_[1 - p, p], draw_within_classes(y, 300, rng))[0]
+            low, high = interval(roc_auc_score(y, p), scores, 0.8)
+            hits += low < truth < high
+        assert 0.65 <= hits / 60 <= 0.93

@@ -1,0 +1,115 @@
+"""What is random in a network, and which of it is to be random in its members."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+
+from torch import Tensor, nn
+
+from tsynd_sk._utils._inference import private_copy, without_fast_paths
+from tsynd_sk.members._stochastic_sites import Site, fix_noise, trace
+
+Restriction = str | int | Sequence[str] | None
+
+
+def random_layers(
+    module: nn.Module, x: Tensor, *, restrict: Restriction = None, required: bool = False
+) -> list[str]:
+    """Return the names of the layers that `DropoutMembers` draws, in the order of the forward pass.
+
+    Parameters
+    ----------
+    module : Module
+        Network; it stays as it is.
+    x : Tensor of shape (n, ...)
+        Some inputs, of which one row passes.
+    restrict : None, "last", int or sequence of str, default=None
+        See `DropoutMembers`.
+    required : bool, default=False
+        Whether a network with nothing random is an error. Otherwise the list is empty, and a
+        warning names what draws random numbers in training in a way that is not known.
+
+    Raises
+    ------
+    ValueError
+        If `restrict` chooses no random layer, or something draws random numbers in a way that
+        cannot be fixed.
+    """
+    restrict = check_restriction(restrict)
+    found = trace(fix_noise(without_fast_paths(private_copy(module))), x[:1])
+    if found.sites:
+        sites = restrict_sites(found.sites, restrict).values()
+        return list(dict.fromkeys(site.layer_name for site in sites))
+    name = type(module).__name__
+    if required:
+        raise ValueError(nothing_random(name, found.resting))
+    if found.resting:
+        warn_of_resting(name, found.resting)
+    return []
+
+
+def check_restriction(restrict: Restriction) -> Restriction:
+    """Check that a restriction can choose random layers."""
+    if restrict is None or (isinstance(restrict, str) and restrict == "last"):
+        return restrict
+    if isinstance(restrict, Integral) and not isinstance(restrict, bool):
+        if restrict < 1:
+            raise ValueError(f"restrict must be at least 1 if it is an int; got {restrict}")
+        return int(restrict)
+    if (
+        isinstance(restrict, list | tuple)
+        and restrict
+        and all(isinstance(name, str) for name in restrict)
+    ):
+        return list(restrict)
+    raise ValueError(
+        "restrict must be None (all random layers), 'last', an int (as many last ones) or a list "
+        f"of names of layers, not an empty one; got {restrict!r}"
+    )
+
+
+def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, Site]:
+    """Choose the sites that are to be random."""
+    if restrict is None:
+        return sites
+    layers = list(dict.fromkeys(site.layer_name for site in sites.values()))
+    if isinstance(restrict, str | int):
+        chosen = set(layers[-(1 if isinstance(restrict, str) else restrict) :])
+    else:
+        chosen = set()
+        for name in restrict:
+            within = {layer for layer in layers if f"{layer}.".startswith(f"{name}.")}
+            if not within:
+                raise ValueError(f"restrict names {name!r}, but the random layers are {layers}")
+            chosen |= within
+    return {key: site for key, site in sites.items() if site.layer_name in chosen}
+
+
+def warn_of_resting(name: str, resting: str) -> None:
+    """Say that something which is random in training is not so in the members."""
+    warnings.warn(
+        f"{resting} of {name} draws random numbers in training. It is not known how, so that it "
+        "rests in the members of the network, as in evaluation mode. If it is to be random in "
+        "them, put torch.nn.Dropout in its place, or tell how it draws by "
+        "tsynd_sk.members.register_stochastic; if not, name in restrict what is to be.",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def nothing_random(name: str, resting: str | None) -> str:
+    """Say that a network has no members, and name the ways out."""
+    why = (
+        f"({resting} draws random numbers in training, but in a way that is not known)"
+        if resting
+        else "(no dropout with p > 0 is called)"
+    )
+    return (
+        f"{name} has nothing random in its forward pass {why}, so that its predictions carry no "
+        "epistemic uncertainty by members='dropout'. Either let images pass through "
+        "torch.nn.Dropout before its last layers, register own random layers by "
+        "tsynd_sk.members.register_stochastic, use members='laplace', or give a list of "
+        "several classifiers, which then form an ensemble."
+    )
