@@ -169,9 +169,7 @@ plt.show()
 # %%
 # Try next
 # --------
-# - While a net trains, ``AugmentedClassifier(n_peers=...)`` joins it with further nets to an
-#   ensemble, and ``n_snapshots=...`` with its own earlier states, which cost no training;
-#   :doc:`/guide/members` compares all kinds.
+# - :doc:`/guide/members` compares all kinds of members.
 # - :doc:`/guide/speed`: what members cost, and ``restrict``.
 # - Reject the images that a classifier is uncertain of, by a threshold that was chosen on
 #   validation data: :ref:`sphx_glr_auto_examples_plot_triage.py`.
