@@ -71,8 +71,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and some minutes.
     "filename_pattern": r"/plot_",
-    # Benchmarks are scripts, not lessons.
-    "ignore_pattern": r"^(benchmark|medmnist)_|^__",
+    # Benchmarks and counts are scripts, not lessons.
+    "ignore_pattern": r"^(benchmark|count|medmnist)_|^__",
     "within_subsection_order": "gallery.TeachingOrder",
     "backreferences_dir": "_generated/backreferences",
     "doc_module": ("tsynd_sk",),

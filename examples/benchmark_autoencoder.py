@@ -35,9 +35,8 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.datasets._loaders import load_medmnist
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+from tsynd_sk.datasets import load_medmnist
 
 
 class Curve:

@@ -32,8 +32,8 @@ import skorch
 import torch
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer, __version__
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 
 Row = tuple[str, str, float | str, str]
 

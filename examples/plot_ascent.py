@@ -15,9 +15,9 @@ image from one that was merely moved.
 import numpy as np
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 images, labels, _ = load_digits_images()
 alike = np.isin(labels, [3, 5, 8, 9])
@@ -35,7 +35,7 @@ synthesizer = TargetedSynthesizer(
 # keeps what happens on the way. Each line is one ascent. Those in colour have their images below.
 import matplotlib.pyplot as plt
 
-from tsynd_sk.inspection._ascent_display import AscentDisplay
+from tsynd_sk.inspection import AscentDisplay
 
 display = AscentDisplay.from_estimator(synthesizer, X[:12], y[:12], random_state=0)
 display.plot()
@@ -79,7 +79,7 @@ tell(display)
 # ---------------------
 # A hollow star is an image that the members take for another digit than its label says. Here are
 # those of the twelve, with their sources:
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection import SynthesisDisplay
 
 X_new, _, info = synthesizer.synthesize(X[:12], y[:12], random_state=0, return_info=True)
 denied = np.flatnonzero(~info.label_agreement)
@@ -157,7 +157,7 @@ for name, (objective, policy) in settings.items():
 #
 # Means can hide much. The distributions are curves of the share of images with at most so much
 # mutual information; further to the right is more uncertain. The display takes arrays, too:
-from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
+from tsynd_sk.inspection import UncertaintyDisplay
 
 UncertaintyDisplay(uncertainty).plot()
 plt.show()
@@ -168,7 +168,7 @@ plt.show()
 # :class:`~tsynd_sk.inspection.LatentDisplay` joins sources to their samples, on the two directions
 # in which the codes of real images differ most. Left are targeted images, right random ones of the
 # same sources.
-from tsynd_sk.inspection._latent_display import LatentDisplay
+from tsynd_sk.inspection import LatentDisplay
 
 synthesizer.set_params(label_policy="keep")
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharex=True, sharey=True, layout="constrained")

@@ -15,7 +15,7 @@ from the history what it did.
 import torch
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -79,7 +79,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler
 from skorch.dataset import ValidSplit
 
 from tsynd_sk import TargetedSynthesis, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet
 
 MAX_EPOCHS = 24
 
@@ -232,7 +232,6 @@ for name in ["no synthesis", "reconstruction"]:
 #
 # Try next
 # --------
-# - ``n_snapshots=3`` of the callback: earlier states of the net as further members.
 # - ``iterator_train__collate_fn=TransformRows(v2.TrivialAugmentWide())``, and other transforms of
 #   ``torchvision.transforms.v2``: :doc:`/guide/augmentation`.
 # - :doc:`/guide/wrapping_nets`: criteria, samplers, nets that were pretrained.

@@ -18,9 +18,9 @@ from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X, y = X[:150], y[:150]

@@ -15,8 +15,8 @@ images of a kind that was never trained on.
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.datasets._loaders import load_digits_images
-from tsynd_sk.evaluation._corruptions import corrupt
+from tsynd_sk.datasets import load_digits_images
+from tsynd_sk.evaluation import corrupt
 
 X, y, _ = load_digits_images()
 known = y < 8
@@ -50,8 +50,8 @@ plt.show()
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 
 nets = [NetClassifier(max_epochs=20, lr=5e-3, module__width=16) for _ in range(5)]
 autoencoder = AutoencoderNet(max_epochs=10, module__width=32)
@@ -161,7 +161,7 @@ for name, synthesizer in schemes.items():
         f"taken for their label {info.label_agreement.mean():.0%}"
     )
 
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection import SynthesisDisplay
 
 _ = SynthesisDisplay.from_estimator(ensemble, X_train, random_state=0).plot()
 plt.show()
@@ -169,9 +169,7 @@ plt.show()
 # %%
 # Try next
 # --------
-# - While a net trains, ``AugmentedClassifier(n_peers=...)`` joins it with further nets to an
-#   ensemble, and ``n_snapshots=...`` with its own earlier states, which cost no training;
-#   :doc:`/guide/members` compares all kinds.
+# - :doc:`/guide/members` compares all kinds of members.
 # - :doc:`/guide/speed`: what members cost, and ``restrict``.
 # - Reject the images that a classifier is uncertain of, by a threshold that was chosen on
 #   validation data: :ref:`sphx_glr_auto_examples_plot_triage.py`.

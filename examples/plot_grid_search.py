@@ -54,7 +54,7 @@ to_unit_range = FunctionTransformer(from_sixteenths)
 import torch
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet
 
 torch.manual_seed(0)
 autoencoder = AutoencoderNet(max_epochs=10, module__width=32)
@@ -72,7 +72,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.classifiers import NetClassifier
 
 pipeline = make_pipeline(
     to_unit_range,

@@ -13,7 +13,7 @@ to judge that class by class, and why mere repetition of the rare images belongs
 # training. The test has all of them alike, so that the recall of each is known equally well.
 import numpy as np
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 images, labels, _ = load_digits_images()
 digits, rare = [3, 5, 8, 9], 8
@@ -46,8 +46,8 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 
 
 def pipeline(balance, seed):

@@ -12,7 +12,7 @@ against that before you train anything, and how to see whether its reconstructio
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -81,7 +81,7 @@ print("values in a code:", z[0].numel(), "of shape", tuple(z.shape[1:]))
 from skorch import NeuralNet
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.classifiers import NetClassifier
 
 
 class Cropped(ConvolutionalAutoencoder):
@@ -106,8 +106,7 @@ except ValueError as error:
 # :class:`~tsynd_sk.autoencoders.AutoencoderNet` is such a net, with a learning rate that falls,
 # early stopping on a held-out tenth and epochs of a fixed number of images. ``module__`` parameters
 # go to your constructor. For comparison there is the default module, with a code of the same size.
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
 
 synthesizers = {
     "your own": TargetedSynthesizer(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name, "scans")
@@ -36,7 +36,7 @@ for name, digit, n_files in [("common", 3, 120), ("rare", 8, 12)]:
 
 # %%
 # All images of an array have one size. Where files differ, loading them says so:
-from tsynd_sk.datasets._image_folder import load_image_folder
+from tsynd_sk.datasets import load_image_folder
 
 try:
     load_image_folder(folder)
@@ -69,7 +69,7 @@ for code, name in enumerate(class_names):
 # ----------
 # :func:`~tsynd_sk.datasets.subsample` draws rows and keeps the shares of the classes, with one row
 # of each at least. Drawn without regard to classes, a rare one varies in number, or is lost:
-from tsynd_sk.datasets._loaders import subsample
+from tsynd_sk.datasets import subsample
 
 for stratify in (True, False):
     drawn = [
@@ -89,7 +89,7 @@ X_train, y_train, X_test, y_test = X[rows], y[rows], X[rest], y[rest]
 # of ``load_image_folder``. The other common form is an ``.npz`` file with MedMNIST's names.
 # Labels may be words: codes follow their sorted order in all splits together, so that they mean the
 # same in each.
-from tsynd_sk.datasets._loaders import load_npz
+from tsynd_sk.datasets import load_npz
 
 file = Path(temporary.name, "scans.npz")
 words = np.array(class_names)
@@ -109,7 +109,7 @@ print(again.class_names, np.array_equal(again.X, X_test), np.array_equal(again.y
 # file once, into the folder that you name as ``root``, and compares its checksum with the official
 # one each time. Where there is no network, ``download=False`` says what is missing and where it is
 # to be had:
-from tsynd_sk.datasets._loaders import load_medmnist
+from tsynd_sk.datasets import load_medmnist
 
 try:
     load_medmnist("breastmnist", root=temporary.name, download=False)
@@ -122,7 +122,7 @@ except FileNotFoundError as error:
 # Networks get float32 of shape (n, C, H, W), whatever you have.
 # :class:`~tsynd_sk.images.ImageFormat` finds out how an array is laid out, and converts it in both
 # directions. The estimators do this for you; ask it if you want to know how yours are read.
-from tsynd_sk.images._format import ImageFormat
+from tsynd_sk.images import ImageFormat
 
 colour = np.repeat(X_train[..., None], 3, axis=-1)
 forms = {
@@ -150,7 +150,7 @@ except ValueError as error:
 # %%
 # :class:`~tsynd_sk.images.ValueRange` is what synthetic images are held to: the range of the
 # real ones, and the steps of their type. Here is what it makes of values between and beyond them:
-from tsynd_sk.images._format import ValueRange
+from tsynd_sk.images import ValueRange
 
 form = ImageFormat.infer(X_train)
 allowed = ValueRange.of(X_train, form)
@@ -170,8 +170,8 @@ print("equal after the way to uint8 and back:", bool((form.to_tensor(as_array) =
 # ---------------
 # Layout, dtype and range are those of your images.
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 
 synthesizer = TargetedSynthesizer(
     NetClassifier(max_epochs=12, module__width=8),
@@ -226,8 +226,8 @@ print(sorted(path.name for path in synthetic.iterdir())[:3])
 # pictures of cell nuclei.
 from sklearn.datasets import load_breast_cancer
 
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.classifiers._default import DenseNet
+from tsynd_sk.autoencoders import DenseAutoencoder
+from tsynd_sk.classifiers import DenseNet
 
 bunch = load_breast_cancer()
 chosen = subsample(bunch.target, 120, random_state=0)

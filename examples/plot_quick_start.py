@@ -13,7 +13,7 @@ it, how to draw such images and look at them, and how to judge whether they help
 # an array of shape (n, height, width); labels may be of any type.
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 X, y, class_names = load_digits_images()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -52,7 +52,7 @@ print(f"taken for their label:          {info.label_agreement.mean():.0%}")
 # for it by the net. What changed, image by image:
 import matplotlib.pyplot as plt
 
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection import SynthesisDisplay
 
 SynthesisDisplay.from_estimator(synthesizer, X_train, random_state=0).plot()
 plt.show()
@@ -66,8 +66,8 @@ plt.show()
 # Compare with the same net on real images alone, ``synthetic_ratio=0``. Synthetic rows add gradient
 # steps to an epoch, which alone can make a difference. To be fair, the other net trains for more
 # epochs, until it has made as many steps.
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.evaluation._perturbed_scores import corruption_scores
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.evaluation import corruption_scores
 
 
 def n_steps(classifier):

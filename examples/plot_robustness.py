@@ -22,9 +22,9 @@ from sklearn.model_selection import train_test_split
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk.augmentation import TransformRows, standard_transform
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 images, labels, _ = load_digits_images()
 alike = np.isin(labels, [3, 5, 8, 9])
@@ -70,7 +70,7 @@ print(f"{sum(steps)} steps with targeted images")
 # of at most 8 and 16 grey levels of 255. These digits have 17 levels in all, so that the larger
 # change is one of them. Settle strengths before you look at scores, for with enough of them
 # something always looks good. ``reference`` is what the others are compared with: here the rival.
-from tsynd_sk.evaluation._robustness_report import robustness_report
+from tsynd_sk.evaluation import robustness_report
 
 report = robustness_report(
     arms,
@@ -89,7 +89,7 @@ print(report)
 # %%
 import matplotlib.pyplot as plt
 
-from tsynd_sk.inspection._robustness_display import RobustnessDisplay
+from tsynd_sk.inspection import RobustnessDisplay
 
 RobustnessDisplay.from_report(report).plot()
 plt.show()
@@ -166,7 +166,7 @@ plt.show()
 # gradients that it follows say nothing. The second is called gradient masking. Three checks tell
 # some of it: attacks with gradients have to do at least as well as "square", which sees predictions
 # alone; more steps as well as one; and more strength as well as less.
-from tsynd_sk.evaluation._attacks import adversarial_scores
+from tsynd_sk.evaluation import adversarial_scores
 
 checked = adversarial_scores(
     arms["standard + targeted"][0],

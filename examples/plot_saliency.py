@@ -16,9 +16,9 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -52,7 +52,7 @@ for name, classifier in classifiers.items():
 # sure a classifier is. For that there is the probability *p* below it.
 import matplotlib.pyplot as plt
 
-from tsynd_sk.inspection._attribution_display import AttributionDisplay
+from tsynd_sk.inspection import AttributionDisplay
 
 first = {name: classifiers[f"{name}, seed 0"] for name in ["plain", "augmented"]}
 AttributionDisplay.from_estimators(first, X_test[:6], y_test[:6]).plot()
@@ -143,7 +143,7 @@ for name in ["plain, seed 0", "augmented, seed 0"]:
 # :class:`~tsynd_sk.inspection.PerturbationDisplay` asks another question: which small change takes
 # the probability of the class below one half? All classifiers are brought to the same doubt, so
 # that the size of the change compares. The differences have one colour scale for all.
-from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
+from tsynd_sk.inspection import PerturbationDisplay
 
 PerturbationDisplay.from_estimators(first, X_test[:5], y_test[:5]).plot()
 plt.show()

@@ -18,9 +18,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -50,7 +50,7 @@ synthesizers = {
 # --------
 # :func:`~tsynd_sk.evaluation.synthesis_report` samples, and compares with the images of ``fit``.
 # First come counts that have to be 0, then measures without a threshold, each with what it means.
-from tsynd_sk.evaluation._synthesis_report import synthesis_report
+from tsynd_sk.evaluation import synthesis_report
 
 reports = {
     name: synthesis_report(synthesizer, X_train, y_train, random_state=0)
@@ -100,7 +100,7 @@ for measure in chosen:
 # the classifier is certain of them already. It can be tested. We
 # change the training images by :func:`~tsynd_sk.evaluation.augment`, as standard augmentation does,
 # and by each of :obj:`~tsynd_sk.evaluation.CORRUPTIONS`, and ask the same members about all.
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
+from tsynd_sk.evaluation import CORRUPTIONS, augment, corrupt
 
 groups = {"real": X_train, "augmented": augment(X_train, flip=False, random_state=0)}
 for kind in CORRUPTIONS:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, y_train, X_test, y_test = X[:150], y[:150], X[150:650], y[150:650]

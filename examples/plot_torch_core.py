@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 images, labels, _ = load_digits_images()
 X, y = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
@@ -78,7 +78,7 @@ network = networks[0]
 # %%
 # The autoencoder is a small variational one. Encoders return all sorts of things, this one a mean
 # and the logarithm of a variance. :func:`~tsynd_sk.autoencoders.encode` finds the code in it.
-from tsynd_sk.autoencoders._net import encode
+from tsynd_sk.autoencoders import encode
 
 
 class Variational(nn.Module):

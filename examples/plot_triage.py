@@ -17,10 +17,10 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
-from tsynd_sk.evaluation._corruptions import corrupt
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
+from tsynd_sk.evaluation import corrupt
 
 X, y, _ = load_digits_images()
 
@@ -65,7 +65,7 @@ for name, classifier in classifiers.items():
 # at random would leave.
 import matplotlib.pyplot as plt
 
-from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
+from tsynd_sk.inspection import UncertaintyDisplay
 
 shown = ["train", "test", "noisy"]
 display = UncertaintyDisplay.from_estimator(
@@ -226,7 +226,7 @@ for group in ["test", "noisy"]:
 # --------
 # - Sets unlike those of training, and members of an ensemble, which disagree in more ways:
 #   :ref:`sphx_glr_auto_examples_plot_deep_ensemble.py`.
-# - :doc:`/guide/members`: more members, snapshots, Laplace.
+# - :doc:`/guide/members`: more members, Laplace, ensembles.
 # - Images that are rejected are the ones to have labelled next; :doc:`/guide/when_not` says why
 #   that can beat synthesis.
 # - :doc:`/guide/pitfalls`: thresholds and small test sets.

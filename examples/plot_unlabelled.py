@@ -15,7 +15,7 @@ classifier gains anything from it.
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X_train, X_rest, y_train, y_rest = train_test_split(X, y, train_size=50, stratify=y, random_state=0)
@@ -34,7 +34,7 @@ print(f"{len(X_train)} labelled, {len(X_unlabelled)} unlabelled, {len(X_test)} t
 # long.
 import torch
 
-from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet
 
 sets = {"50 labelled": X_train, "all": np.concatenate([X_train, X_unlabelled])}
 autoencoders, errors = {}, {}
@@ -92,7 +92,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.classifiers._default import NetClassifier
+from tsynd_sk.classifiers import NetClassifier
 
 arms = {
     "control (reconstruction), all": ("all", "reconstruction"),

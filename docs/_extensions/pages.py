@@ -26,8 +26,9 @@ PUBLIC = _public()
 # From the words of docstrings to what they link to.
 TYPES = {
     **{
-        name.rpartition(".")[2]: f"{value.__module__}.{value.__qualname__}"
-        for name, value in PUBLIC.items()
+        # Public names, as pages have them; the top of the package comes before its packages.
+        name.rpartition(".")[2]: name
+        for name, value in reversed(PUBLIC.items())
         if inspect.isclass(value)
     },
     "array-like": ":term:`array-like`",

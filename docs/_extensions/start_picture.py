@@ -17,8 +17,8 @@ def draw(path: Path) -> None:
     from matplotlib.figure import Figure
 
     from tsynd_sk import TargetedSynthesizer
-    from tsynd_sk.datasets._loaders import load_digits_images
-    from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+    from tsynd_sk.datasets import load_digits_images
+    from tsynd_sk.inspection import SynthesisDisplay
 
     torch.set_num_threads(1)
     X, y, _ = load_digits_images()
