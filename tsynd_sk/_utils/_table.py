@@ -1,0 +1,61 @@
+"""Rows as a table of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+
+def format_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str | float | None]],
+    *,
+    align: str = "",
+    digits: int = 3,
+) -> str:
+    r"""Format rows in columns that are as wide as their widest cell.
+
+    Parameters
+    ----------
+    headings : sequence of str
+        Heading of each column. One of several lines, separated by line feeds, stands on the rows.
+    rows : iterable of sequences
+        Cells of each row: text, numbers, or None for "-". A row may end early.
+    align : str, default=""
+        "<" (left) or ">" (right) for each column. By default the first column is aligned to the
+        left and the others to the right.
+    digits : int, default=3
+        Decimals of floats.
+
+    Returns
+    -------
+    str
+        Lines without trailing spaces.
+
+    Examples
+    --------
+    >>> print(format_table(["arm", "clean\nROC AUC"], [["plain", 0.75], ["standard", None]]))
+                clean
+    arm       ROC AUC
+    plain       0.750
+    standard        -
+    """
+    # The lines of a heading from the last to the first, so that the shorter ones end at the rows.
+    lines = [heading.split("\n")[::-1] for heading in headings]
+    table = list(zip_longest(*lines, fillvalue=""))[::-1]
+    table += [tuple(_text(cell, digits) for cell in row) for row in rows]
+    columns = list(zip_longest(*table, fillvalue=""))
+    widths = [max(map(len, column)) for column in columns]
+    align = align or "<".ljust(len(widths), ">")
+    return "\n".join(
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=False)
+        ).rstrip()
+        for row in table
+    )
+
+
+def _text(cell: str | float | None, digits: int) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)
