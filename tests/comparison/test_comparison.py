@@ -14,6 +14,8 @@ from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison import ARMS, Arm, Comparison, Settings, Splits
 from tsynd_sk.datasets import load_digits_images
 
+pytestmark = pytest.mark.usefixtures("two_corruptions", "no_picture")
+
 N_TRAIN, EPOCHS = 24, 2
 
 
@@ -53,7 +55,7 @@ def arms():
 
 
 @pytest.fixture(scope="module")
-def done(splits, arms, tmp_path_factory):
+def done(splits, arms, two_corruptions, no_picture, tmp_path_factory):
     out = tmp_path_factory.mktemp("own")
     comparison = compared(splits, out, arms)
     n_trainings, done = comparison.n_trainings(), []
@@ -134,7 +136,7 @@ class TestOwnArms:
 
 
 @pytest.fixture(scope="module")
-def attacked(splits, tmp_path_factory):
+def attacked(splits, two_corruptions, tmp_path_factory):
     pytest.importorskip("art")
     out = tmp_path_factory.mktemp("attacked")
     nets = {"plain": {"lr": 0.01}, "adversarial": {"lr": 0.01, "eps": 16 / 255}}

@@ -6,12 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers.main_jobs import write_npz
 from PIL import Image
 
 from tsynd_sk.__main__ import main
 from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.comparison import DEFAULT_ARMS, SCORES, Comparison, Settings, Splits, load_splits
+from tsynd_sk.comparison import DEFAULT_ARMS, SCORES, Arm, Comparison, Settings, Splits, load_splits
 
 TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2", "--autoencoder-epochs", "1"]
 ARMS = ["plain", "random", "standard+mutual_info"]
@@ -28,12 +27,7 @@ def scores(out):
 
 
 @pytest.fixture(scope="module")
-def npz(tmp_path_factory):
-    return write_npz(tmp_path_factory.mktemp("data") / "few.npz")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(npz, tmp_path_factory):
+def undisturbed(npz, two_corruptions, tmp_path_factory):
     """Results of a tiny job."""
     out = tmp_path_factory.mktemp("results") / "undisturbed"
     assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
@@ -71,18 +65,11 @@ class TestResults:
             path.suffix == ".safetensors" for path in (undisturbed / "autoencoders").iterdir()
         )
 
-    def test_processes_do_not_change_results(self, npz, undisturbed, tmp_path):
-        out = tmp_path / "two"
-        arguments = ["--dataset", str(npz), *CHOSEN, "--n-jobs", "2", "--out", str(out)]
-        assert main(arguments) == 0
-        assert scores(out) == scores(undisturbed)
-
-    def test_arms_can_be_chosen(self, npz, undisturbed, tmp_path):
-        arguments = ["--dataset", str(npz), *CHOSEN, "--arms", "plain", "--out", str(tmp_path)]
-        assert main([*arguments, "--n-jobs", "1"]) == 0
-        plain = {key: row for key, row in scores(undisturbed).items() if key[1] == "plain"}
-        assert scores(tmp_path) == plain
-        assert not (tmp_path / "synthesis.png").exists()
+    def test_neither_processes_nor_other_arms_change_results(self, npz, undisturbed, tmp_path):
+        arguments = ["--dataset", str(npz), *TINY, "--arms", "plain", "random", "--seeds", "1"]
+        assert main([*arguments, "--n-jobs", "2", "--out", str(tmp_path)]) == 0
+        assert len(scores(tmp_path)) == 2
+        assert scores(tmp_path).items() <= scores(undisturbed).items()
 
 
 class TestResuming:
@@ -119,7 +106,9 @@ class TestResuming:
         assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
         assert len(trained) == damaged
         assert scores(out) == scores(undisturbed)
-        assert kept.read_bytes() != b""
+        (out / "runs" / "seed1-random.json").unlink()
+        assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
+        assert len(trained) == damaged
 
     def test_a_finished_job_prints_its_table_again(self, npz, undisturbed, capsys):
         arguments = ["--dataset", str(npz), *CHOSEN, "--out", str(undisturbed)]
@@ -157,19 +146,29 @@ class TestResuming:
         settings = Settings(40, arms=("plain", "random"), seeds=1, epochs=2, autoencoder_epochs=1)
         comparison = Comparison(splits, settings, tmp_path, n_jobs=1)
 
-        def fail(*args, **kwargs):
-            raise RuntimeError("no space")
+        make = Arm.make_classifier
 
-        monkeypatch.setattr("tsynd_sk.TargetedSynthesizer._sample", fail)
+        def fail(self, *args, **kwargs):
+            if self.objective:
+                raise RuntimeError("no space")
+            return make(self, *args, **kwargs)
+
+        monkeypatch.setattr(Arm, "make_classifier", fail)
         with pytest.raises(RuntimeError, match="no space"):
             comparison.run()
         assert [row["arm"] for row in results(tmp_path)] == ["plain"]
 
 
 class TestRealImages:
-    @pytest.mark.parametrize("name", ["breastmnist", "retinamnist"])
-    def test_the_job_runs_on_real_images(self, medmnist_root, tmp_path, name):
-        arguments = ["--dataset", name, "--root", str(medmnist_root), "--out", str(tmp_path)]
+    def test_the_job_runs_on_real_images(self, medmnist_root, two_corruptions, tmp_path):
+        arguments = [
+            "--dataset",
+            "retinamnist",
+            "--root",
+            str(medmnist_root),
+            "--out",
+            str(tmp_path),
+        ]
         small = ["--n-train", "30", "--seeds", "1", "--epochs", "2", "--autoencoder-epochs", "1"]
         assert main([*arguments, *small, "--arms", "plain", "mutual_info", "--n-jobs", "1"]) == 0
         assert len(results(tmp_path)) == 2
