@@ -12,10 +12,8 @@ corrupted and attacked ones. The parts are
 
 Run with ``python examples/benchmark_medmnist.py --root FOLDER_OF_MEDMNIST_FILES``: main, attacks
 and report, some hours on two cores. An interrupted run goes on where it stopped when it is started
-again, and the CSV files hold what is done after each cell. On another machine, ``--extend`` goes on
-from the CSV files, by the same commit and versions: what they hold is not run again, and more seeds
-or arms join. What is compared, and why, is in ``medmnist_plan.py``. Packages: ``pip install
-"tsynd_sk[benchmark]"``.
+again, and the CSV files hold what is done after each cell. What is compared, and why, is in
+``medmnist_plan.py``. Packages: ``pip install "tsynd_sk[benchmark]"``.
 """
 
 from __future__ import annotations
@@ -38,9 +36,7 @@ import torch
 from tqdm import tqdm
 
 from tsynd_sk import __version__
-from tsynd_sk.comparison._comparison import Comparison
-from tsynd_sk.comparison._settings import Settings
-from tsynd_sk.comparison._splits import Splits, load_splits
+from tsynd_sk.comparison import Comparison, Settings, Splits, load_splits
 
 HERE = Path(__file__).resolve().parent
 EVIDENCE = HERE.parent / "docs" / "evidence"
@@ -119,7 +115,7 @@ def versions() -> dict[str, str]:
 
 
 def check_made_alike(cell: Cell) -> None:
-    """Refuse to mix results of different versions in one cell."""
+    """Raise if results of different versions would mix in one cell."""
     comparison = cell.comparison
     path, ours = comparison.out / "made_with.json", versions()
     if not path.exists():
@@ -151,7 +147,7 @@ def made_with(cell: Cell) -> str:
 
 
 def rows_of(cell: Cell, settings: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Give the runs of a cell that are done."""
+    """Yield the runs of a cell that are done."""
     noted = made_with(cell)
     for row in cell.comparison.results():
         row = {**dict.fromkeys(LEADING), **row, "size": cell.size}
@@ -165,40 +161,6 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def extend(path: Path, cell: Cell) -> None:
-    """Take over what a table has of a cell, if the versions of then are those of now."""
-    found = [row for row in read_table(path) if (row["dataset"], row["size"]) == cell.key]
-    if odd := [row["made_with"] for row in found if row["made_with"] != made_with(cell)]:
-        raise ValueError(
-            f"{path} has results of {cell.name} that were made with {odd[0]}, but now there is "
-            f"{made_with(cell)}: go on with those versions, or leave --extend out to begin anew"
-        )
-    settings = cell.comparison.settings
-    seeds = 1 + max((int(row["seed"]) for row in found), default=-1)
-    unasked = sorted({row["arm"] for row in found} - settings.definitions.keys())
-    if seeds > settings.seeds or unasked:
-        raise ValueError(
-            f"{path} has {seeds} seeds of {cell.name}, and its arms {', '.join(unasked) or '-'} "
-            f"that were not asked for: --extend keeps what there is, so give --seeds {seeds} or "
-            "more, and all of these --arms"
-        )
-    ours = ("size", "setting", "made_with")
-    note_versions(cell)
-    cell.comparison.adopt(
-        {name: _value(name, text) for name, text in row.items() if name not in ours}
-        for row in found
-    )
-
-
-def _value(name: str, text: str) -> Any:
-    """Read what `_short` has written."""
-    if text == "":
-        return "" if name == "gradient_masking" else None
-    if name in ("n_train", "epochs", "seed"):
-        return int(text)
-    return text if name in ("dataset", "scored_on", "arm", "gradient_masking") else float(text)
 
 
 def write_table(path: Path, cells: Sequence[Cell], settings: dict[str, str]) -> None:
@@ -240,31 +202,23 @@ def run_cell(cell: Cell) -> None:
     missing = comparison.missing()
     bar_options = {"smoothing": 0, "mininterval": 0.5 if sys.stderr.isatty() else 30}
     with tqdm(
-        total=comparison.n_epochs(),
-        unit="epoch",
+        total=comparison.n_trainings(),
+        unit="training",
         desc=cell.name,
         disable=not missing,
         **bar_options,
     ) as bar:
 
-        def report(text: str, epochs: int) -> None:
+        def report(text: str) -> None:
             bar.set_postfix_str(text, refresh=False)
-            bar.update(epochs)
+            bar.update()
 
-        try:
-            comparison.run(report)
-        except OSError as error:
-            # Nobody watches at night: a picture that could not be drawn must not end it.
-            if comparison.missing():
-                raise
-            print(error, file=sys.stderr)
+        comparison.run(report)
 
 
 def run_part(name: str, cells: Sequence[Cell], options: argparse.Namespace) -> None:
     part = plan.PARTS[name]
     path, settings = options.csv / part.table, part.arms()[1]
-    for cell in cells if options.extend else ():
-        extend(path, cell)
     for cell in cells:
         try:
             run_cell(cell)
@@ -284,7 +238,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sizes", nargs="+", default=list(plan.SIZES), metavar="N", help='numbers, or "all"')
     add("--seeds", type=int, default=plan.SEEDS, metavar="K", help="at most, in every cell")
     add("--out", type=Path, default=Path("benchmark_medmnist_results"), metavar="DIR")
-    add("--extend", action="store_true", help="go on from the tables; what they hold is not run")
     add("--csv", type=Path, default=HERE, metavar="DIR", help="tables (default: beside this file)")
     add("--evidence", type=Path, default=EVIDENCE, metavar="DIR", help="what the report writes")
     add("--n-jobs", type=int, default=-1, metavar="J", help="processes (default: all cores)")

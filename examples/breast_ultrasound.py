@@ -100,9 +100,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from tsynd_sk.comparison._comparison import Comparison
-from tsynd_sk.comparison._settings import Settings
-from tsynd_sk.comparison._splits import load_splits
+from tsynd_sk.comparison import Comparison, Settings, load_splits
 
 ARMS = ("plain", "standard", "standard+random", "standard+mutual_info")
 METRICS = {

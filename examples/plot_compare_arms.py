@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tsynd_sk.comparison._splits import load_splits
+from tsynd_sk.comparison import load_splits
 
 DIGITS = [3, 5, 8]
 
@@ -46,12 +46,10 @@ print(f"{splits.scored_on!r} to score on; may be mirrored: {splits.flip}")
 # ----------------
 # An *arm* is one way of training the same network. :obj:`~tsynd_sk.comparison.ARMS` has those with
 # a name. They differ in what is done to training images
-# (:obj:`~tsynd_sk.comparison.AUGMENTATIONS`) and in what is synthesised
-# (:obj:`~tsynd_sk.comparison.OBJECTIVES`):
-from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVES, Arm
+# (:obj:`~tsynd_sk.comparison.AUGMENTATIONS`) and in the objective of the synthesis:
+from tsynd_sk.comparison import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
 
 print("augmentations:", *AUGMENTATIONS)
-print("objectives:   ", *OBJECTIVES)
 for name, arm in ARMS.items():
     print(f"{'*' if name in DEFAULT_ARMS else ' '} {name:<26}{arm.definition()}")
 
@@ -86,27 +84,25 @@ arms = {
 import tempfile
 from pathlib import Path
 
-from tsynd_sk.comparison._comparison import Comparison
-from tsynd_sk.comparison._scoring import METRICS
-from tsynd_sk.comparison._settings import Settings
+from tsynd_sk.comparison import SCORES, Comparison, Settings
 
 settings = Settings(60, arms=arms, seeds=3, epochs=8, autoencoder_epochs=2)
 folder = tempfile.TemporaryDirectory()
 comparison = Comparison(splits, settings, Path(folder.name, "validation"), n_jobs=1)
-print(f"{len(comparison.missing())} runs, {comparison.n_epochs()} epochs")
+print(f"{len(comparison.missing())} runs, {comparison.n_trainings()} trainings")
 comparison.run()
 rows = comparison.results()
 print(sorted(path.name for path in comparison.out.iterdir()))
 
 # %%
 # A row holds the scores of one run, and what its last synthesis was like.
-# :obj:`~tsynd_sk.comparison.METRICS` names the scores that are always there. "Perturbed" is
+# :obj:`~tsynd_sk.comparison.SCORES` names the scores that are always there. "Perturbed" is
 # the mean over all kinds of corruption, at severity 3 of 5.
 scores = {
-    arm: np.array([[row[metric] for metric in METRICS] for row in rows if row["arm"] == arm])
+    arm: np.array([[row[metric] for metric in SCORES] for row in rows if row["arm"] == arm])
     for arm in arms
 }
-print(f"{'mean of seeds':<16}" + "".join(f"{metric:>29}" for metric in METRICS))
+print(f"{'mean of seeds':<16}" + "".join(f"{metric:>29}" for metric in SCORES))
 for arm, values in scores.items():
     print(f"{arm:<16}" + "".join(f"{value:>29.3f}" for value in values.mean(0)))
 
@@ -120,12 +116,12 @@ for arm, values in scores.items():
 import matplotlib.pyplot as plt
 from scipy import stats
 
-METRIC = METRICS.index("perturbed_balanced_accuracy")
+METRIC = SCORES.index("perturbed_balanced_accuracy")
 rival = "standard"
 others = [arm for arm in arms if arm != rival]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 for ax, metric in zip(axes, ["balanced_accuracy", "perturbed_balanced_accuracy"], strict=True):
-    column = METRICS.index(metric)
+    column = SCORES.index(metric)
     for place, arm in enumerate(others):
         difference = 100 * (scores[arm] - scores[rival])[:, column]
         error = stats.sem(difference)
@@ -168,7 +164,7 @@ final = replace(settings, arms={name: arms[name] for name in ("standard", "contr
 test = Comparison(some_digits(load_splits("digits")), final, Path(folder.name, "test"), n_jobs=1)
 test.run()
 found = {
-    arm: np.array([row[METRICS[METRIC]] for row in test.results() if row["arm"] == arm])
+    arm: np.array([row[SCORES[METRIC]] for row in test.results() if row["arm"] == arm])
     for arm in final.arms
 }
 print(f"chosen: {choice}")

@@ -1,7 +1,6 @@
 """The MedMNIST benchmark: it resumes, its tables hold what was run, and its report is right."""
 
 import csv
-import inspect
 import json
 import math
 import sys
@@ -13,12 +12,12 @@ import pytest
 from helpers.main_jobs import write_npz
 from scipy import stats
 
-from tsynd_sk import TargetedSynthesizer
-
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EVIDENCE = EXAMPLES.parent / "docs" / "evidence"
 ARMS = ["plain", "random"]
 EPOCHS, SEEDS = 1, 2
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,13 +135,6 @@ class TestRun:
         done.run()
         assert done.table.read_bytes() == table
 
-    def test_cells_that_were_not_asked_for_stay_in_the_table(self, done):
-        before = done.table.read_bytes()
-        rows = scores(done.table)
-        done.run(sizes=["all"])
-        assert sorted(map(str, scores(done.table))) == sorted(map(str, rows))
-        done.table.write_bytes(before)
-
     def test_what_is_done_is_in_the_table_after_an_interruption(
         self, benchmark, done, tmp_path, monkeypatch
     ):
@@ -175,35 +167,6 @@ class TestRun:
         lost.write_bytes(run)
         path.write_text(text)
         done.table.write_bytes(table)
-
-    def test_it_goes_on_from_a_table_alone(self, benchmark, done, tmp_path):
-        folder = Folder(benchmark, tmp_path)
-        folder.table.parent.mkdir()
-        lines = done.table.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if not line.startswith("few,24,test,24,1,1,random")]
-        assert len(kept) == len(lines) - 1
-        folder.table.write_text("".join(kept))
-        folder.run("--extend")
-        written = folder.table.read_text().splitlines(keepends=True)
-        assert [line for line in written if line in kept] == kept
-        assert scores(folder.table) == scores(done.table)
-
-    def test_a_table_of_other_versions_is_not_extended(self, benchmark, done, tmp_path):
-        folder = Folder(benchmark, tmp_path)
-        folder.table.parent.mkdir()
-        folder.table.write_text(done.table.read_text().replace("numpy ", "numpy 0."))
-        with pytest.raises(ValueError, match=r"made with .*numpy 0\..*leave --extend out"):
-            folder.run("--extend")
-
-    def test_a_table_is_not_extended_by_less_than_it_has(self, benchmark, done, tmp_path):
-        folder = Folder(benchmark, tmp_path)
-        folder.table.parent.mkdir()
-        folder.table.write_bytes(done.table.read_bytes())
-        with pytest.raises(ValueError, match=r"has 2 seeds of few-24.*give --seeds 2 or more"):
-            folder.run("--extend", "--seeds", "1")
-        with pytest.raises(ValueError, match=r"its arms plain that were not asked for"):
-            folder.run("--extend", "--arms", "random")
-        assert folder.table.read_bytes() == done.table.read_bytes()
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -253,23 +216,6 @@ class TestPlan:
         assert arms["members_entropy=laplace"] == replace(
             arms["standard+entropy"], synthesizer={**plan.ABLATED_FROM, "members": "laplace"}
         )
-
-    @pytest.mark.parametrize("factor", ["defaults", "defaults_entropy"])
-    def test_what_was_the_default_is_compared_with_what_is(self, plan, factor):
-        arms, _ = plan.ablations()
-        now = inspect.signature(TargetedSynthesizer).parameters
-        [new] = [arm for name, arm in arms.items() if name.startswith(f"{factor}=")]
-        assert new.objective == arms[plan.base_of(factor)].objective
-        assert new.synthesizer == {name: now[name].default for name in plan.ABLATED_FROM}
-
-    @pytest.mark.parametrize(
-        ("size", "n_train", "epochs", "seeds"),
-        [("50", 50, 160, 8), ("all", 546, 40, 3), ("all", 1080, 25, 3), ("all", 4708, 10, 2)],
-    )
-    def test_cells_have_epochs_and_seeds_by_their_size(self, plan, size, n_train, epochs, seeds):
-        assert plan.epochs_of(size, n_train) == epochs
-        assert plan.seeds_of(size, n_train, 8) == seeds
-        assert plan.seeds_of(size, n_train, 1) == 1
 
     def test_choices_are_made_on_the_validation_split_alone(self, plan):
         splits = {name: part.score_on for name, part in plan.PARTS.items()}

@@ -5,26 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS
 
-from tsynd_sk.comparison import (
-    ARMS,
-    DEFAULT_ARMS,
-    Comparison,
-    Interrupted,
-    Settings,
-    Splits,
-    described,
-    format_table,
-    load_splits,
-)
-from tsynd_sk.evaluation import ATTACKS
+if TYPE_CHECKING:
+    from tsynd_sk.comparison import Comparison
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,10 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--arms",
         nargs="+",
-        choices=ARMS,
+        choices=ARM_NAMES,
         default=list(DEFAULT_ARMS),
         metavar="ARM",
-        help=f"what to compare, out of {', '.join(ARMS)} (default: {' '.join(DEFAULT_ARMS)})",
+        help=f"what to compare, out of {', '.join(ARM_NAMES)} (default: {' '.join(DEFAULT_ARMS)})",
     )
     add(
         "--score-on",
@@ -131,13 +121,10 @@ def _strength(text: str) -> float:
     return number
 
 
-def _default_out(splits: Splits, settings: Settings) -> Path:
-    text = json.dumps(described(splits, settings)).encode()
-    digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
-    return Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
-
-
 def _prepare(arguments: argparse.Namespace) -> Comparison:
+    # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
+    from tsynd_sk.comparison import Comparison, Settings, described, load_splits
+
     splits = load_splits(
         arguments.dataset,
         size=arguments.size,
@@ -147,7 +134,7 @@ def _prepare(arguments: argparse.Namespace) -> Comparison:
     )
     settings = Settings(
         n_train=arguments.n_train or min(100, len(splits.X_train)),
-        arms=tuple(dict.fromkeys(arguments.arms)),
+        arms=tuple(arguments.arms),
         seeds=arguments.seeds,
         epochs=arguments.epochs,
         autoencoder_epochs=arguments.autoencoder_epochs,
@@ -155,11 +142,18 @@ def _prepare(arguments: argparse.Namespace) -> Comparison:
         attacks=tuple(arguments.attacks),
         n_attacked=arguments.n_attacked,
     )
-    out = arguments.out or _default_out(splits, settings)
+    if (out := arguments.out) is None:
+        text = json.dumps(described(splits, settings)).encode()
+        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
+        out = Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
     return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
 
 
 def _run(comparison: Comparison) -> None:
+    from tqdm import tqdm
+
+    from tsynd_sk.comparison import format_results
+
     splits, settings, out = comparison.splits, comparison.settings, comparison.out
     print(
         f"{splits.name}: {settings.n_train} of {len(splits.X_train)} training images, "
@@ -173,16 +167,15 @@ def _run(comparison: Comparison) -> None:
     done = settings.seeds * len(settings.arms) - len(missing)
     if done:
         print(f"{done} runs are done already, {len(missing)} to go")
-    # Into a log file go fewer lines.
-    bar_options = {"smoothing": 0, "mininterval": 0.1 if sys.stderr.isatty() else 10}
-    with tqdm(total=comparison.n_epochs(), unit="epoch", disable=not missing, **bar_options) as bar:
+    total = comparison.n_trainings()
+    with tqdm(total=total, unit="training", smoothing=0, disable=not missing) as bar:
 
-        def report(text: str, epochs: int) -> None:
+        def report(text: str) -> None:
             bar.set_postfix_str(text, refresh=False)
-            bar.update(epochs)
+            bar.update()
 
         comparison.run(report)
-    print(format_table(comparison.results()))
+    print(format_results(comparison.results()))
     print(
         "Mean ± standard error over seeds; differences are paired by seed. perturbed: mean over "
         "corruptions of\nthe images. seconds: processor time of one training, autoencoder "
@@ -228,7 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0; 2 if the arguments or the data do not allow a comparison; 1 if it could not
-        go on; 130 after Ctrl-C, 143 after a request to terminate.
+        go on; 130 after Ctrl-C.
     """
     arguments = build_parser().parse_args(argv)
     status = 2
@@ -239,17 +232,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         status, reason = 130, "interrupted"
-    except Interrupted as interrupt:
-        status, reason = int(interrupt.code or 0), "interrupted"
     except BrokenExecutor as error:
-        reason = f"error: {error}\nWith a smaller --n-jobs it needs less memory."
+        reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
     except (ValueError, OSError, ImportError) as error:
         reason = f"error: {_reason(error)}"
     if status != 2:
         reason += "\nRuns that are done are kept: the same command goes on from there."
-    if argv is None and status > 128:
-        # The process ends already; another Ctrl-C must not fill the terminal.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(reason, file=sys.stderr)
     return status
 

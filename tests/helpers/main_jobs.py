@@ -1,19 +1,16 @@
-"""The main job in processes of its own, which start at once: all is imported already."""
+"""The main job on few images, here and in processes of its own."""
 
 import csv
-import multiprocessing
 import os
 import signal
-import stat
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from tsynd_sk.__main__ import main
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.datasets import load_digits_images
 
 SIZE = ["--n-train", "24", "--epochs", "2", "--autoencoder-epochs", "1"]
 
@@ -40,30 +37,34 @@ def results(out):
     return [{name: row[name] for name in row if not name.startswith("seconds")} for row in rows]
 
 
+def runs(out):
+    """Results of runs as they are on the disk, by name of their file."""
+    return {path.name: path.read_bytes() for path in out.glob("runs/*.json")}
+
+
 class Job:
-    """A job that has been started.
+    """``python -m tsynd_sk`` in a process, and a group of processes, of its own."""
 
-    Parameters
-    ----------
-    arguments : list of str
-        Its command line.
-    log : Path
-        File for what it writes to the terminal.
-    fatal_sync : int or None, default=None
-        The first, second... time that something is to be made safe on the disk, half of it is
-        lost instead, and the process killed.
-    """
-
-    def __init__(self, arguments, log, fatal_sync=None):
-        self.log = log
-        self._process = _context().Process(target=_run, args=(arguments, log, fatal_sync))
-        self._process.start()
+    def __init__(self, arguments, log):
+        here = str(Path(__file__).parents[2])
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": here}
+        command = [sys.executable, "-m", "tsynd_sk", *arguments]
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=file, env=environment, start_new_session=True
+            )
         self.pid = self._process.pid
 
-    def kill(self, after):
-        """Kill it, without its workers, unless it ends in time, and give the exit status."""
-        self._process.join(after)
-        self._process.kill()
+    def wait_until(self, condition):
+        """Wait until something is so or the job has ended."""
+        deadline = time.monotonic() + 300
+        while not condition() and self._process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def kill(self):
+        """Kill it with all its processes, as a cluster does."""
+        os.killpg(self.pid, signal.SIGKILL)
         return self.wait()
 
     def press_ctrl_c(self):
@@ -71,56 +72,5 @@ class Job:
         os.killpg(self.pid, signal.SIGINT)
 
     def wait(self):
-        """Wait for its end and give the exit status."""
-        self._process.join(300)
-        return self._process.exitcode
-
-
-def wait_until(condition):
-    """Wait, but not forever."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _context():
-    context = multiprocessing.get_context("forkserver")
-    # pytest is what these processes take for their main module.
-    context.set_forkserver_preload(["pytest", "helpers.main_jobs_warm"])
-    here = str(Path(__file__).parents[1])
-    if here not in os.environ.get("PYTHONPATH", ""):
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [here, os.environ.get("PYTHONPATH")])
-        )
-    return context
-
-
-def _run(arguments, log, fatal_sync):
-    os.setsid()
-    with log.open("ab") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
-    torch.set_num_threads(1)
-    if fatal_sync is not None:
-        _kill_at(fatal_sync)
-    status = main(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # multiprocessing would wait for joblib's idle workers.
-    os._exit(status)
-
-
-def _kill_at(number):
-    synchronised = 0
-
-    def fsync(descriptor):
-        nonlocal synchronised
-        synchronised += 1
-        if synchronised == number:
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode):
-                os.ftruncate(descriptor, status.st_size // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    os.fsync = fsync
+        """Wait for its end and return the exit status."""
+        return self._process.wait(300)

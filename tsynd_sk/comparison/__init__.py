@@ -4,23 +4,22 @@ Every pair of a seed and an arm is one run, whose result is written the moment i
 comparison that was interrupted goes on with the runs that are missing.
 """
 
-from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVES, Arm
+from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._comparison import Comparison
-from tsynd_sk.comparison._processes import Interrupted
-from tsynd_sk.comparison._scoring import METRICS
+from tsynd_sk.comparison._scoring import SCORES
 from tsynd_sk.comparison._settings import Settings, described
 from tsynd_sk.comparison._splits import Splits, load_splits
-from tsynd_sk.comparison._table import format_table
+from tsynd_sk.comparison._table import format_results
 
 __all__ = [
     "ARMS",
     "AUGMENTATIONS",
     "DEFAULT_ARMS",
-    "METRICS",
-    "OBJECTIVES",
+    "SCORES",
     "Arm",
     "Comparison",
     "Settings",
     "Splits",
+    "format_results",
     "load_splits",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,25 +11,20 @@ from typing import Any
 import numpy as np
 from skorch.callbacks import Callback
 
+from tsynd_sk._utils._names import ARM_NAMES, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVE_NAMES
 from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows
-from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer, check_synthesizer
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
-__all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "OBJECTIVES", "Arm"]
-
-#: What can be done to training images besides, or in place of, synthesis.
-AUGMENTATIONS = ("standard", "mixup", "trivial_augment", "smote", "adversarial")
-
-#: Objectives of synthesis.
-OBJECTIVES = ("reconstruction", "random", "entropy", "mutual_info")
+__all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
 
 # What the comparison itself decides, so that all arms have it in common.
 _RESERVED = {
     "synthesizer": ("classifier", "autoencoder", "objective", "image_shape", "random_state"),
     "classifier": ("estimator", "synthesizer", "random_state"),
-    "net": ("max_epochs", "callbacks", "low", "high"),
+    "net": ("max_epochs", "callbacks", "iterator_train", "low", "high"),
     "autoencoder": ("max_epochs", "callbacks"),
 }
 
@@ -56,8 +52,7 @@ class Arm:
         Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network (`NetClassifier`)
         and the `AutoencoderNet` that differ from their defaults. Without an objective, those of the
         classifier tell how many further rows there are, and when. Whoever changes
-        `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of this arm, and `n_peers`
-        cost whole trainings more.
+        `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of this arm.
     unlabelled : bool, default=False
         Whether the autoencoder learns from all training images, whose labels it does not need,
         and not only from those that the classifier is trained on.
@@ -93,7 +88,7 @@ class Arm:
     unlabelled: bool = False
 
     def __post_init__(self):
-        for name, known in (("augmentation", AUGMENTATIONS), ("objective", OBJECTIVES)):
+        for name, known in (("augmentation", AUGMENTATIONS), ("objective", OBJECTIVE_NAMES)):
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise ValueError(f"{name} must be None or one of {', '.join(known)}; got {value!r}")
@@ -106,25 +101,18 @@ class Arm:
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
                     f"{name}={value!r} has no effect without an objective, by which something is "
-                    f"synthesised: {', '.join(OBJECTIVES)}"
+                    f"synthesised: {', '.join(OBJECTIVE_NAMES)}"
                 )
         for name, reserved in _RESERVED.items():
             _check_parameters(name, getattr(self, name), reserved)
-        # Wrong names and values are refused here, not after hours of other arms.
-        augmented = self._augmented()
-        augmented._validate_params()
-        if augmented.n_peers and not self.objective:
-            raise ValueError(
-                f"classifier={self.classifier!r} has n_peers, which have no effect without an "
-                f"objective, by which something is synthesised: {', '.join(OBJECTIVES)}"
-            )
-        synthesizer = TargetedSynthesizer().set_params(**self.synthesizer)
-        check_synthesizer(synthesizer, n_peers=augmented.n_peers)
+        # Raise for wrong names and values now, not after hours of other arms.
+        self._augmented()._validate_params()
+        TargetedSynthesizer().set_params(**self.synthesizer)._validate_params()
         self._net_class()().set_params(**self.net)
         self.make_autoencoder(1)
 
     def definition(self) -> dict[str, Any]:
-        """Give what differs from a plain training, as JSON has it.
+        """Return what differs from a plain training, as JSON has it.
 
         Returns
         -------
@@ -135,7 +123,7 @@ class Arm:
         return {name: value for name, value in asdict(self).items() if value != blank[name]}
 
     def check_installed(self) -> None:
-        """Refuse an arm that needs what is not installed.
+        """Raise if the arm needs what is not installed.
 
         Raises
         ------
@@ -222,19 +210,20 @@ class Arm:
         # Imports here are not counted among the seconds that a training takes.
         self.check_installed()
         classifier = self._augmented()
-        extra_callbacks = list(callbacks)
+        params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": list(callbacks)}
         if not self.objective:
-            extra_callbacks.append(
-                MoreRows(
-                    "smote" if self.augmentation == "smote" else "copies",
-                    classifier.synthetic_ratio,
-                    classifier.warm_up,
-                    classifier.refresh_every,
-                    random_state,
-                )
-            )
+            rows = {
+                "kind": "smote" if self.augmentation == "smote" else "copies",
+                "ratio": classifier.synthetic_ratio,
+                # As in `TargetedSynthesis`; in floating point 0.28 * 25 is a little more than 7.
+                "first_epoch": math.ceil(round(classifier.warm_up * max_epochs, 6)),
+                "refresh_every": classifier.refresh_every,
+                "apart": classifier.batches == "apart",
+                "random_state": random_state,
+            }
+            params["iterator_train"] = MoreRows
+            params |= {f"iterator_train__{name}": value for name, value in rows.items()}
             classifier.set_params(synthetic_ratio=0)
-        params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": extra_callbacks}
         # As nets see them. The range of uint8 is that of its type.
         low, high = (0.0, 1.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
         collate = self._collate(len(np.unique(y)), flip, low, high)
@@ -292,17 +281,13 @@ def _check_parameters(name: str, params: Any, reserved: tuple[str, ...]) -> None
         )
 
 
-#: All arms by name.
-ARMS: dict[str, Arm] = {
-    "plain": Arm(),
-    **{augmentation: Arm(augmentation) for augmentation in AUGMENTATIONS},
-    **{objective: Arm(objective=objective) for objective in OBJECTIVES},
-    **{
-        f"{augmentation}+{objective}": Arm(augmentation, objective)
-        for augmentation in ("standard", "trivial_augment")
-        for objective in OBJECTIVES
-    },
-}
+def _arm_of(name: str) -> Arm:
+    parts = name.split("+")
+    return Arm(
+        augmentation=next((part for part in parts if part in AUGMENTATIONS), None),
+        objective=next((part for part in parts if part in OBJECTIVE_NAMES), None),
+    )
 
-#: Arms that are compared unless others are asked for.
-DEFAULT_ARMS = ("plain", "standard", *OBJECTIVES, "standard+mutual_info")
+
+#: All arms by name.
+ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}

@@ -1,71 +1,106 @@
 """What targeted synthesis is compared with, at the same cost in rows and in steps.
 
 Rows that are no synthetic ones, from the epoch on from which there would be such; mixup; and
-training on attacks.
+training on attacks. Each enters a training by a parameter of skorch or a method that it overrides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from skorch.callbacks import Callback
-from skorch.dataset import unpack_data
+from skorch.dataset import Dataset, unpack_data
 from skorch.utils import to_device
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import ConcatDataset, DataLoader, RandomSampler, default_collate
 
+from tsynd_sk._utils._batches import BatchesApart
 from tsynd_sk.classifiers import ConvNet, NetClassifier
-from tsynd_sk.synthesis import is_refresh, join, leave, training_rows
 
 # imbalanced-learn's default.
 _NEIGHBOURS = 5
 
 
-class MoreRows(Callback):
-    """Give a net as many further training rows as `TargetedSynthesis` would, at the same epochs.
+class MoreRows:
+    """Training iterator with as many further rows as `TargetedSynthesis` makes, at the same epochs.
 
     Without them, the other arms of a comparison would take fewer steps and see fewer rows, and
-    synthesis would win by training longer.
+    synthesis would win by training longer. It is the ``iterator_train`` of a skorch net.
 
     Parameters
     ----------
+    dataset : Dataset
+        The real rows.
     kind : {"copies", "smote"}
         Copies of the real rows, or what SMOTE makes of them, anew at each refresh.
-    ratio, warm_up, refresh_every
-        As `synthetic_ratio` and the like of `TargetedSynthesis`.
-    random_state : int, RandomState instance or None, default=None
+    ratio : float
+        Further rows for each real one.
+    first_epoch, refresh_every : int
+        From which epoch on there are further rows, and after how many they are made anew.
+    apart : bool, default=True
+        Whether real and further rows come in batches of their own, as synthetic ones do.
+    random_state : int or None, default=None
         Seed of SMOTE, and of which rows are copied where not all are copied alike.
+    batch_size : int, default=1
+        Rows in a batch. They are shuffled in every epoch.
+    **loader_params
+        Other parameters of `DataLoader`.
     """
 
-    def __init__(self, kind, ratio=1.0, warm_up=0.25, refresh_every=5, random_state=None):
+    def __init__(
+        self,
+        dataset,
+        *,
+        kind: str,
+        ratio: float,
+        first_epoch: int,
+        refresh_every: int,
+        apart: bool = True,
+        random_state: int | None = None,
+        batch_size: int = 1,
+        **loader_params: Any,
+    ):
+        self.real = dataset
         self.kind = kind
         self.ratio = ratio
-        self.warm_up = warm_up
+        self.first_epoch = first_epoch
         self.refresh_every = refresh_every
-        self.random_state = random_state
+        self.apart = apart
+        self.rng = check_random_state(random_state)
+        self.batch_size = batch_size
+        self.loader_params = loader_params
+        self.rows = dataset
+        self.epoch = 0
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        self.rng_ = check_random_state(self.random_state)
-        self.first_epoch_ = len(net.history)
-        join(net)
+    def __len__(self) -> int:
+        return len(self._loader())
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
-        leave(net)
+    def __iter__(self) -> Iterator:
+        # skorch makes one iterator for a training, and passes through it once in each epoch.
+        since = self.epoch - self.first_epoch
+        if self.ratio and since >= 0 and since % self.refresh_every == 0:
+            self.rows = ConcatDataset([self.real, self._further()])
+        self.epoch += 1
+        return iter(self._loader())
 
-    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
-        leave(net)
-        epoch = len(net.history) - 1 - self.first_epoch_
-        if not self.ratio or not is_refresh(
-            epoch, net.max_epochs, self.warm_up, self.refresh_every
-        ):
-            return
-        X, y = training_rows(dataset_train.real)
-        X = np.asarray(X[:])
+    def _loader(self) -> DataLoader:
+        if self.rows is self.real or not self.apart:
+            return DataLoader(self.rows, self.batch_size, shuffle=True, **self.loader_params)
+        batches = BatchesApart(RandomSampler(self.rows), len(self.real), self.batch_size)
+        return DataLoader(self.rows, batch_sampler=batches, **self.loader_params)
+
+    def _further(self) -> Dataset:
+        X, y = (
+            column.numpy()
+            for column in default_collate([self.real[i] for i in range(len(self.real))])
+        )
         # Every row as often as any other, but for one.
-        sources = np.resize(self.rng_.permutation(len(X)), max(round(self.ratio * len(X)), 1))
-        rows = X[sources] if self.kind == "copies" else smote(X, y, sources, self.rng_)
-        dataset_train.exchange(rows, y[sources], sources)
+        sources = np.resize(self.rng.permutation(len(X)), max(round(self.ratio * len(X)), 1))
+        rows = X[sources] if self.kind == "copies" else smote(X, y, sources, self.rng)
+        return Dataset(rows, y[sources])
 
 
 def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np.ndarray:

@@ -6,9 +6,8 @@ comparison that was interrupted goes on with the runs that are missing.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -17,49 +16,24 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk._skorch import scoped_seed
+from tsynd_sk import _skorch
+from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._picture import draw_synthesis
-from tsynd_sk.comparison._processes import (
-    EpochReport,
-    deaf_children,
-    exit_on_signals,
-    leave_with,
-    relayed,
-    undisturbed,
-    working_for,
-)
-from tsynd_sk.comparison._results_folder import (
-    ResultsFolder,
-    checked_rows,
-    keep_autoencoder,
-    kept_autoencoder,
-)
+from tsynd_sk.comparison._results_folder import ResultsFolder, read_weights, write_weights
 from tsynd_sk.comparison._scoring import (
-    METRICS,
     SEVERITY,
     attacked_rows,
     check_attacks_installed,
-    columns_of,
     scores_of,
 )
 from tsynd_sk.comparison._settings import Settings, described
-from tsynd_sk.comparison._splits import Splits, load_splits
+from tsynd_sk.comparison._splits import Splits
 from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import CORRUPTIONS, corrupt
 from tsynd_sk.images import ImageFormat
 
-__all__ = [
-    "ARMS",
-    "DEFAULT_ARMS",
-    "METRICS",
-    "Arm",
-    "Comparison",
-    "Settings",
-    "Splits",
-    "load_splits",
-]
+Pair = tuple[int, str]
 
 
 class Comparison:
@@ -138,10 +112,10 @@ class Comparison:
                 f"{len(y_train)} there are"
             )
 
-    def _pairs(self) -> list[tuple[int, str]]:
+    def _pairs(self) -> list[Pair]:
         return [(s, a) for s in range(self.settings.seeds) for a in self._arms]
 
-    def missing(self) -> list[tuple[int, str]]:
+    def missing(self) -> list[Pair]:
         """List what has not been run yet, or whose result is damaged.
 
         Returns
@@ -162,20 +136,16 @@ class Comparison:
         paths = [self._folder.run_path(*pair) for pair in self.missing()]
         return [path for path in paths if path.exists()]
 
-    def n_epochs(self) -> int:
-        """Count the epochs that are still to be trained, of autoencoders and classifiers.
+    def n_trainings(self) -> int:
+        """Count the trainings that are still to be done, of autoencoders and classifiers.
 
         Returns
         -------
         int
-            As many at most.
+            As many as `run` reports.
         """
         missing = self.missing()
-        n_autoencoders = len(self._autoencoders(missing))
-        n_classifiers = sum(1 + self._arms[arm].classifier.get("n_peers", 0) for _, arm in missing)
-        return (
-            n_autoencoders * self.settings.autoencoder_epochs + n_classifiers * self.settings.epochs
-        )
+        return len(self._autoencoders(missing)) + len(missing)
 
     def _autoencoder_path(self, seed: int, arm: str) -> Path | None:
         """Where the autoencoder of an arm belongs, which it shares with arms of the same kind."""
@@ -185,9 +155,9 @@ class Comparison:
         kind = {"autoencoder": made.autoencoder, "unlabelled": made.unlabelled}
         return self._folder.autoencoder_path(seed, kind if any(kind.values()) else None)
 
-    def _autoencoders(self, missing: list[tuple[int, str]]) -> dict[Path, tuple[int, str]]:
+    def _autoencoders(self, missing: list[Pair]) -> dict[Path, Pair]:
         """Autoencoders that are needed, each with the first pair that needs it."""
-        needed: dict[Path, tuple[int, str]] = {}
+        needed: dict[Path, Pair] = {}
         for pair in missing:
             if (path := self._autoencoder_path(*pair)) is not None:
                 needed.setdefault(path, pair)
@@ -221,51 +191,13 @@ class Comparison:
         rows = [self._folder.row(*pair) for pair in self._pairs()]
         return [row for row in rows if row is not None]
 
-    def adopt(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Take over the results of runs that were made elsewhere, as on another machine.
-
-        What is done here already stays as it is. Autoencoders and pictures do not come along.
-
-        Parameters
-        ----------
-        rows : iterable of dict
-            Rows as `results` gives them there.
-
-        Raises
-        ------
-        ValueError
-            If one has other columns, is of another data set, split, or number of images or epochs,
-            or of a seed or an arm that is not compared here, or holds what JSON cannot. Then none
-            is taken over. Rows do not tell whether parameters of the arms, their defaults and the
-            images are the same, too.
-        BlockingIOError
-            If another process runs a comparison in the same folder.
-        OSError
-            If something cannot be written.
-        """
-        adopted = checked_rows(rows, columns_of(self.settings), self._common(), self._pairs())
-        with self._folder.reserved():
-            for row in adopted:
-                if self._folder.row(row["seed"], row["arm"]) is None:
-                    self._folder.save(row)
-            self.write_results()
-
-    def _common(self) -> dict[str, Any]:
-        """Columns in which all rows agree."""
-        return {
-            "dataset": self.splits.name,
-            "scored_on": self.splits.scored_on,
-            "n_train": self.settings.n_train,
-            "epochs": self.settings.epochs,
-        }
-
-    def run(self, report: Callable[[str, int], None] = lambda text, epochs: None) -> None:
+    def run(self, report: Callable[[str], None] = lambda text: None) -> None:
         """Run what is missing and write the results.
 
         Parameters
         ----------
         report : callable
-            Called with a text and a number of epochs as they are done.
+            Called after each training with what was trained.
 
         Raises
         ------
@@ -274,133 +206,111 @@ class Comparison:
         OSError
             If something cannot be written. Every run that is done is kept.
         """
-        if not self.missing() and self._folder.is_finished(self.results()):
+        if not self.missing() and self._folder.holds_table(self.results()):
             return
-        with self._folder.reserved(), exit_on_signals():
+        with self._folder.reserved():
             try:
-                if missing := self.missing():
-                    with relayed(self._folder.progress, report):
-                        self._run(missing)
-            except BaseException:
-                with suppress(OSError), undisturbed():
-                    self.write_results()
-                raise
-            self.write_results()
+                self._run(self.missing(), report)
+            finally:
+                self._folder.write_table(self.results())
 
-    def _run(self, missing: list[tuple[int, str]]) -> None:
-        parallel, job = Parallel(n_jobs=self.n_jobs), os.getpid()
-        with deaf_children():
-            started = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-                [delayed(leave_with)(job)]
-            )
-        list(started)
-        needed = self._autoencoders(missing)
-        trained = parallel(
-            delayed(self._train_autoencoder)(path, *pair, job) for path, pair in needed.items()
+    def _run(self, missing: list[Pair], report: Callable[[str], None]) -> None:
+        parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
+        trainings = (
+            delayed(self._train_autoencoder)(path, *pair)
+            for path, pair in self._autoencoders(missing).items()
         )
-        autoencoders = dict(zip(needed, trained, strict=True))
-        X_test = self.splits.X_test
-        corrupted = parallel(
-            delayed(corrupt)(X_test, kind, SEVERITY, random_state=0) for kind in CORRUPTIONS
+        autoencoders = {}
+        # An error in between ends the processes at once, and so does Ctrl-C.
+        with closing(parallel(trainings)) as trained:
+            for path, *autoencoder in trained:
+                autoencoders[path] = autoencoder
+                report(f"autoencoder {path.stem}")
+        X = self.splits.X_test
+        corrupted = Parallel(self.n_jobs)(
+            delayed(corrupt)(X, kind, SEVERITY, random_state=0) for kind in CORRUPTIONS
         )
         perturbed = dict(zip(CORRUPTIONS, corrupted, strict=True))
-        problems = parallel(
-            delayed(self._run_one)(*pair, self._given(autoencoders, pair), perturbed, job)
+        runs = (
+            delayed(self._run_one)(
+                *pair, *autoencoders.get(self._autoencoder_path(*pair), (None, 0.0)), perturbed
+            )
             for pair in missing
         )
-        for problem in filter(None, problems):
-            raise OSError(problem)
-
-    def write_results(self) -> None:
-        """Collect the runs that are done in ``results.csv``.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written.
-        """
-        self._folder.write_table(self.results())
+        with closing(parallel(runs)) as finished:
+            for row, picture in finished:
+                self._folder.save(row, picture)
+                report(f"seed {row['seed']}: {row['arm']}")
 
     def _training_images(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         y = self.splits.y_train
         index = subsample(y, self.settings.n_train, random_state=seed)
         return self.splits.X_train[index], y[index]
 
-    def _given(self, autoencoders: dict, pair: tuple[int, str]) -> tuple[Any, float]:
-        path = self._autoencoder_path(*pair)
-        return (None, 0.0) if path is None else autoencoders[path]
-
     def _train_autoencoder(
-        self, path: Path, seed: int, arm: str, job: int
-    ) -> tuple[AutoencoderNet, float]:
-        """Train an autoencoder that arms of a seed share, on images that they may see."""
-        made, epochs = self._arms[arm], self.settings.autoencoder_epochs
-        with working_for(job):
-            progress = EpochReport(self._folder.progress, f"seed {seed}: autoencoder")
-            if kept := kept_autoencoder(path, made.make_autoencoder(epochs)):
-                progress.skip(epochs)
-                return kept
-            X = self.splits.X_train if made.unlabelled else self._training_images(seed)[0]
-            x = ImageFormat.infer(X).to_tensor(X).numpy()
+        self, path: Path, seed: int, arm: str
+    ) -> tuple[Path, AutoencoderNet, float]:
+        """Train an autoencoder that arms of a seed share, or read it; return its seconds too."""
+        made = self._arms[arm]
+        X = self.splits.X_train if made.unlabelled else self._training_images(seed)[0]
+        x = ImageFormat.infer(X).to_tensor(X)
+        net = made.make_autoencoder(self.settings.autoencoder_epochs)
+        with single_threaded():
+            if kept := read_weights(path):
+                weights, seconds = kept
+                with _skorch.scoped_seed(seed):
+                    module = net.module.from_data(x, **net.get_params_for("module"))
+                module.load_state_dict(weights)
+                return path, AutoencoderNet(module, device=net.device).initialize(), seconds
             start = process_time()
-            with scoped_seed(seed):
-                net = made.make_autoencoder(epochs, callbacks=[progress]).fit(x)
-            net.set_params(callbacks=None)
+            net = _skorch.fit_autoencoder(net, x.numpy(), seed=seed)
             seconds = process_time() - start
-            keep_autoencoder(path, net, seconds)
-            return net, seconds
+        write_weights(path, net.module_.state_dict(), seconds)
+        return path, net, seconds
 
     def _run_one(
         self,
         seed: int,
         arm: str,
-        trained: tuple[Any, float],
+        autoencoder: AutoencoderNet | None,
+        seconds: float,
         perturbed: dict[str, np.ndarray],
-        job: int,
-    ) -> str | None:
-        """Train and score one arm; give back what is wrong with its picture, if anything is."""
-        with working_for(job):
-            X, y = self._training_images(seed)
-            autoencoder, seconds = trained
-            progress = EpochReport(self._folder.progress, f"seed {seed}: {arm}")
-            classifier = self._arms[arm].make_classifier(
-                X,
-                y,
-                max_epochs=self.settings.epochs,
-                autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
-                flip=self.splits.flip,
-                callbacks=[progress],
-                random_state=seed,
-            )
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """Train and score one arm; return its row of the results, and a picture of one arm."""
+        X, y = self._training_images(seed)
+        classifier = self._arms[arm].make_classifier(
+            X,
+            y,
+            max_epochs=self.settings.epochs,
+            autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
+            flip=self.splits.flip,
+            random_state=seed,
+        )
+        with single_threaded():
             start = process_time()
             classifier.fit(X, y)
             fitted = process_time()
-            row = {
-                **self._common(),
-                "seed": seed,
-                "arm": arm,
-                **scores_of(classifier, self.splits, perturbed, self.settings),
-                **_last_synthesis(classifier.history_),
-                "seconds": seconds + fitted - start,
-                "seconds_scoring": process_time() - fitted,
-            }
-            problem = None
-            try:
-                if self._is_pictured(row):
-                    names = self.splits.class_names
-                    draw_synthesis(classifier, X, names, self._folder.picture)
-            except Exception as error:
-                # A picture is not worth a training.
-                problem = (
-                    f"no picture could be drawn: {error}. To have it, remove "
-                    f"{self._folder.run_path(seed, arm)}: that run is then made again."
-                )
-            self._folder.save(row)
-            return problem
+            scores = scores_of(classifier, self.splits, perturbed, self.settings)
+            scored = process_time()
+            is_pictured = (seed, arm) == (0, self._pictured_arm())
+            names = self.splits.class_names
+            picture = draw_synthesis(classifier, X, names) if is_pictured else None
+        row = {
+            "dataset": self.splits.name,
+            "scored_on": self.splits.scored_on,
+            "n_train": self.settings.n_train,
+            "epochs": self.settings.epochs,
+            "seed": seed,
+            "arm": arm,
+            **scores,
+            **_last_synthesis(classifier.history_),
+            "seconds": seconds + fitted - start,
+            "seconds_scoring": scored - fitted,
+        }
+        return row, picture
 
-    def _is_pictured(self, row: dict[str, Any]) -> bool:
-        targeted = [name for name, arm in self._arms.items() if arm.is_targeted]
-        return row["seed"] == 0 and row["arm"] in targeted[-1:]
+    def _pictured_arm(self) -> str | None:
+        return next((name for name in reversed(self._arms) if self._arms[name].is_targeted), None)
 
 
 def _last_synthesis(history) -> dict[str, float | None]:

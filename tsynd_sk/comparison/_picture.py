@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from tsynd_sk._utils._files import write_atomically
 from tsynd_sk.inspection import SynthesisDisplay
 from tsynd_sk.synthesis import AugmentedClassifier
 
 
 def draw_synthesis(
-    classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[str], path: Path
-) -> None:
-    """Draw synthetic images beside their sources, if matplotlib is installed.
+    classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[str]
+) -> bytes | None:
+    """Draw synthetic images beside their sources.
 
     Parameters
     ----------
@@ -27,19 +27,26 @@ def draw_synthesis(
         Its training images.
     class_names : sequence of str
         Names of the classes.
-    path : Path
-        PNG file, which is replaced once the new one is whole.
+
+    Returns
+    -------
+    bytes or None
+        A PNG file; None if matplotlib is not installed or cannot draw it: a picture is not worth
+        a training.
     """
     if find_spec("matplotlib") is None:
-        return
+        return None
     # There may be no display, and a process of its own must not open windows on one.
     os.environ["MPLBACKEND"] = "Agg"
-    import matplotlib.pyplot as plt
-
-    display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
-    display.labels = [class_names[code] for code in display.labels]
-    figure = display.plot().figure_
     try:
-        write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png"))
-    finally:
+        import matplotlib.pyplot as plt
+
+        display = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
+        display.labels = [class_names[code] for code in display.labels]
+        figure, png = display.plot().figure_, io.BytesIO()
+        figure.savefig(png, dpi=150, format="png")
         plt.close(figure)
+    except Exception as error:
+        warnings.warn(f"no picture of synthetic images could be drawn: {error}", stacklevel=2)
+        return None
+    return png.getvalue()

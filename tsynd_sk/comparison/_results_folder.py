@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from tsynd_sk._skorch._net_state import net_state, restored_net
-from tsynd_sk._utils._files import remove_unfinished, write_atomically
-from tsynd_sk._utils._tensor_file import Refused, field, read_tensors, write_tensors
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tsynd_sk._utils._files import UNFINISHED, write_atomically
 
 
 class ResultsFolder:
@@ -37,10 +39,11 @@ class ResultsFolder:
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
         self.settings = settings
+        self.table = path / "results.csv"
+        self.picture = path / "synthesis.png"
         self._runs = path / "runs"
         self._autoencoders = path / "autoencoders"
         self._settings = path / "settings.json"
-        self._lock = path / "lock"
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -62,7 +65,7 @@ class ResultsFolder:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Write to the folder alone, and tidy it up first after processes that were killed.
+        """Write to the folder alone, and remove first what killed processes left unfinished.
 
         Raises
         ------
@@ -70,108 +73,70 @@ class ResultsFolder:
             If another process does.
         """
         self._runs.mkdir(parents=True, exist_ok=True)
-        with locked(self._lock):
-            # Since the first look another job may have begun here, and ended.
+        self._autoencoders.mkdir(exist_ok=True)
+        try:
+            # The operating system releases it even if the process is killed.
+            lock = FileLock(self.path / ".lock").acquire(timeout=0)
+        except Timeout:
+            text = "another process is at work here"
+            raise BlockingIOError(errno.EWOULDBLOCK, text, str(self.path)) from None
+        with lock:
+            # Since the first look another process may have begun here, and ended.
             self._check_settings()
-            self.progress.unlink(missing_ok=True)
-            remove_unfinished(self._runs, "*.json")
-            remove_unfinished(self._autoencoders, "*.safetensors")
-            for path in (self._settings, self.table, self.picture):
-                remove_unfinished(self.path, path.name)
+            for path in self.path.rglob(f"*{UNFINISHED}"):
+                path.unlink()
             if _read(self._settings) != self.settings:
                 _write(self._settings, json.dumps(self.settings, indent=2).encode())
             yield
-
-    @property
-    def table(self) -> Path:
-        """Results of all runs that are done."""
-        return self.path / "results.csv"
-
-    @property
-    def picture(self) -> Path:
-        """Synthetic images of one run."""
-        return self.path / "synthesis.png"
-
-    @property
-    def progress(self) -> Path:
-        """Where processes tell how far they are."""
-        return self.path / "progress.txt"
-
-    def autoencoder_path(self, seed: int, kind: dict[str, Any] | None = None) -> Path:
-        """File with the weights of an autoencoder of a seed, if not the usual one, of a kind."""
-        suffix = "" if kind is None else f"-{_digest(kind)}"
-        return self._autoencoders / f"seed{seed}{suffix}.safetensors"
 
     def run_path(self, seed: int, arm: str) -> Path:
         """File with the result of a run."""
         return self._runs / f"seed{seed}-{arm}.json"
 
     def row(self, seed: int, arm: str) -> dict[str, Any] | None:
-        """Give the result of a run; None if there is none that anybody could read."""
+        """Return the result of a run; None if there is none that can be read."""
         row = _read(self.run_path(seed, arm))
         return row if row and (row.get("seed"), row.get("arm")) == (seed, arm) else None
 
-    def save(self, row: dict[str, Any]) -> None:
-        """Keep the result of a run."""
+    def save(self, row: dict[str, Any], picture: bytes | None) -> None:
+        """Write the result of a run, and the picture that it may have."""
         _write(self.run_path(row["seed"], row["arm"]), json.dumps(row).encode())
+        if picture is not None:
+            _write(self.picture, picture)
 
-    def is_finished(self, rows: list[dict[str, Any]]) -> bool:
-        """Tell whether nobody is at work, nor was killed at it, and the table is that of `rows`."""
-        return not self._lock.exists() and self._holds_table(rows)
-
-    def _holds_table(self, rows: list[dict[str, Any]]) -> bool:
+    def holds_table(self, rows: list[dict[str, Any]]) -> bool:
+        """Return whether the table is that of `rows`."""
         return self.table.exists() and self.table.read_bytes() == _csv(rows)
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
         """Collect results, if there are any."""
-        if rows and not self._holds_table(rows):
+        if rows and not self.holds_table(rows):
             _write(self.table, _csv(rows))
 
-
-def checked_rows(
-    rows: Iterable[dict[str, Any]],
-    columns: Sequence[str],
-    common: dict[str, Any],
-    pairs: Sequence[tuple[int, str]],
-) -> list[dict[str, Any]]:
-    """Check results that were made elsewhere, and put them into the form of those made here.
-
-    Parameters
-    ----------
-    rows : iterable of dict
-        Results of runs.
-    columns : sequence of str
-        Columns that they are to have.
-    common : dict
-        Columns in which they have to agree with the comparison.
-    pairs : sequence of tuple
-        Seeds and arms that are compared.
-    """
-    checked = []
-    for row in rows:
-        if odd := row.keys() ^ set(columns):
-            raise ValueError(
-                f"a row lacks, or has besides, the columns {', '.join(map(str, sorted(odd)))}: "
-                f"rows of this comparison have {', '.join(columns)}"
-            )
-        for name, value in common.items():
-            if row[name] != value:
-                raise ValueError(f"a row has {name}={row[name]!r}, but this comparison {value!r}")
-        if (row["seed"], row["arm"]) not in pairs:
-            raise ValueError(
-                f"a row is of seed {row['seed']!r} and arm {row['arm']!r}, which are not compared "
-                "here"
-            )
-        checked.append(_as_json({name: row[name] for name in columns}))
-    return checked
+    def autoencoder_path(self, seed: int, kind: dict[str, Any] | None = None) -> Path:
+        """File with the weights of an autoencoder of a seed, if not the usual one, of a kind."""
+        suffix = ""
+        if kind is not None:
+            text = json.dumps(kind, sort_keys=True).encode()
+            suffix = f"-{hashlib.md5(text, usedforsecurity=False).hexdigest()[:8]}"
+        return self._autoencoders / f"seed{seed}{suffix}.safetensors"
 
 
-def _as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a row as it is read back; NumPy's numbers become Python's."""
+def write_weights(path: Path, weights: dict[str, Tensor], seconds: float) -> None:
+    """Write what an autoencoder has learned, and how long that took."""
+    # Safetensors wants dense tensors in the order of their memory.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors["seconds"] = Tensor([seconds])
+    _write(path, save(tensors))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], float] | None:
+    """Return what `write_weights` has written; None if there is no file, or a damaged one."""
     try:
-        return json.loads(json.dumps(row, default=lambda number: number.item()))
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"a row holds what JSON cannot: {error}; got {row!r}") from error
+        tensors = load_file(path)
+        return tensors, float(tensors.pop("seconds"))
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
 
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
@@ -200,11 +165,6 @@ def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
         yield from _differences(f"{name}.{key}" if name else key, theirs.get(key), ours.get(key))
 
 
-def _digest(kind: dict[str, Any]) -> str:
-    text = json.dumps(kind, sort_keys=True).encode()
-    return hashlib.md5(text, usedforsecurity=False).hexdigest()[:8]
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
@@ -224,96 +184,3 @@ def _csv(rows: list[dict[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the operating system gives back even if the process is killed.
-
-    A file system that knows no locks, as on some clusters, keeps nobody out.
-
-    Parameters
-    ----------
-    path : Path
-        File to lock, made if need be. One that stays behind locks nothing.
-
-    Raises
-    ------
-    BlockingIOError
-        If another process holds the lock.
-    """
-    with _acquired(path):
-        try:
-            yield
-        finally:
-            # Still under the lock, for later it may be somebody else's. Windows keeps the file.
-            with suppress(OSError):
-                path.unlink()
-
-
-def _acquired(path: Path) -> BinaryIO:
-    while True:
-        file = path.open("ab")
-        try:
-            try:
-                _lock(file.fileno())
-            except (BlockingIOError, PermissionError) as error:
-                text = "another process is at work here"
-                raise BlockingIOError(error.errno, text, str(path.parent)) from None
-            # Its holder may have removed it meanwhile; nobody else would find that one.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise
-        except OSError:
-            pass
-
-
-_KIND = "AutoencoderNet"
-
-
-def keep_autoencoder(path: Path, net: Any, seconds: float) -> None:
-    """Write the weights of an autoencoder, and what their training took."""
-    tensors, fields = net_state(net, net, "autoencoder")
-    # A full disk must not cost the training; without the file there is another one at a restart.
-    with suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-        write_tensors(path, _KIND, tensors, {"net": fields, "seconds": seconds})
-
-
-def kept_autoencoder(path: Path, blank: Any) -> tuple[Any, float] | None:
-    """Give an autoencoder with the weights in a file; None if there are none that fit.
-
-    Parameters
-    ----------
-    path : Path
-        File that `keep_autoencoder` may have written.
-    blank : skorch net
-        Unfitted, with the parameters of the one that was kept.
-    """
-    try:
-        contents = read_tensors(path)
-        fields = field(contents.body, "net", dict)
-        net = restored_net(blank, contents.tensors, fields, "autoencoder", None)
-        return net, float(field(contents.body, "seconds", float, int))
-    except (FileNotFoundError, Refused):
-        return None

@@ -21,7 +21,7 @@ from tsynd_sk.evaluation import (
 from tsynd_sk.synthesis import AugmentedClassifier
 
 #: Columns of the results that always hold scores, higher is better.
-METRICS = (
+SCORES = (
     "roc_auc",
     "balanced_accuracy",
     "perturbed_roc_auc",
@@ -34,31 +34,8 @@ SEVERITY = 3
 _STEPS = 20
 
 
-def attacked_metric(attack: str, eps: float) -> str:
-    """Column of the accuracy under an attack, of a strength in 255ths of the range of values."""
-    return f"{attack}_{eps:g}_accuracy"
-
-
-def columns_of(settings: Settings) -> tuple[str, ...]:
-    """Columns of the results of a comparison with some settings."""
-    scores = ("roc_auc", "balanced_accuracy", "expected_calibration_error")
-    attacked = [
-        name
-        for attack, eps in product(settings.attacks, settings.eps)
-        for name in (attacked_metric(attack, eps), f"{attack}_{eps:g}_balanced_accuracy")
-    ]
-    return (
-        *("dataset", "scored_on", "n_train", "epochs", "seed", "arm"),
-        *scores,
-        *(f"perturbed_{name}" for name in scores),
-        *attacked,
-        *(["gradient_masking"] if attacked else []),
-        *("uncertainty_source", "uncertainty", "label_agreement", "seconds", "seconds_scoring"),
-    )
-
-
 def check_attacks_installed() -> None:
-    """Refuse attacks without the toolbox; to import it would take a second."""
+    """Raise if attacks lack their toolbox; to import it would take a second."""
     if find_spec("art") is None:
         raise ImportError(
             "attacks (eps) need the Adversarial Robustness Toolbox: pip install "
@@ -133,6 +110,6 @@ def _attacked(classifier, splits: Splits, settings: Settings) -> dict[str, Any]:
     for (attack, eps), row in zip(
         product(settings.attacks, settings.eps), result.rows[1:], strict=True
     ):
-        columns[attacked_metric(attack, eps)] = row["accuracy"]
-        columns[f"{attack}_{eps:g}_balanced_accuracy"] = row["balanced_accuracy"]
+        for metric in ("accuracy", "balanced_accuracy"):
+            columns[f"{attack}_{eps:g}_{metric}"] = row[metric]
     return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._splits import Splits
-from tsynd_sk.evaluation import ATTACKS
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 # Names of arms are parts of names of files, on every system.
@@ -61,8 +61,7 @@ class Settings:
         If an arm is unknown, or its name cannot be part of the name of a file; if an attack is
         unknown, or a strength or number is out of range.
     TypeError
-        If a number is no int; if arms or attacks are one string, or arms hold something else than
-        `Arm`.
+        If a number is no int, or arms or attacks are one string.
 
     Examples
     --------
@@ -86,17 +85,16 @@ class Settings:
             if isinstance(value := getattr(self, name), str):
                 raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
         for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
-            object.__setattr__(self, name, check_int_at_least(name, getattr(self, name), 1))
-        names = list(self.arms)
-        if not isinstance(self.arms, Mapping) and (unknown := [n for n in names if n not in ARMS]):
+            if (number := operator.index(getattr(self, name))) < 1:
+                raise ValueError(f"{name} must be an int of at least 1; got {number}")
+            object.__setattr__(self, name, number)
+        own = isinstance(self.arms, Mapping)
+        names = list(dict.fromkeys(self.arms))
+        if not own and (unknown := [name for name in names if name not in ARMS]):
             raise ValueError(
                 f"there is no arm {unknown[0]!r}; known: {', '.join(ARMS)}. For arms of your own "
                 "give a dict from names to Arm."
             )
-        if odd := [arm for arm in self.definitions.values() if not isinstance(arm, Arm)]:
-            raise TypeError(f"arms must be a dict from names to Arm; got {odd[0]!r} in it")
-        if not names:
-            raise ValueError("arms is empty; there is nothing to compare")
         if wrong := [name for name in names if not _NAME.fullmatch(name)]:
             raise ValueError(
                 f"{wrong[0]!r} cannot be the name of an arm, for files are named after it: use up "
@@ -106,17 +104,13 @@ class Settings:
         if len({name.casefold() for name in names}) < len(names):
             raise ValueError(f"two arms have the same name, capitals apart: {', '.join(names)}")
         # A dict that is changed later must not change what has been compared.
-        own = isinstance(self.arms, Mapping)
         object.__setattr__(self, "arms", self.definitions if own else tuple(names))
         object.__setattr__(self, "eps", tuple(dict.fromkeys(map(float, self.eps))))
         if wrong_eps := [eps for eps in self.eps if not 0 < eps <= 255]:
             raise ValueError(f"eps must be above 0 and at most 255, in 255ths; got {wrong_eps[0]}")
         object.__setattr__(self, "attacks", tuple(dict.fromkeys(self.attacks)))
-        if not self.attacks or (strange := [a for a in self.attacks if a not in ATTACKS]):
-            came = repr(strange[0]) if self.attacks else "none"
-            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {came}")
-        if self.n_attacked is not None and self.n_attacked < 1:
-            raise ValueError(f"n_attacked must be None or at least 1; got {self.n_attacked}")
+        if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
+            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
 
     @property
     def definitions(self) -> dict[str, Arm]:
@@ -125,7 +119,7 @@ class Settings:
 
 
 def part_defaults() -> dict[str, str]:
-    """Give the defaults of whatever arms are made of, which another version may have changed."""
+    """Return the defaults of all that arms are made of: another version may have changed them."""
     return {
         f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
         for part in _PARTS
@@ -135,18 +129,15 @@ def part_defaults() -> dict[str, str]:
 
 
 def described(splits: Splits, settings: Settings) -> dict[str, Any]:
-    """Say all that the numbers of a comparison follow from."""
+    """Return all that the numbers of a comparison follow from, as JSON has it."""
     images = {"digest": splits.digest(), "flip": splits.flip, "scored_on": splits.scored_on}
     arms = {name: arm.definition() for name, arm in settings.definitions.items()}
+    description = {
+        "dataset": splits.name,
+        **images,
+        **vars(settings),
+        "arms": arms,
+        "defaults": part_defaults(),
+    }
     # As it is read back: without tuples.
-    return json.loads(
-        json.dumps(
-            {
-                "dataset": splits.name,
-                **images,
-                **vars(settings),
-                "arms": arms,
-                "defaults": part_defaults(),
-            }
-        )
-    )
+    return json.loads(json.dumps(description))

@@ -1,0 +1,98 @@
+"""The files of a comparison: one writer at a time, and what is damaged, lost or not writable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from helpers.main_jobs import SIZE, results, runs
+
+from tsynd_sk.__main__ import main
+
+SMALL = [*SIZE, "--seeds", "2", "--arms", "plain", "random", "--n-jobs", "1"]
+GOES_ON = "Runs that are done are kept: the same command goes on from there."
+
+
+@pytest.fixture
+def command(npz, tmp_path):
+    return ["--dataset", str(npz), *SMALL, "--out", str(tmp_path / "out")]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(npz, two_corruptions, no_picture, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert main(["--dataset", str(npz), *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def copy(undisturbed, tmp_path):
+    """A finished job of which something can be lost."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "out"))
+
+
+def test_a_second_job_is_refused_while_the_first_is_at_work(command, copy, capsys):
+    next((copy / "runs").iterdir()).unlink()
+    with FileLock(copy / ".lock"):
+        assert main(command) == 1
+    message = capsys.readouterr().err
+    assert f"error: {copy}: another process is at work here\n{GOES_ON}" in message
+    assert main(command) == 0
+
+
+def test_what_is_finished_is_shown_without_writing(command, copy, capsys, monkeypatch):
+    monkeypatch.setattr("tsynd_sk.comparison._results_folder.write_atomically", None)
+    monkeypatch.setattr("tsynd_sk.comparison._results_folder.FileLock", None)
+    assert main(command) == 0
+    assert "difference to plain" in capsys.readouterr().out
+
+
+def test_it_says_what_cannot_be_written_and_goes_on(command, copy, undisturbed, capsys):
+    (copy / "runs" / "seed1-plain.json").unlink()
+    (copy / "results.csv").unlink()
+    (copy / "results.csv").mkdir()
+    assert main(command) == 1
+    assert f"{copy / 'results.csv'}: Is a directory\n{GOES_ON}" in capsys.readouterr().err
+    (copy / "results.csv").rmdir()
+    assert main(command) == 0
+    assert results(copy) == results(undisturbed)
+
+
+def test_unfinished_files_are_removed(command, copy):
+    (copy / "results.csv").unlink()
+    (copy / "runs" / "seed1-plain.json.0a1b2c3d.part").write_text("{")
+    assert main(command) == 0
+    assert not list(copy.rglob("*.part"))
+
+
+@pytest.mark.parametrize("content", ['{"seed": 1, "arm": "pl', "[]", '{"seed": 0}'])
+def test_a_damaged_run_is_made_again(command, copy, undisturbed, capsys, content):
+    path = copy / "runs" / "seed1-plain.json"
+    path.write_text(content)
+    assert main(command) == 0
+    output = capsys.readouterr().out
+    assert f"{path} is damaged: that run is made again" in output
+    assert "3 runs are done already, 1 to go" in output
+    assert results(copy) == results(undisturbed)
+
+
+@pytest.mark.parametrize("content", ["{", None])
+def test_runs_without_settings_are_left_alone(command, copy, capsys, content):
+    path = copy / "settings.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    before = runs(copy)
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert f"error: {path} is missing or damaged" in message
+    assert f"remove {copy / 'runs'}" in message
+    assert runs(copy) == before
+
+
+def test_damaged_settings_of_no_run_are_written_anew(command, copy):
+    shutil.rmtree(copy / "runs")
+    (copy / "settings.json").write_text("")
+    assert main(command) == 0
+    assert json.loads((copy / "settings.json").read_text())["n_train"] == 24
