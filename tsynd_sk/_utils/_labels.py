@@ -56,3 +56,22 @@ def labels_of(y: Any) -> np.ndarray:
     """Give labels, whatever they are, as an array of one dimension."""
     _n_dims(y)
     return column_or_1d(y, warn=True)
+
+
+def encode_labels(y: Any, classes: Any) -> np.ndarray:
+    """Return the column of each label: its place, from 0, among the classes.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among the classes.
+    """
+    classes, labels = np.asarray(classes).tolist(), labels_of(y).tolist()
+    # A dict, for numpy would take the string "1" for the number 1.
+    columns = {label: column for column, label in enumerate(classes)}
+    if unknown := [label for label in dict.fromkeys(labels) if label not in columns]:
+        raise ValueError(
+            f"y has labels that are not among the classes: {unknown[:10]}; expected some of "
+            f"{classes[:20]}"
+        )
+    return np.array([columns[label] for label in labels], dtype=np.int64)
