@@ -1,15 +1,8 @@
-import sys
-
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_nets import augmented, dense_net, dense_synthesizer, net, own_net, synthesizer
-from matplotlib.figure import Figure
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -40,12 +33,6 @@ class Spatial(nn.Module):
 
     def forward(self, x):
         return self.last(self.head(self.features(x if self.channels else x[:, None])))
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def fitted(estimator, *data):
@@ -216,14 +203,10 @@ class TestRefusals:
             ({"X": COLOUR[:3, :4]}, ValueError, r"rows of shape \(4, 8, 3\)"),
             ({"X": COLOUR[:40]}, ValueError, r"X has 40 images.*up to 32, for instance X\[:8\]"),
             ({"X": np.full((2, 8, 8, 3), np.nan)}, ValueError, "X contains NaN"),
-            ({"y": ["nought"]}, ValueError, "y has 1 labels, but X has 3 images"),
-            ({"y": ["nought", "one", "two"]}, ValueError, r"y has labels \['two'\], but 'ours'"),
+            ({"y": ["nought"]}, ValueError, "inconsistent numbers of samples"),
+            ({"y": ["nought", "one", "two"]}, ValueError, r"not among the classes: \['two'\]"),
             ({"layer": "head"}, ValueError, "'head' is not a layer of ConvNet"),
             ({"layer": {"theirs": "head"}}, ValueError, r"layer has \['theirs'\]"),
-            ({"layer": 3}, TypeError, "layer must be a submodule"),
-            ({"estimators": {}}, ValueError, "estimators is empty"),
-            ({"estimators": {1: None}}, TypeError, "names of estimators must be strings, got 1"),
-            ({"estimators": "net"}, TypeError, "estimators must be a dict from names to fitted"),
             ({"estimators": {"ours": net()}}, NotFittedError, "NetClassifier"),
             ({"estimators": {"ours": augmented()}}, NotFittedError, "AugmentedClassifier"),
             (
@@ -244,7 +227,7 @@ class TestRefusals:
             AttributionDisplay.from_estimators(**given)
 
     def test_labels_of_a_bare_net_are_indices(self, plain):
-        with pytest.raises(ValueError, match=r"knows the classes \[0, 1\]. A bare skorch net"):
+        with pytest.raises(ValueError, match=r"not among the classes: .*some of \[0, 1\]"):
             AttributionDisplay.from_estimator(plain, COLOUR[:3], y[:3])
 
     def test_tables_are_refused_with_the_way_out(self):
@@ -261,27 +244,6 @@ class TestRefusals:
         with pytest.raises(ValueError, match="has no layer that gives tensors") as caught:
             AttributionDisplay.from_estimators({"plain": dense}, X[:3])
         assert caught.value.__notes__ == ["This is of the classifier 'plain'."]
-
-    @pytest.mark.parametrize(
-        ("options", "match"),
-        [
-            ({"images": X[0]}, r"images must be of shape .*got \(8, 8\)"),
-            ({"maps": np.zeros((2, 3, 4, 4))}, r"here \(n_classifiers, 4, 8, 8\); got"),
-            ({"maps": np.zeros((0, 4, 8, 8))}, "maps must be of shape"),
-            ({"names": ["a"]}, "names must have one value for each of the 2 classifiers"),
-            ({"labels": [1, 2]}, r"labels must be of shape \(4,\) or \(2, 4\); got \(2,\)"),
-            ({"proba": [1, 2, 3, 4]}, r"proba must be of shape \(2, 4\); got \(4,\)"),
-            ({"value_range": 255}, r"value_range must be \(low, high\)"),
-        ],
-    )
-    def test_arrays_that_do_not_fit_are_named(self, options, match):
-        given = {"images": X[:4], "maps": np.zeros((2, 4, 8, 8)), "names": ["a", "b"], **options}
-        with pytest.raises(ValueError, match=match):
-            AttributionDisplay(**given).plot()
-
-    def test_opacity_is_a_share(self):
-        with pytest.raises(ValueError, match="alpha must be finite and in the range"):
-            display_of(X[:2]).plot(alpha=2)
 
 
 class TestPlot:
@@ -322,42 +284,3 @@ class TestPlot:
         display = display_of(X[:2]).plot(cmap="cividis", alpha=0.3)
         image = display.axes_[1, 0].get_images()[1]
         assert (image.get_cmap().name, image.get_alpha()) == ("cividis", 0.3)
-
-    @pytest.mark.parametrize("n", [1, 4, 8])
-    @pytest.mark.parametrize("shape", [(28, 28), (16, 64), (40, 20)])
-    @pytest.mark.parametrize("n_classifiers", [1, 3])
-    def test_nothing_overlaps_or_leaves_the_figure(self, n, shape, n_classifiers):
-        images = np.random.default_rng(0).random((n, *shape))
-        labels = np.full((n_classifiers, n), "malignant, stage 3")
-        names = [f"{k} standard + targeted" for k in range(n_classifiers)]
-        proba = np.ones(labels.shape)
-        display = display_of(images, n_classifiers, labels=labels, proba=proba, names=names)
-        display.plot().figure_.canvas.draw()
-        boxes = [ax.get_window_extent() for ax in display.axes_.flat]
-        boxes += [
-            text.get_window_extent()
-            for ax in display.axes_.flat
-            for text in (ax.title, ax.xaxis.label, ax.yaxis.label)
-            if text.get_text()
-        ]
-        boxes.append(display.colorbar_.ax.get_tightbbox())
-        frame = display.figure_.bbox.padded(1)
-        for i, box in enumerate(boxes):
-            inner = box.padded(-1)
-            assert frame.containsx(inner.x0)
-            assert frame.containsx(inner.x1)
-            assert frame.containsy(inner.y0)
-            assert frame.containsy(inner.y1)
-            assert inner.count_overlaps(boxes[i + 1 :]) == 0
-
-    def test_given_figure_is_drawn_on_and_pyplot_left_alone(self):
-        figure = Figure()
-        left, right = figure.subfigures(1, 2)
-        assert display_of(X[:2]).plot(figure=left).figure_ is left
-        assert display_of(X[:3], 1).plot(figure=right).axes_.shape == (2, 3)
-        assert not plt.get_fignums()
-
-    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[plot\]"'):
-            display_of(X[:2]).plot()

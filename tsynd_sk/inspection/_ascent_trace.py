@@ -10,8 +10,8 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.ascent import AscentResult
-from tsynd_sk.synthesis import single_threaded
 
 # All iterates of so many images are in memory at a time.
 _BATCH = 32
@@ -105,7 +105,7 @@ def trace_ascents(
 def _batch_synthesis(synthesizer: Any, steps: list[AscentResult]) -> Any:
     """Return what synthesises a batch, and appends what it finds at each step to a list."""
 
-    def record(step: int, rows: Tensor, points: AscentResult) -> None:
-        steps.append(points)
+    def record(step: int, *points: Any) -> None:
+        steps.append(points[-1])
 
     return replace(synthesizer._synthesis(), callback=record, n_iter_no_change=None)

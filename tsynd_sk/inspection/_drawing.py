@@ -166,15 +166,8 @@ def style_axes(ax: Any, axis: str = "both") -> None:
 
 def legend_above(ax: Any, handles: list, ncols: int, **params: Any) -> None:
     """Draw a legend in small letters above axes."""
-    ax.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=ncols,
-        fontsize="small",
-        frameon=False,
-        **params,
-    )
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    ax.legend(handles=handles, ncols=ncols, fontsize="small", frameon=False, **{**place, **params})
 
 
 def as_displayed(X: np.ndarray, image_format: ImageFormat) -> np.ndarray:

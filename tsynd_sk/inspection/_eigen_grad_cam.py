@@ -116,7 +116,9 @@ def eigen_grad_cam(
         for first in range(0, len(x), batch_size):
             rows = slice(first, first + batch_size)
             own = None if codes is None else codes[rows]
-            parts.append(_projection(*_activations(network, name, x[rows].to(device), own)))
+            # A copy, for gradients cannot be taken of images that were made in inference mode.
+            part = x[rows].clone().to(device)
+            parts.append(_projection(*_activations(network, name, part, own)))
         return _enlarge(torch.cat(parts), (height, width)).to(x.device)
 
 

@@ -286,7 +286,7 @@ class RobustnessDisplay:
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
         if self.differences is not None:
-            self._explain(axes[-1])
+            self._explain(axes[0])
         self._name_rows(axes, heights)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
@@ -333,14 +333,15 @@ class RobustnessDisplay:
         """Say what markers mean."""
         from matplotlib.lines import Line2D
 
-        # Axes may be narrow, and leave little room above.
         p = f"{1 - self.confidence_level:.2g}"
         looks = (("reference", "s", _BLACK, "white"), (f"Holm p < {p}", "o", _BLUE, _BLUE))
         handles = [
             Line2D([], [], marker=marker, color=colour, mfc=face, linestyle="none", label=text)
             for text, marker, colour, face in (*looks, (f"≥ {p}", "o", _BLUE, "white"))
         ]
-        legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2)
+        # Also above the names at the left, for axes may be narrow.
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+        legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2, **place)
 
     def _name_rows(self, axes: np.ndarray, heights: dict) -> None:
         from matplotlib.ticker import MaxNLocator

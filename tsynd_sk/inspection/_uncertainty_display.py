@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -163,7 +164,10 @@ class UncertaintyDisplay:
                 correct[name] = _predict(synthesizer, images) == codes
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
-            uncertainty[_SYNTHETIC] = estimator.uncertainty(X_new)
+            with warnings.catch_warnings():
+                # Samples are arrays, also where the estimator was fitted on a DataFrame.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                uncertainty[_SYNTHETIC] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
     def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:

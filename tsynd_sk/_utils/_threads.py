@@ -1,0 +1,28 @@
+"""One thread for computations whose results must not depend on the number of cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+
+@lru_cache(maxsize=1)
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute with one core in this thread, and in no other one.
+
+    Kernels sum in another order when they share their work among more threads, and small ones are
+    slower. (``torch.set_num_threads`` would hold for the whole process.)
+    """
+    # Torch sets the number of a new thread at its first use, which would undo the limit.
+    torch.get_num_threads()
+    with _thread_pools().limit(limits=1, user_api="openmp"):
+        yield
