@@ -4,39 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_nets import augmented, net, own_net, synthesizer
+from helpers.tiny_nets import augmented, net, synthesizer
+from helpers.two_digits import CODES, COLOUR, FIRST, GREY, fitted, y
 from matplotlib.colors import to_hex
-from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
-from tsynd_sk._skorch._adapter import scoped_seed
-from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.inspection._perturbation import minimal_perturbation
 from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
-
-DIGITS, LABELS, _ = load_digits_images()
-TWO = np.flatnonzero(LABELS < 2)[:60]
-GREY, CODES = DIGITS[TWO].astype(np.float32), LABELS[TWO]
-y = np.array(["nought", "one"])[CODES]
-COLOUR = np.rint(255 * np.stack([GREY, 0.5 * GREY, 1 - GREY], axis=-1)).astype(np.uint8)
-FIRST = np.ascontiguousarray(np.moveaxis(COLOUR, -1, 1), dtype=np.float32) / 255
-
-
-def fitted(estimator, *data):
-    with scoped_seed(0):
-        return estimator.fit(*data)
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    """Knows uint8 images in colour, with labels that are strings."""
-    return fitted(augmented(net(max_epochs=25), synthesizer(max_iter=1)), COLOUR, y)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    """Knows the same images as floats with channels first, and labels as indices."""
-    return fitted(net(max_epochs=25), FIRST, CODES)
 
 
 class Linear(nn.Module):
@@ -169,41 +143,6 @@ class TestFromEstimators:
         assert display.end.max() <= 20
         assert (display.proba_after < 0.5).all()
 
-    def test_range_is_the_widest_of_all(self):
-        X = GREY.astype(np.float64)
-        wide = fitted(augmented(net(max_epochs=1), synthesizer(max_iter=1)), 3 * X - 1, y)
-        narrow = fitted(augmented(net(max_epochs=1), synthesizer(max_iter=1)), X, y)
-        nets = {"wide": wide, "narrow": narrow}
-        display = PerturbationDisplay.from_estimators(nets, X[:2], y[:2], max_iter=1)
-        assert display.value_range == pytest.approx((-1, 2))
-
-    @pytest.mark.parametrize("layout", ["hw", "1hw", "flat", "flat net"])
-    def test_every_layout_of_grey_images_says_the_same(self, layout):
-        given = own_net(max_epochs=25)
-        reference = fitted(given, GREY[:, None], CODES)
-        expected = PerturbationDisplay.from_estimator(reference, GREY[:4, None], CODES[:4])
-        X = GREY[:4, None] if layout == "1hw" else GREY[:4]
-        if layout == "flat":
-            X = X.reshape(4, 64)
-            reference.image_shape_ = (1, 8, 8)
-        elif layout == "flat net":
-            X = X.reshape(4, 64)
-            reference = fitted(own_net(max_epochs=25), GREY.reshape(60, 64), CODES)
-            reference.image_shape_ = (1, 8, 8)
-        display = PerturbationDisplay.from_estimator(reference, X, CODES[:4])
-        np.testing.assert_allclose(display.start, GREY[:4])
-        np.testing.assert_allclose(display.end, expected.end, atol=1e-4)
-
-    def test_single_logits_are_probabilities_of_two_classes(self):
-        target = CODES.astype(np.float32)
-        binary = fitted(
-            own_net(NeuralNetBinaryClassifier, module__n_out=1, max_epochs=25), GREY, target
-        )
-        display = PerturbationDisplay.from_estimator(binary, GREY[:6], CODES[:6], eps=1.0)
-        before = binary.predict_proba(GREY[:6])[np.arange(6), CODES[:6]]
-        np.testing.assert_allclose(display.proba_before[0], before, atol=1e-5)
-        assert (display.proba_after < 0.5).all()
-
     def test_neither_art_nor_gradients_need_be_on(self, plain, monkeypatch):
         expected = PerturbationDisplay.from_estimator(plain, COLOUR[:2], CODES[:2])
         monkeypatch.setitem(sys.modules, "art", None)
@@ -243,13 +182,6 @@ class TestRefusals:
         given = {"estimators": {"ours": classifier}, "X": COLOUR[:2], "y": y[:2], **arguments}
         with pytest.raises(error, match=match):
             PerturbationDisplay.from_estimators(**given)
-
-    def test_nets_that_learnt_nothing_are_refused(self):
-        broken = fitted(own_net(max_epochs=1), GREY, CODES)
-        with torch.no_grad():
-            next(broken.module_.parameters()).fill_(np.nan)
-        with pytest.raises(ValueError, match="predicts NaN"):
-            PerturbationDisplay.from_estimator(broken, GREY[:2], CODES[:2])
 
 
 def display_of(images, n_classifiers=2, **options):

@@ -98,10 +98,6 @@ class Attacker:
     ----------
     target : Target
         What is attacked.
-    image_shape : tuple of int
-        (C, H, W).
-    n_classes : int
-        Number of classes.
     max_iter, n_restarts, n_queries : int
         Budgets: steps and restarts of PGD, predictions of the black-box attack.
     batch_size : int
@@ -111,8 +107,6 @@ class Attacker:
     def __init__(
         self,
         target: Target,
-        image_shape: tuple[int, int, int],
-        n_classes: int,
         *,
         max_iter: int,
         n_restarts: int,
@@ -120,8 +114,8 @@ class Attacker:
         batch_size: int,
     ):
         self.target = target
-        self.image_shape = image_shape
-        self.n_classes = n_classes
+        self.image_shape = target.classifier.image_shape
+        self.n_classes = len(target.classifier.classes)
         self.max_iter = max_iter
         self.n_restarts = n_restarts
         self.n_queries = n_queries

@@ -148,9 +148,6 @@ def adversarial_scores(
     check_installed("adversarial_scores")
     attacks = _check_attacks(attacks)
     strengths = _check_eps(eps)
-    budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
-    budgets = {name: at_least(name, value, 1) for name, value in budgets.items()}
-    batch_size = at_least("batch_size", batch_size, 1)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         classifier = DifferentiableClassifier.from_estimator(estimator, X)
@@ -168,7 +165,11 @@ def adversarial_scores(
         codes = encode_labels(labels, classes)
         rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
         attacker = Attacker(
-            target, classifier.image_shape, len(classes), batch_size=batch_size, **budgets
+            target,
+            max_iter=at_least("max_iter", max_iter, 1),
+            n_restarts=at_least("n_restarts", n_restarts, 1),
+            n_queries=at_least("n_queries", n_queries, 1),
+            batch_size=batch_size,
         )
         seed = int(rng.randint(2**31 - 1))
         for attack, strength in product(attacks, strengths):
