@@ -213,12 +213,6 @@ class TestPlot:
         shown = [ax.get_images()[0].get_array().mean() for ax in axes[0]]
         assert shown == [0, 0.5, 0.5, 1]
 
-    def test_colour_images_are_in_colour(self):
-        pictures = {name: np.zeros((2, 4, 5, 3), np.uint8) for name in ("source", "synthetic")}
-        iterates = np.full((2, 2, 4, 5, 3), [255, 51, 0], np.uint8)
-        axes = display_of(**pictures, iterates=iterates).plot().axes_
-        np.testing.assert_allclose(axes[0, 1].get_images()[0].get_array()[0, 0], [1, 0.2, 0])
-
     def test_rows_of_one_label_are_numbered_and_others_are_grey(self):
         display = display_of(labels=[3, 3]).plot()
         assert display.axes_[1, 0].get_ylabel().split() == ["class", "3,", "row", "1"]

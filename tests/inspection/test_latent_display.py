@@ -154,15 +154,6 @@ class TestPlot:
         plain = display_of(explained_variance_ratio=None).plot().ax_
         assert plain.get_xlabel() == "component 1\n(latent standard deviations)"
 
-    def test_given_axes_are_drawn_on_in_a_subfigure_too(self):
-        left, right = Figure().subfigures(1, 2)
-        ax = right.subplots()
-        display = display_of().plot(ax=ax)
-        assert display.ax_ is ax
-        assert display.figure_ is right
-        assert not left.axes
-        assert not plt.get_fignums()
-
     def test_maps_side_by_side_keep_all_points_on_shared_axes(self):
         axes = Figure().subplots(1, 2, sharex=True, sharey=True)
         displays = [display_of().plot(ax=axes[0], legend=False), display_of().plot(ax=axes[1])]

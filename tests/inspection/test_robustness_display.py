@@ -100,9 +100,6 @@ class TestFromReport:
             assert np.isnan(grid[:, 0]).all()
             assert grid[:, 1:].ravel().tolist() == [row[key] for row in compared]
 
-    def test_default_is_the_first_metric(self, report):
-        assert RobustnessDisplay.from_report(report).metric == "roc_auc"
-
     def test_reference_need_not_come_first(self, problem):
         report = robustness_report(GUESSES, *problem, **{**FEW, "reference": "like plain"})
         display = RobustnessDisplay.from_report(report).plot()
@@ -132,10 +129,6 @@ class TestFromEstimators:
             np.testing.assert_array_equal(getattr(display, name), value)
         assert not plt.get_fignums()
 
-    def test_default_metric_is_the_area_under_the_curve(self, problem):
-        display = RobustnessDisplay.from_estimators(GUESSES, *problem, **{**FEW, "kinds": ()})
-        assert (display.metric, display.conditions) == ("roc_auc", ["clean"])
-
 
 class TestPlot:
     def test_scores_and_differences_stand_side_by_side(self):
@@ -156,13 +149,6 @@ class TestPlot:
         assert differences.get_xlabel() == "difference of ROC AUC\nto plain"
         legend = [text.get_text() for text in scores.get_legend().get_texts()]
         assert legend == ["reference", "Holm p < 0.05", "≥ 0.05"]
-
-    def test_rows_of_both_panels_are_at_one_height(self):
-        scores, differences = RobustnessDisplay(**COMPARED).plot().axes_
-        heights = [[line.get_ydata()[0] for line in ax.get_lines() if line.get_marker() == "o"]
-                   for ax in (scores, differences)]  # fmt: skip
-        assert heights[0] == heights[1]
-        assert scores.get_ylim() == differences.get_ylim()
 
     def test_significance_follows_the_confidence_level(self):
         display = RobustnessDisplay(**COMPARED, confidence_level=0.99).plot()

@@ -135,16 +135,6 @@ class TestPlot:
         assert accuracy == pytest.approx({0: 0.6, 1: 6 / 9, 2: 6 / 8, 3: 6 / 7, 4: 1, 5: 1})
         np.testing.assert_allclose(display.axes_[1].lines[1].get_ydata(), 0.6)
 
-    def test_order_of_the_rows_does_not_matter(self):
-        rng = np.random.default_rng(0)
-        values, correct = rng.random(40), rng.random(40) < 0.7
-        order = rng.permutation(40)
-        one, other = (
-            curve(display_of(uncertainty={"a": v}, correct={"a": c}).plot().axes_[1])
-            for v, c in ((values, correct), (values[order], correct[order]))
-        )
-        assert one == pytest.approx(other)
-
     def test_images_of_equal_uncertainty_are_rejected_at_random(self):
         uncertainty = [0.5] * 10 + [0.1] * 10
         correct = [False] * 5 + [True] * 15
@@ -166,17 +156,7 @@ class TestPlot:
         narrow = display_of(uncertainty={"a": [0.2, 0.3, 0.5]}, correct=None).plot()
         assert narrow.axes_[0].get_xscale() == "linear"
 
-    def test_certain_images_alone_can_be_drawn(self):
-        display = display_of(uncertainty={"a": [0.0] * 6}, correct={"a": [True] * 6}).plot()
-        display.figure_.canvas.draw()
-        assert curve(display.axes_[1]) == {0: 1.0, 1: 1.0}
-
     def test_every_set_looks_its_own(self):
         sets = {str(i): [0.1, 0.2] for i in range(12)}
         lines = display_of(uncertainty=sets, correct=None).plot().axes_[0].lines
         assert len({(each.get_color(), each.get_linestyle()) for each in lines}) == 12
-
-    def test_set_looks_the_same_in_both_panels(self):
-        left, right = display_of().plot().axes_
-        assert left.lines[1].get_color() == right.lines[0].get_color()
-        assert left.lines[1].get_linestyle() == right.lines[0].get_linestyle()
