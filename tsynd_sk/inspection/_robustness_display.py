@@ -272,17 +272,24 @@ class RobustnessDisplay:
         self : RobustnessDisplay
             Filled markers differ from the reference by a Holm-corrected test.
         """
-        heights = self._heights()
+        scores = np.asarray(self.scores)
+        n_conditions, n_names = scores.shape
+        # Downwards, of the heading of each condition and of the rows below it, with a little air.
+        heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
         n_panels = 1 if self.differences is None or (ax is not None and np.ndim(ax) == 0) else 2
-        size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * len(heights))
+        size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)
         axes = make_panels(n_panels, size, ax, figure, sharey=True)
-        self._draw(axes[0], heights, self.scores, self.low, self.high)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
-        if len(axes) == 2:
-            ends = self.difference_low, self.difference_high
-            others = {place: y for place, y in heights.items() if not self._is_reference(place)}
-            self._draw(axes[1], others, self.differences, *ends)
+        reference = np.array([name == self.reference for name in self.names])
+        self._draw(axes[0], heights[:, 1:], scores, self.low, self.high, reference)
+        if n_panels == 2:
+            # Nothing is drawn of the reference itself.
+            differences, low, high = (
+                np.where(reference, np.nan, np.asarray(values, dtype=float))
+                for values in (self.differences, self.difference_low, self.difference_high)
+            )
+            self._draw(axes[1], heights[:, 1:], differences, low, high, reference)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
         if self.differences is not None:
@@ -291,43 +298,21 @@ class RobustnessDisplay:
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
 
-    def _heights(self) -> dict[tuple[int, int | None], float]:
-        """Heights, downwards, of headings (of no estimator) and of the rows below them."""
-        heights: dict[tuple[int, int | None], float] = {}
-        y = 0.0
-        for condition in range(len(self.conditions)):
-            # A little air between conditions.
-            y += 0.4 if heights else 0
-            for name in (None, *range(len(self.names))):
-                heights[condition, name] = y
-                y += 1
-        return heights
-
-    def _draw(self, ax: Any, heights: dict, values: Any, low: Any, high: Any) -> None:
-        values, low, high = (np.asarray(given, dtype=float) for given in (values, low, high))
-        for place, y in heights.items():
-            if place[1] is None:
+    def _draw(self, ax: Any, heights, values, low, high, reference: np.ndarray) -> None:
+        low, high = np.asarray(low), np.asarray(high)
+        for place, value in np.ndenumerate(values):
+            if np.isnan(value):
                 continue
-            reference = self._is_reference(place)
-            colour = _BLACK if reference else _BLUE
-            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
-            ax.plot(
-                values[place],
-                y,
-                marker="s" if reference else "o",
-                markersize=6,
-                color=colour,
-                markerfacecolor=colour if self._differs(place) else "white",
-                linestyle="none",
+            of_reference, y = reference[place[1]], heights[place]
+            colour, marker = (_BLACK, "s") if of_reference else (_BLUE, "o")
+            differs = (
+                self.p_holm is not None
+                and not of_reference
+                and np.asarray(self.p_holm)[place] < 1 - self.confidence_level
             )
-
-    def _is_reference(self, place: tuple[int, int | None]) -> bool:
-        return place[1] is not None and self.names[place[1]] == self.reference
-
-    def _differs(self, place: tuple[int, int]) -> bool:
-        if self.p_holm is None or self._is_reference(place):
-            return False
-        return bool(np.asarray(self.p_holm)[place] < 1 - self.confidence_level)
+            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
+            face = colour if differs else "white"
+            ax.plot(value, y, marker=marker, markersize=6, color=colour, mfc=face, linestyle="none")
 
     def _explain(self, ax: Any) -> None:
         """Say what markers mean."""
@@ -343,7 +328,7 @@ class RobustnessDisplay:
         place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
         legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2, **place)
 
-    def _name_rows(self, axes: np.ndarray, heights: dict) -> None:
+    def _name_rows(self, axes: np.ndarray, heights: np.ndarray) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for ax in axes:
@@ -351,11 +336,9 @@ class RobustnessDisplay:
             style_axes(ax, axis="x")
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
-            ax.set_ylim(max(heights.values()) + 0.7, -0.7)
-        labels = [
-            self.conditions[condition] if name is None else shorten(self.names[name], _MAX_NAME)
-            for condition, name in heights
-        ]
-        axes[0].set_yticks(list(heights.values()), labels)
-        for label, (_, name) in zip(axes[0].get_yticklabels(), heights, strict=True):
-            label.set_fontweight("bold" if name is None else "normal")
+            ax.set_ylim(heights.max() + 0.7, -0.7)
+        names = [shorten(name, _MAX_NAME) for name in self.names]
+        labels = [label for condition in self.conditions for label in (condition, *names)]
+        axes[0].set_yticks(heights.ravel(), labels)
+        for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
+            heading.set_fontweight("bold")
