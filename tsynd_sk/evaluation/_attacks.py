@@ -15,7 +15,7 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._validation import at_least, check_number, kind_of, listed
+from tsynd_sk._utils._validation import at_least, kind_of
 from tsynd_sk.evaluation._art import Attacker, Target, check_installed, scaled_images
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._scores import classification_scores
@@ -193,23 +193,20 @@ def adversarial_scores(
 
 
 def _check_attacks(attacks: Any) -> list[str]:
-    known = f"the known attacks, {', '.join(ATTACKS)}"
-    attacks = [attacks] if isinstance(attacks, str) else listed("attacks", attacks, known)
+    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
     if unknown := [attack for attack in attacks if attack not in ATTACKS]:
         raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
-    return list(dict.fromkeys(attacks))
+    return attacks
 
 
 def _check_eps(eps: Any) -> list[float]:
-    values: list[Any] = [eps] if isinstance(eps, Real | str) else listed("eps", eps, "strengths")
-    for value in values:
-        check_number("eps", value, 0)
-        if not 0 < value <= 1:
-            raise ValueError(
-                f"eps must be above 0 and at most 1, a share of the range of values; got {value}. "
-                "For two of 255 grey levels give 2 / 255."
-            )
-    return list(dict.fromkeys(map(float, values)))
+    values = list(dict.fromkeys(map(float, [eps] if isinstance(eps, Real) else eps)))
+    if not values or not all(0 < value <= 1 for value in values):
+        raise ValueError(
+            f"eps must be above 0 and at most 1, shares of the range of values; got {eps}. For two "
+            "of 255 grey levels give 2 / 255."
+        )
+    return values
 
 
 def _row(attack: str, eps: float, y, log_proba: np.ndarray, classes) -> dict[str, Any]:

@@ -182,28 +182,24 @@ class AscentDisplay:
         check_consistent_length(images, labels)
         codes = encode_labels(labels, synthesizer.classes_)
         n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
-        trace = trace_ascents(synthesizer, images, codes, random_state, n_pictured)
-        columns: dict[str, Any] = {}
+        columns, synthetic, iterates = trace_ascents(
+            synthesizer, images, codes, random_state, n_pictured
+        )
+        pictures: dict[str, Any] = {}
         if n_pictured:
-            last = trace.uncertainty.shape[1] - 1
+            last = columns["uncertainty"].shape[1] - 1
             shown = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
             image_format = synthesizer.format_
-            columns = {
+            pictures = {
                 "source": as_displayed(images[:n_pictured], image_format),
-                "synthetic": as_displayed(trace.synthetic[:n_pictured], image_format),
-                "iterates": np.stack([as_displayed(w[shown], image_format) for w in trace.images]),
+                "synthetic": as_displayed(synthetic[:n_pictured], image_format),
+                "iterates": np.stack(
+                    [as_displayed(x[shown], image_format) for x in iterates]
+                ),
                 "steps": shown,
                 "value_range": image_limits(None, images),
             }
-        return cls(
-            trace.uncertainty,
-            trace.label_agreement,
-            chosen=trace.chosen,
-            uncertainty_source=trace.uncertainty_source,
-            uncertainty_synthetic=trace.uncertainty_synthetic,
-            labels=labels,
-            **columns,
-        )
+        return cls(**columns, labels=labels, **pictures)
 
     def plot(self, ax=None, *, figure=None) -> AscentDisplay:
         """Draw a line for every ascent, and a row of images for those that have them.

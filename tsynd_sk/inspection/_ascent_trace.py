@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,38 +17,9 @@ from tsynd_sk.ascent import AscentResult
 _BATCH = 32
 
 
-@dataclass(frozen=True)
-class AscentTrace:
-    """What happened on the ascents from n sources.
-
-    Attributes
-    ----------
-    uncertainty : ndarray of shape (n, n_steps + 1)
-        Mutual information in nats.
-    label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction was the label.
-    chosen : ndarray of shape (n,), int64
-        Step that was taken; -1 for an image of no step.
-    uncertainty_source, uncertainty_synthetic : ndarray of shape (n,)
-        Mutual information in nats.
-    images : list of ndarray of shape (n_steps + 1, ...)
-        For the first sources, the images of all steps, in the user's format.
-    synthetic : ndarray of shape (n, ...)
-        What was taken, in the user's format.
-    """
-
-    uncertainty: np.ndarray
-    label_agreement: np.ndarray
-    chosen: np.ndarray
-    uncertainty_source: np.ndarray
-    uncertainty_synthetic: np.ndarray
-    images: list[np.ndarray]
-    synthetic: np.ndarray
-
-
 def trace_ascents(
     synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_pictured: int
-) -> AscentTrace:
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
     """Do as ``synthesize``, and keep what happens at each step.
 
     Parameters
@@ -63,6 +34,15 @@ def trace_ascents(
         As in ``synthesize``.
     n_pictured : int
         Sources, the first ones, of which the images of all steps are kept.
+
+    Returns
+    -------
+    columns : dict
+        What `AscentDisplay` stores of each ascent, by the names of its parameters.
+    synthetic : ndarray of shape (n, ...)
+        What was taken, in the user's format.
+    iterates : list of ndarray of shape (n_steps + 1, ...)
+        The images of all steps, source by source, in the user's format.
     """
     rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
     # As in ``synthesize``, which draws the seed of a pass from that of the call.
@@ -75,6 +55,7 @@ def trace_ascents(
         return synthesizer.value_range_.hold(synthesizer.format_.to_array(images))
 
     parts: list[dict[str, np.ndarray]] = []
+    synthetic: list[np.ndarray] = []
     pictured: list[np.ndarray] = []
     for first in range(0, len(X), size):
         rows = np.arange(first, min(first + size, len(X)))
@@ -94,12 +75,12 @@ def trace_ascents(
                 "chosen": chosen,
                 "uncertainty_source": info["uncertainty_source"],
                 "uncertainty_synthetic": info["uncertainty"],
-                "synthetic": in_format(images),
             }
         )
+        synthetic.append(in_format(images))
         pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return AscentTrace(images=pictured, **columns)
+    return columns, np.concatenate(synthetic), pictured
 
 
 def _batch_synthesis(synthesizer: Any, steps: list[AscentResult]) -> Any:

@@ -23,7 +23,7 @@ _LANDSCAPE = 1.4
 def make_figure(
     size: tuple[float, float], ax: Any = None, figure: Any = None, layout: str = "compressed"
 ):
-    """Return the figure to draw on: a new one, the user's, or one in the place of an Axes.
+    """Return the figure to draw on: the user's, one in the place of an Axes, or a new one.
 
     Parameters
     ----------
@@ -31,17 +31,8 @@ def make_figure(
         Width and height of a new figure in inches.
     ax : matplotlib Axes or None, default=None
         One of a grid of subplots; its own frame vanishes.
-    figure : matplotlib Figure, SubFigure or None, default=None
-        The user's.
-    layout : str, default="compressed"
-        Layout of a new figure.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    ValueError
-        If `ax` and `figure` are both given, or `ax` is at no place in a grid.
+    figure, layout
+        The user's figure; the layout of a new one.
     """
     try:
         import matplotlib.pyplot as plt
@@ -63,20 +54,9 @@ def make_figure(
 def make_panels(
     n: int, size: tuple[float, float], ax: Any = None, figure: Any = None, **params: Any
 ) -> np.ndarray:
-    """Return axes side by side: as many as the user gave, or new ones.
+    """Return `n` axes side by side: those that the user gave, or new ones.
 
-    Parameters
-    ----------
-    n : int
-        Number of panels.
-    size : (float, float)
-        Width and height of a new figure in inches.
-    ax : matplotlib Axes, array-like of n Axes, or None, default=None
-        Where to draw. Of a single one, several panels are made in its place.
-    figure : matplotlib Figure, SubFigure or None, default=None
-        Where to make axes.
-    **params
-        Further parameters of ``figure.subplots``.
+    Of a single one, several are made in its place; `params` are for ``figure.subplots``.
     """
     given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if ax is None or (len(given) == 1 and n > 1):
@@ -90,23 +70,9 @@ def make_panels(
 def image_grid(
     images: np.ndarray, n_rows: int, column: float, ax: Any = None, figure: Any = None
 ) -> tuple[Any, np.ndarray]:
-    """Make axes without ticks, a column for every image.
+    """Make a figure and axes without ticks, a column for each of the images (n, H, W, C).
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, H, W, C)
-        What is to be drawn in each row.
-    n_rows : int
-        Number of rows.
-    column : float
-        Width of a square image in inches.
-    ax, figure
-        See `make_figure`.
-
-    Returns
-    -------
-    figure : matplotlib Figure or SubFigure
-    axes : ndarray of shape (n_rows, n)
+    A square image is `column` inches wide.
     """
     n, height, width = images.shape[:3]
     aspect = width / height
