@@ -193,9 +193,7 @@ class AscentDisplay:
             pictures = {
                 "source": as_displayed(images[:n_pictured], image_format),
                 "synthetic": as_displayed(synthetic[:n_pictured], image_format),
-                "iterates": np.stack(
-                    [as_displayed(x[shown], image_format) for x in iterates]
-                ),
+                "iterates": np.stack([as_displayed(x[shown], image_format) for x in iterates]),
                 "steps": shown,
                 "value_range": image_limits(None, images),
             }
