@@ -69,9 +69,12 @@ def encode_labels(y: Any, classes: Any) -> np.ndarray:
     classes, labels = np.asarray(classes).tolist(), labels_of(y).tolist()
     # A dict, for numpy would take the string "1" for the number 1.
     columns = {label: column for column, label in enumerate(classes)}
-    if unknown := [label for label in dict.fromkeys(labels) if label not in columns]:
+    try:
+        return np.array([columns[label] for label in labels], dtype=np.int64)
+    except (KeyError, TypeError):
+        # By their repr, for not all that is no label can be hashed.
+        unknown = dict.fromkeys(repr(label) for label in labels if label not in classes)
         raise ValueError(
-            f"y has labels that are not among the classes: {unknown[:10]}; expected some of "
-            f"{classes[:20]}"
-        )
-    return np.array([columns[label] for label in labels], dtype=np.int64)
+            f"y has labels that were not seen in fit: [{', '.join(list(unknown)[:10])}]; expected "
+            f"some of {classes[:20]}"
+        ) from None
