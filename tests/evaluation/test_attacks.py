@@ -432,7 +432,7 @@ class TestRefusals:
             quick(classifier, TEST.reshape(120, -1), TRUE)
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             quick(classifier, TEST, TRUE[:50])
-        with pytest.raises(ValueError, match=r"not among the classes: \[77\]"):
+        with pytest.raises(ValueError, match=r"not seen in fit: \[77\]"):
             quick(classifier, TEST, np.where(TRUE == 0, 77, TRUE))
         with pytest.raises(ValueError, match="too narrow for 'square'"):
             quick(classifier, TEST.reshape(120, 1, 1, 64), TRUE, attacks="square")

@@ -85,7 +85,7 @@ class TestBareNets:
         assert codes["a"].tolist() == codes["b"].tolist() == CODES[:5].tolist()
         alone = compare(plain, COLOUR[:5])
         assert alone.encode(CODES[:5])[1]["a"].tolist() == CODES[:5].tolist()
-        with pytest.raises(ValueError, match=r"not among the classes: .*some of \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"not seen in fit: .*some of \[0, 1\]"):
             alone.encode(y[:5])
 
 

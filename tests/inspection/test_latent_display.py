@@ -84,7 +84,7 @@ class TestFromEstimator:
             ("estimator", 3, TypeError, "estimator must be a fitted Targeted.* got a int"),
             ("X", np.zeros((24, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
             ("y", y[:3], ValueError, "inconsistent numbers of samples"),
-            ("y", [9] * len(y), ValueError, r"not among the classes: \[9\]"),
+            ("y", [9] * len(y), ValueError, r"not seen in fit: \[9\]"),
             ("y", (y + 1) % 3, ValueError, "another label than it had in fit"),
             ("n_real", 1, ValueError, "n_real must be an int of at least 2"),
         ],

@@ -99,7 +99,7 @@ class TestFromEstimator:
             ({"estimator": "net"}, TypeError, "estimator must be a fitted Targeted.* got a str"),
             ({"X": np.zeros((3, 5, 5))}, ValueError, r"rows of shape \(5, 5\)"),
             ({"y": y[:3]}, ValueError, "inconsistent numbers of samples"),
-            ({"y": [9] * len(y)}, ValueError, r"not among the classes: \[9\]"),
+            ({"y": [9] * len(y)}, ValueError, r"not seen in fit: \[9\]"),
             ({"X": {"test": y}, "y": y}, TypeError, "so y must be a dict .* got a ndarray"),
             ({"X": {"a": y}, "y": {"b": y}}, ValueError, "y has labels of 'b', .* has 'a'"),
             ({"n_synthetic": -1}, ValueError, "n_synthetic must be an int of at least 0"),
