@@ -12,7 +12,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetRegressor
 from torch import nn
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.evaluation._art import Attacker
 from tsynd_sk.evaluation._attacks import (

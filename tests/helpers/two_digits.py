@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tsynd_sk._skorch._adapter import scoped_seed
+from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
 
 _DIGITS, _LABELS, _ = load_digits_images()
