@@ -1,31 +1,15 @@
-import sys
-
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_nets import augmented, dense_net, dense_synthesizer, net, own_net, synthesizer
-from matplotlib.figure import Figure
-from sklearn.exceptions import NotFittedError
+from helpers.tiny_nets import own_net
+from helpers.two_digits import CODES, COLOUR, GREY, fitted, y
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from tsynd_sk import TargetedSynthesizer
-from tsynd_sk._skorch import scoped_seed
-from tsynd_sk.datasets._loaders import load_digits_images
 from tsynd_sk.inspection._attribution_display import AttributionDisplay
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
-
-DIGITS, LABELS, _ = load_digits_images()
-TWO = np.flatnonzero(LABELS < 2)[:60]
-X, y = DIGITS[TWO], np.array(["nought", "one"])[LABELS[TWO]]
-CODES = LABELS[TWO]
 
 
 class Spatial(nn.Module):
@@ -40,33 +24,6 @@ class Spatial(nn.Module):
 
     def forward(self, x):
         return self.last(self.head(self.features(x if self.channels else x[:, None])))
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-def fitted(estimator, *data):
-    with scoped_seed(0):
-        return estimator.fit(*data)
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    """Knows uint8 images in colour, with labels that are strings."""
-    return fitted(augmented(net(max_epochs=2), synthesizer(max_iter=1)), COLOUR, y)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    """Knows the same images as floats with channels first, and labels as indices."""
-    first = np.moveaxis(COLOUR, -1, 1).astype(np.float32) / 255
-    return fitted(net(max_epochs=2), first, CODES)
-
-
-COLOUR = np.rint(255 * np.stack([X, 0.5 * X, 1 - X], axis=-1)).astype(np.uint8)
 
 
 def display_of(images, n_classifiers=2, **options):
@@ -108,11 +65,6 @@ class TestFromEstimators:
         given = AttributionDisplay.from_estimators(nets, COLOUR[:9], display.labels[1])
         np.testing.assert_allclose(given.maps[1], display.maps[1], atol=1e-5)
 
-    def test_display_holds_arrays_and_no_estimator(self, classifier):
-        display = AttributionDisplay.from_estimator(classifier, COLOUR[:2])
-        kept = (np.ndarray, list, tuple)
-        assert all(isinstance(value, kept) for value in vars(display).values())
-
     def test_a_single_classifier_is_named_by_its_class_or_as_wanted(self, classifier):
         display = AttributionDisplay.from_estimator(classifier, COLOUR[:2], y[:2])
         assert display.names == ["AugmentedClassifier"]
@@ -120,35 +72,6 @@ class TestFromEstimators:
         named = AttributionDisplay.from_estimator(frozen, COLOUR[:2], y[:2], name="ours")
         assert named.names == ["ours"]
         np.testing.assert_array_equal(named.maps, display.maps)
-
-    @pytest.mark.parametrize("layout", ["hwc", "chw", "float", "net of a synthesizer"])
-    def test_layouts_and_types_of_colour_images_say_the_same(self, plain, classifier, layout):
-        images, given = COLOUR[:4], plain
-        if layout == "chw":
-            images = np.moveaxis(images, -1, 1)
-        elif layout == "float":
-            images = images / 255
-        elif layout == "net of a synthesizer":
-            given = classifier.synthesizer_.classifier_
-        display = AttributionDisplay.from_estimator(given, images, CODES[:4])
-        expected = COLOUR[:4] / 255 if layout == "float" else COLOUR[:4]
-        np.testing.assert_allclose(display.images, expected, rtol=1e-6)
-        twin = plain if given is plain else classifier.estimator_
-        x = torch.from_numpy(np.moveaxis(COLOUR[:4], -1, 1).astype(np.float32) / 255)
-        expected = eigen_grad_cam(twin.module_, x, CODES[:4])
-        np.testing.assert_allclose(display.maps[0], expected, atol=1e-4)
-
-    @pytest.mark.parametrize("channels", [True, False])
-    def test_grey_images_have_channels_if_the_net_wants_them(self, channels):
-        given = X[:, None] if channels else X
-        classifier = own_net(NeuralNetClassifier, Spatial, module__channels=channels, max_epochs=1)
-        fitted(classifier, given.astype(np.float32), CODES)
-        for n in (1, 3):
-            display = AttributionDisplay.from_estimator(classifier, X[:n], CODES[:n])
-            seen = torch.from_numpy(given[:n].astype(np.float32))
-            expected = eigen_grad_cam(classifier.module_, seen, CODES[:n])
-            np.testing.assert_allclose(display.maps[0], expected, atol=1e-5)
-            assert display.images.shape == (n, 8, 8)
 
     @pytest.mark.parametrize("kind", ["softmax", "binary", "sigmoid"])
     def test_probabilities_and_single_logits_give_maps_of_logits(self, kind):
@@ -164,11 +87,11 @@ class TestFromEstimators:
             max_epochs=2,
         )
         target = CODES if kind == "softmax" else CODES.astype(np.float32)
-        fitted(classifier, X[:, None].astype(np.float32), target)
-        display = AttributionDisplay.from_estimator(classifier, X[:4], CODES[:4])
+        fitted(classifier, GREY[:, None].astype(np.float32), target)
+        display = AttributionDisplay.from_estimator(classifier, GREY[:4], CODES[:4])
         module = classifier.module_
         logits = nn.Sequential(module.features, module.head)
-        x = torch.from_numpy(X[:4, None].astype(np.float32))
+        x = torch.from_numpy(GREY[:4, None].astype(np.float32))
         expected = eigen_grad_cam(logits, x, CODES[:4], layer="0")
         if kind == "softmax":
             # The gradient of log p is that of the difference of the two logits, halved by p.
@@ -177,14 +100,6 @@ class TestFromEstimators:
 
             expected = eigen_grad_cam(logits, x, CODES[:4], layer="0", to_scores=difference)
         np.testing.assert_allclose(display.maps[0], expected, atol=1e-3)
-
-    def test_flat_images_are_unfolded(self):
-        flat = X.reshape(60, 64)
-        given = augmented(net(max_epochs=1), synthesizer(max_iter=1, image_shape=(8, 8)))
-        classifier = fitted(given, flat, y)
-        display = AttributionDisplay.from_estimator(classifier, flat[:3], y[:3])
-        np.testing.assert_allclose(display.images, X[:3], rtol=1e-6)
-        assert display.maps.shape == (1, 3, 8, 8)
 
     def test_layer_is_one_for_all_or_one_for_each(self, plain, classifier):
         nets = {"plain": plain, "augmented": classifier}
@@ -208,85 +123,18 @@ class TestFromEstimators:
             assert torch.equal(parameter, value)
             assert torch.equal(parameter.grad, grad)
 
-
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("arguments", "error", "match"),
-        [
-            ({"X": COLOUR[:3, :4]}, ValueError, r"rows of shape \(4, 8, 3\)"),
-            ({"X": COLOUR[:40]}, ValueError, r"X has 40 images.*up to 32, for instance X\[:8\]"),
-            ({"X": np.full((2, 8, 8, 3), np.nan)}, ValueError, "X contains NaN"),
-            ({"y": ["nought"]}, ValueError, "y has 1 labels, but X has 3 images"),
-            ({"y": ["nought", "one", "two"]}, ValueError, r"y has labels \['two'\], but 'ours'"),
-            ({"layer": "head"}, ValueError, "'head' is not a layer of ConvNet"),
-            ({"layer": {"theirs": "head"}}, ValueError, r"layer has \['theirs'\]"),
-            ({"layer": 3}, TypeError, "layer must be a submodule"),
-            ({"estimators": {}}, ValueError, "estimators is empty"),
-            ({"estimators": {1: None}}, TypeError, "names of estimators must be strings, got 1"),
-            ({"estimators": "net"}, TypeError, "estimators must be a dict from names to fitted"),
-            ({"estimators": {"ours": net()}}, NotFittedError, "NetClassifier"),
-            ({"estimators": {"ours": augmented()}}, NotFittedError, "AugmentedClassifier"),
-            (
-                {"estimators": {"ours": LogisticRegression()}},
-                TypeError,
-                r"estimators\['ours'\] must be .* got a LogisticRegression.*best_estimator_",
-            ),
-            (
-                {"estimators": {"ours": TargetedSynthesizer()}},
-                TypeError,
-                "got a TargetedSynthesizer. Give its classifier_",
-            ),
-        ],
-    )
-    def test_wrong_inputs_are_named(self, classifier, arguments, error, match):
-        given = {"estimators": {"ours": classifier}, "X": COLOUR[:3], "y": y[:3], **arguments}
-        with pytest.raises(error, match=match):
-            AttributionDisplay.from_estimators(**given)
-
-    def test_labels_of_a_bare_net_are_indices(self, plain):
-        with pytest.raises(ValueError, match=r"knows the classes \[0, 1\]. A bare skorch net"):
-            AttributionDisplay.from_estimator(plain, COLOUR[:3], y[:3])
-
-    def test_tables_are_refused_with_the_way_out(self):
-        table = X.reshape(60, 64)
-        classifier = fitted(augmented(dense_net(max_epochs=1), dense_synthesizer()), table, y)
-        with pytest.raises(ValueError, match=r"'ours'.* was fitted on a table.*image_shape"):
-            AttributionDisplay.from_estimator(classifier, table[:3], name="ours")
-        bare = fitted(dense_net(max_epochs=1), table.astype(np.float32), CODES)
-        with pytest.raises(ValueError, match=r"X has shape \(3, 64\).*attribute image_shape_"):
-            AttributionDisplay.from_estimator(bare, table[:3])
-
-    def test_net_that_is_at_odds_is_named(self, plain):
-        dense = fitted(own_net(max_epochs=1), X.astype(np.float32), CODES)
-        with pytest.raises(ValueError, match="has no layer that gives tensors") as caught:
-            AttributionDisplay.from_estimators({"plain": dense}, X[:3])
+    def test_layers_that_are_not_there_are_named(self, plain):
+        nets = {"plain": plain}
+        with pytest.raises(ValueError, match="'head' is not a layer of ConvNet") as caught:
+            AttributionDisplay.from_estimators(nets, COLOUR[:3], layer="head")
         assert caught.value.__notes__ == ["This is of the classifier 'plain'."]
-
-    @pytest.mark.parametrize(
-        ("options", "match"),
-        [
-            ({"images": X[0]}, r"images must be of shape .*got \(8, 8\)"),
-            ({"maps": np.zeros((2, 3, 4, 4))}, r"here \(n_classifiers, 4, 8, 8\); got"),
-            ({"maps": np.zeros((0, 4, 8, 8))}, "maps must be of shape"),
-            ({"names": ["a"]}, "names must have one value for each of the 2 classifiers"),
-            ({"labels": [1, 2]}, r"labels must be of shape \(4,\) or \(2, 4\); got \(2,\)"),
-            ({"proba": [1, 2, 3, 4]}, r"proba must be of shape \(2, 4\); got \(4,\)"),
-            ({"value_range": 255}, r"value_range must be \(low, high\)"),
-        ],
-    )
-    def test_arrays_that_do_not_fit_are_named(self, options, match):
-        given = {"images": X[:4], "maps": np.zeros((2, 4, 8, 8)), "names": ["a", "b"], **options}
-        with pytest.raises(ValueError, match=match):
-            AttributionDisplay(**given).plot()
-
-    def test_opacity_is_a_share(self):
-        with pytest.raises(ValueError, match="alpha must be finite and in the range"):
-            display_of(X[:2]).plot(alpha=2)
+        with pytest.raises(ValueError, match=r"layer has \['theirs'\]"):
+            AttributionDisplay.from_estimators(nets, COLOUR[:3], layer={"theirs": "head"})
 
 
 class TestPlot:
     def test_one_column_an_image_and_one_row_a_classifier(self):
-        display = display_of(X[:4], labels=y[:4], proba=np.full((2, 4), 0.75))
+        display = display_of(GREY[:4], labels=y[:4], proba=np.full((2, 4), 0.75))
         assert display.plot() is display
         assert display.axes_.shape == (3, 4)
         assert display.figure_.axes[-1] is display.colorbar_.ax
@@ -298,7 +146,7 @@ class TestPlot:
 
     def test_maps_with_classes_of_their_own_say_so(self):
         labels = np.array([["nought", "one"], ["one", "one"]])
-        axes = display_of(X[:2], labels=labels, proba=[[0.6, 0.7], [0.8, 0.9]]).plot().axes_
+        axes = display_of(GREY[:2], labels=labels, proba=[[0.6, 0.7], [0.8, 0.9]]).plot().axes_
         assert [ax.get_title() for ax in axes[0]] == ["", ""]
         assert axes[1, 0].get_xlabel() == "nought\np = 0.60"
         assert axes[2, 0].get_xlabel() == "one\np = 0.80"
@@ -317,47 +165,3 @@ class TestPlot:
                 np.testing.assert_allclose(below, (grey + 0.5) / 1.5, atol=1e-6)
                 assert [image.get_cmap().name for image in ax.get_images()] == ["gray", "viridis"]
                 assert ax.get_images()[1].get_alpha() == 0.55
-
-    def test_colours_and_opacity_may_be_chosen(self):
-        display = display_of(X[:2]).plot(cmap="cividis", alpha=0.3)
-        image = display.axes_[1, 0].get_images()[1]
-        assert (image.get_cmap().name, image.get_alpha()) == ("cividis", 0.3)
-
-    @pytest.mark.parametrize("n", [1, 4, 8])
-    @pytest.mark.parametrize("shape", [(28, 28), (16, 64), (40, 20)])
-    @pytest.mark.parametrize("n_classifiers", [1, 3])
-    def test_nothing_overlaps_or_leaves_the_figure(self, n, shape, n_classifiers):
-        images = np.random.default_rng(0).random((n, *shape))
-        labels = np.full((n_classifiers, n), "malignant, stage 3")
-        names = [f"{k} standard + targeted" for k in range(n_classifiers)]
-        proba = np.ones(labels.shape)
-        display = display_of(images, n_classifiers, labels=labels, proba=proba, names=names)
-        display.plot().figure_.canvas.draw()
-        boxes = [ax.get_window_extent() for ax in display.axes_.flat]
-        boxes += [
-            text.get_window_extent()
-            for ax in display.axes_.flat
-            for text in (ax.title, ax.xaxis.label, ax.yaxis.label)
-            if text.get_text()
-        ]
-        boxes.append(display.colorbar_.ax.get_tightbbox())
-        frame = display.figure_.bbox.padded(1)
-        for i, box in enumerate(boxes):
-            inner = box.padded(-1)
-            assert frame.containsx(inner.x0)
-            assert frame.containsx(inner.x1)
-            assert frame.containsy(inner.y0)
-            assert frame.containsy(inner.y1)
-            assert inner.count_overlaps(boxes[i + 1 :]) == 0
-
-    def test_given_figure_is_drawn_on_and_pyplot_left_alone(self):
-        figure = Figure()
-        left, right = figure.subfigures(1, 2)
-        assert display_of(X[:2]).plot(figure=left).figure_ is left
-        assert display_of(X[:3], 1).plot(figure=right).axes_.shape == (2, 3)
-        assert not plt.get_fignums()
-
-    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[plot\]"'):
-            display_of(X[:2]).plot()

@@ -1,14 +1,7 @@
-import pickle
-import re
-import sys
-
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from helpers.image_cases import cases, synthesizer_of, y
 from helpers.saved_files import TABLE
 from helpers.tiny_nets import IMAGES, LABELS, augmented
@@ -20,12 +13,6 @@ from sklearn.exceptions import NotFittedError
 
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.inspection._latent_display import LatentDisplay
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def display_of(**params):
@@ -42,7 +29,9 @@ def display_of(**params):
 
 def latents(synthesizer, X):
     """Codes in latent standard deviations, flat."""
-    codes = synthesizer._codec().encode(synthesizer.format_.to_tensor(X))
+    module = synthesizer.autoencoder_.module_.eval()
+    with torch.no_grad():
+        codes = module.encode(synthesizer.format_.to_tensor(X))
     return (codes / synthesizer.latent_scale_).flatten(1).double().numpy()
 
 
@@ -97,10 +86,7 @@ class TestFromEstimator:
             ("y", y[:3], ValueError, "inconsistent numbers of samples"),
             ("y", [9] * len(y), ValueError, r"not seen in fit: \[9\]"),
             ("y", (y + 1) % 3, ValueError, "another label than it had in fit"),
-            ("n_samples", 0, ValueError, "n_samples must be an int of at least 1"),
             ("n_real", 1, ValueError, "n_real must be an int of at least 2"),
-            ("n_real", 9.0, TypeError, "n_real must be an int"),
-            ("random_state", "now", ValueError, "random_state"),
         ],
     )
     def test_wrong_inputs_are_named(self, name, wrong, error, message):
@@ -113,8 +99,6 @@ class TestFromEstimator:
         case = cases("TargetedSynthesizer", "HW")
         with pytest.raises(ValueError, match=r"X has 12 images, but row .*whole X of fit"):
             LatentDisplay.from_estimator(case.fitted, case.X[:12], y[:12])
-        with pytest.raises(ValueError, match="X has one image"):
-            LatentDisplay.from_estimator(case.fitted, case.X[:1], y[:1])
 
     def test_without_autoencoder_or_fit_is_refused(self):
         with pytest.raises(NotFittedError):
@@ -170,32 +154,6 @@ class TestPlot:
         plain = display_of(explained_variance_ratio=None).plot().ax_
         assert plain.get_xlabel() == "component 1\n(latent standard deviations)"
 
-    @pytest.mark.parametrize("n_classes", [2, 10, 30])
-    def test_nothing_overlaps_or_leaves_the_figure(self, n_classes):
-        rng = np.random.default_rng(0)
-        labels = np.array([f"malignant, stage {i}" for i in range(n_classes)])
-        display = display_of(
-            real=rng.normal(0, [9, 1], (n_classes, 2)), labels=labels, labels_synthetic=labels[:2]
-        ).plot()
-        display.figure_.canvas.draw()
-        ax = display.ax_
-        boxes = [ax.get_window_extent(), ax.get_legend().get_window_extent()]
-        boxes += [ax.xaxis.label.get_window_extent(), ax.yaxis.label.get_window_extent()]
-        for i, box in enumerate(boxes):
-            inner = box.padded(-1)
-            assert display.figure_.bbox.contains(inner.x0, inner.y0)
-            assert display.figure_.bbox.contains(inner.x1, inner.y1)
-            assert inner.count_overlaps(boxes[i + 1 :]) == 0
-
-    def test_given_axes_are_drawn_on_in_a_subfigure_too(self):
-        left, right = Figure().subfigures(1, 2)
-        ax = right.subplots()
-        display = display_of().plot(ax=ax)
-        assert display.ax_ is ax
-        assert display.figure_ is right
-        assert not left.axes
-        assert not plt.get_fignums()
-
     def test_maps_side_by_side_keep_all_points_on_shared_axes(self):
         axes = Figure().subplots(1, 2, sharex=True, sharey=True)
         displays = [display_of().plot(ax=axes[0], legend=False), display_of().plot(ax=axes[1])]
@@ -206,31 +164,3 @@ class TestPlot:
             assert ((points >= [left, low]) & (points <= [right, high])).all()
         assert axes[0].get_legend() is None
         assert axes[1].get_legend() is not None
-
-    def test_pickled_display_draws_the_same(self):
-        display = pickle.loads(pickle.dumps(display_of()))
-        assert len(display.plot(ax=Figure().subplots()).ax_.collections) == 6
-
-    def test_without_matplotlib_the_extra_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-        with pytest.raises(ImportError, match=re.escape('pip install "tsynd_sk[plot]"')):
-            display_of().plot()
-
-    @pytest.mark.parametrize(
-        ("name", "wrong", "message"),
-        [
-            ("real", np.zeros((3, 3)), r"real must be an array of shape \(n, 2\).*\(3, 3\)"),
-            ("labels", ["cat"], "labels must have one value for each of the 3 real images"),
-            ("source", None, "source must be an array"),
-            ("synthetic", np.zeros((3, 2)), "must have one row for each sample"),
-            ("labels_synthetic", [1], "labels_synthetic must have one value for each of the 2"),
-            ("explained_variance_ratio", 0.3, "explained_variance_ratio must have one value"),
-        ],
-    )
-    def test_wrong_arrays_are_named(self, name, wrong, message):
-        with pytest.raises(ValueError, match=message):
-            display_of(**{name: wrong}).plot()
-
-    def test_figures_are_no_axes(self):
-        with pytest.raises(TypeError, match="ax must be a matplotlib Axes or None, got a Figure"):
-            display_of().plot(ax=Figure())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 
 # Steps of AutoAttack, as its authors run it: each of its parts starts once.
 _AUTO_STEPS = 100
@@ -18,7 +20,7 @@ _MAX_KNOWN = 50_000
 
 
 def check_installed(caller: str) -> None:
-    """Refuse to go on without the toolbox.
+    """Raise if the toolbox is not installed.
 
     It is imported where it is used: it takes a second, and makes a folder ~/.art.
     """
@@ -35,36 +37,21 @@ class Target(nn.Module):
 
     Parameters
     ----------
-    log_proba : callable
-        From what the network sees to log-probabilities, which differ from logits by what softmax
-        and margins do not see.
-    low, scale : float
-        What the network sees is ``low + scale * x``.
-    row_shape : tuple of int
-        Shape of one row of what the network sees.
-    device : torch.device
-        Where it sees it.
+    classifier : DifferentiableClassifier
+        Returns log-probabilities, which differ from logits by what softmax and margins do not see.
     """
 
-    def __init__(
-        self,
-        log_proba: Callable[[Tensor], Tensor],
-        low: float,
-        scale: float,
-        row_shape: tuple[int, ...],
-        device: torch.device,
-    ):
+    def __init__(self, classifier: DifferentiableClassifier):
         super().__init__()
         # No module of its own: ART switches modes and moves what it finds.
-        self.log_proba = log_proba
-        self.low, self.scale = low, scale
-        self.row_shape = row_shape
-        self.device = device
+        self.classifier = classifier
+        self.low, high = classifier.limits
+        self.scale = high - self.low or 1.0
         self._known: dict[bytes, Tensor] = {}
 
     def _log_proba(self, x: Tensor) -> Tensor:
-        seen = (self.low + self.scale * x).reshape(len(x), *self.row_shape)
-        return self.log_proba(seen.to(self.device)).to(x.device)
+        rows = (self.low + self.scale * x).reshape(len(x), *self.classifier.x.shape[1:])
+        return self.classifier(rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (n, n_classes) of images (n, C, H, W)."""
@@ -83,6 +70,13 @@ class Target(nn.Module):
         """Log-probabilities of an array."""
         with torch.no_grad():
             return torch.cat([self(part) for part in torch.from_numpy(x).split(batch_size)]).numpy()
+
+
+def scaled_images(classifier: DifferentiableClassifier) -> np.ndarray:
+    """Return the images (n, C, H, W) of a classifier with values between 0 and 1."""
+    low, high = classifier.limits
+    x = ((classifier.x.numpy() - low) / (high - low or 1.0)).astype(np.float32).clip(0, 1)
+    return x.reshape(-1, *classifier.image_shape)
 
 
 class _Margin(nn.Module):
@@ -104,10 +98,6 @@ class Attacker:
     ----------
     target : Target
         What is attacked.
-    image_shape : tuple of int
-        (C, H, W).
-    n_classes : int
-        Number of classes.
     max_iter, n_restarts, n_queries : int
         Budgets: steps and restarts of PGD, predictions of the black-box attack.
     batch_size : int
@@ -117,8 +107,6 @@ class Attacker:
     def __init__(
         self,
         target: Target,
-        image_shape: tuple[int, int, int],
-        n_classes: int,
         *,
         max_iter: int,
         n_restarts: int,
@@ -126,8 +114,8 @@ class Attacker:
         batch_size: int,
     ):
         self.target = target
-        self.image_shape = image_shape
-        self.n_classes = n_classes
+        self.image_shape = target.classifier.image_shape
+        self.n_classes = len(target.classifier.classes)
         self.max_iter = max_iter
         self.n_restarts = n_restarts
         self.n_queries = n_queries
@@ -136,7 +124,7 @@ class Attacker:
     def candidates(
         self, attack: str, x: np.ndarray, y: np.ndarray, eps: float
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give attacked images in one array after another; the worst of an image counts.
+        """Yield attacked images in one array after another; the worst of an image counts.
 
         Parameters
         ----------

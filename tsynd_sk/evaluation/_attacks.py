@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted
-from skorch import NeuralNet
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import check_int_at_least, check_list, check_number, type_name
-from tsynd_sk.evaluation._art import Attacker, Target, check_installed
+from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._validation import check_int_at_least, type_name
+from tsynd_sk.evaluation._art import Attacker, Target, check_installed, scaled_images
+from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._scores import classification_scores
-from tsynd_sk.images import array_of_images, check_images
-from tsynd_sk.synthesis import AugmentedClassifier
 
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
 
@@ -44,16 +39,6 @@ class GradientMaskingWarning(UserWarning):
     ...     warnings.simplefilter("error", GradientMaskingWarning)
     ...     # adversarial_scores(classifier, X, y)
     """
-
-
-class _Subject(NamedTuple):
-    """A network, and images as it sees them."""
-
-    net: NeuralNet
-    x: np.ndarray
-    image_shape: tuple[int, int, int]
-    limits: tuple[float, float]
-    classes: np.ndarray | None
 
 
 def adversarial_scores(
@@ -163,28 +148,28 @@ def adversarial_scores(
     check_installed("adversarial_scores")
     attacks = _check_attacks(attacks)
     strengths = _check_eps(eps)
-    budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
-    budgets = {name: check_int_at_least(name, value, 1) for name, value in budgets.items()}
-    batch_size = check_int_at_least("batch_size", batch_size, 1)
-    subject = _subject(estimator, X)
-    labels = labels_of(y)
-    check_consistent_length(subject.x, labels)
-    if "square" in attacks and min(subject.image_shape[1:]) < 2:
-        raise ValueError(
-            f"X has images of shape {subject.image_shape}, too narrow for 'square', whose squares "
-            "move: leave it out of attacks"
-        )
-    rng = check_random_state(random_state)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
-        target, x = _target(subject)
+        classifier = DifferentiableClassifier.from_estimator(estimator, X)
+        classes = classifier.classes
+        labels = labels_of(y)
+        check_consistent_length(classifier.x, labels)
+        if "square" in attacks and min(classifier.image_shape[1:]) < 2:
+            raise ValueError(
+                f"X has images of shape {classifier.image_shape}, too narrow for 'square', whose "
+                "squares move: leave it out of attacks"
+            )
+        rng = check_random_state(random_state)
+        target, x = Target(classifier), scaled_images(classifier)
         clean = target.predict(x, batch_size)
-        classes = np.arange(clean.shape[1]) if subject.classes is None else subject.classes
-        # Here, for it also refuses labels that there are none of.
+        codes = encode_labels(labels, classes)
         rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
-        codes = np.array([classes.tolist().index(label) for label in labels.tolist()])
         attacker = Attacker(
-            target, subject.image_shape, len(classes), batch_size=batch_size, **budgets
+            target,
+            max_iter=check_int_at_least("max_iter", max_iter, 1),
+            n_restarts=check_int_at_least("n_restarts", n_restarts, 1),
+            n_queries=check_int_at_least("n_queries", n_queries, 1),
+            batch_size=batch_size,
         )
         seed = int(rng.randint(2**31 - 1))
         for attack, strength in product(attacks, strengths):
@@ -208,98 +193,23 @@ def adversarial_scores(
 
 
 def _check_attacks(attacks: Any) -> list[str]:
-    known = f"the known attacks, {', '.join(ATTACKS)}"
-    attacks = [attacks] if isinstance(attacks, str) else check_list("attacks", attacks, known)
+    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
     if unknown := [attack for attack in attacks if attack not in ATTACKS]:
         raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
-    return list(dict.fromkeys(attacks))
+    return attacks
 
 
 def _check_eps(eps: Any) -> list[float]:
-    values: list[Any] = (
-        [eps] if isinstance(eps, Real | str) else check_list("eps", eps, "strengths")
-    )
-    for value in values:
-        check_number("eps", value, 0)
-        if not 0 < value <= 1:
-            raise ValueError(
-                f"eps must be above 0 and at most 1, a share of the range of values; got {value}. "
-                "For two of 255 grey levels give 2 / 255."
-            )
-    return list(dict.fromkeys(map(float, values)))
-
-
-def _subject(estimator, X: ArrayLike) -> _Subject:
-    """Find the network, and bring images to what it sees."""
-    given = _skorch.unfreeze(estimator)
-    if isinstance(given, AugmentedClassifier):
-        check_is_fitted(given, "estimator_")
-        if given.image_shape_ is None:
-            raise ValueError(
-                "AugmentedClassifier was fitted on a table, whose columns have no common range; "
-                "attacks are on images. If its rows are flat images, give its synthesizer "
-                "image_shape=(n_channels, height, width)."
-            )
-        images = np.asarray(check_images(given, X, reset=False))
-        x = given.format_.to_tensor(images).numpy()
-        limits = (0.0, 1.0)
-        if images.dtype != np.uint8:
-            seen = given.value_range_
-            limits = min(float(seen.low), float(x.min())), max(float(seen.high), float(x.max()))
-        return _Subject(given.estimator_, x, given.image_shape_, limits, given.classes_)
-    if not isinstance(given, NeuralNet):
-        raise TypeError(
-            "estimator must be a fitted AugmentedClassifier or skorch classifier, whose gradients "
-            f"attacks can follow; got {type_name(estimator)}. Of a search give its "
-            "best_estimator_, of a pipeline its last step, with X as that step sees it."
-        )
-    _skorch.check_classifier(given, "estimator")
-    check_is_fitted(given, "module_")
-    images = array_of_images(X, name="adversarial_scores")
-    if images.dtype.kind != "f":
+    values = list(dict.fromkeys(map(float, [eps] if isinstance(eps, Real) else eps)))
+    if not values or not all(0 < value <= 1 for value in values):
         raise ValueError(
-            f"X has dtype {images.dtype}, but a skorch net sees X as it is: give the floats that "
-            "it was fitted on, for instance X.astype('float32') / 255"
+            f"eps must be above 0 and at most 1, shares of the range of values; got {eps}. For two "
+            "of 255 grey levels give 2 / 255."
         )
-    x = np.ascontiguousarray(images, dtype=np.float32)
-    return _Subject(given, x, _shape_of(given, x), (float(x.min()), float(x.max())), None)
-
-
-def _shape_of(net: NeuralNet, x: np.ndarray) -> tuple[int, int, int]:
-    row = x.shape[1:] if x.ndim > 2 else tuple(getattr(net, "image_shape_", ()))
-    shape = (1, *row) if len(row) == 2 else row
-    if len(shape) != 3 or math.prod(shape) != math.prod(x.shape[1:]):
-        raise ValueError(
-            f"X has shape {x.shape}; expected (n, n_channels, height, width) or (n, height, width) "
-            "for a skorch net. If it sees flat images, set its attribute image_shape_ to "
-            "(n_channels, height, width)."
-        )
-    return shape
-
-
-def _target(subject: _Subject) -> tuple[Target, np.ndarray]:
-    """Make a network into a target for images between 0 and 1, and give these."""
-    net, device = subject.net, _skorch.device_of(subject.net)
-    network = InferenceCopy(_skorch.bare_module(net), _skorch.log_proba_head(net))
-    network.prepare(torch.from_numpy(subject.x[:1]).to(device))
-    low, high = subject.limits
-    scale = high - low or 1.0
-    target = Target(network, low, scale, subject.x.shape[1:], device)
-    x = ((subject.x - low) / scale).astype(np.float32).clip(0, 1)
-    shown = target.predict(x[:1].reshape(1, *subject.image_shape), 1)
-    if shown.ndim != 2 or shown.shape[1] < 2:
-        raise ValueError(
-            f"{type(net).__name__} predicts log-probabilities of shape {shown.shape[1:]} for an "
-            "image; there must be two classes at least, or there is nothing to mislead it to"
-        )
-    return target, x.reshape(-1, *subject.image_shape)
+    return values
 
 
 def _row(attack: str, eps: float, y, log_proba: np.ndarray, classes) -> dict[str, Any]:
-    if np.isnan(log_proba).any():
-        raise ValueError(
-            "estimator predicts NaN: it has not learnt anything that could be attacked"
-        )
     scores = classification_scores(y, np.exp(log_proba), classes)
     accuracy = float(np.mean(classes[log_proba.argmax(1)] == y))
     return {"attack": attack, "eps": eps, "accuracy": accuracy, **scores}

@@ -6,30 +6,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._ascent_drawing import draw_images, draw_lines
 from tsynd_sk.inspection._ascent_trace import trace_ascents
-from tsynd_sk.inspection._drawing import (
-    COLOURS,
-    as_displayed,
-    check_lengths,
-    check_value_range,
-    fitted_synthesizer,
-    new_figure,
-    place_of,
-    range_of,
-)
-from tsynd_sk.synthesis import encode
+from tsynd_sk.inspection._drawing import COLOURS, as_displayed, image_limits, make_figure
+from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Inches.
 _COLUMN, _TEXT, _PANEL, _NARROWEST = 1.2, 0.45, 2.9, 6.0
 # Small letters in an inch.
 _LETTERS = 13
 _MOST_COLOURED = len(COLOURS)
+_NO_AUTOENCODER = (
+    "this %(name)s is not fitted, or comes from training with synthetic_ratio=0 and has no "
+    "autoencoder: it cannot synthesise"
+)
 
 
 class AscentDisplay:
@@ -40,8 +35,7 @@ class AscentDisplay:
     Parameters
     ----------
     uncertainty : ndarray of shape (n, n_steps + 1)
-        Mutual information at the start (step 0) and after each step, in nats; nan from where an
-        ascent was over before the last step.
+        Mutual information at the start (step 0) and after each step, in nats.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
         Whether the members' mean prediction there is the label. If so, the point is filled ("label
         agreed"), otherwise hollow ("label denied"). Unused where `uncertainty` is nan.
@@ -54,7 +48,7 @@ class AscentDisplay:
         Real images, and those that were taken, of the first `m` rows. ``None``: no images.
     iterates : ndarray of shape (m, n_shown, H, W) or (m, n_shown, H, W, C), or None, default=None
         Images on the way.
-    steps : ndarray of shape (m, n_shown), int, or None, default=None
+    steps : ndarray of shape (n_shown,), int, or None, default=None
         Their steps.
     labels : ndarray of shape (n,) or None, default=None
         Labels of the sources.
@@ -140,7 +134,7 @@ class AscentDisplay:
             For so many of the images, the first ones, the way is coloured and shown in images;
             the other lines are grey. At most 6.
         n_steps_shown : int, default=5
-            Images on each way, evenly spaced from the start to where the ascent was over.
+            Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
             Makes the ascents repeatable; ``None`` for the estimator's.
 
@@ -182,45 +176,28 @@ class AscentDisplay:
                 f"n_sources_shown must be at most {_MOST_COLOURED}, for more colours are hard to "
                 f"tell apart; got {n_sources_shown}"
             )
-        synthesizer._check_can_synthesize()
-        images = check_images(synthesizer, X, reset=False)
+        check_is_fitted(synthesizer, "latent_scale_", msg=_NO_AUTOENCODER)
+        images = np.asarray(check_images(synthesizer, X, reset=False))
         labels = labels_of(y)
         check_consistent_length(images, labels)
-        codes = encode(labels, synthesizer.classes_)
-        images = images[np.arange(len(images))]
-        is_table = synthesizer.image_shape_ is None
-        n_pictured = 0 if is_table else min(n_sources_shown, len(images))
-        trace = trace_ascents(synthesizer, images, codes, random_state, n_pictured)
-        columns: dict[str, Any] = {}
-        if n_pictured:
-            columns = cls._pictures(synthesizer.format_, images, trace, n_steps_shown)
-        return cls(
-            trace.uncertainty,
-            trace.label_agreement,
-            chosen=trace.chosen,
-            uncertainty_source=trace.uncertainty_source,
-            uncertainty_synthetic=trace.uncertainty_synthetic,
-            labels=labels,
-            **columns,
+        codes = encode_labels(labels, synthesizer.classes_)
+        n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
+        columns, synthetic, iterates = trace_ascents(
+            synthesizer, images, codes, random_state, n_pictured
         )
-
-    @staticmethod
-    def _pictures(image_format, X: np.ndarray, trace, n_steps_shown: int) -> dict[str, Any]:
-        lasts = [len(images) - 1 for images in trace.images]
-        # As many from each way, so that the images make a grid.
-        n_shown = min(n_steps_shown, min(lasts) + 1)
-        steps = np.array([np.linspace(0, last, n_shown).round().astype(int) for last in lasts])
-        iterates = [
-            as_displayed(images[shown], image_format)
-            for images, shown in zip(trace.images, steps, strict=True)
-        ]
-        return {
-            "source": as_displayed(X[: len(steps)], image_format),
-            "synthetic": as_displayed(trace.synthetic[: len(steps)], image_format),
-            "iterates": np.stack(iterates),
-            "steps": steps,
-            "value_range": range_of(X),
-        }
+        pictures: dict[str, Any] = {}
+        if n_pictured:
+            last = columns["uncertainty"].shape[1] - 1
+            shown = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
+            image_format = synthesizer.format_
+            pictures = {
+                "source": as_displayed(images[:n_pictured], image_format),
+                "synthetic": as_displayed(synthetic[:n_pictured], image_format),
+                "iterates": np.stack([as_displayed(x[shown], image_format) for x in iterates]),
+                "steps": shown,
+                "value_range": image_limits(None, images),
+            }
+        return cls(**columns, labels=labels, **pictures)
 
     def plot(self, ax=None, *, figure=None) -> AscentDisplay:
         """Draw a line for every ascent, and a row of images for those that have them.
@@ -237,20 +214,9 @@ class AscentDisplay:
         -------
         self : AscentDisplay
             This display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `ax` is no Axes, or `figure` no figure.
-        ValueError
-            If an array is not of the shape that it should have, or `ax` and `figure` are both
-            given.
         """
-        self._check()
         n_pictured = 0 if self.source is None else len(self.source)
-        n_columns = np.shape(self.steps)[1] + 2 if n_pictured else 1
+        n_columns = len(self.steps) + 2 if n_pictured else 1
         width, height = _COLUMN, 0.0
         if n_pictured:
             aspect = np.shape(self.source)[2] / np.shape(self.source)[1]
@@ -259,7 +225,7 @@ class AscentDisplay:
             height = width / aspect
         ratios = [_PANEL] + [height + _TEXT] * n_pictured
         size = (max(width * n_columns + 0.8, _NARROWEST), sum(ratios))
-        figure = new_figure("AscentDisplay.plot", place_of(ax, figure), size, "compressed")
+        figure = make_figure(size, ax, figure)
         grid = figure.add_gridspec(1 + n_pictured, n_columns, height_ratios=ratios)
         ax = figure.add_subplot(grid[0, :])
         axes = np.empty((n_pictured, n_columns if n_pictured else 0), dtype=object)
@@ -270,65 +236,3 @@ class AscentDisplay:
             draw_images(axes, self, width_of_names=max(12, int(_LETTERS * height)))
         self.figure_, self.ax_, self.axes_ = figure, ax, axes
         return self
-
-    def _check(self) -> None:
-        shape = np.shape(self.uncertainty)
-        if len(shape) != 2 or 0 in shape:
-            raise ValueError(
-                f"uncertainty must be an array of shape (n, n_steps + 1); got shape {shape}"
-            )
-        if np.shape(self.label_agreement) != shape:
-            raise ValueError(
-                f"label_agreement must have the shape of uncertainty, {shape}; got "
-                f"{np.shape(self.label_agreement)}"
-            )
-        names = ("chosen", "uncertainty_source", "uncertainty_synthetic")
-        check_lengths(shape[0], "ascents", **{name: getattr(self, name) for name in names})
-        if self.labels is not None:
-            check_lengths(shape[0], "ascents", labels=self.labels)
-        chosen = np.asarray(self.chosen)
-        if chosen.dtype.kind not in "iu" or chosen.min() < -1 or chosen.max() >= shape[1]:
-            raise ValueError(
-                f"chosen must hold steps, 0 to {shape[1] - 1}, or -1 for none of them; got "
-                f"{chosen.tolist()}"
-            )
-        check_value_range(self.value_range)
-        self._check_pictures(shape[0])
-
-    def _check_pictures(self, n: int) -> None:
-        pictures = {name: getattr(self, name) for name in ("source", "synthetic", "iterates")}
-        given = [name for name in (*pictures, "steps") if getattr(self, name) is not None]
-        if not given:
-            return
-        shapes = {name: np.shape(value) for name, value in pictures.items()}
-        source, steps = shapes["source"], np.shape(self.steps)
-        if len(given) < 4:
-            raise ValueError(
-                "source, synthetic, iterates and steps must be given together, or none of them; "
-                f"got {' and '.join(given)} alone"
-            )
-        if len(source) not in (3, 4) or 0 in source or shapes["synthetic"] != source:
-            raise ValueError(
-                "source and synthetic must be images of one shape, (m, height, width) or (m, "
-                f"height, width, n_channels); got {source} and {shapes['synthetic']}"
-            )
-        if source[0] > min(n, _MOST_COLOURED):
-            raise ValueError(
-                f"source has {source[0]} images; expected one for each of the {n} ascents, or "
-                f"for the first of them, and {_MOST_COLOURED} at most"
-            )
-        if len(steps) != 2 or steps[0] != source[0] or steps[1] == 0:
-            raise ValueError(
-                f"steps must have a row for each of the {source[0]} images of source; got shape "
-                f"{steps}"
-            )
-        numbers, n_points = np.asarray(self.steps), np.shape(self.uncertainty)[1]
-        if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= n_points:
-            raise ValueError(
-                f"steps must hold ints from 0 to {n_points - 1}; got {numbers.tolist()}"
-            )
-        if shapes["iterates"] != (*steps, *source[1:]):
-            raise ValueError(
-                f"iterates must have the shape {(*steps, *source[1:])}, that of steps and of an "
-                f"image of source; got {shapes['iterates']}"
-            )

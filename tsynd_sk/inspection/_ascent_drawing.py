@@ -13,7 +13,9 @@ from tsynd_sk.inspection._drawing import (
     channels_last,
     image_limits,
     label_text,
+    legend_above,
     show_image,
+    style_axes,
 )
 
 if TYPE_CHECKING:
@@ -40,9 +42,7 @@ def draw_lines(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
     # Stars at the top are whole.
     ax.margins(y=0.1)
     ax.set_ylim(bottom=0)
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
-    ax.spines[["right", "top"]].set_visible(False)
+    style_axes(ax, axis="y")
 
 
 def _draw_line(ax: Any, display: AscentDisplay, i: int, colour: str | None) -> None:
@@ -50,22 +50,20 @@ def _draw_line(ax: Any, display: AscentDisplay, i: int, colour: str | None) -> N
     agreed = np.asarray(display.label_agreement, dtype=bool)[i]
     chosen, taken = int(display.chosen[i]), float(display.uncertainty_synthetic[i])
     last = len(values) - 1
+    steps = np.arange(last + 1)
     # Colours and sizes, for lines in colour and in grey.
     look = {"color": colour or _GREY, "linewidth": 1.5 if colour else 0.8}
     look["zorder"] = 3 if colour else 2
-    steps = np.flatnonzero(np.isfinite(values))
-    ax.plot(steps, values[steps], **look)
+    ax.plot(steps, values, **look)
+    before = [float(display.uncertainty_source[i]), values[0]]
+    ax.plot([-_aside(last), 0], before, linestyle=":", **look)
     end = float(chosen) if chosen >= 0 else last + _aside(last)
-    if len(steps):
-        before = [float(display.uncertainty_source[i]), values[steps[0]]]
-        ax.plot([-_aside(last), steps[0]], before, linestyle=":", **look)
-        if chosen < 0:
-            ax.plot([steps[-1], end], [values[steps[-1]], taken], linestyle=":", **look)
+    if chosen < 0:
+        ax.plot([last, end], [values[last], taken], linestyle=":", **look)
     points = {"linestyle": "none", "marker": "o", "color": colour, "markersize": 5, "zorder": 4}
     for some, face in ((agreed, colour), (~agreed, "white")):
         if colour:
-            shown = steps[some[steps]]
-            ax.plot(shown, values[shown], markerfacecolor=face, **points)
+            ax.plot(steps[some], values[some], markerfacecolor=face, **points)
     denied = chosen >= 0 and not agreed[chosen]
     ax.plot(
         end,
@@ -95,14 +93,7 @@ def _draw_legend(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
     ):
         look: dict[str, Any] = {"marker": marker, "markersize": size, "markerfacecolor": face}
         handles.append(Line2D([], [], linestyle="none", color="black", label=text, **look))
-    ax.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=min(len(handles), 4),
-        fontsize="small",
-        frameon=False,
-    )
+    legend_above(ax, handles, min(len(handles), 4))
 
 
 def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int) -> None:
@@ -111,8 +102,9 @@ def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int
     limits = image_limits(display.value_range, display.source, iterates, display.synthetic)
     uncertainty = np.asarray(display.uncertainty, dtype=float)
     agreed = np.asarray(display.label_agreement, dtype=bool)
+    steps = np.asarray(display.steps)
     for i, (row, name) in enumerate(zip(axes, _names(display, len(axes)), strict=True)):
-        steps, chosen = np.asarray(display.steps)[i], int(display.chosen[i])
+        chosen = int(display.chosen[i])
         images = np.stack([display.source[i], *iterates[i], display.synthetic[i]])
         titles = ["source", *(f"step {step}" for step in steps)]
         titles.append(f"chosen: {chosen}" if chosen >= 0 else "mended")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,70 +9,17 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.ascent import AscentResult
-from tsynd_sk.synthesis import single_threaded
 
 # All iterates of so many images are in memory at a time.
 _BATCH = 32
 
 
-@dataclass(frozen=True)
-class AscentTrace:
-    """What happened on the ways of n sources.
-
-    Attributes
-    ----------
-    uncertainty : ndarray of shape (n, n_steps + 1)
-        Mutual information in nats; nan after the end of an ascent.
-    label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction was the label; False after the end.
-    chosen : ndarray of shape (n,), int64
-        Step that was taken; -1 for an image off the way.
-    uncertainty_source, uncertainty_synthetic : ndarray of shape (n,)
-        Mutual information in nats.
-    images : list of ndarray of shape (n_steps + 1, ...)
-        For the first sources, all images up to the end of the ascent, in the user's format.
-    synthetic : ndarray of shape (n, ...)
-        What was taken, in the user's format.
-    """
-
-    uncertainty: np.ndarray
-    label_agreement: np.ndarray
-    chosen: np.ndarray
-    uncertainty_source: np.ndarray
-    uncertainty_synthetic: np.ndarray
-    images: list[np.ndarray]
-    synthetic: np.ndarray
-
-
-class _Record:
-    """Callback that keeps what a batch of ascents goes through."""
-
-    def __init__(self, n_rows: int, n_steps: int):
-        self.uncertainty = np.full((n_rows, n_steps + 1), np.nan, dtype=np.float32)
-        self.agreement = np.zeros((n_rows, n_steps + 1), dtype=bool)
-        self.images: list[list[Tensor]] = [[] for _ in range(n_rows)]
-
-    def __call__(self, step: int, points: AscentResult) -> None:
-        self.uncertainty[:, step] = points.uncertainty.cpu().numpy()
-        self.agreement[:, step] = points.agreement.cpu().numpy()
-        for images, image in zip(self.images, points.images.cpu(), strict=True):
-            images.append(image)
-
-    def chosen(self, images: Tensor) -> np.ndarray:
-        """Find the last step at which each row had the image that was taken."""
-        return np.array(
-            [
-                max((i for i, seen in enumerate(way) if torch.equal(seen, image)), default=-1)
-                for way, image in zip(self.images, images.cpu(), strict=True)
-            ]
-        )
-
-
 def trace_ascents(
     synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_pictured: int
-) -> AscentTrace:
-    """Do as ``synthesize``, and keep what happens on the way.
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
+    """Do as ``synthesize``, and keep what happens at each step.
 
     Parameters
     ----------
@@ -86,43 +32,60 @@ def trace_ascents(
     random_state : int, RandomState instance or None
         As in ``synthesize``.
     n_pictured : int
-        Sources, the first ones, whose images on the way are kept.
+        Sources, the first ones, of which the images of all steps are kept.
+
+    Returns
+    -------
+    columns : dict
+        What `AscentDisplay` stores of each ascent, by the names of its parameters.
+    synthetic : ndarray of shape (n, ...)
+        What was taken, in the user's format.
+    iterates : list of ndarray of shape (n_steps + 1, ...)
+        The images of all steps, source by source, in the user's format.
     """
-    seed = check_random_state(synthesizer._generator(random_state)).randint(2**31 - 1)
-    image_format, size = synthesizer.format_, min(synthesizer.batch_size, _BATCH)
-    synthesis = synthesizer._synthesis()
-    records, infos, synthetic, chosen = [], [], [], []
-    ways: list[np.ndarray] = []
+    rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
+    # As in ``synthesize``, which draws the seed of a pass from that of the call.
+    seed = check_random_state(rng).randint(2**31 - 1)
+    size = min(synthesizer.batch_size, _BATCH)
+    steps: list[AscentResult] = []
+    synthesize = _batch_synthesis(synthesizer, steps)
+
+    def in_format(images: Tensor) -> np.ndarray:
+        return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
+
+    parts: list[dict[str, np.ndarray]] = []
+    synthetic: list[np.ndarray] = []
+    pictured: list[np.ndarray] = []
     for first in range(0, len(X), size):
         rows = np.arange(first, min(first + size, len(X)))
-        record = _Record(len(rows), synthesizer.max_iter)
-        x, y = image_format.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+        x, y = synthesizer.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+        steps.clear()
         with torch.inference_mode(False), torch.enable_grad(), single_threaded():
-            images, info = replace(synthesis, callback=record)(
-                x, y, rows=rows, occurrence=0, seed=seed
-            )
-        records.append(record)
-        infos.append(info)
-        chosen.append(record.chosen(images))
-        synthetic.append(_in_format(synthesizer, images))
-        pictured = record.images[: max(n_pictured - first, 0)]
-        ways += [_in_format(synthesizer, torch.stack(way)) for way in pictured]
-        record.images.clear()
-    uncertainty = np.concatenate([record.uncertainty for record in records])
-    # Controls take no steps, and all ascents may be over before the last one.
-    taken = np.isfinite(uncertainty).any(axis=0)
-    agreement = np.concatenate([record.agreement for record in records])
-    told = {name: np.concatenate([info[name] for info in infos]) for name in infos[0]}
-    return AscentTrace(
-        uncertainty[:, taken],
-        agreement[:, taken],
-        np.concatenate(chosen),
-        told["uncertainty_source"],
-        told["uncertainty"],
-        images=ways,
-        synthetic=np.concatenate(synthetic),
-    )
+            images, info = synthesize(x, y, rows=rows, occurrence=0, seed=seed)
+        iterates = torch.stack([step.images for step in steps], 1)
+        # The last of the steps whose image was taken; -1 if it is of none of them.
+        is_taken = (iterates == images[:, None]).flatten(2).all(2).cpu().numpy()
+        n_later = is_taken[:, ::-1].argmax(1)
+        chosen = np.where(is_taken.any(1), len(steps) - 1 - n_later, -1)
+        parts.append(
+            {
+                "uncertainty": torch.stack([s.uncertainty for s in steps], 1).cpu().numpy(),
+                "label_agreement": torch.stack([s.agreement for s in steps], 1).cpu().numpy(),
+                "chosen": chosen,
+                "uncertainty_source": info["uncertainty_source"],
+                "uncertainty_synthetic": info["uncertainty"],
+            }
+        )
+        synthetic.append(in_format(images))
+        pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return columns, np.concatenate(synthetic), pictured
 
 
-def _in_format(synthesizer: Any, images: Tensor) -> np.ndarray:
-    return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
+def _batch_synthesis(synthesizer: Any, steps: list[AscentResult]) -> Any:
+    """Return what synthesises a batch, and appends what it finds at each step to a list."""
+
+    def record(step: int, *points: Any) -> None:
+        steps.append(points[-1])
+
+    return synthesizer.engine_.batch_synthesis(synthesizer, callback=record)

@@ -9,20 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tsynd_sk._utils._validation import check_number
+from tsynd_sk import _skorch
+from tsynd_sk.evaluation import DifferentiableClassifier
+from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers, named_alone
 from tsynd_sk.inspection._drawing import (
+    add_colorbar,
     channels_last,
-    check_lengths,
-    check_value_range,
     image_grid,
     image_limits,
     label_text,
     name_row,
-    place_of,
     show_image,
 )
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
-from tsynd_sk.inspection._panel import Subject, named_alone, panel_of
 
 # Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
 _COLUMN = 1.25
@@ -92,13 +91,7 @@ class AttributionDisplay:
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        layer: Any = None,
-        name: str | None = None,
+        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, name=None, **params
     ) -> AttributionDisplay:
         """Map what speaks for a class in the eyes of one classifier; draws nothing yet.
 
@@ -106,24 +99,17 @@ class AttributionDisplay:
         ----------
         estimator : AugmentedClassifier or skorch classifier
             Fitted.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, see :meth:`from_estimators`.
-        y : array-like of shape (n,) or None, default=None
-            Classes that are asked about, see there.
-        layer : str, Module or None, default=None
-            Layer that is mapped, see there.
+        X, y : array-like
+            As for :meth:`from_estimators`.
         name : str or None, default=None
             What to write beside the maps; ``None``: the name of its class.
+        **params
+            Further parameters of :meth:`from_estimators`.
 
         Returns
         -------
         display : AttributionDisplay
             Call its :meth:`plot`.
-
-        Raises
-        ------
-        TypeError, ValueError, sklearn.exceptions.NotFittedError
-            As :meth:`from_estimators`.
 
         Examples
         --------
@@ -135,7 +121,7 @@ class AttributionDisplay:
         >>> AttributionDisplay.from_estimator(net, X[100:104], y[100:104]).maps.shape
         (1, 4, 8, 8)
         """
-        return cls.from_estimators(named_alone(estimator, name), X, y, layer=layer)
+        return cls.from_estimators(named_alone(estimator, name), X, y, **params)
 
     @classmethod
     def from_estimators(
@@ -194,23 +180,24 @@ class AttributionDisplay:
         """
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
-            panel = panel_of(estimators, X, cls.__name__)
-            layers = _layers(layer, list(panel.subjects))
-            labels, codes = (None, None) if y is None else panel.targets(y)
+            compared = ComparedClassifiers.from_estimators(estimators, X, cls.__name__)
+            layers = _layers(layer, list(compared.by_name))
+            labels, codes = (None, None) if y is None else compared.encode(y)
             maps, chosen, proba = [], [], []
-            for name, subject in panel.subjects.items():
-                predicted = np.exp(subject.log_proba())
+            for name, classifier in compared.by_name.items():
+                predicted = np.exp(classifier.log_proba())
                 code = predicted.argmax(1) if codes is None else codes[name]
-                maps.append(_maps(subject, code, layers[name], panel.images.shape[1:3], name))
-                chosen.append(subject.classes[code])
+                size = compared.images.shape[1:3]
+                maps.append(_maps(classifier, code, layers[name], size, name))
+                chosen.append(classifier.classes[code])
                 proba.append(predicted[np.arange(len(code)), code])
         return cls(
-            panel.images,
+            compared.images,
             np.stack(maps),
-            names=list(panel.subjects),
+            names=list(compared.by_name),
             labels=np.stack(chosen) if labels is None else labels,
             proba=np.stack(proba),
-            value_range=panel.shown_limits,
+            value_range=compared.displayed_limits,
         )
 
     def plot(self, ax=None, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
@@ -232,59 +219,21 @@ class AttributionDisplay:
         -------
         self : AttributionDisplay
             This display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `ax` is no Axes, `figure` no figure, or `alpha` no number.
-        ValueError
-            If arrays do not fit together, `alpha` is not between 0 and 1, or `ax` and `figure`
-            are both given.
         """
-        check_number("alpha", alpha, 0, 1)
-        self._check()
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
-        figure, axes = image_grid(
-            "AttributionDisplay.plot", place_of(ax, figure), images, 1 + len(maps), _COLUMN
-        )
+        figure, axes = image_grid(images, 1 + len(maps), _COLUMN, ax, figure)
         for k, image in enumerate(images):
             show_image(axes[0, k], image, low, high)
-            for ax, attribution in zip(axes[1:, k], maps[:, k], strict=True):
+            for each, attribution in zip(axes[1:, k], maps[:, k], strict=True):
                 # Pale, so that it is mostly the maps that are dark or bright.
-                show_image(ax, _brightness(image), low - _PALE * (high - low), high)
-                drawn = ax.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
-        self.colorbar_ = figure.colorbar(drawn, ax=axes[1:].ravel().tolist(), pad=0.1 / len(images))
-        self.colorbar_.set_label("attribution,\nshare of a\nmap's maximum", fontsize="small")
-        self.colorbar_.ax.tick_params(labelsize="small")
+                show_image(each, _brightness(image), low - _PALE * (high - low), high)
+                drawn = each.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
+        text = "attribution,\nshare of a\nmap's maximum"
+        self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         self._annotate(axes, images)
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
-
-    def _check(self) -> None:
-        shape = np.shape(self.images)
-        if len(shape) not in (3, 4) or 0 in shape:
-            raise ValueError(
-                "images must be of shape (n, height, width) or (n, height, width, n_channels); "
-                f"got {shape}"
-            )
-        found = np.shape(self.maps)
-        if len(found) != 4 or found[1:] != shape[:3] or not found[0]:
-            raise ValueError(
-                "maps must be of shape (n_classifiers, n, height, width), here (n_classifiers, "
-                f"{', '.join(map(str, shape[:3]))}); got {found}"
-            )
-        check_lengths(found[0], "classifiers", names=self.names)
-        for name, allowed in (("labels", (shape[:1], found[:2])), ("proba", (found[:2],))):
-            value = getattr(self, name)
-            if value is not None and np.shape(value) not in allowed:
-                raise ValueError(
-                    f"{name} must be of shape {' or '.join(map(str, allowed))}; got "
-                    f"{np.shape(value)}"
-                )
-        check_value_range(self.value_range)
 
     def _annotate(self, axes: np.ndarray, images: np.ndarray) -> None:
         """Name the rows, and say what the maps are about."""
@@ -304,7 +253,7 @@ class AttributionDisplay:
 
 
 def _brightness(image: np.ndarray) -> np.ndarray:
-    """Give a colour image (H, W, 3) as grey, (H, W, 1)."""
+    """Turn a colour image (H, W, 3) to grey, (H, W, 1)."""
     return image @ np.array(_BRIGHTNESS)[:, np.newaxis] if image.shape[-1] == 3 else image
 
 
@@ -316,17 +265,19 @@ def _layers(layer: Any, names: list[str]) -> dict[str, Any]:
     return {name: layer.get(name) for name in names}
 
 
-def _maps(subject: Subject, codes: np.ndarray, layer: Any, size, name: str) -> np.ndarray:
+def _maps(
+    classifier: DifferentiableClassifier, codes: np.ndarray, layer: Any, size: Any, name: str
+) -> np.ndarray:
     try:
         maps = eigen_grad_cam(
-            subject.module,
-            subject.x,
+            _skorch.bare_module(classifier.net),
+            classifier.x,
             torch.from_numpy(codes),
             layer=layer,
-            to_scores=subject.to_scores,
+            to_scores=_skorch.scores_head(classifier.net),
             size=size,
         )
     except (TypeError, ValueError) as error:
         error.add_note(f"This is of the classifier {name!r}.")
         raise
-    return maps.cpu().numpy()
+    return maps.numpy()

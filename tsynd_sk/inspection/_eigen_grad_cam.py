@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._torch_validation import check_network
-from tsynd_sk._utils._validation import check_int, check_int_at_least, type_name
 
 __all__ = ["eigen_grad_cam"]
 
@@ -61,11 +59,9 @@ def eigen_grad_cam(
 
     Raises
     ------
-    TypeError
-        If an argument is of the wrong kind.
     ValueError
-        If the network has no such layer, or its scores do not depend on it; if there is no such
-        class; or if scores or gradients are not finite.
+        If the network has no such layer, or its scores do not depend on it; or if scores or
+        gradients are not finite.
 
     Notes
     -----
@@ -103,28 +99,27 @@ def eigen_grad_cam(
     >>> maps.shape, float(maps.max())
     (torch.Size([5, 28, 28]), 1.0)
     """
-    check_network(module, to_scores or _scores, ("module", "to_scores"))
     # torch.compile wraps what has the layers, and knows no hooks that come later.
     module = getattr(module, "_orig_mod", module)
-    x = _checked(x)
-    batch_size = check_int_at_least("batch_size", batch_size, 1)
-    size = _checked_size(x.shape[-2:] if size is None else size)
+    height, width = x.shape[-2:] if size is None else size
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach()
         parameter = next(module.parameters(), None)
         device = x.device if parameter is None else parameter.device
         network = InferenceCopy(module, to_scores or _scores)
-        first = x[:2].to(device)
-        network.prepare(first)
-        name = _layer_name(module, layer, _spatial_layers(network, first))
-        codes = _checked_targets(targets, len(x))
+        example = x[:2].to(device)
+        network.prepare(example)
+        name = _layer_name(module, layer, _spatial_layers(network, example))
+        codes = None if targets is None else torch.as_tensor(targets).expand(len(x))
         parts = []
-        for rows in torch.arange(len(x)).split(batch_size):
-            own = None if codes is None else codes.to(rows.device)[rows]
-            part = x[rows.to(x.device)].to(device)
+        for first in range(0, len(x), batch_size):
+            rows = slice(first, first + batch_size)
+            own = None if codes is None else codes[rows]
+            # A copy, for gradients cannot be taken of images that were made in inference mode.
+            part = x[rows].clone().to(device)
             parts.append(_projection(*_activations(network, name, part, own)))
-        return scaled(torch.cat(parts), size).to(x.device)
+        return _enlarge(torch.cat(parts), (height, width)).to(x.device)
 
 
 def _scores(output: Any) -> Tensor:
@@ -134,40 +129,6 @@ def _scores(output: Any) -> Tensor:
         logit = scores.reshape(-1)
         return torch.stack([-logit, logit], 1)
     return scores
-
-
-def _checked(x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a Tensor, got {type_name(x)}; torch.from_numpy makes one")
-    if not x.is_floating_point():
-        raise TypeError(f"x must hold floats, as the network sees them; got {x.dtype}")
-    if x.ndim < 2 or 0 in x.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected images, (n, C, H, W), at least 1")
-    return x
-
-
-def _checked_size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Sequence) or len(size) != 2:
-        raise TypeError(f"size must be (height, width) or None; got {size!r}")
-    return check_int_at_least("size[0]", size[0], 1), check_int_at_least("size[1]", size[1], 1)
-
-
-def _checked_targets(targets: Any, n: int) -> Tensor | None:
-    if targets is None:
-        return None
-    if not isinstance(targets, Tensor | Sequence) and not hasattr(targets, "__array__"):
-        return torch.full((n,), check_int("targets", targets))
-    codes = torch.as_tensor(targets)
-    if codes.dtype == torch.bool or codes.is_floating_point() or codes.is_complex():
-        raise TypeError(f"targets must be indices of classes; got {codes.dtype}")
-    if codes.ndim == 0:
-        codes = codes.expand(n)
-    if codes.shape != (n,):
-        raise ValueError(
-            f"targets must be an index, or one for each of the {n} images; got shape "
-            f"{tuple(codes.shape)}"
-        )
-    return codes.long()
 
 
 def _is_spatial(output: Any, n: int) -> bool:
@@ -220,8 +181,6 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
         if not names:
             raise ValueError(f"layer, a {type(layer).__name__}, is not part of {kind}")
         layer = names[0]
-    elif not isinstance(layer, str):
-        raise TypeError(f"layer must be a submodule, its dotted name or None; got {layer!r}")
     if layer not in spatial:
         raise ValueError(
             f"{layer!r} is not a layer of {kind} that gives tensors (n, channels, height, width) "
@@ -249,18 +208,11 @@ def _activations(
     finally:
         handle.remove()
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
-        shown = tuple(scores.shape) if isinstance(scores, Tensor) else type_name(scores)
         raise ValueError(
-            f"{network.name} must give scores of shape (n, n_classes); got {shown}. Give to_scores "
-            "to turn its output into them."
+            f"{network.name} must return scores of shape (n, n_classes), not "
+            f"{getattr(scores, 'shape', type(scores))}; to_scores can turn its output into them"
         )
-    n_classes = scores.shape[1]
     codes = scores.argmax(1) if targets is None else targets.to(scores.device)
-    if codes.min() < 0 or codes.max() >= n_classes:
-        raise ValueError(
-            f"targets must be from 0 to {n_classes - 1}, the classes of {network.name}; got "
-            f"{codes.min()} to {codes.max()}"
-        )
     own = scores.gather(1, codes[:, None]).sum()
     grads = torch.autograd.grad(own, kept[0], allow_unused=True)[0] if own.requires_grad else None
     if grads is None:
@@ -290,7 +242,7 @@ def _projection(activations: Tensor, grads: Tensor) -> Tensor:
     return projection.unflatten(1, product.shape[2:])
 
 
-def scaled(projection: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(projection: Tensor, size: tuple[int, int]) -> Tensor:
     """Enlarge what is above zero, and scale it to a maximum of 1, image by image."""
     positive = projection.clamp(min=0)
     # Before it is narrowed, for gradients may be smaller than float32 can tell from zero.

@@ -10,18 +10,20 @@ from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.utils.validation import check_consistent_length
 
-from tsynd_sk._utils._labels import labels_of
-from tsynd_sk._utils._validation import check_int_at_least, type_name
-from tsynd_sk.images import Selection, check_images, spread
+from tsynd_sk import _skorch
+from tsynd_sk._utils._inference import private_copy
+from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.autoencoders import encode
+from tsynd_sk.images import Selection, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     CROSSED,
-    check_lengths,
-    fitted_synthesizer,
     label_text,
-    pyplot,
+    make_panels,
+    style_axes,
 )
-from tsynd_sk.synthesis import encode
+from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 _CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
@@ -158,19 +160,18 @@ class LatentDisplay:
         """
         synthesizer = fitted_synthesizer(estimator)
         n_real = check_int_at_least("n_real", n_real, 2)
-        n_samples = check_int_at_least("n_samples", n_samples, 1)
-        synthesizer._check_can_synthesize()
-        images = check_images(synthesizer, X, reset=False)
-        labels = labels_of(y)
-        check_consistent_length(images, labels)
-        codes = encode(labels, synthesizer.classes_)
-        if len(images) < 2:
-            raise ValueError("X has one image; a map of two dimensions needs two or more")
-        X_new, y_new, info = synthesizer.sample(
-            n_samples, random_state=random_state, return_info=True
+        images, X_new, y_new, info = sample_beside_sources(
+            synthesizer, X, n_samples, random_state=random_state
         )
-        sources = info.source_index
-        _check_sources(sources, codes, encode(y_new, synthesizer.classes_))
+        labels, sources = labels_of(y), info.source_index
+        check_consistent_length(images, labels)
+        codes = encode_labels(labels, synthesizer.classes_)
+        other = np.flatnonzero(codes[sources] != encode_labels(y_new, synthesizer.classes_))
+        if len(other):
+            raise ValueError(
+                f"y gives row {sources[other[0]]} another label than it had in fit: pass X and y "
+                "of fit, in their order"
+            )
         shown = spread(len(images), n_real)
         real = _latents(synthesizer, Selection(images, shown))
         if real.shape[1] < 2:
@@ -202,22 +203,8 @@ class LatentDisplay:
         -------
         self : LatentDisplay
             This display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `ax` is no Axes.
-        ValueError
-            If an array is not of the shape that it should have.
         """
-        plt = pyplot("LatentDisplay.plot")
-        self._check()
-        if ax is None:
-            ax = plt.figure(figsize=_SIZE, layout="constrained").subplots()
-        elif not hasattr(ax, "scatter"):
-            raise TypeError(f"ax must be a matplotlib Axes or None, got {type_name(ax)}")
+        [ax] = make_panels(1, _SIZE, ax)
         handles = self._draw_points(ax)
         if legend:
             ax.legend(
@@ -236,29 +223,12 @@ class LatentDisplay:
         shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1
         shared |= len(ax.get_shared_y_axes().get_siblings(ax)) > 1
         ax.set_aspect("equal", adjustable="box" if shared else "datalim")
-        ax.grid(color="0.92")
-        ax.set_axisbelow(True)
-        ax.spines[["right", "top"]].set_visible(False)
+        style_axes(ax)
         self.figure_, self.ax_ = ax.get_figure(), ax
         return self
 
-    def _check(self) -> None:
-        for name in ("real", "source", "synthetic"):
-            shape = np.shape(getattr(self, name))
-            if len(shape) != 2 or shape[1] != 2:
-                raise ValueError(f"{name} must be an array of shape (n, 2); got shape {shape}")
-        if np.shape(self.source) != np.shape(self.synthetic):
-            raise ValueError(
-                "source and synthetic must have one row for each sample; got shapes "
-                f"{np.shape(self.source)} and {np.shape(self.synthetic)}"
-            )
-        check_lengths(len(self.real), "real images", labels=self.labels)
-        check_lengths(len(self.source), "samples", labels_synthetic=self.labels_synthetic)
-        if self.explained_variance_ratio is not None:
-            check_lengths(2, "components", explained_variance_ratio=self.explained_variance_ratio)
-
     def _draw_points(self, ax) -> list:
-        """Draw all points and arrows, and give the entries of the legend."""
+        """Draw all points and arrows, and return the entries of the legend."""
         from matplotlib.lines import Line2D
 
         real, source, synthetic = (
@@ -300,27 +270,16 @@ class LatentDisplay:
         return handles
 
 
-def _check_sources(sources: np.ndarray, codes: np.ndarray, codes_new: np.ndarray) -> None:
-    """Refuse other images, or labels in another order, than in fit, as far as that shows."""
-    if sources.max() >= len(codes):
-        raise ValueError(
-            f"X has {len(codes)} images, but row {sources.max()} is the source of a synthetic "
-            "one: pass the whole X of fit"
-        )
-    other = np.flatnonzero(codes[sources] != codes_new)
-    if len(other):
-        raise ValueError(
-            f"y gives row {sources[other[0]]} another label than it had in fit: pass X and y of "
-            "fit, in their order"
-        )
-
-
 def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     """Encode images, and divide by the deviation of each coordinate."""
-    codec, scale = synthesizer._codec(), synthesizer.latent_scale_.double().numpy()
+    scale = synthesizer.latent_scale_.double().numpy()
     # A coordinate that is always the same has no unit, and no place on the map.
     scale = np.where(scale > 0, scale, 1)
-    with torch.inference_mode(False):
-        parts = [codec.encode(x).double().cpu().numpy() for x in synthesizer._batches(X)]
-    latents = np.concatenate(parts) / scale
-    return latents.reshape(len(latents), -1)
+    net, size = synthesizer.autoencoder_, synthesizer.batch_size
+    module, device = private_copy(_skorch.bare_module(net)), _skorch.device_of(net)
+    with torch.no_grad():
+        codes = [
+            encode(module, synthesizer.format_.to_tensor(X[first : first + size]).to(device))
+            for first in range(0, len(X), size)
+        ]
+    return (torch.cat(codes).double().cpu().numpy() / scale).reshape(len(X), -1)

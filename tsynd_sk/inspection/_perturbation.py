@@ -11,7 +11,7 @@ from torch import Tensor
 _HALVINGS = 12
 
 
-def doubted(
+def minimal_perturbation(
     log_proba: Callable[[Tensor], Tensor],
     x: Tensor,
     targets: Tensor,
@@ -77,13 +77,13 @@ def doubted(
         change = change * (budget / _rms(change).clamp(min=budget))
         # Images lie within the limits, so that this takes none further from its start.
         z = torch.where(_wide(found, x), z.detach(), (x + change).clamp(low, high))
-    nearest = _drawn_back(lambda y: odds_and_proba(y)[1] < threshold, x, best)
+    nearest = _halve_back(lambda y: odds_and_proba(y)[1] < threshold, x, best)
     # Rounding may lift what lies on the border.
     return nearest.clamp(low, high)
 
 
-def _drawn_back(crossed: Callable[[Tensor], Tensor], x: Tensor, end: Tensor) -> Tensor:
-    """Halve the way back for as long as images stay across."""
+def _halve_back(crossed: Callable[[Tensor], Tensor], x: Tensor, end: Tensor) -> Tensor:
+    """Move ends towards their start by bisection, for as long as they stay across."""
     with torch.no_grad():
         across = crossed(end)
         far = torch.ones(len(x), device=x.device, dtype=x.dtype)

@@ -9,21 +9,20 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tsynd_sk._utils._validation import check_int_at_least, check_number
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers, named_alone
 from tsynd_sk.inspection._drawing import (
     CROSSED,
+    add_colorbar,
     channels_last,
-    check_lengths,
-    check_value_range,
     image_grid,
     image_limits,
     label_text,
     name_row,
-    place_of,
+    show_differences,
     show_image,
 )
-from tsynd_sk.inspection._panel import named_alone, panel_of
-from tsynd_sk.inspection._perturbation import doubted
+from tsynd_sk.inspection._perturbation import minimal_perturbation
 
 # Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
 _COLUMN = 1.35
@@ -110,10 +109,8 @@ class PerturbationDisplay:
         ----------
         estimator : AugmentedClassifier or skorch classifier
             Fitted.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, see :meth:`from_estimators`.
-        y : array-like of shape (n,)
-            The class of each image.
+        X, y : array-like
+            As for :meth:`from_estimators`.
         name : str or None, default=None
             What to write beside the images; ``None``: the name of its class.
         **params
@@ -123,11 +120,6 @@ class PerturbationDisplay:
         -------
         display : PerturbationDisplay
             Call its :meth:`plot`.
-
-        Raises
-        ------
-        TypeError, ValueError, sklearn.exceptions.NotFittedError
-            As :meth:`from_estimators`.
 
         Examples
         --------
@@ -182,7 +174,7 @@ class PerturbationDisplay:
         Raises
         ------
         TypeError
-            If a classifier has no gradients, or a number is none.
+            If a classifier has no gradients.
         ValueError
             If `X` or `y` do not fit the classifiers, or a parameter is out of its range.
         sklearn.exceptions.NotFittedError
@@ -214,8 +206,6 @@ class PerturbationDisplay:
         >>> bool((display.proba_after < 0.5).all())
         True
         """
-        check_number("threshold", threshold, 0, 1)
-        check_number("eps", eps, 0)
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, not one of them; got {threshold}")
         if not 0 < eps <= 1:
@@ -226,32 +216,32 @@ class PerturbationDisplay:
         max_iter = check_int_at_least("max_iter", max_iter, 1)
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
-            panel = panel_of(estimators, X, cls.__name__)
-            labels, codes = panel.targets(y)
+            compared = ComparedClassifiers.from_estimators(estimators, X, cls.__name__)
+            labels, codes = compared.encode(y)
             ends, before, after = [], [], []
-            for name, subject in panel.subjects.items():
-                x_end = doubted(
-                    subject.network,
-                    subject.x,
-                    torch.from_numpy(codes[name]).to(subject.x.device),
-                    limits=panel.limits,
+            for name, classifier in compared.by_name.items():
+                x_end = minimal_perturbation(
+                    classifier,
+                    classifier.x,
+                    torch.from_numpy(codes[name]),
+                    limits=compared.limits,
                     threshold=threshold,
                     eps=eps,
                     max_iter=max_iter,
                 )
                 own = np.arange(len(labels)), codes[name]
-                before.append(np.exp(subject.log_proba()[own]))
-                after.append(np.exp(subject.log_proba(x_end)[own]))
-                ends.append(panel.displayed(x_end))
+                before.append(np.exp(classifier.log_proba()[own]))
+                after.append(np.exp(classifier.log_proba(x_end)[own]))
+                ends.append(compared.displayed(x_end))
         return cls(
-            panel.images,
+            compared.images,
             np.stack(ends),
-            names=list(panel.subjects),
+            names=list(compared.by_name),
             proba_before=np.stack(before),
             proba_after=np.stack(after),
             labels=labels,
             threshold=threshold,
-            value_range=panel.shown_limits,
+            value_range=compared.displayed_limits,
         )
 
     def plot(self, ax=None, *, figure=None) -> PerturbationDisplay:
@@ -269,70 +259,23 @@ class PerturbationDisplay:
         -------
         self : PerturbationDisplay
             All differences have one scale, so that changes can be compared.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `ax` is no Axes, or `figure` no figure.
-        ValueError
-            If arrays do not fit together, or `ax` and `figure` are both given.
         """
-        self._check()
         start = channels_last(self.start)
         ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
         low, high = image_limits(self.value_range, self.start, ends)
-        n, n_rows = len(start), 1 + 2 * len(ends)
-        figure, axes = image_grid(
-            "PerturbationDisplay.plot", place_of(ax, figure), start, n_rows, _COLUMN
-        )
+        figure, axes = image_grid(start, 1 + 2 * len(ends), _COLUMN, ax, figure)
+        for row, images in zip((0, *range(1, len(axes), 2)), (start, *ends), strict=True):
+            for each, image in zip(axes[row], images, strict=True):
+                show_image(each, image, low, high)
         changes = ends - start
-        drawn = changes.mean(axis=-1)
-        bound = float(np.abs(drawn).max()) or 1.0
-        for k in range(n):
-            show_image(axes[0, k], start[k], low, high)
-            for m in range(len(ends)):
-                show_image(axes[1 + 2 * m, k], ends[m, k], low, high)
-                # Blue and red are told apart by all kinds of colour vision.
-                mappable = axes[2 + 2 * m, k].imshow(
-                    drawn[m, k], cmap="RdBu_r", vmin=-bound, vmax=bound
-                )
-        self.colorbar_ = figure.colorbar(mappable, ax=axes[1:].ravel().tolist(), pad=0.1 / n)
         text = f"end − start, pixels of {low:.3g} to {high:.3g}"
         text += ", mean over channels" if start.shape[-1] > 1 else ""
-        self.colorbar_.set_label(text, fontsize="small")
-        self.colorbar_.ax.tick_params(labelsize="small")
+        drawn = show_differences(axes[2::2], changes)
+        self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         sizes = np.sqrt(np.square(changes).mean((2, 3, 4))) / ((high - low) or 1.0)
         self._annotate(axes, start, sizes)
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
-
-    def _check(self) -> None:
-        shape = np.shape(self.start)
-        if len(shape) not in (3, 4) or 0 in shape:
-            raise ValueError(
-                "start must be images of shape (n, height, width) or (n, height, width, "
-                f"n_channels); got {shape}"
-            )
-        found = np.shape(self.end)
-        if not found or found[1:] != shape or not found[0]:
-            raise ValueError(
-                f"end must be of shape (n_classifiers, {', '.join(map(str, shape))}), images of "
-                f"the shape of start for every classifier; got {found}"
-            )
-        check_lengths(found[0], "classifiers", names=self.names)
-        for name in ("proba_before", "proba_after"):
-            if np.shape(getattr(self, name)) != found[:2]:
-                raise ValueError(
-                    f"{name} must be of shape {found[:2]}, (n_classifiers, n); got "
-                    f"{np.shape(getattr(self, name))}"
-                )
-        if self.labels is not None:
-            check_lengths(shape[0], "images", labels=self.labels)
-        if self.threshold is not None:
-            check_number("threshold", self.threshold, 0, 1)
-        check_value_range(self.value_range)
 
     def _annotate(self, axes: np.ndarray, start: np.ndarray, sizes: np.ndarray) -> None:
         """Name the rows, and write probabilities and the sizes of changes."""

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tsynd_sk._utils._validation import check_number
-from tsynd_sk.evaluation import TITLES
-from tsynd_sk.inspection._drawing import check_lengths, new_figure
+from tsynd_sk.evaluation import TITLES, robustness_report
+from tsynd_sk.inspection._drawing import COLOURS, legend_above, make_panels, shorten, style_axes
 
 if TYPE_CHECKING:
     from tsynd_sk.evaluation import RobustnessReport
 
-# Blue and black, which all kinds of colour vision tell apart; the shape of markers tells, too.
-_BLUE, _BLACK = "#0072B2", "black"
+# All kinds of colour vision tell blue from black; the shape of markers tells, too.
+_BLUE, _BLACK = COLOURS[0], COLOURS[-1]
 _MAX_NAME = 32
 
 
@@ -127,8 +126,6 @@ class RobustnessDisplay:
 
         Raises
         ------
-        TypeError
-            If `report` is no report.
         ValueError
             If `metric` is not in the report.
 
@@ -147,11 +144,6 @@ class RobustnessDisplay:
         >>> RobustnessDisplay.from_report(report, "accuracy").names
         ['few', 'many']
         """
-        if not hasattr(report, "scores") or not hasattr(report, "comparisons"):
-            raise TypeError(
-                "report must be a RobustnessReport, as robustness_report gives; got a "
-                f"{type(report).__name__}. For fitted estimators there is from_estimators."
-            )
         known = list(dict.fromkeys(row["metric"] for row in report.scores))
         metric = known[0] if metric is None else metric
         if metric not in known:
@@ -184,33 +176,22 @@ class RobustnessDisplay:
         )
 
     @classmethod
-    def from_estimator(
-        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
-    ) -> RobustnessDisplay:
+    def from_estimator(cls, estimator: Any, X: ArrayLike, y: ArrayLike, **params):
         """Measure how one fitted classifier withstands stress; draws nothing yet.
 
         Parameters
         ----------
         estimator : classifier
-            Fitted. To compare several, use :meth:`from_estimators`.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Clean images that it was not fitted on.
-        y : array-like of shape (n,)
-            True labels.
-        metric : str, default="roc_auc"
-            What is measured.
-        **params
+            Fitted.
+        X, y : array-like
             As for :meth:`from_estimators`.
+        **params
+            Further parameters of :meth:`from_estimators`.
 
         Returns
         -------
         display : RobustnessDisplay
             Call its :meth:`plot`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :meth:`from_estimators`.
 
         Examples
         --------
@@ -226,8 +207,7 @@ class RobustnessDisplay:
         >>> display.names, display.scores.shape
         (['NetClassifier'], (2, 1))
         """
-        named = {type(estimator).__name__: estimator}
-        return cls.from_estimators(named, X, y, metric=metric, **params)
+        return cls.from_estimators({type(estimator).__name__: estimator}, X, y, **params)
 
     @classmethod
     def from_estimators(
@@ -260,11 +240,6 @@ class RobustnessDisplay:
         display : RobustnessDisplay
             Call its :meth:`plot`.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As :func:`tsynd_sk.evaluation.robustness_report`, or if ``metrics`` is given.
-
         Examples
         --------
         >>> from tsynd_sk.classifiers import NetClassifier
@@ -279,14 +254,6 @@ class RobustnessDisplay:
         >>> display.conditions, display.scores.shape
         (['clean', 'corrupted'], (2, 2))
         """
-        # The report, which draws itself by this display, comes after it.
-        from tsynd_sk.evaluation import robustness_report
-
-        if "metrics" in params:
-            raise TypeError(
-                "from_estimators draws one metric: give metric, or make a report of several by "
-                "robustness_report and give it to from_report"
-            )
         return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
 
     def plot(self, ax=None, *, figure=None) -> RobustnessDisplay:
@@ -304,153 +271,74 @@ class RobustnessDisplay:
         -------
         self : RobustnessDisplay
             Filled markers differ from the reference by a Holm-corrected test.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `figure` is no figure.
-        ValueError
-            If arrays differ in shape, or if `ax` and `figure` are given or too many axes.
         """
-        self._check()
-        heights = self._heights()
-        n_panels = 1 if self.differences is None else 2
-        given = ax is not None
-        if given:
-            axes = self._given_axes(ax, figure, n_panels)
-            figure = axes[0].figure
-        else:
-            size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * len(heights))
-            figure = new_figure("RobustnessDisplay.plot", figure, size)
-            axes = figure.subplots(1, n_panels, sharey=True, squeeze=False)[0]
-        self._draw(axes[0], heights, self.scores, self.low, self.high)
+        scores = np.asarray(self.scores)
+        n_conditions, n_names = scores.shape
+        # Downwards, of the heading of each condition and of the rows below it, with a little air.
+        heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
+        n_panels = 1 if self.differences is None or (ax is not None and np.ndim(ax) == 0) else 2
+        size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)
+        axes = make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
-        if len(axes) == 2:
-            ends = self.difference_low, self.difference_high
-            others = {place: y for place, y in heights.items() if not self._is_reference(place)}
-            self._draw(axes[1], others, self.differences, *ends)
+        reference = np.array([name == self.reference for name in self.names])
+        self._draw(axes[0], heights[:, 1:], scores, self.low, self.high, reference)
+        if n_panels == 2:
+            # Nothing is drawn of the reference itself.
+            differences, low, high = (
+                np.where(reference, np.nan, np.asarray(values, dtype=float))
+                for values in (self.differences, self.difference_low, self.difference_high)
+            )
+            self._draw(axes[1], heights[:, 1:], differences, low, high, reference)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
-            axes[1].set_xlabel(f"difference of {title}\nto {_shortened(self.reference)}")
+            axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
         if self.differences is not None:
-            self._explain(axes[-1] if given else figure, outside=not given)
+            self._explain(axes[0])
         self._name_rows(axes, heights)
-        self.figure_, self.ax_, self.axes_ = figure, axes[0], axes
+        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
 
-    def _check(self) -> None:
-        shape = np.shape(self.scores)
-        if len(shape) != 2 or 0 in shape:
-            raise ValueError(
-                f"scores must be an array of shape (n_conditions, n_estimators); got {shape}"
-            )
-        check_lengths(shape[0], "conditions", conditions=self.conditions)
-        check_lengths(shape[1], "estimators", names=self.names)
-        grids = ["low", "high"]
-        comparison = ["differences", "difference_low", "difference_high", "p_holm"]
-        missing = [name for name in comparison if getattr(self, name) is None]
-        if missing and len(missing) < len(comparison):
-            raise ValueError(
-                f"{', '.join(comparison)} go together, but {', '.join(missing)} is None"
-            )
-        for name in grids if missing else grids + comparison:
-            if np.shape(getattr(self, name)) != shape:
-                raise ValueError(
-                    f"{name} must have the shape of scores, {shape}; got "
-                    f"{np.shape(getattr(self, name))}"
-                )
-        check_number("confidence_level", self.confidence_level, 0, 1)
-        if not missing and self.reference not in self.names:
-            raise ValueError(f"reference must be one of {list(self.names)}; got {self.reference!r}")
-
-    def _given_axes(self, ax: Any, figure: Any, n_panels: int) -> np.ndarray:
-        axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-        if figure is not None:
-            raise ValueError("give either ax or figure, not both")
-        wrong = [one for one in axes if not hasattr(one, "get_xlabel")]
-        if not len(axes) or len(axes) > n_panels or wrong:
-            raise ValueError(
-                f"ax must be matplotlib Axes, or {n_panels} of them at most (scores, differences "
-                f"if there are any); got {ax!r}"
-            )
-        return axes
-
-    def _heights(self) -> dict[tuple[int, int | None], float]:
-        """Heights, downwards, of headings (of no estimator) and of the rows below them."""
-        heights: dict[tuple[int, int | None], float] = {}
-        y = 0.0
-        for condition in range(len(self.conditions)):
-            # A little air between conditions.
-            y += 0.4 if heights else 0
-            for name in (None, *range(len(self.names))):
-                heights[condition, name] = y
-                y += 1
-        return heights
-
-    def _draw(self, ax: Any, heights: dict, values: Any, low: Any, high: Any) -> None:
-        values, low, high = (np.asarray(given, dtype=float) for given in (values, low, high))
-        for place, y in heights.items():
-            if place[1] is None:
+    def _draw(self, ax: Any, heights, values, low, high, reference: np.ndarray) -> None:
+        low, high = np.asarray(low), np.asarray(high)
+        for place, value in np.ndenumerate(values):
+            if np.isnan(value):
                 continue
-            reference = self._is_reference(place)
-            colour = _BLACK if reference else _BLUE
-            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
-            ax.plot(
-                values[place],
-                y,
-                marker="s" if reference else "o",
-                markersize=6,
-                color=colour,
-                markerfacecolor=colour if self._differs(place) else "white",
-                linestyle="none",
+            of_reference, y = reference[place[1]], heights[place]
+            colour, marker = (_BLACK, "s") if of_reference else (_BLUE, "o")
+            differs = (
+                self.p_holm is not None
+                and not of_reference
+                and np.asarray(self.p_holm)[place] < 1 - self.confidence_level
             )
+            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
+            face = colour if differs else "white"
+            ax.plot(value, y, marker=marker, markersize=6, color=colour, mfc=face, linestyle="none")
 
-    def _is_reference(self, place: tuple[int, int | None]) -> bool:
-        return place[1] is not None and self.names[place[1]] == self.reference
-
-    def _differs(self, place: tuple[int, int]) -> bool:
-        if self.p_holm is None or self._is_reference(place):
-            return False
-        return bool(np.asarray(self.p_holm)[place] < 1 - self.confidence_level)
-
-    def _explain(self, where: Any, *, outside: bool) -> None:
-        """Say what markers mean: below a figure, or above axes that are given."""
+    def _explain(self, ax: Any) -> None:
+        """Say what markers mean."""
         from matplotlib.lines import Line2D
 
         p = f"{1 - self.confidence_level:.2g}"
-        # Axes may be narrow, and leave little room above.
-        texts = (f"differs (Holm p < {p})", "does not") if outside else (f"Holm p < {p}", f"≥ {p}")
-        markers = [("s", _BLACK, "white"), ("o", _BLUE, _BLUE), ("o", _BLUE, "white")]
+        looks = (("reference", "s", _BLACK, "white"), (f"Holm p < {p}", "o", _BLUE, _BLUE))
         handles = [
-            Line2D([], [], marker=m, color=c, markerfacecolor=f, linestyle="none", label=text)
-            for (m, c, f), text in zip(markers, ("reference", *texts), strict=True)
+            Line2D([], [], marker=marker, color=colour, mfc=face, linestyle="none", label=text)
+            for text, marker, colour, face in (*looks, (f"≥ {p}", "o", _BLUE, "white"))
         ]
-        place: dict[str, Any] = {"loc": "outside lower center"}
-        if not outside:
-            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "fontsize": "small"}
-            place |= {"columnspacing": 1, "handletextpad": 0.2}
-        where.legend(handles=handles, ncols=3, frameon=False, **place)
+        # Also above the names at the left, for axes may be narrow.
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+        legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2, **place)
 
-    def _name_rows(self, axes: np.ndarray, heights: dict) -> None:
+    def _name_rows(self, axes: np.ndarray, heights: np.ndarray) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for ax in axes:
             ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.grid(axis="x", color="0.9")
-            ax.set_axisbelow(True)
+            style_axes(ax, axis="x")
             ax.tick_params(axis="y", length=0)
-            ax.spines[["left", "right", "top"]].set_visible(False)
-            ax.set_ylim(max(heights.values()) + 0.7, -0.7)
-        labels = [
-            self.conditions[condition] if name is None else _shortened(self.names[name])
-            for condition, name in heights
-        ]
-        axes[0].set_yticks(list(heights.values()), labels)
-        for label, (_, name) in zip(axes[0].get_yticklabels(), heights, strict=True):
-            label.set_fontweight("bold" if name is None else "normal")
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
+            ax.spines["left"].set_visible(False)
+            ax.set_ylim(heights.max() + 0.7, -0.7)
+        names = [shorten(name, _MAX_NAME) for name in self.names]
+        labels = [label for condition in self.conditions for label in (condition, *names)]
+        axes[0].set_yticks(heights.ravel(), labels)
+        for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
+            heading.set_fontweight("bold")

@@ -9,18 +9,17 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.inspection._drawing import (
     CROSSED,
+    add_colorbar,
     as_displayed,
     channels_last,
-    check_lengths,
-    check_value_range,
-    image_format_of,
+    image_grid,
     image_limits,
     label_text,
-    new_figure,
-    place_of,
-    range_of,
+    name_row,
+    show_differences,
     show_image,
 )
+from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 # Inches; the text of a column fits in at the font sizes of matplotlib's defaults.
 _COLUMN = 1.25
@@ -146,25 +145,26 @@ class SynthesisDisplay:
         >>> display.source.shape, display.synthetic.shape
         ((4, 8, 8), (4, 8, 8))
         """
-        X = np.asarray(X)
-        synthesizer, image_format = image_format_of(estimator, X, cls.__name__)
-        X_new, y_new, info = synthesizer.sample(
-            n_samples, y=y, random_state=random_state, return_info=True
-        )
-        if info.source_index.max() >= len(X):
+        synthesizer = fitted_synthesizer(estimator)
+        if synthesizer.image_shape_ is None:
             raise ValueError(
-                f"X has {len(X)} images, but row {info.source_index.max()} is the source of a "
-                "synthetic one: pass the whole X of fit"
+                f"{type(estimator).__name__} was fitted on a table, and {cls.__name__} shows "
+                "images. If its rows are flat images, give it image_shape=(n_channels, height, "
+                "width)."
             )
+        images, X_new, y_new, info = sample_beside_sources(
+            synthesizer, X, n_samples, y=y, random_state=random_state
+        )
+        images = np.asarray(images)
         return cls(
-            as_displayed(X[info.source_index], image_format),
-            as_displayed(X_new, image_format),
+            as_displayed(images[info.source_index], synthesizer.format_),
+            as_displayed(X_new, synthesizer.format_),
             uncertainty_source=info.uncertainty_source,
             uncertainty=info.uncertainty,
             label_agreement=info.label_agreement,
             labels=y_new,
             # All of X, so that pictures of different samples can be compared.
-            value_range=range_of(X),
+            value_range=image_limits(None, images),
         )
 
     def plot(self, ax=None, *, figure=None) -> SynthesisDisplay:
@@ -176,74 +176,32 @@ class SynthesisDisplay:
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
             Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
-            new figure of pyplot, wide enough for the columns.
+            new figure of pyplot, large enough for all.
 
         Returns
         -------
         self : SynthesisDisplay
             This display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `ax` is no Axes, or `figure` no figure.
-        ValueError
-            If arrays do not fit together, or `ax` and `figure` are both given.
         """
-        self._check()
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)
-        n = len(source)
-        aspect = source.shape[2] / source.shape[1]
-        # Wider for landscapes, whose rows would be too low for their names.
-        width = _COLUMN * max(1, aspect**0.5)
-        size = (width * n + 1.2, 3 * width / aspect + 1.0)
-        figure = new_figure("SynthesisDisplay.plot", place_of(ax, figure), size, "compressed")
-        axes = figure.subplots(3, n, squeeze=False)
         low, high = image_limits(self.value_range, self.source, self.synthetic)
+        figure, axes = image_grid(source, 3, _COLUMN, ax, figure)
         for row, images in zip(axes, (source, synthetic), strict=False):
-            for ax, image in zip(row, images, strict=True):
-                show_image(ax, image, low, high)
+            for each, image in zip(row, images, strict=True):
+                show_image(each, image, low, high)
         # Floats, for uint8 would wrap around.
-        difference = (synthetic.astype(np.float64) - source).mean(axis=-1)
-        bound = float(np.abs(difference).max()) or 1.0
-        for ax, image in zip(axes[2], difference, strict=True):
-            # Blue and red are told apart by all kinds of colour vision.
-            drawn = ax.imshow(image, cmap="RdBu_r", vmin=-bound, vmax=bound)
-        self.colorbar_ = figure.colorbar(drawn, ax=axes[2].tolist(), pad=0.1 / n)
-        self.colorbar_.set_label(
-            f"synthetic − source,\npixels of {low:.3g} to {high:.3g}", fontsize="small"
+        drawn = show_differences(axes[2:], (synthetic.astype(np.float64) - source)[np.newaxis])
+        self.colorbar_ = add_colorbar(
+            figure, drawn, axes[2:], f"synthetic − source,\npixels of {low:.3g} to {high:.3g}"
         )
-        self.colorbar_.ax.tick_params(labelsize="small")
+        for each, name in zip(axes[:, 0], ("source", "synthetic", "difference"), strict=True):
+            name_row(each, name, source)
         self._annotate(axes)
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
 
-    def _check(self) -> None:
-        shape = np.shape(self.source)
-        if len(shape) not in (3, 4) or 0 in shape or np.shape(self.synthetic) != shape:
-            raise ValueError(
-                "source and synthetic must be images of one shape, (n, height, width) or (n, "
-                f"height, width, n_channels); got {shape} and {np.shape(self.synthetic)}"
-            )
-        check_lengths(
-            shape[0],
-            "images",
-            uncertainty_source=self.uncertainty_source,
-            uncertainty=self.uncertainty,
-            label_agreement=self.label_agreement,
-        )
-        if self.labels is not None:
-            check_lengths(shape[0], "images", labels=self.labels)
-        check_value_range(self.value_range)
-
-    def _annotate(self, axes) -> None:
+    def _annotate(self, axes: np.ndarray) -> None:
         """Say of every column what its rows cannot show."""
-        for ax in axes.flat:
-            ax.set(xticks=[], yticks=[])
-        for ax, name in zip(axes[:, 0], ("source", "synthetic", "difference"), strict=True):
-            ax.set_ylabel(name, fontsize="small")
         uncertainties = zip(self.uncertainty_source, self.uncertainty, strict=True)
         for i, (before, after) in enumerate(uncertainties):
             if self.labels is not None:

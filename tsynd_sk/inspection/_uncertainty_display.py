@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,19 +10,17 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import labels_of
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least, type_name
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
-    check_lengths,
-    fitted_synthesizer,
     label_text,
-    new_figure,
-    place_of,
-    pyplot,
+    legend_above,
+    make_panels,
+    style_axes,
 )
-from tsynd_sk.synthesis import encode
+from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Differences of float32 predictions tell nothing below.
 _FLOOR = 1e-6
@@ -93,7 +92,7 @@ class UncertaintyDisplay:
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. A synthesizer predicts what its classifier does, or the mean of its classifiers
-            if it has several; an `AugmentedClassifier` what its net does, whatever its peers say.
+            if it has several.
         X : array-like of shape (n, ...), or dict of str to such
             Images as in `fit`, or several sets with their names, such as
             ``{"train": X_train, "test": X_test}``.
@@ -113,7 +112,7 @@ class UncertaintyDisplay:
         Raises
         ------
         TypeError
-            If `estimator` is something else, or `X` and `y` are not both dicts or both arrays.
+            If `estimator` is something else, or `X` is a dict and `y` is none.
         ValueError
             If `X` or `y` are not as in `fit`, `y` names sets that `X` does not, or `n_synthetic`
             is negative.
@@ -149,7 +148,7 @@ class UncertaintyDisplay:
         """
         synthesizer = fitted_synthesizer(estimator)
         n_synthetic = check_int_at_least("n_synthetic", n_synthetic, 0)
-        sets, labels = _named(X, y)
+        sets, labels = _by_name(X, y)
         if n_synthetic and _SYNTHETIC in sets:
             raise ValueError(
                 f"X has a set named {_SYNTHETIC!r}, and n_synthetic={n_synthetic} makes another: "
@@ -157,17 +156,18 @@ class UncertaintyDisplay:
             )
         uncertainty, correct = {}, {}
         for name, images in sets.items():
-            images = check_images(synthesizer, images, reset=False)
+            uncertainty[name] = estimator.uncertainty(images)
             if name in labels:
                 given = labels_of(labels[name])
                 check_consistent_length(images, given)
-                codes = encode(given, synthesizer.classes_)
-                by_first = synthesizer is not estimator
-                correct[name] = _predicted(synthesizer, images, by_first=by_first) == codes
-            uncertainty[name] = synthesizer._uncertainty(images)
+                codes = encode_labels(given, synthesizer.classes_)
+                correct[name] = _predict(synthesizer, images) == codes
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
-            uncertainty[_SYNTHETIC] = synthesizer._uncertainty(X_new)
+            with warnings.catch_warnings():
+                # Samples are arrays, also where the estimator was fitted on a DataFrame.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                uncertainty[_SYNTHETIC] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
     def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
@@ -186,20 +186,9 @@ class UncertaintyDisplay:
         -------
         self : UncertaintyDisplay
             This display.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is not installed.
-        TypeError
-            If `uncertainty` or `correct` is no dict, or `figure` no figure.
-        ValueError
-            If an array is not of the shape that it should have, or `ax` has another number of
-            axes than there are panels.
         """
-        self._check()
         n_panels = 2 if self.correct else 1
-        axes = _panels(n_panels, ax, figure)
+        axes = make_panels(n_panels, (n_panels * _PANEL[0], _PANEL[1]), ax, figure)
         # Several sets share a colour only where they differ in their line.
         looks = {
             name: {
@@ -210,40 +199,12 @@ class UncertaintyDisplay:
             for i, name in enumerate(self.uncertainty)
         }
         self._draw_distributions(axes[0], looks)
-        if n_panels == 2:
+        if self.correct:
             self._draw_accuracies(axes[1], looks)
         for each in axes:
-            each.grid(color="0.9")
-            each.set_axisbelow(True)
-            each.spines[["right", "top"]].set_visible(False)
+            style_axes(each)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
-
-    def _check(self) -> None:
-        for attribute in ("uncertainty", "correct"):
-            value = getattr(self, attribute)
-            if not isinstance(value, Mapping) and not (attribute == "correct" and value is None):
-                raise TypeError(
-                    f"{attribute} must be a dict from the name of a set to an array, got "
-                    f"{type_name(value)}"
-                )
-        if not self.uncertainty:
-            raise ValueError("uncertainty is empty; expected a set of images at least")
-        for name, values in self.uncertainty.items():
-            shape = np.shape(values)
-            if len(shape) != 1 or shape[0] == 0 or not np.isfinite(values).all():
-                raise ValueError(
-                    f"uncertainty[{name!r}] must hold one finite value for each image; got an "
-                    f"array of shape {shape}"
-                )
-        for name, values in (self.correct or {}).items():
-            if name not in self.uncertainty:
-                raise ValueError(
-                    f"correct has the set {name!r}, which uncertainty has not; it has "
-                    f"{', '.join(map(repr, self.uncertainty))}"
-                )
-            n = len(self.uncertainty[name])
-            check_lengths(n, "images", **{f"correct[{name!r}]": values})
 
     def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
         sets = {
@@ -282,34 +243,19 @@ class UncertaintyDisplay:
 
 def _draw_legend(ax: Any, handles: list) -> None:
     longest = max(len(handle.get_label()) for handle in handles)
-    ax.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=2 if longest <= _HALF_A_PANEL else 1,
-        fontsize="small",
-        frameon=False,
-    )
+    legend_above(ax, handles, 2 if longest <= _HALF_A_PANEL else 1)
 
 
-def _named(X: Any, y: Any) -> tuple[Mapping, Mapping]:
-    """Give sets and labels by name, whichever way they came."""
+def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
+    """Return sets and labels by name, whichever way they came."""
     if not isinstance(X, Mapping):
-        if isinstance(y, Mapping):
-            raise TypeError(
-                "y is a dict, but X is not: give both as dicts from names of sets, or both as "
-                "arrays"
-            )
-        return {"images": X}, {} if y is None else {"images": y}
-    if not X:
-        raise ValueError("X is an empty dict; expected a set of images at least")
-    if y is not None and not isinstance(y, Mapping):
+        X, y = {"images": X}, None if y is None else {"images": y}
+    labels = {} if y is None else y
+    if not isinstance(labels, Mapping):
         raise TypeError(
             f"X is a dict of sets, so y must be a dict of their labels or None; got {type_name(y)}"
         )
-    labels = {} if y is None else y
-    unknown = [name for name in labels if name not in X]
-    if unknown:
+    if unknown := [name for name in labels if name not in X]:
         raise ValueError(
             f"y has labels of {', '.join(map(repr, unknown))}, which X has not; it has "
             f"{', '.join(map(repr, X))}"
@@ -317,24 +263,20 @@ def _named(X: Any, y: Any) -> tuple[Mapping, Mapping]:
     return X, labels
 
 
-def _predicted(synthesizer: Any, X: Any, *, by_first: bool) -> np.ndarray:
-    """Give the classes that the classifiers predict, by the mean if there are several.
-
-    The peers of an `AugmentedClassifier` tell uncertainty, but only the net itself, the first of
-    them, predicts.
-    """
-    x = synthesizer.format_.as_network_input(X)
-    nets = [_skorch.without_global_rng(net) for net in synthesizer._nets[: 1 if by_first else None]]
-    if len(nets) == 1:
+def _predict(synthesizer: Any, X: Any) -> np.ndarray:
+    """Predict classes by the classifier, or by the mean of several."""
+    x = synthesizer.format_.as_network_input(check_images(synthesizer, X, reset=False))
+    if not isinstance(synthesizer.classifier_, list):
         # What the net itself says, which need not be the class of the largest probability.
-        return nets[0].predict(x).astype(np.int64)
+        return _skorch.without_global_rng(synthesizer.classifier_).predict(x).astype(np.int64)
+    nets = map(_skorch.without_global_rng, synthesizer.classifier_)
     return np.mean([net.predict_proba(x) for net in nets], axis=0).argmax(axis=1)
 
 
 def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarray]:
-    """Give shares of rows rejected, and the accuracy on the rest.
+    """Return shares of rows rejected, and the accuracy on the rest.
 
-    Among rows of equal uncertainty the ones to be rejected are drawn at random: what is given is
+    Among rows of equal uncertainty the ones to be rejected are drawn at random: what is returned is
     the expected accuracy.
     """
     uncertainty, correct = np.asarray(uncertainty), np.asarray(correct, dtype=float)
@@ -346,22 +288,3 @@ def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarr
     fewest = min(n, max(_FEWEST, int(np.ceil(_FEWEST_SHARE * n))))
     kept = np.arange(n, fewest - 1, -1)
     return 1 - kept / n, hits[kept - 1] / kept
-
-
-def _panels(n_panels: int, ax: Any, figure: Any) -> np.ndarray:
-    who = "UncertaintyDisplay.plot"
-    if n_panels > 1 and hasattr(ax, "get_subplotspec"):
-        ax, figure = None, place_of(ax, figure)
-    if ax is None:
-        size = (n_panels * _PANEL[0], _PANEL[1])
-        return new_figure(who, figure, size).subplots(1, n_panels, squeeze=False)[0]
-    pyplot(who)
-    if figure is not None:
-        raise ValueError("ax and figure were both given; give one of the two, or none")
-    axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-    if len(axes) != n_panels or not all(hasattr(each, "get_figure") for each in axes):
-        raise ValueError(
-            f"ax must be {n_panels} matplotlib Axes, one for each panel; got {len(axes)} "
-            f"({type_name(axes[0]) if len(axes) else 'nothing'})"
-        )
-    return axes

@@ -1,0 +1,55 @@
+"""Fitted synthesizers, and what they synthesise beside its sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from tsynd_sk._utils._validation import type_name
+from tsynd_sk.images import check_images
+
+
+def fitted_synthesizer(estimator: Any) -> Any:
+    """Return the fitted synthesizer that an estimator is or has.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` synthesises nothing.
+    sklearn.exceptions.NotFittedError
+        If it was not fitted.
+    """
+    if not hasattr(estimator, "synthesizer") and not hasattr(estimator, "synthesize"):
+        raise TypeError(
+            "estimator must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
+            f"{type_name(estimator)}"
+        )
+    check_is_fitted(estimator)
+    return getattr(estimator, "synthesizer_", estimator)
+
+
+def sample_beside_sources(
+    synthesizer: Any, X: Any, n_samples: int, *, y: Any = None, random_state: Any = None
+) -> tuple[Any, np.ndarray, np.ndarray, Bunch]:
+    """Sample from a synthesizer that was fitted on `X`.
+
+    Returns
+    -------
+    images : array of shape (n, ...)
+        The images `X`, in memory or not.
+    X_new, y_new, info
+        As of ``synthesizer.sample``.
+    """
+    images = check_images(synthesizer, X, reset=False)
+    X_new, y_new, info = synthesizer.sample(
+        n_samples, y=y, random_state=random_state, return_info=True
+    )
+    if info.source_index.max() >= len(images):
+        raise ValueError(
+            f"X has {len(images)} images, but row {info.source_index.max()} is the source of a "
+            "synthetic one: pass the whole X of fit"
+        )
+    return images, X_new, y_new, info
