@@ -43,64 +43,6 @@ def without_fast_paths(module: nn.Module) -> nn.Module:
     return module
 
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-class _FixedNorm(nn.Module):
-    """Batch normalisation by running statistics, as one multiplication and one addition."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, norm: Any):
-        super().__init__()
-        self.norm = norm
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean * scale
-        shift = shift if norm.bias is None else shift + norm.bias
-        self.register_buffer("scale", scale.detach())
-        self.register_buffer("shift", shift.detach())
-
-    def __getattr__(self, name: str) -> Any:
-        # A network may read the statistics of its layers.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("norm"), name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (-1, *[1] * (x.ndim - 2))
-        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
-
-
-class _GlobalMean(nn.Module):
-    """Adaptive pooling to a single pixel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((-2, -1), keepdim=True)
-
-
-def with_plain_arithmetic(module: nn.Module) -> nn.Module:
-    """Exchange, in a private copy, layers that ``torch.func.vmap`` maps badly.
-
-    It turns batch normalisation into that of more channels, which copies all activations twice, and
-    pools channels-last activations to a pixel one member after another.
-    """
-    root = nn.Sequential(module)
-    for parent in list(root.modules()):
-        for name, child in parent._modules.items():
-            # Hooks want what the layer itself takes and returns. Without running statistics a
-            # layer normalises by the batch.
-            if child is None or child._forward_hooks or child._forward_pre_hooks:
-                continue
-            if type(child) in _NORMS and child.running_mean is not None:
-                parent._modules[name] = _FixedNorm(child)
-            elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in (1, (1, 1), [1, 1]):
-                parent._modules[name] = _GlobalMean()
-    return root[0]
-
-
 def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
     """Lay the weights of two-dimensional convolutions out; activations follow them."""
     for part in module.modules():
@@ -133,50 +75,46 @@ class InferenceCopy:
         device: torch.device | None = None,
         exchange: Callable[[nn.Module], nn.Module] | None = None,
     ):
-        duplicate = with_plain_arithmetic(without_fast_paths(private_copy(module, device)))
+        duplicate = without_fast_paths(private_copy(module, device))
         self.name = type(module).__name__
         self.module = exchange(duplicate) if exchange else duplicate
         self.to_log_proba = to_log_proba
+        self.writes = False
         self._prepared = False
-        self._writes = False
 
-    def prepare(self, x: Tensor, run: Callable[[nn.Module, Tensor], Any] | None = None) -> Any:
+    def prepare(
+        self, x: Tensor, run: Callable[[nn.Module, Tensor], Any] = nn.Module.__call__
+    ) -> Any:
         """Lay the weights out, so that a row passes; return ``run(module, x[:1])``."""
-        run = run or nn.Module.__call__
-
-        def attempt() -> Any:
-            row = x[:1].clone()
-            version = row._version
-            result = run(self.module, row)
-            self._writes |= row._version != version
-            return result
-
+        # Processors convolve channels-last activations faster.
+        layouts = [torch.channels_last, torch.contiguous_format]
+        if self._prepared or x.device.type != "cpu":
+            layouts = [torch.preserve_format]
         # What is kept from here on is to serve gradients later.
-        with PREPARING, torch.inference_mode(False), torch.no_grad(), _float32(x):
-            first, self._prepared = not self._prepared, True
-            # Processors convolve channels-last activations faster.
-            if first and x.device.type == "cpu":
-                _lay_out(self.module, torch.channels_last)
+        with PREPARING, torch.inference_mode(False), torch.no_grad(), in_float32(x):
+            for layout in layouts:
+                _lay_out(self.module, layout)
+                row = x[:1].clone()
+                version = row._version
                 try:
-                    return attempt()
+                    result = run(self.module, row)
+                    break
                 except RuntimeError:
                     # Tensor.view cannot flatten such activations. An error with another cause
-                    # comes back below.
-                    _lay_out(self.module, torch.contiguous_format)
-            return attempt()
-
-    def output(self, x: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
-        """Return what comes out of the network, or of another call of it."""
+                    # comes back with the next layout.
+                    if layout is layouts[-1]:
+                        raise
+        self._prepared = True
         # A network may write on its input, which other members and the user are to see as it was.
-        x = x.clone() if self._writes else x
-        with _float32(x):
-            return (call or self.module)(x)
+        self.writes |= row._version != version
+        return result
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return log-probabilities of shape (n_samples, n_classes)."""
-        return self.to_log_proba(self.output(x))
+        with in_float32(x):
+            return self.to_log_proba(self.module(x.clone() if self.writes else x))
 
 
-def _float32(x: Tensor) -> torch.autocast:
-    """Keep an autocast that surrounds the call from lowering the precision."""
+def in_float32(x: Tensor) -> torch.autocast:
+    """Keep an autocast that surrounds a call from lowering the precision."""
     return torch.autocast(x.device.type, enabled=False)

@@ -159,7 +159,7 @@ def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
     ]
     try:
         with torch.no_grad():
-            network.output(x)
+            network.module(x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._torch_validation import check_network
-from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, FixedNoiseNetwork
+from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, Head
 from tsynd_sk.members._random_layers import Restriction
 from tsynd_sk.members._stochastic_sites import fix_noise
-
-#: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
-Head = Callable[[Any], Tensor]
 
 
 class DropoutMembers(FixedNoiseMembers):
@@ -93,11 +85,13 @@ class DropoutMembers(FixedNoiseMembers):
         restrict: Restriction = None,
         decisions: Decisions | None = None,
     ):
-        check_network(module, to_log_proba)
-        network = FixedNoiseNetwork(
-            InferenceCopy(module, to_log_proba, device, exchange=fix_noise),
+        super().__init__(
+            module,
+            to_log_proba,
+            fix_noise,
             n_members=n_members,
+            seed=seed,
+            device=device,
             restrict=restrict,
             decisions=decisions,
         )
-        super().__init__(network, seed)

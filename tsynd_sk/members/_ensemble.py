@@ -16,7 +16,7 @@ from tsynd_sk._utils._torch_validation import (
     check_tensor,
 )
 from tsynd_sk._utils._validation import check_list
-from tsynd_sk.members._dropout import Head
+from tsynd_sk.members._fixed_noise import Head
 from tsynd_sk.members._rng_guard import keep_foreign_generators
 from tsynd_sk.members._stochastic_sites import trace, visiting, without_noise
 

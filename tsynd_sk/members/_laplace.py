@@ -9,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._torch_validation import check_network
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.members._dropout import Head
-from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, FixedNoiseNetwork
+from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
 from tsynd_sk.members._stochastic_layers import Noise
 from tsynd_sk.members._stochastic_sites import fix_noise_of
@@ -71,15 +70,17 @@ class LaplaceMembers(FixedNoiseMembers):
         check_network(module, to_log_proba)
         _check_posterior(posterior, module)
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
-        exchange = partial(fix_noise_of, name=posterior.layer, noise=noise)
-        network = FixedNoiseNetwork(
-            InferenceCopy(module, to_log_proba, device, exchange=exchange),
+        super().__init__(
+            module,
+            to_log_proba,
+            partial(fix_noise_of, name=posterior.layer, noise=noise),
             n_members=n_members,
+            seed=seed,
+            device=device,
             # Nothing else, in particular not what functions drop.
             restrict=[posterior.layer or type(module).__name__],
             decisions=decisions,
         )
-        super().__init__(network, seed)
 
 
 def _check_posterior(posterior: Any, module: nn.Module) -> None:

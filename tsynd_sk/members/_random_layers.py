@@ -9,7 +9,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy, without_fast_paths
-from tsynd_sk.members._stochastic_sites import Site, fix_noise, trace
+from tsynd_sk.members._stochastic_sites import Site, Trace, fix_noise, trace
 
 Restriction = str | int | Sequence[str] | None
 
@@ -68,6 +68,15 @@ def check_restriction(restrict: Restriction) -> Restriction:
         "restrict must be None (all random layers), 'last', an int (as many last ones) or a list "
         f"of names of layers, not an empty one; got {restrict!r}"
     )
+
+
+def choose_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
+    """Choose, of what is random in a network of this name, what is to be random in its members."""
+    if not found.sites:
+        raise ValueError(nothing_random(name, found.resting))
+    if found.resting and restrict is None:
+        warn_of_resting(name, found.resting)
+    return restrict_sites(found.sites, restrict)
 
 
 def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, Site]:

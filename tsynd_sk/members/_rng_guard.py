@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,38 +16,22 @@ from torch.utils._pytree import tree_leaves
 
 
 class Randomness(Exception):
-    """Something drew random numbers; the message names it."""
+    """Something is about to draw random numbers; the message names the operation."""
+
+    def where(self, module: nn.Module) -> str:
+        """Name the operation and the innermost part of a network that was being called."""
+        names = {part: name for name, part in module.named_modules()}
+        traceback, name, kind = self.__traceback__, "", ""
+        while traceback is not None:
+            part = traceback.tb_frame.f_locals.get("self")
+            if isinstance(part, nn.Module) and part in names:
+                name, kind = names[part], type(part).__name__
+            traceback = traceback.tb_next
+        return f"{self} in " + (f"layer {name!r} ({kind})" if name else "the forward")
 
 
 class Watch(TorchDispatchMode):
     """Stops a forward pass, before global state moves, where it is about to draw random numbers."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.names = {part: name for name, part in module.named_modules()}
-        self.within: list[nn.Module] = [module]
-        self.hooks: list[Any] = []
-        self.thread = threading.get_ident()
-
-    def __enter__(self):
-        def enter(part, inputs):
-            # Another thread may be predicting with the same network.
-            if threading.get_ident() == self.thread:
-                self.within.append(part)
-
-        def leave(part, inputs, output):
-            if threading.get_ident() == self.thread:
-                self.within.pop()
-
-        for part in self.names:
-            self.hooks.append(part.register_forward_pre_hook(enter))
-            self.hooks.append(part.register_forward_hook(leave))
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        super().__exit__(*error)
-        for hook in self.hooks:
-            hook.remove()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -57,29 +40,19 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if _draws(func, args, kwargs):
-            part = self.within[-1]
-            name = self.names[part]
-            where = f"layer {name!r} ({type(part).__name__})" if name else "the forward"
-            raise Randomness(f"{func.name().removeprefix('aten::')} in {where}")
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            # Calls leave out trailing arguments that have their defaults.
+            schema = func._schema.arguments
+            given = {part.name: part.default_value for part in schema if part.has_default_value()}
+            given.update(zip([part.name for part in schema], args, strict=False))
+            given.update(kwargs)
+            # Some operations are told by arguments not to draw.
+            off = any(given.get(name) is False for name in ("train", "training"))
+            rates = [given.get(name) for name in ("p", "dropout", "dropout_p")]
+            never = any(isinstance(rate, int | float) and rate == 0 for rate in rates)
+            if given.get("generator") is None and not (off or never):
+                raise Randomness(func.name().removeprefix("aten::"))
         return func(*args, **kwargs)
-
-
-def _draws(func: Any, args: tuple, kwargs: dict) -> bool:
-    """Tell whether an operation draws random numbers, given how it is called."""
-    if torch.Tag.nondeterministic_seeded not in func.tags:
-        return False
-    # Calls leave out trailing arguments that have their defaults.
-    schema = func._schema.arguments
-    defaults = {part.name: part.default_value for part in schema if part.has_default_value()}
-    names = [part.name for part in schema]
-    given = defaults | dict(zip(names, args, strict=False)) | kwargs
-    if given.get("generator") is not None:
-        return False
-    rates = [given.get(name) for name in ("p", "dropout", "dropout_p")]
-    switched_off = any(given.get(name) is False for name in ("train", "training"))
-    never = any(isinstance(rate, int | float) and rate == 0 for rate in rates)
-    return not (switched_off or never)
 
 
 def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:

@@ -1,4 +1,9 @@
-"""Random sites of a network: found in one forward pass, and answered in the following ones."""
+"""Random sites of a network: found in one forward pass, and answered in the following ones.
+
+A private copy of the network has a `FixedNoiseLayer` in the place of each random layer. During a
+pass, a *visitor* answers for all of them: it knows the noise of the members, and each site has a
+key that tells it from the others of the pass.
+"""
 
 from __future__ import annotations
 
@@ -58,18 +63,9 @@ class _Pass:
     def __init__(self, visitor: Visitor):
         self.visitor = visitor
         self.calls: Counter[str] = Counter()
+        # Which dropout functions are switched on, by key.
         self.switches: dict[str, bool] = {}
         self.inside = False
-
-    def visit(self, name: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
-        # A layer that is used twice in a pass has noise of its own in each place.
-        key = f"{name}#{self.calls[name]}"
-        self.calls[name] += 1
-        self.inside = True
-        try:
-            return self.visitor(key, layer, noise, inputs, kwargs)
-        finally:
-            self.inside = False
 
 
 _PASS: ContextVar[_Pass] = ContextVar("_PASS")
@@ -85,6 +81,65 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
             yield current
     finally:
         _PASS.reset(token)
+
+
+class FixedNoiseLayer(nn.Module):
+    """Stands where a random layer stood, and asks the visitor of the present pass for its output.
+
+    Attributes that a network reads off its layer are those of the layer.
+    """
+
+    def __init__(self, name: str, layer: nn.Module, noise: Noise):
+        super().__init__()
+        self.name, self.layer, self.noise = name, layer, noise
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Visit the site."""
+        layer, current = self.layer, _PASS.get()
+        if kwargs:
+            # Draws and applications name their arguments as they like.
+            bound = inspect.signature(layer.forward).bind(*inputs, **kwargs)
+            inputs, kwargs = bound.args, bound.kwargs
+        # A layer that is used twice in a pass has noise of its own in each place.
+        key = f"{self.name}#{current.calls[self.name]}"
+        current.calls[self.name] += 1
+        current.inside = True
+        try:
+            return current.visitor(key, layer, self.noise, inputs, kwargs)
+        finally:
+            current.inside = False
+
+
+class _DropoutFunctions(TorchFunctionMode):
+    """Takes calls of torch.nn.functional's dropout for visits of random sites."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs, current = kwargs or {}, _PASS.get()
+        if func not in _FUNCTIONS or current.inside:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        p = float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
+        if p == 0:
+            return x
+        layer = _layer_of_function(func, p)
+        # Functions have no names of their own, so that each call counts as a layer.
+        name = f"functional.{func.__name__}"
+        call = f"{name}.{current.calls[name]}"
+        current.calls[name] += 1
+        on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
+        current.switches[f"{call}#0"] = bool(on)
+        return FixedNoiseLayer(call, layer, noise_of(layer)).forward(x)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=64)
+def _layer_of_function(function: Callable, p: float) -> nn.Module:
+    return _FUNCTIONS[function](p).eval()
 
 
 class ValueWatch(TorchDispatchMode):
@@ -104,58 +159,6 @@ class ValueWatch(TorchDispatchMode):
             if current is None or current.calls:
                 raise RuntimeError("what follows may depend on values, as after `if x.sum() > 0`")
         return func(*args, **(kwargs or {}))
-
-
-class FixedNoiseLayer(nn.Module):
-    """Stands where a random layer stood, and asks the present pass for its output."""
-
-    def __init__(self, name: str, layer: nn.Module, noise: Noise):
-        super().__init__()
-        self.name, self.layer, self.noise = name, layer, noise
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
-
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Visit the site."""
-        if kwargs:
-            # Draws and applications name their arguments as they like.
-            bound = inspect.signature(self.layer.forward).bind(*inputs, **kwargs)
-            inputs, kwargs = bound.args, bound.kwargs
-        return _PASS.get().visit(self.name, self.layer, self.noise, inputs, kwargs)
-
-
-@lru_cache(maxsize=64)
-def _layer_of_function(function: Callable, p: float) -> nn.Module:
-    return _FUNCTIONS[function](p).eval()
-
-
-class _DropoutFunctions(TorchFunctionMode):
-    """Takes calls of torch.nn.functional's dropout for visits of random sites."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        current = _PASS.get()
-        if func not in _FUNCTIONS or current.inside:
-            return func(*args, **kwargs)
-        x = args[0] if args else kwargs["input"]
-        p = float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
-        if p == 0:
-            return x
-        layer = _layer_of_function(func, p)
-        noise = noise_of(layer)
-        if noise is None:
-            return func(*args, **kwargs)
-        # Functions have no names of their own, so that each call counts as a layer.
-        name = f"functional.{func.__name__}"
-        call = f"{name}.{current.calls[name]}"
-        current.calls[name] += 1
-        on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
-        current.switches[f"{call}#0"] = bool(on)
-        return current.visit(call, layer, noise, (x,), {})
 
 
 def fix_noise(module: nn.Module) -> nn.Module:
@@ -228,20 +231,32 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     def record(key, layer, noise, inputs, kwargs):
         sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
         try:
-            return noise.apply(layer, _checked_draw(site, generator), *inputs, **kwargs)
+            draw = noise.draw(layer, generator, *inputs, **kwargs)
+        except Randomness:
+            raise _draws_elsewhere(site) from None
+        try:
+            return noise.apply(layer, draw, *inputs, **kwargs)
         except NotImplementedError as error:
             raise ValueError(f"layer {site.layer_name!r}: {error}") from None
 
     try:
-        with visiting(record, functions=True) as current, Watch(module):
+        with visiting(record, functions=True) as current, Watch():
             module(x)
     except Randomness as randomness:
         raise ValueError(
-            f"{randomness} of {type(module).__name__} draws random numbers when it predicts, in a "
-            "way that cannot be fixed, so that members cannot hold still. Tell how it draws by "
-            "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its place."
+            f"{randomness.where(module)} of {type(module).__name__} draws random numbers when it "
+            "predicts, in a way that cannot be fixed, so that members cannot hold still. Tell how "
+            "it draws by tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its "
+            "place."
         ) from None
-    switched_on, resting = _in_training(module, x)
+    for site in sites.values():
+        # A draw that comes from the generator alone can be repeated.
+        state = generator.get_state()
+        leaves = tree_leaves(site.draw(generator))
+        generator.set_state(state)
+        if not all(map(torch.equal, leaves, tree_leaves(site.draw(generator)))):
+            raise _draws_elsewhere(site)
+    switched_on, resting = _trace_training(module, x)
     for key, on in current.switches.items():
         # What is switched off even in training is not random.
         if not on and not switched_on.get(key, True):
@@ -249,28 +264,17 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     return Trace(sites, resting)
 
 
-def _checked_draw(site: Site, generator: torch.Generator) -> Any:
-    """Draw, and refuse draws that do not come from the generator alone."""
-    state = generator.get_state()
-    try:
-        draw = site.draw(generator)
-        generator.set_state(state)
-        again = site.draw(generator)
-        same = all(map(torch.equal, tree_leaves(draw), tree_leaves(again)))
-    except Randomness:
-        same = False
-    if not same:
-        raise ValueError(
-            f"the draw that is registered for {type(site.layer).__name__} (layer "
-            f"{site.layer_name!r}) does not take all its random numbers from the generator that it "
-            "is given, so that members could not be drawn again"
-        )
-    return draw
+def _draws_elsewhere(site: Site) -> ValueError:
+    return ValueError(
+        f"the draw that is registered for {type(site.layer).__name__} (layer {site.layer_name!r}) "
+        "does not take all its random numbers from the generator that it is given, so that members "
+        "could not be drawn again"
+    )
 
 
-def _in_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
+def _trace_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
     """Tell which dropout functions are on in training, and name what else draws there."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = {part: part.training for part in module.modules()}
     generator = torch.Generator().manual_seed(0)
 
     def answer(key, layer, noise, inputs, kwargs):
@@ -278,18 +282,18 @@ def _in_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | N
         draw = noise.draw(layer, generator, *inputs, **kwargs)
         return noise.apply(layer, draw, *inputs, **kwargs)
 
-    for part, _ in modes:
+    for part in modes:
         # Batch statistics of one row are none, and running ones are not to be moved.
         part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
     try:
-        with visiting(answer, functions=True) as current, Watch(module):
+        with visiting(answer, functions=True) as current, Watch():
             module(x)
     except Randomness as randomness:
-        return {}, str(randomness)
+        return {}, randomness.where(module)
     except Exception:
         # In training mode a network may want other inputs; then there is nothing to be known.
         return {}, None
     finally:
-        for part, mode in modes:
+        for part, mode in modes.items():
             part.training = mode
     return current.switches, None

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._inference import InferenceCopy, in_float32
 from tsynd_sk.autoencoders import encode
 from tsynd_sk.images import ValueRange
 
 
 class Codec:
-    """Private, frozen copy of an autoencoder that decodes into the range of real images.
+    """Private copy of an autoencoder that decodes into the range of real images.
 
     Parameters
     ----------
@@ -22,42 +22,45 @@ class Codec:
         The user's, with ``encode`` and ``decode``.
     value_range : ValueRange
         Range of the real images.
+    example : Tensor of shape (n, ...)
+        Images like those to come.
     device : torch.device
         Where to compute.
     """
 
-    def __init__(self, module: nn.Module, value_range: ValueRange, device: torch.device):
+    def __init__(
+        self, module: nn.Module, value_range: ValueRange, example: Tensor, device: torch.device
+    ):
+        network = InferenceCopy(module, _identity, device)
+        network.prepare(example, _round_trip)
         self.value_range = value_range
-        self._network = InferenceCopy(module, _tensor, device)
-        self._module: Any = self._network.module
+        self._module: Any = network.module
+        self._writes = network.writes
 
-    def prepare(self, x: Tensor) -> Codec:
-        """Get ready for images like these, and give itself."""
-        self._network.prepare(x, _round_trip)
-        return self
-
+    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Codes of images."""
-        with torch.no_grad():
-            return self._network.output(x, lambda x: encode(self._module, x))
+        with in_float32(x):
+            return encode(self._module, x.clone() if self._writes else x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Images of codes, in the range of real images; differentiable."""
-        images = self._network.output(z, lambda z: _tensor(self._module.decode(z)))
-        return self.value_range.clip(images)
+        with in_float32(z):
+            decoded = self._module.decode(z.clone() if self._writes else z)
+        if isinstance(decoded, tuple | list):
+            decoded = decoded[0]
+        elif not isinstance(decoded, Tensor):
+            # Variational autoencoders of diffusers and pythae wrap what they decode.
+            decoded = getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
+        return self.value_range.clip(decoded)
+
+
+def _identity(output: Any) -> Any:
+    return output
 
 
 def _round_trip(module: Any, row: Tensor) -> Any:
     return module.decode(encode(module, row))
-
-
-def _tensor(decoded: Any) -> Tensor:
-    if isinstance(decoded, tuple | list):
-        return decoded[0]
-    if isinstance(decoded, Tensor):
-        return decoded
-    # Variational autoencoders of diffusers and pythae wrap what they decode.
-    return getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
 
 
 def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:

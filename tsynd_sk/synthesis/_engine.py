@@ -128,7 +128,7 @@ class Engine:
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec
         if prepared is None or not prepared.is_of([module], device):
-            codec = Codec(module, self.value_range, device).prepare(self._example(params))
+            codec = Codec(module, self.value_range, self._example(params), device)
             self._prepared_codec = prepared = _Prepared(codec, [module], device)
         return prepared.product
 
