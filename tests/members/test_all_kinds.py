@@ -88,7 +88,7 @@ class TestRefusals:
     @pytest.mark.parametrize("kind", ["dropout", "laplace", "ensemble", "joined"])
     def test_of_images_that_are_no_tensor(self, kind):
         members = make_members(kind, *build("late"))
-        with pytest.raises(TypeError, match=r"x must be a Tensor, got a ndarray; .*from_numpy"):
+        with pytest.raises(TypeError, match=r"x must be a Tensor, got a ndarray"):
             members(np.ones((2, 6), np.float32))
 
     @pytest.mark.parametrize("kind", ["dropout", "laplace", "ensemble"])

@@ -82,7 +82,7 @@ def agreement(synthesizer, seed=0):
     """Share of the members' predictions for training images that are the net's own."""
     x = synthesizer.format_.to_tensor(digits()[0])
     own = synthesizer.classifier_.predict(x.numpy())
-    return np.mean(synthesizer._members(seed)(x).argmax(-1).numpy() == own)
+    return np.mean(synthesizer.engine_.members(synthesizer, seed)(x).argmax(-1).numpy() == own)
 
 
 class TestLaplace:
@@ -153,16 +153,16 @@ class TestEnsembles:
         x = ensemble.format_.to_tensor(digits()[0])
         expected = [net.predict_proba(x.numpy()) for net in ensemble.classifier_]
         for synthesizer in (ensemble, refitted(ensemble, members="ensemble")):
-            members = synthesizer._members(0)(x)
+            members = synthesizer.engine_.members(synthesizer, 0)(x)
             np.testing.assert_allclose(members.exp(), expected, atol=1e-6)
-        np.testing.assert_array_equal(ensemble._members(0)(x), ensemble._members(1)(x))
+        np.testing.assert_array_equal(ensemble.engine_.members(ensemble, 0)(x), ensemble.engine_.members(ensemble, 1)(x))
 
     @pytest.mark.parametrize("members", ["dropout", "laplace"])
     def test_every_network_has_members_of_its_own(self, ensemble, members):
         X, _ = digits()
         x = ensemble.format_.to_tensor(X)
         synthesizer = refitted(ensemble, members=members, n_members=5)
-        log_probs = synthesizer._members(0)(x)
+        log_probs = synthesizer.engine_.members(synthesizer, 0)(x)
         assert log_probs.shape == (15, len(X), 4)
         own = torch.stack(
             [torch.tensor(net.predict_proba(x.numpy())) for net in ensemble.classifier_]
@@ -172,7 +172,7 @@ class TestEnsembles:
         assert distance.argmin(1).tolist() == [0, 1, 2]
         # They differ within a network, and are drawn apart for each of them.
         assert len({member.numpy().tobytes() for member in log_probs}) == 15
-        assert not torch.equal(log_probs, synthesizer._members(1)(x))
+        assert not torch.equal(log_probs, synthesizer.engine_.members(synthesizer, 1)(x))
         info = synthesizer.sample(60, return_info=True)[2]
         assert (info.uncertainty > info.uncertainty_source).mean() > 0.8
 
@@ -181,7 +181,7 @@ class TestEnsembles:
         autoencoder = FrozenEstimator(digits_synthesizer.autoencoder_)
         twins = tiny([net, net], autoencoder, members="dropout", n_members=4).fit(*digits())
         for seed in (0, 1):
-            log_probs = twins._members(seed)(twins.format_.to_tensor(digits()[0]))
+            log_probs = twins.engine_.members(twins, seed)(twins.format_.to_tensor(digits()[0]))
             assert len({member.numpy().tobytes() for member in log_probs}) == 8
 
 

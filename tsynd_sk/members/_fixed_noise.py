@@ -189,7 +189,7 @@ def _answer_with(draws: Draws, n_rows: int) -> Callable[..., Any]:
         # What has the rows of all members is theirs; anything else they share.
         for i, leaf in enumerate(leaves):
             whole = isinstance(leaf, Tensor) and leaf.shape[:1] == (n_members * n_rows,)
-            leaves[i] = leaf.split(n_rows) if whole else [leaf] * n_members
+            leaves[i] = leaf.chunk(n_members) if whole and n_rows else [leaf] * n_members
         outputs = []
         for k, draw in enumerate(draws[key]):
             args, named = tree_unflatten([leaf[k] for leaf in leaves], structure)

@@ -19,10 +19,10 @@ from sklearn.utils._param_validation import (
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
-from tsynd_sk.images import ImageFormat, Stored, ValueRange, empty_on_disk
-from tsynd_sk.synthesis import _sampling
+from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on_disk
 from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._fitting import MembersCheck
+from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
@@ -185,9 +185,16 @@ class TargetedSynthesis(Callback):
             X, y = training_rows(dataset_train)
             synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
             self.synthesizer_ = synthesizer.fit(X, y)
+        synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
+        # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
+        rng = check_random_state(self.rng_.randint(2**31 - 1))
         n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
-        X_new, y_new, info = self._sample(n_samples)
-        self.rows_.exchange(X_new, y_new, info["source_index"])
+        wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
+        sources, occurrence = draw_sources(wanted, engine.codes, rng)
+        X = Selection(engine.images, sources)
+        empty: Any = empty_on_disk if isinstance(engine.images, Stored) else np.empty
+        X_new, info = engine.synthesize(synthesizer, X, wanted, occurrence, rng, empty)
+        self.rows_.exchange(X_new, synthesizer.classes_[wanted], sources)
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
@@ -253,16 +260,6 @@ class TargetedSynthesis(Callback):
         # Of the rows that the net was trained on.
         engine.refit_posteriors(synthesizer)
         return engine
-
-    def _sample(self, n_samples: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Do what `TargetedSynthesizer.sample` does; on disk where the real rows are, too."""
-        synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
-        rng = check_random_state(self.rng_.randint(2**31 - 1))
-        wanted = _sampling.requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
-        # As many rows as there are real ones fit in memory only where those do.
-        empty = empty_on_disk if isinstance(engine.images, Stored) else np.empty
-        X_new, sources, info = engine.sample(synthesizer, wanted, rng, empty)
-        return X_new, synthesizer.classes_[wanted], {"source_index": sources, **info}
 
     def __getstate__(self):
         # A net that is saved while it trains takes no loader along.

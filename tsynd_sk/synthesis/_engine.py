@@ -18,7 +18,6 @@ from tsynd_sk.synthesis._batch import BatchSynthesis, derived_seed
 from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
 from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
 from tsynd_sk.synthesis._parallel import Columns, synthesize_in_batches
-from tsynd_sk.synthesis._sampling import draw_sources
 from tsynd_sk.uncertainty import mutual_information
 
 # A stream of random numbers of its own; occurrences of sources count up from zero.
@@ -72,7 +71,8 @@ class Engine:
     decisions: list[dict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.decisions = self.decisions or [{} for _ in self.nets]
+        while len(self.decisions) < len(self.nets):
+            self.decisions.append({})
         # Prepared copies, each with the weights that it was made from.
         self._prepared_members: _Prepared | None = None
         self._prepared_codec: _Prepared | None = None
@@ -103,7 +103,7 @@ class Engine:
         )
 
     def check_members(self, params: Any) -> None:
-        """Raise ValueError if the members cannot predict."""
+        """Raise ValueError if the members cannot predict, or predict what is not finite."""
         check_finite(self.members(params, seed=0)(self._example(params)).exp(), "classifier")
 
     def device(self, params: Any) -> torch.device:
@@ -144,8 +144,12 @@ class Engine:
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
         if prepared is None or not prepared.is_of(modules, (scheme, device)):
-            if prepared is None or not prepared.is_of(modules):
-                self._update_posteriors(params, modules, known=prepared is None)
+            # Posteriors that are there already, from a file say, may be of the nets as they are.
+            known = len(self.posteriors) == len(modules) and prepared is None
+            for posterior, module in zip(self.posteriors, modules, strict=False):
+                known = known and (posterior is None or posterior.is_of(module))
+            if not known and (prepared is None or not prepared.is_of(modules)):
+                self.refit_posteriors(params)
             members = scheme.members(
                 self.nets, self.posteriors, seed=seed, device=device, decisions=self.decisions
             )
@@ -173,19 +177,10 @@ class Engine:
             for net, kind in zip(self.nets, self.kinds, strict=True)
         ]
 
-    def _update_posteriors(self, params: Any, modules: Sequence[nn.Module], known: bool) -> None:
-        """Refit posteriors, but for `known` ones, from a file say, of the nets as they are."""
-        fresh = len(self.posteriors) == len(modules) and all(
-            posterior is None or posterior.is_of(module)
-            for posterior, module in zip(self.posteriors, modules, strict=True)
-        )
-        if not (known and fresh):
-            self.refit_posteriors(params)
-
     def _resolve_kinds(self, params: Any) -> list[str]:
-        if not self.kinds:
-            scheme = scheme_of(params, len(self.nets))
-            self.kinds = [scheme.resolve_kind(net, self._example(params)) for net in self.nets]
+        scheme, example = scheme_of(params, len(self.nets)), self._example(params)
+        for net in self.nets[len(self.kinds) :]:
+            self.kinds.append(scheme.resolve_kind(net, example))
         return self.kinds
 
     @torch.inference_mode(False)
@@ -250,28 +245,6 @@ class Engine:
             empty=empty,
         )
 
-    def sample(
-        self,
-        params: Any,
-        wanted: np.ndarray,
-        rng: np.random.RandomState,
-        empty: Callable[..., np.ndarray] = np.empty,
-    ) -> tuple[np.ndarray, np.ndarray, Columns]:
-        """Draw a real image of each class in `wanted`, and synthesise from it.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n, ...)
-        sources : ndarray of shape (n,)
-            The real row of each.
-        info : dict of ndarrays of shape (n,)
-        """
-        self.check_has_images()
-        sources, occurrence = draw_sources(wanted, self.codes, rng)
-        images = Selection(self.images, sources)
-        X_new, info = self.synthesize(params, images, wanted, occurrence, rng, empty)
-        return X_new, sources, info
-
     @torch.inference_mode(False)
     def uncertainty(self, params: Any, X: Any) -> np.ndarray:
         """Mutual information between the predictions for `X` and the members, in nats."""
@@ -331,23 +304,23 @@ class _Prepared:
         self.product = product
         self.settings = settings
         self.modules = list(modules)
-        self.weights = [part.detach().clone() for part in _weights(modules)]
+        self.weights = [
+            [part.detach().clone() for part in (*module.parameters(), *module.buffers())]
+            for module in modules
+        ]
 
     def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
         """Tell whether it was made from these networks, with their weights as they are now."""
         if settings is not None and settings != self.settings:
             return False
-        weights = _weights(modules)
-        return (
-            all(a is b for a, b in zip(modules, self.modules, strict=True))
-            and len(weights) == len(self.weights)
-            and all(map(_equal, weights, self.weights))
-        )
+        if any(a is not b for a, b in zip(modules, self.modules, strict=True)):
+            return False
+        for module, before in zip(modules, self.weights, strict=True):
+            now = [*module.parameters(), *module.buffers()]
+            if len(now) != len(before) or not all(map(_equal, now, before)):
+                return False
+        return True
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-
-
-def _weights(modules: Sequence[nn.Module]) -> list[Tensor]:
-    return [part for m in modules for part in (*m.parameters(), *m.buffers())]

@@ -30,17 +30,16 @@ DATA_ATTRIBUTES = (
 @contextmanager
 def all_or_nothing(estimator: Any) -> Iterator[None]:
     """Forget what an earlier fit has learned; bring it back if this one fails."""
-    before = _take_learned(estimator)
+    attributes = vars(estimator)
+    before = {name: attributes.pop(name) for name in list(attributes) if name[-1] == "_"}
     try:
         yield
     except BaseException:
-        _take_learned(estimator)
-        vars(estimator).update(before)
+        for name in list(attributes):
+            if name[-1] == "_":
+                del attributes[name]
+        attributes.update(before)
         raise
-
-
-def _take_learned(estimator: Any) -> dict[str, Any]:
-    return {name: vars(estimator).pop(name) for name in list(vars(estimator)) if name[-1] == "_"}
 
 
 @contextmanager

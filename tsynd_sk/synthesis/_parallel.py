@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from threadpoolctl import ThreadpoolController
-from torch import Tensor
 from tqdm.auto import tqdm
 
+from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._batch import BatchSynthesis
 
@@ -74,11 +72,12 @@ def synthesize_in_batches(
     # Inside another bar, as that of a training, it vanishes when it is full.
     bar = tqdm(total=len(y), desc="synthesis", unit="image", leave=None, disable=not verbose)
     with bar as progress:
-        for rows, images, info in workers(jobs):
-            X_new[rows] = images
-            for name, values in info.items():
-                columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
-            progress.update(len(rows))
+        for done in workers(jobs):
+            for rows, images, info in done:
+                X_new[rows] = images
+                for name, values in info.items():
+                    columns.setdefault(name, np.empty(len(y), values.dtype))[rows] = values
+                progress.update(len(rows))
     return X_new, columns
 
 
@@ -108,24 +107,15 @@ def _in_dask_worker() -> bool:
 
 def _job(
     synthesis: BatchSynthesis, image_format: ImageFormat, seed: int, batch: _Batch
-) -> tuple[np.ndarray, np.ndarray, Columns]:
-    rows = batch.rows
-    x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
-    with torch.inference_mode(False), torch.enable_grad(), single_threaded():
-        parts = list(_as_memory_allows(synthesis, x, codes, rows, batch.occurrence, seed))
-    images = np.concatenate([image_format.to_array(images) for images, _ in parts])
-    images = synthesis.codec.value_range.clip_array(images)
-    names = parts[0][1]
-    return rows, images, {name: np.concatenate([info[name] for _, info in parts]) for name in names}
-
-
-def _as_memory_allows(
-    synthesis: BatchSynthesis, x: Tensor, y: Tensor, rows: np.ndarray, occurrence: int, seed: int
-) -> Iterator[tuple[Tensor, Columns]]:
+) -> list[tuple[np.ndarray, np.ndarray, Columns]]:
     """Synthesise from a batch, in halves if it does not fit."""
+    rows, message = batch.rows, ""
+    x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
     try:
-        yield synthesis(x, y, rows=rows, occurrence=occurrence, seed=seed)
-        return
+        with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+            images, info = synthesis(x, codes, rows=rows, occurrence=batch.occurrence, seed=seed)
+        array = image_format.to_array(images)
+        return [(rows, synthesis.codec.value_range.clip_array(array), info)]
     except RuntimeError as error:
         if len(rows) == 1 or not _is_out_of_memory(error):
             raise
@@ -140,8 +130,9 @@ def _as_memory_allows(
     )
     if synthesis.device.type == "cuda":
         torch.cuda.empty_cache()
-    for part in (slice(None, half), slice(half, None)):
-        yield from _as_memory_allows(synthesis, x[part], y[part], rows[part], occurrence, seed)
+    halves = (slice(None, half), slice(half, None))
+    parts = [_Batch(batch.X[h], batch.y[h], rows[h], batch.occurrence) for h in halves]
+    return [done for part in parts for done in _job(synthesis, image_format, seed, part)]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -150,24 +141,6 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     # Metal and the allocator of the processor have no type of their own for it.
     message = str(error).lower()
     return "out of memory" in message or "can't allocate memory" in message
-
-
-@lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Compute with one core in this thread, and in no other one.
-
-    Kernels sum in another order when they share their work among more threads, and small ones are
-    slower. (``torch.set_num_threads`` would hold for the whole process.)
-    """
-    # Torch sets the number of a new thread at its first use, which would undo the limit.
-    torch.get_num_threads()
-    with _thread_pools().limit(limits=1, user_api="openmp"):
-        yield
 
 
 def _batches(occurrence: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

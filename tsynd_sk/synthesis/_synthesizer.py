@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import refuse_metadata
-from tsynd_sk.images import check_images
+from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
 from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._member_scheme import KINDS
@@ -315,7 +315,9 @@ class TargetedSynthesizer(
         self.engine_.check_has_images()
         rng = check_random_state(self.random_state if random_state is None else random_state)
         wanted = _sampling.requested_codes(n_samples, y, self.classes_, self.engine_.codes, rng)
-        X_new, sources, info = self.engine_.sample(self, wanted, rng)
+        sources, occurrence = _sampling.draw_sources(wanted, self.engine_.codes, rng)
+        X = Selection(self.engine_.images, sources)
+        X_new, info = self.engine_.synthesize(self, X, wanted, occurrence, rng)
         y_new, info = self.classes_[wanted], Bunch(source_index=sources, **info)
         return (X_new, y_new, info) if return_info else (X_new, y_new)
 
