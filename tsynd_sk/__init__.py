@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AugmentedClassifier", "TargetedSynthesis", "TargetedSynthesizer", "__version__"]
 
+#: Version of the package.
 __version__ = "0.1.0.dev0"
 
 

@@ -1,5 +1,6 @@
 """The main job when it is killed or interrupted, in processes of its own."""
 
+import os
 import signal
 import sys
 
@@ -61,6 +62,15 @@ def test_ctrl_c_ends_it_soon_and_it_goes_on(command, undisturbed, tmp_path, n_jo
     assert 0 < len(results(out)) == len(runs(out)) < 4
     assert main(command()) == 0
     assert results(out) == results(undisturbed)
+
+
+def test_a_request_to_terminate_keeps_what_is_done(command, tmp_path):
+    out = tmp_path / "out"
+    job = Job(command(), tmp_path / "log")
+    job.wait_until(lambda: runs(out))
+    os.kill(job.pid, signal.SIGTERM)
+    assert job.wait() == 143
+    assert 0 < len(results(out)) == len(runs(out)) < 4
 
 
 def test_a_killed_worker_is_explained(command, tmp_path, undisturbed):
