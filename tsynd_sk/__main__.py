@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
@@ -221,9 +222,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0; 2 if the arguments or the data do not allow a comparison; 1 if it could not
-        go on; 130 after Ctrl-C.
+        go on; 130 after Ctrl-C. A request to terminate ends the process with 143.
     """
     arguments = build_parser().parse_args(argv)
+    if argv is None:
+        # Schedulers ask so to end; then results are collected, and other processes ended.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     status = 2
     try:
         comparison = _prepare(arguments)

@@ -20,6 +20,5 @@ __all__ = [
     "Comparison",
     "Settings",
     "Splits",
-    "format_results",
     "load_splits",
 ]
