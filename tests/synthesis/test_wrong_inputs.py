@@ -9,7 +9,6 @@ import torch
 from helpers.small import digits
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetClassifier
 from torch import nn
@@ -20,7 +19,6 @@ from tsynd_sk.classifiers._default import NetClassifier
 from tsynd_sk.datasets._image_folder import load_image_folder
 from tsynd_sk.datasets._loaders import load_medmnist, load_npz, subsample
 from tsynd_sk.images._format import ImageFormat
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
 from tsynd_sk.members._ensemble import EnsembleMembers
 
 X, y = digits(20)
@@ -373,50 +371,6 @@ class TestFormats:
         for wrong, shown in [(torch.ones(2, 8, 8), r"\(2, 8, 8\)"), (X, "a ndarray")]:
             with pytest.raises(ValueError, match=rf"x must be a Tensor .*\(1, 8, 8\); got {shown}"):
                 image_format.to_array(wrong)
-
-
-def display(**params):
-    arguments = {
-        "source": X[:2],
-        "synthetic": X[:2],
-        "uncertainty_source": [0.1, 0.2],
-        "uncertainty": [0.1, 0.2],
-        "label_agreement": [True, False],
-    }
-    return SynthesisDisplay(**{**arguments, **params})
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "message"),
-    table(
-        ("no source", "source", None, r"source and synthetic must be images .*got \(\) and"),
-        ("one source", "source", X[0], r"source and synthetic must be images .*got \(8, 8\)"),
-        ("none at all", "source", X[:0], r"source and synthetic must be images .*\(0, 8, 8\)"),
-        ("narrower", "synthetic", X[:2, 1:], r"must be images of one shape.*\(2, 7, 8\)"),
-        ("uncertainty", "uncertainty", [0.1], r"uncertainty must have one value .* 2 .*\(1,\)"),
-        ("sources'", "uncertainty_source", None, "uncertainty_source must have one value"),
-        ("agreement", "label_agreement", [True] * 3, "label_agreement must have one value"),
-        ("labels", "labels", [1], r"labels must have one value for each of the 2 .*\(1,\)"),
-        ("range", "value_range", 255, r"value_range must be \(low, high\) or None; got 255"),
-    ),
-)
-def test_displays_of_something_else(name, wrong, message):
-    pytest.importorskip("matplotlib")
-    with pytest.raises(ValueError, match=message):
-        display(**{name: wrong}).plot()
-
-
-@pytest.mark.parametrize(
-    ("estimator", "error", "message"),
-    [
-        (TargetedSynthesizer(), NotFittedError, "TargetedSynthesizer .* not fitted"),
-        (NetClassifier(), NotFittedError, "NetClassifier .* not fitted"),
-        (None, TypeError, "None is not an estimator"),
-    ],
-)
-def test_displays_from_something_else(estimator, error, message):
-    with pytest.raises(error, match=message):
-        SynthesisDisplay.from_estimator(estimator, X)
 
 
 @pytest.mark.parametrize(
