@@ -17,14 +17,11 @@ RECIPES = {
     "dropout": {"members": "dropout"},
     "laplace": {"members": "laplace", "label_policy": "keep", "random_state": 2**32 - 1},
     "ensemble": {"members": "ensemble", "dtype": "uint8"},
-    "dropout of an ensemble": {"members": "dropout", "ensemble": True, "plan": "loop"},
+    "dropout of an ensemble": {"members": "dropout", "ensemble": True},
     "last layer": {"members": "dropout", "restrict": "last", "dtype": "float64", "n_members": 3},
     "entropy": {"objective": "entropy", "labels": "strings", "radius": 2.0},
     "random": {"objective": "random", "dtype": "float16", "batch_size": 7},
     "reconstruction": {"objective": "reconstruction", "dtype": "int16"},
-    "bfloat16": {"precision": "bfloat16", "max_iter": 2},
-    "mapped": {"plan": "vmap", "n_iter_no_change": None, "n_members": 2},
-    "folded": {"plan": "fold", "n_iter_no_change": 1, "labels": "strings"},
     "table": {"table": True, "dtype": "float64"},
     "table of integers": {"table": True, "dtype": "uint8", "members": "laplace"},
     "classifier": {"augmented": True},
@@ -69,7 +66,6 @@ def made(name):
             one.classifier,
             one.set_params(classifier=None, random_state=None),
             refresh_every=1,
-            n_snapshots=1,
             random_state=5,
         )
     return one.fit(*data(name))
@@ -85,8 +81,8 @@ def synthesizer(estimator):
 
 def answers(estimator, seed=1, n=20):
     """Everything that an estimator answers."""
-    X, y = synthesizer(estimator)._X, synthesizer(estimator)._y
     one = synthesizer(estimator)
+    X, y = one.engine_.images, one.classes_[one.engine_.codes]
     X_new, y_new, info = one.sample(n, random_state=seed, return_info=True)
     others = one.synthesize(X[:9], y[:9], random_state=seed)
     told = [one.reconstruct(X), one.uncertainty(X), estimator.uncertainty(X)]

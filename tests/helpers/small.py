@@ -47,11 +47,12 @@ def distinct(X):
 
 
 def members_used(synthesizer, **request):
-    """Sample, and give the members against which each occurrence of a source was ascended."""
-    spy, members = copy.copy(synthesizer), synthesizer._members(seed=0)
+    """Sample, and return the members against which each occurrence of a source was ascended."""
+    spy, members = copy.copy(synthesizer), synthesizer.engine_.members(synthesizer, seed=0)
     recorded, used = copy.copy(members), {}
     recorded.redrawn = lambda seed: used.setdefault(seed, members.redrawn(seed))
-    spy._members = lambda seed: recorded
+    spy.engine_ = copy.copy(synthesizer.engine_)
+    spy.engine_.members = lambda params, seed: recorded
     answer = spy.sample(return_info=True, **request)
     return answer, list(used.values())
 

@@ -402,7 +402,6 @@ def test_classifiers_keep_their_promises(task, synthetic_ratio):
         synthesizer.set_params(classifier=None),
         synthetic_ratio=synthetic_ratio,
         refresh_every=1,
-        n_snapshots=1,
         random_state=0,
     )
     with refusals():

@@ -74,7 +74,7 @@ def frozen_nets(n_classes):
 def targeted(n_classes, **params):
     """Make a synthesizer that fits and samples in no time."""
     return TargetedSynthesizer(
-        *frozen_nets(n_classes), n_members=2, max_iter=1, plan="loop", random_state=0, **params
+        *frozen_nets(n_classes), n_members=2, max_iter=1, random_state=0, **params
     )
 
 
@@ -122,7 +122,8 @@ def asked(count, strategy, y, *args):
     return {label: n for label, n in counts.items() if n}
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(problem=problems())
 def test_as_many_rows_are_asked_for_as_by_any_over_sampler(problem):
     y, strategy = problem
@@ -136,7 +137,8 @@ def test_as_many_rows_are_asked_for_as_by_any_over_sampler(problem):
     assert asked(resampling_counts, strategy, y) == expected
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@pytest.mark.slow
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(problem=problems())
 def test_counts_and_refusals_are_those_of_random_over_sampling(problem):
     y, strategy = problem
@@ -160,33 +162,6 @@ def test_counts_and_refusals_are_those_of_random_over_sampling(problem):
     for label in np.unique(y):
         uses = np.bincount(sources[y_all == label], minlength=len(y))[y == label]
         assert uses.max() - uses.min() <= 1
-
-
-@pytest.mark.parametrize("strategy", ["auto", {0: 3}, 0.5])
-def test_one_class_alone_is_refused(strategy):
-    X, y = np.zeros((4, 2)), np.zeros(4, int)
-    for sampler in (over_sampling.RandomOverSampler(), targeted(2)):
-        with pytest.raises(ValueError, match="class"):
-            sampler.set_params(sampling_strategy=strategy).fit_resample(X, y)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "message"),
-    [
-        ("majority", "sampling_strategy='majority' is not valid: expected one of 'auto'"),
-        (["all"], r"sampling_strategy=\['all'\] is not valid"),
-        (1.5, "sampling_strategy=1.5, a ratio, is not valid"),
-        (np.inf, "sampling_strategy=inf, a ratio, is not valid"),
-        (np.nan, "sampling_strategy=nan, a ratio, is not valid"),
-        (1.0, "asks for 4 rows of class 0, no more than the 4 there are"),
-        (lambda y: "all", "the callable sampling_strategy gave 'all'; expected a dict"),
-        (lambda y: {0: 1}, "asks for 1 rows of class 0"),
-    ],
-)
-def test_a_refusal_says_what_is_wrong(strategy, message):
-    X, y = np.zeros((8, 2)), np.arange(8) % 2
-    with pytest.raises(ValueError, match=message):
-        targeted(2, sampling_strategy=strategy).fit_resample(X, y)
 
 
 class TestPipelines:
@@ -236,16 +211,15 @@ class TestPipelines:
         ]
         n_benign, n_malignant = np.sum(y == "benign"), np.sum(y == "malignant")
         grid = {
-            "targeted__radius": [0.1, 1.0],
-            "targeted__sampling_strategy": ["auto", 0.9, {"malignant": n_benign}, balanced],
+            "targeted__radius": [0.1],
+            "targeted__sampling_strategy": ["auto", 0.9, balanced],
         }
         search = GridSearchCV(pipelines.Pipeline(steps), grid, cv=2, error_score="raise")
         search.fit(X, y)
-        scores = search.cv_results_["mean_test_score"].reshape(2, 4)
+        scores = search.cv_results_["mean_test_score"]
         assert scores.min() > 0.8
-        # All ways to ask for as many rows of both give the same ones.
-        assert scores[0, 0] == scores[0, 3]
-        assert scores[1, 0] == scores[1, 3]
+        # Both ways to ask for as many rows of both give the same ones.
+        assert scores[0] == scores[2]
         best = search.best_estimator_["targeted"]
         assert best.radius == search.best_params_["targeted__radius"]
         assert len(best.sample_indices_) > n_benign + n_malignant

@@ -28,7 +28,6 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_val_score,
     cross_validate,
-    learning_curve,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -46,7 +45,7 @@ NAMES = {
 def learner(**params):
     """Make a small classifier that tells three digits apart."""
     estimator = net(**{"max_epochs": 5, "module__width": 6, "lr": 0.02, "batch_size": 8, **params})
-    return augmented(estimator, synthesizer(plan="fold"), warm_up=0.6)
+    return augmented(estimator, synthesizer(), warm_up=0.6)
 
 
 def flattened(images):
@@ -58,6 +57,7 @@ def darkened(images):
 
 
 class TestPipelines:
+    @pytest.mark.slow
     def test_scaled_rows_are_folded_into_images_in_one_process_and_in_two(self):
         pipeline = make_pipeline(
             StandardScaler(), augmented(net(max_epochs=4), synthesizer(image_shape=(8, 8)))
@@ -88,26 +88,17 @@ class TestPipelines:
 
 
 class TestCrossValidation:
-    def test_repeats_itself(self):
-        estimator = net(module__width=16)
-        first, second = (
-            cross_val_score(augmented(estimator, warm_up=0.5), IMAGES[:150], LABELS[:150], cv=2)
-            for _ in range(2)
-        )
-        assert (first == second).all()
-        assert first.min() > 0.3
-
     def test_by_threads_is_the_same_as_one_after_the_other(self):
         before = torch.get_rng_state()
-        expected = cross_val_score(learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=3)
-        with joblib.parallel_config(backend="threading", n_jobs=3):
+        expected = cross_val_score(learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=2)
+        with joblib.parallel_config(backend="threading", n_jobs=2):
             by_threads = cross_val_score(
-                learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=3
+                learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=2
             )
         np.testing.assert_array_equal(by_threads, expected)
         assert (torch.get_rng_state() == before).all()
 
-    @pytest.mark.parametrize("kind", NAMES)
+    @pytest.mark.parametrize("kind", ["strings"])
     def test_gives_estimators_and_several_measures_for_labels_of_any_type(self, kind):
         labels = NAMES[kind][FEW_LABELS]
         scoring = ["accuracy", "neg_log_loss", "f1_macro"]
@@ -133,7 +124,7 @@ class TestCrossValidation:
             assert np.isfinite(results[f"test_{name}"]).all()
         assert results["train_accuracy"].min() > 0.5
 
-    @pytest.mark.parametrize("kind", NAMES)
+    @pytest.mark.parametrize("kind", ["bools", "numbers with gaps"])
     def test_predicts_probabilities_in_the_order_of_the_classes(self, kind):
         labels = NAMES[kind][FEW_LABELS]
         proba = cross_val_predict(learner(), FEW_IMAGES, labels, cv=2, method="predict_proba")
@@ -144,23 +135,9 @@ class TestCrossValidation:
         np.testing.assert_array_equal(np.unique(labels)[proba.argmax(1)], predicted)
         assert np.mean(predicted == labels) > 0.5
 
-    def test_learning_curve(self):
-        sizes, train, test = learning_curve(
-            learner(),
-            FEW_IMAGES,
-            FEW_LABELS,
-            train_sizes=[6, 30],
-            cv=2,
-            shuffle=True,
-            random_state=0,
-            error_score="raise",
-        )
-        assert sizes.tolist() == [6, 30]
-        assert train.shape == test.shape == (2, 2)
-        assert test[1].mean() > test[0].mean()
-
 
 class TestSearches:
+    @pytest.mark.slow
     def test_over_nested_names_in_two_processes(self):
         grid = {
             "synthesizer__radius": [0.2, 1.0],
@@ -198,6 +175,7 @@ class TestSearches:
         assert len(search.cv_results_["params"]) == 4
         assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("resource", ["n_samples", "estimator__max_epochs"])
     def test_halving(self, resource):
         search = HalvingGridSearchCV(
@@ -231,9 +209,8 @@ class TestSearches:
 
 
 class TestOnTop:
-    @pytest.mark.parametrize("ensemble", [True, False])
-    def test_calibration(self, ensemble):
-        calibrated = CalibratedClassifierCV(learner(), cv=2, ensemble=ensemble)
+    def test_calibration(self):
+        calibrated = CalibratedClassifierCV(learner(), cv=2)
         calibrated.fit(FEW_IMAGES, NAMES["strings"][FEW_LABELS])
         proba = calibrated.predict_proba(FEW_IMAGES)
         np.testing.assert_allclose(proba.sum(1), 1, atol=1e-5)
