@@ -81,46 +81,6 @@ class TestFitPredict:
         assert y_new.dtype == names.dtype
         np.testing.assert_array_equal(y_new, names[y][info.source_index])
 
-    @pytest.mark.parametrize(
-        ("layout", "image_shape"),
-        [
-            (lambda images: images[:, :, :, None].astype(np.float64), None),
-            (lambda images: images.reshape(-1, 64), (8, 8)),
-        ],
-        ids=["hwc, float64", "flat"],
-    )
-    def test_layout_does_not_matter(self, classifier, layout, image_shape):
-        learned = augmented(given=synthesizer(image_shape=image_shape)).fit(layout(X), y)
-        assert learned.n_features_in_ == 64
-        assert learned.image_shape_ == (1, 8, 8)
-        assert (learned.predict_proba(layout(X)) == classifier.predict_proba(X)).all()
-        assert (learned.uncertainty(layout(X)) == classifier.uncertainty(X)).all()
-        X_new, _ = learned.synthesizer_.sample(12)
-        same = classifier.synthesizer_.sample(12)[0]
-        assert X_new.shape == (12, *np.shape(layout(X))[1:])
-        assert X_new.dtype == np.asarray(layout(X)).dtype
-        np.testing.assert_array_equal(X_new, np.asarray(layout(same)))
-
-    def test_bytes(self):
-        rows = np.stack([np.rint(X * 200).astype(np.uint8)] * 3, -1)
-        learned = augmented(net(max_epochs=4, callbacks=[Recorder()])).fit(rows, y)
-        assert learned.image_shape_ == (3, 8, 8)
-        seen = recorder_of(learned.estimator_).rows(3)
-        assert seen.shape == (160, 3, 8, 8)
-        assert seen.min() == 0
-        assert seen.max() == np.float32(200) / np.float32(255)
-        X_new, _ = learned.synthesizer_.sample(5)
-        assert X_new.dtype == np.uint8
-        assert X_new.shape == (5, *rows.shape[1:])
-        assert X_new.max() <= 200
-
-    def test_tables(self):
-        rows = X.reshape(80, -1)
-        learned = augmented(dense_net(), dense_synthesizer()).fit(rows, y)
-        assert learned.image_shape_ is None
-        assert learned.predict(rows).shape == learned.uncertainty(rows).shape == (80,)
-        assert learned.synthesizer_.sample(3)[0].shape == (3, 64)
-
     def test_uncertainty(self, classifier):
         mi = classifier.uncertainty(X)
         assert mi.shape == (80,)
@@ -196,20 +156,6 @@ class TestSchedule:
         with pytest.raises(ValueError, match="nothing random"):
             learned.uncertainty(X)
 
-    def test_ratio_zero_trains_nets_that_can_have_no_members(self):
-        class WithoutLinear(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.filters = nn.Conv2d(1, 10, 3)
-
-            def forward(self, x):
-                return self.filters(x).mean((2, 3))
-
-        learned = augmented(own_net(module=WithoutLinear), synthetic_ratio=0).fit(X, y)
-        assert learned.predict(X).shape == (80,)
-        with pytest.raises(ValueError, match=r"calls no torch\.nn\.Linear"):
-            learned.uncertainty(X)
-
     def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):
         learned = augmented(own_net(module__dropout=0), synthetic_ratio=0).fit(X, y)
         copied = pickle.loads(pickle.dumps(learned))
@@ -235,6 +181,10 @@ class TestSchedule:
             ).fit(X, y)
             for ratio in (0, 1)
         )
+        # The arms are paired: the same weights at the start, the same batches in the warm-up.
+        first, second = (recorder_of(arm.estimator_) for arm in (plain, learned))
+        assert all(map(torch.equal, first.weights_, second.weights_))
+        np.testing.assert_array_equal(first.rows(1), second.rows(1))
         for epoch in range(8):
             rows = recorder_of(learned.estimator_).rows(epoch, "valid")
             np.testing.assert_array_equal(rows, recorder_of(plain.estimator_).rows(epoch, "valid"))
@@ -256,23 +206,10 @@ class TestSchedule:
         assert len(autoencoder.history) == 1
 
 
-class TestReproducible:
+class TestFits:
     def test_equal_seeds_give_equal_bits(self, classifier):
         again = augmented(random_state=np.random.RandomState(0)).fit(X, y)
         assert (again.predict_proba(X) == classifier.predict_proba(X)).all()
-
-    def test_arms_are_paired(self):
-        plain, learned = (
-            recorder_of(
-                augmented(net(callbacks=[Recorder()]), synthetic_ratio=ratio).fit(X, y).estimator_
-            )
-            for ratio in (0, 1)
-        )
-        for first, second in zip(plain.weights_, learned.weights_, strict=True):
-            assert (first == second).all()
-        for epoch in (0, 1):
-            np.testing.assert_array_equal(plain.rows(epoch), learned.rows(epoch))
-        assert len(plain.rows(2)) != len(learned.rows(2))
 
     def test_parameters_stay(self):
         module = Dense()
@@ -311,12 +248,6 @@ class TestReproducible:
         learned.uncertainty(frame)
         learned.fit(rows, y)
         assert not hasattr(learned, "feature_names_in_")
-
-    def test_pickle(self, classifier):
-        copied = pickle.loads(pickle.dumps(classifier))
-        assert (copied.predict_proba(X) == classifier.predict_proba(X)).all()
-        assert (copied.uncertainty(X) == classifier.uncertainty(X)).all()
-        assert (copied.synthesizer_.sample(5)[0] == classifier.synthesizer_.sample(5)[0]).all()
 
 
 class FunctionalDropout(nn.Module):

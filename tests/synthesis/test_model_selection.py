@@ -9,8 +9,6 @@ from helpers.tiny_nets import (
     LABELS,
     X,
     augmented,
-    dense_net,
-    dense_synthesizer,
     net,
     synthesizer,
     y,
@@ -19,8 +17,6 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.frozen import FrozenEstimator
-from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -52,10 +48,6 @@ def flattened(images):
     return images.reshape(len(images), -1)
 
 
-def darkened(images):
-    return np.round(images * 200).astype(np.uint8)
-
-
 class TestPipelines:
     @pytest.mark.slow
     def test_scaled_rows_are_folded_into_images_in_one_process_and_in_two(self):
@@ -75,16 +67,6 @@ class TestPipelines:
         assert best[-1].n_features_in_ == best.n_features_in_ == 64
         assert best[-1].synthesizer_.sample(3)[0].shape == (3, 64)
         np.testing.assert_array_equal(one.predict(ROWS), two.predict(ROWS))
-
-    def test_functions_of_images_come_before_the_classifier(self):
-        pipeline = make_pipeline(FunctionTransformer(darkened), learner())
-        pipeline.fit(FEW_IMAGES, FEW_LABELS)
-        assert pipeline[-1].synthesizer_.sample(3)[0].dtype == np.uint8
-        plain = learner().fit(darkened(FEW_IMAGES), FEW_LABELS)
-        np.testing.assert_array_equal(
-            pipeline.predict_proba(FEW_IMAGES), plain.predict_proba(darkened(FEW_IMAGES))
-        )
-        assert pipeline.score(FEW_IMAGES, FEW_LABELS) > 0.6
 
 
 class TestCrossValidation:
@@ -164,17 +146,6 @@ class TestSearches:
         again = clone(search.estimator).set_params(**params).fit(X, y)
         np.testing.assert_array_equal(search.predict_proba(X), again.predict_proba(X))
 
-    def test_over_whole_parts(self):
-        dense = dense_net(max_epochs=2)
-        grid = [
-            {"synthesizer": [None], "synthetic_ratio": [0], "estimator": [None, dense]},
-            {"synthesizer": [dense_synthesizer(objective="random")], "warm_up": [0, 1]},
-        ]
-        estimator = augmented(dense, dense_synthesizer(), synthetic_ratio=0.5)
-        search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(ROWS[:40], y[:40])
-        assert len(search.cv_results_["params"]) == 4
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
     @pytest.mark.slow
     @pytest.mark.parametrize("resource", ["n_samples", "estimator__max_epochs"])
     def test_halving(self, resource):
@@ -216,13 +187,6 @@ class TestOnTop:
         np.testing.assert_allclose(proba.sum(1), 1, atol=1e-5)
         assert calibrated.score(FEW_IMAGES, NAMES["strings"][FEW_LABELS]) > 0.5
 
-    def test_calibration_of_a_trained_one(self):
-        trained = learner().fit(FEW_IMAGES[:40], FEW_LABELS[:40])
-        calibrated = CalibratedClassifierCV(FrozenEstimator(trained))
-        calibrated.fit(FEW_IMAGES[40:], FEW_LABELS[40:])
-        assert calibrated.calibrated_classifiers_[0].estimator.estimator is trained
-        assert calibrated.predict_proba(FEW_IMAGES).shape == (60, 3)
-
     def test_voting(self):
         labels = NAMES["strings"][FEW_LABELS]
         linear = make_pipeline(FunctionTransformer(flattened), LogisticRegression())
@@ -231,12 +195,3 @@ class TestOnTop:
         each = [fitted.predict_proba(FEW_IMAGES) for fitted in voting.estimators_]
         np.testing.assert_allclose(voting.predict_proba(FEW_IMAGES), np.mean(each, 0), atol=1e-6)
         assert voting.score(FEW_IMAGES, labels) > 0.8
-
-    def test_permutation_importance(self):
-        rng = np.random.default_rng(0)
-        table = rng.standard_normal((80, 4)).astype(np.float32)
-        labels = np.where(table[:, 2] > 0, "high", "low")
-        estimator = augmented(dense_net(max_epochs=10), dense_synthesizer()).fit(table, labels)
-        importance = permutation_importance(estimator, table, labels, n_repeats=3, random_state=0)
-        assert importance.importances_mean.argmax() == 2
-        assert importance.importances_mean[2] > 0.2

@@ -199,31 +199,11 @@ def test_what_may_be_on_an_accelerator_is_left_to_skorch(name, fitted):
         )
         if isinstance(value, torch.Tensor)
     }
+    images = getattr(estimator, "synthesizer_", estimator).engine_.images
+    assert sum(array.nbytes == images.nbytes for array in found.arrays) == 1
     assert found.tensors
     assert not on_device & {tensor.data_ptr() for tensor in found.tensors}
     assert not found.functions
-
-
-def test_size_is_that_of_weights_optimizers_and_images():
-    # An autoencoder of a quarter of a million weights, against which all else is small.
-    estimator = augmented(net(max_epochs=2), refresh_every=1).fit(X, y)
-    module = estimator.synthesizer_.autoencoder_.module_
-    # AdamW has two numbers for each weight.
-    expected = 3 * sum(value.numel() * value.element_size() for value in module.parameters())
-    size = len(pickle.dumps(estimator))
-    assert 2_500_000 < expected < size < 1.06 * expected
-    estimator.uncertainty(X)
-    estimator.synthesizer_.sample(3)
-    assert len(pickle.dumps(estimator)) == size
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_images_are_in_it_once(name, fitted):
-    estimator, _ = fitted[name]
-    images = getattr(estimator, "synthesizer_", estimator).engine_.images
-    found = Finding()
-    found.dump(estimator)
-    assert sum(array.nbytes == images.nbytes for array in found.arrays) == 1
 
 
 def test_schedules_leave_their_optimizers_to_the_net(trained):

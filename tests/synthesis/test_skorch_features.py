@@ -15,7 +15,6 @@ from helpers.tiny_nets import (
     own_net,
     recorder_of,
     refreshed,
-    row_set,
     synthesizer,
     y,
 )
@@ -31,15 +30,11 @@ from skorch.callbacks import (
     GradientNormClipping,
     InputShapeSetter,
     LRScheduler,
-    ParamMapper,
-    ProgressBar,
-    TrainEndCheckpoint,
 )
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import predefined_split
 from torch import nn
 from torch.optim import lr_scheduler
-from torch.utils.data import TensorDataset
 
 from tsynd_sk import TargetedSynthesis
 
@@ -81,23 +76,6 @@ class TestStopAndKeep:
         loss = nn.functional.nll_loss(logits, torch.from_numpy(UNSEEN_LABELS))
         assert float(loss) == pytest.approx(min(losses), rel=1e-4)
 
-    @pytest.mark.slow
-    @both_ways
-    @pytest.mark.parametrize("use_safetensors", [False, True])
-    def test_checkpoint_is_a_state_of_the_training(self, train, use_safetensors, tmp_path):
-        files = {"f_optimizer": None, "f_criterion": None, "f_history": "history.json"}
-        checkpoint = Checkpoint(
-            "fourth_epoch", dirname=tmp_path, use_safetensors=use_safetensors, **files
-        )
-        net = train(own_net(callbacks=[Keeper(), checkpoint]))
-        assert refreshed(net.history) == [2, 7]
-        fresh = own_net().initialize()
-        fresh.load_params(f_params=tmp_path / "params.pt", use_safetensors=use_safetensors)
-        fresh.load_params(f_history=tmp_path / "history.json")
-        assert same(weights(fresh), kept(net)[3])
-        assert not same(weights(fresh), weights(net))
-        assert refreshed(fresh.history) == [2]
-
     @both_ways
     def test_checkpoint_loads_the_best_epoch_at_the_end(self, train, tmp_path):
         checkpoint = Checkpoint("fourth_epoch", dirname=tmp_path, load_best=True)
@@ -122,19 +100,6 @@ class TestStopAndKeep:
         fresh = clone(loaded).set_params(callbacks=None, batch_size=80, train_split=None)
         fresh.fit(IMAGES, y)
         assert len(fresh.history[0, "batches"]) == 1
-
-    @pytest.mark.slow
-    @both_ways
-    def test_checkpoint_at_the_end_is_the_trained_net(self, train, tmp_path):
-        net = train(own_net(callbacks=[TrainEndCheckpoint(dirname=tmp_path)]))
-        fresh = own_net().initialize()
-        fresh.load_params(
-            f_params=tmp_path / "train_end_params.pt",
-            f_optimizer=tmp_path / "train_end_optimizer.pt",
-            f_history=tmp_path / "train_end_history.json",
-        )
-        assert same(weights(fresh), weights(net))
-        assert fresh.history == net.history
 
 
 class Keeper(Callback):
@@ -232,23 +197,6 @@ class TestScores:
         assert net.history[-1, "mine"] == net.score(UNSEEN, UNSEEN_LABELS)
         assert net.history[-1, "mine"] == net.history[-1, "valid_acc"]
 
-    def test_of_what_was_predicted_in_training_are_those_of_all_that_trained(self, train):
-        def n_predicted(net, X, y):
-            return len(y)
-
-        scoring = EpochScoring(n_predicted, name="mine", on_train=True)
-        net = train(own_net(train_split=None, callbacks=[scoring]))
-        assert net.history[:, "mine"] == [80] * 2 + [160] * 6
-
-    def test_progress_bar(self, train, capsys):
-        bar = ProgressBar(detect_notebook=False)
-        silent, telling = (train(own_net(callbacks=given)) for given in ([], [bar]))
-        assert same(weights(silent), weights(telling))
-        shown = capsys.readouterr().err
-        # Four batches of real rows and one for validation; then four more of synthetic ones.
-        assert " 0/5 " in shown
-        assert " 0/9 " in shown
-
 
 class GradientNorms(Callback):
     """Keeps the norm of each step's gradient."""
@@ -277,13 +225,6 @@ class TestParameters:
         assert not same(before[2:], after[2:])
         assert [p.requires_grad for p in net.module_.parameters()] == [False] * 2 + [True] * 2
 
-    def test_mapped_ones_are_mapped_in_their_epoch(self, train):
-        mapper = ParamMapper("layers.1.*", fn=nn.init.zeros_, at=4)
-        net = train(own_net(callbacks=[mapper, Keeper()]))
-        assert kept(net)[2][0].abs().max() > 0.1
-        # One epoch after they were zero.
-        assert kept(net)[3][0].abs().max() < 0.1
-
 
 class Sized(nn.Module):
     """Takes rows of a table whose length it has to be told."""
@@ -309,42 +250,6 @@ def test_a_callback_may_size_the_module_by_the_data(train):
         net = inside(estimator, dense_synthesizer(), data=(rows, y))
     assert net.module_.layers[0].in_features == 64
     assert refreshed(net.history) == [2, 7]
-
-
-@pytest.mark.slow
-@both_ways
-class TestSplits:
-    @pytest.mark.parametrize(
-        "dataset",
-        [
-            Dataset(UNSEEN, UNSEEN_LABELS),
-            TensorDataset(torch.from_numpy(UNSEEN), torch.from_numpy(UNSEEN_LABELS)),
-        ],
-        ids=["skorch", "torch"],
-    )
-    def test_predefined_one(self, train, dataset):
-        net = train(own_net(train_split=predefined_split(dataset), callbacks=[Recorder()]))
-        recorder = recorder_of(net)
-        for epoch in (0, 7):
-            np.testing.assert_array_equal(recorder.rows(epoch, "valid"), UNSEEN)
-        assert recorder.n_rows() == [80] * 2 + [160] * 6
-        assert not row_set(UNSEEN) & row_set(recorder.rows(7))
-
-    def test_stratified_one(self, train):
-        split = ValidSplit(4, stratified=True)
-        synthetic, plain = (
-            train(own_net(train_split=split, callbacks=[Recorder()]), synthetic_ratio=ratio)
-            for ratio in (1, 0)
-        )
-        assert recorder_of(synthetic).n_rows() == [60] * 2 + [120] * 6
-        for epoch in (0, 7):
-            np.testing.assert_array_equal(
-                recorder_of(synthetic).rows(epoch, "valid"),
-                recorder_of(plain).rows(epoch, "valid"),
-            )
-        real = recorder_of(plain).targets(7)
-        all_rows = recorder_of(synthetic).targets(7)
-        np.testing.assert_array_equal(np.bincount(all_rows), 2 * np.bincount(real))
 
 
 class Own(NeuralNetClassifier):
@@ -404,11 +309,6 @@ class TestOwnMethods:
 
 
 class TestGoingOn:
-    def test_parts_may_differ_in_their_number_of_rows(self):
-        net = inside(own_net(train_split=None, callbacks=[Recorder()], max_epochs=4))
-        net.partial_fit(IMAGES[:30], y[:30])
-        assert recorder_of(net).n_rows() == [80, 160, 160, 160, 30, 60, 60, 60]
-
     def test_optimizer_goes_on(self):
         net = inside(own_net(optimizer=torch.optim.Adam, lr=0.01, train_split=None))
         net.partial_fit(IMAGES, y)
