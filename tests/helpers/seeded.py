@@ -7,10 +7,8 @@ import torch
 
 from helpers.small import digits
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 
 #: Parameters of synthesizers; "dtype", "table", "labels" and "augmented" are of the data instead.
 RECIPES = {

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 COLUMNS = (
     "source_index",

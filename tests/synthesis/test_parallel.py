@@ -16,9 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 from torch import nn
 
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.images._format import ImageFormat, ValueRange
-from tsynd_sk.images._stored import Selection
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.images import ImageFormat, Selection, ValueRange
 from tsynd_sk.synthesis._parallel import synthesize_in_batches
 
 

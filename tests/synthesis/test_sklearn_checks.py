@@ -8,9 +8,8 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import DenseNet, NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.classifiers import DenseNet, NetClassifier
 
 
 def tiny_synthesizer(**params):
