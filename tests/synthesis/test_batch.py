@@ -193,7 +193,9 @@ class TestPromises:
         assert info.label_agreement[correct].all()
         assert distinct(X_new) == 160
 
-    @pytest.mark.parametrize("label_policy", ["constrain", "keep"])
+    @pytest.mark.parametrize(
+        "label_policy", ["keep", pytest.param("constrain", marks=pytest.mark.slow)]
+    )
     def test_hold_for_real_ultrasound_images(self, medmnist_root, label_policy):
         X, y, _ = load_medmnist(
             "breastmnist", root=medmnist_root, download=False, n_samples=100, random_state=0

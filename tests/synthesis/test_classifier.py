@@ -53,11 +53,11 @@ def classifier():
 
 class TestFitPredict:
     def test_learns_digits(self):
-        train, test = slice(0, 300), slice(300, 800)
-        estimator = net(max_epochs=15, module__width=16)
+        train, test = slice(0, 200), slice(300, 800)
+        estimator = net(max_epochs=15, module__width=8)
         learned = augmented(estimator).fit(IMAGES[train], LABELS[train])
         assert is_classifier(learned)
-        assert learned.score(IMAGES[test], LABELS[test]) > 0.75
+        assert learned.score(IMAGES[test], LABELS[test]) > 0.6
         proba = learned.predict_proba(IMAGES[test])
         assert proba.shape == (500, 10)
         assert proba.dtype == np.float32
@@ -104,13 +104,13 @@ class TestFitPredict:
 
     def test_defaults(self):
         rows = X[:30].reshape(30, -1)
-        table = AugmentedClassifier(random_state=0).fit(rows, y[:30])
+        table = AugmentedClassifier(random_state=0, refresh_every=20).fit(rows, y[:30])
         assert isinstance(table.estimator_.module_, DenseNet)
         assert isinstance(table.synthesizer_.autoencoder_.module_, DenseAutoencoder)
-        assert refreshed(table.history_) == list(range(15, 60, 5))
+        assert refreshed(table.history_) == [15, 35, 55]
         assert table.score(rows, y[:30]) > 0.95
         images = AugmentedClassifier(None, synthesizer(), synthetic_ratio=0, random_state=0)
-        assert isinstance(images.fit(X[:20], y[:20]).estimator_.module_, ConvNet)
+        assert isinstance(images.fit(X[:12], y[:12]).estimator_.module_, ConvNet)
 
     @pytest.mark.parametrize("verbose", [1, 2])
     def test_lines_of_the_default_net_come_with_verbose_2(self, verbose, capsys):
@@ -154,6 +154,20 @@ class TestSchedule:
         assert not hasattr(learned.synthesizer_, "autoencoder_")
         assert learned.predict(X).shape == (80,)
         with pytest.raises(ValueError, match="nothing random"):
+            learned.uncertainty(X)
+
+    def test_ratio_zero_trains_nets_that_can_have_no_members(self):
+        class WithoutLinear(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.filters = nn.Conv2d(1, 10, 3)
+
+            def forward(self, x):
+                return self.filters(x).mean((2, 3))
+
+        learned = augmented(own_net(module=WithoutLinear), synthetic_ratio=0).fit(X, y)
+        assert learned.predict(X).shape == (80,)
+        with pytest.raises(ValueError, match=r"calls no torch\.nn\.Linear"):
             learned.uncertainty(X)
 
     def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):

@@ -14,7 +14,7 @@ from tsynd_sk.synthesis import _engine
 from tsynd_sk.synthesis._codec import Codec
 from tsynd_sk.synthesis._member_scheme import MemberScheme
 
-X, y = digits(60)
+X, y = digits(24)
 
 
 @pytest.fixture
@@ -41,8 +41,9 @@ def replace_module(net):
 
 
 class TestNetsThatAreTrainedOn:
-    @pytest.mark.parametrize("train_on", [halve_weights, replace_module])
-    @pytest.mark.parametrize("members", ["laplace", "dropout"])
+    @pytest.mark.parametrize(
+        ("members", "train_on"), [("laplace", halve_weights), ("dropout", replace_module)]
+    )
     def test_have_posteriors_and_members_of_the_present_state(self, fitted, members, train_on):
         synthesizer = fitted(members=members)
         net, before = synthesizer.classifier_, synthesizer.uncertainty(X)
@@ -95,7 +96,7 @@ def test_nothing_is_prepared_twice(fitted, monkeypatch, members):
     counter = Counter(monkeypatch)
 
     def work():
-        synthesizer.sample(70)
+        synthesizer.sample(30)
         synthesizer.synthesize(X[:5], y[:5])
         synthesizer.uncertainty(X)
         synthesizer.reconstruct(X)

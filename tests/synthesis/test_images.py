@@ -12,7 +12,7 @@ from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.pipeline import Pipeline
-from sklearn.utils import estimator_html_repr, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 # What is said of images of another shape than in fit.
@@ -172,13 +172,6 @@ class TestParameters:
         learned = nested["model"].fit(case.X, y)
         assert getattr(learned, f"{name}_").lr == 0.5
         assert learned.get_params()[f"{name}__module__width"] == 9
-
-    def test_show_in_text_and_html(self, case):
-        for estimator in (case.new(), case.fitted):
-            assert f"{case.kind}(" in repr(estimator)
-            html = estimator_html_repr(estimator)
-            for word in (case.kind, "autoencoder", "n_members"):
-                assert word in html
 
     def test_tags_admit_images_and_tables(self, case):
         tags = get_tags(case.new())

@@ -141,7 +141,7 @@ def assert_nothing_held_out_was_seen(seen, train, test):
         assert rows - {SYNTHETIC} <= set(train), who
 
 
-@pytest.mark.parametrize("members", ["dropout", "laplace"])
+@pytest.mark.parametrize("members", ["dropout", pytest.param("laplace", marks=pytest.mark.slow)])
 def test_of_an_augmented_classifier(members):
     estimator = WatchedAugmented(
         classifier(ValidSplit(5, stratified=True)),
