@@ -325,9 +325,7 @@ class TestRefuses:
         ("params", "error", "message"),
         [
             ({"warm_up": 1.5}, ValueError, "'warm_up' parameter"),
-            ({"given": synthesizer(members="ensemble")}, ValueError, "but one net trains"),
             ({"given": synthesizer(restrict=["body"])}, ValueError, "restrict names 'body'"),
-            ({"given": NetClassifier()}, TypeError, "must be a TargetedSynthesizer or None"),
             ({"given": synthesizer(classifier=NetClassifier())}, ValueError, "of its own"),
             (
                 {"given": synthesizer(autoencoder=FrozenEstimator(AutoencoderNet()))},

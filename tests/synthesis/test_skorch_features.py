@@ -25,14 +25,12 @@ from skorch.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
-    EpochScoring,
     Freezer,
     GradientNormClipping,
     InputShapeSetter,
     LRScheduler,
 )
-from skorch.dataset import Dataset, ValidSplit
-from skorch.helper import predefined_split
+from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -62,19 +60,6 @@ class TestStopAndKeep:
         assert len(net.history) == len(stopped(0).history) == 5
         assert refreshed(net.history) == [2]
         assert net.predict(IMAGES).shape == (80,)
-
-    @pytest.mark.slow
-    @both_ways
-    def test_early_stopping_loads_the_best_epoch(self, train):
-        stop = EarlyStopping("valid_loss", patience=2, load_best=True)
-        valid = predefined_split(Dataset(UNSEEN, UNSEEN_LABELS))
-        net = train(own_net(lr=2.0, max_epochs=30, train_split=valid, callbacks=[stop]))
-        losses = net.history[:, "valid_loss"]
-        assert losses[-1] > min(losses)
-        assert len(losses) < 30
-        logits = torch.from_numpy(net.predict_proba(UNSEEN)).log()
-        loss = nn.functional.nll_loss(logits, torch.from_numpy(UNSEEN_LABELS))
-        assert float(loss) == pytest.approx(min(losses), rel=1e-4)
 
     @both_ways
     def test_checkpoint_loads_the_best_epoch_at_the_end(self, train, tmp_path):
@@ -184,18 +169,6 @@ class Rates(Callback):
     def on_batch_end(self, net, training=False, **kwargs):
         if training:
             net.history.record("rate", net.optimizer_.param_groups[0]["lr"])
-
-
-@pytest.mark.slow
-@both_ways
-class TestScores:
-    @pytest.mark.parametrize("use_caching", [True, False])
-    def test_of_validation_rows(self, train, use_caching):
-        valid = predefined_split(Dataset(UNSEEN, UNSEEN_LABELS))
-        scoring = EpochScoring("accuracy", name="mine", use_caching=use_caching)
-        net = train(own_net(train_split=valid, callbacks=[scoring]))
-        assert net.history[-1, "mine"] == net.score(UNSEEN, UNSEEN_LABELS)
-        assert net.history[-1, "mine"] == net.history[-1, "valid_acc"]
 
 
 class GradientNorms(Callback):
