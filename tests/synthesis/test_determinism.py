@@ -189,7 +189,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", ["dropout", "classifier"])
+@pytest.mark.parametrize("name", ["table", "classifier"])
 def test_nothing_global_is_left_changed(fitted, name):
     X, y = data(name)
     for call in CALLS:
@@ -230,7 +230,7 @@ CALLERS = {
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("name", ["laplace", "classifier"])
+@pytest.mark.parametrize("name", ["table of integers", "classifier"])
 def test_what_the_caller_has_set_changes_no_bit(fitted, caller, name):
     expected = answers(fitted(name))
     one = pickle.loads(pickle.dumps(fitted(name)))

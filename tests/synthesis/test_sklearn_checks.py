@@ -51,7 +51,7 @@ DEMANDING = ("check_classifiers_train", "check_classifiers_classes", "check_clas
 )
 def test_estimator_is_one_of_scikit_learn(estimator, check):
     if isinstance(estimator, AugmentedClassifier) and check.func.__name__ in DEMANDING:
-        estimator.set_params(estimator__max_epochs=15, estimator__lr=0.02)
+        estimator.set_params(estimator__max_epochs=15, estimator__lr=0.02, refresh_every=15)
     try:
         check(estimator)
     except SkipTest as skipped:

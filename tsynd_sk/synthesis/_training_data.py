@@ -85,7 +85,7 @@ class AugmentingIterator:
         # Left by a training that has failed before it made its iterator.
         while isinstance(net.iterator_train, AugmentingIterator):
             net.iterator_train = net.iterator_train.make_loader
-        self.make_loader = net.iterator_train
+        self.make_loader: Any = net.iterator_train
         # Asked for now, for they can depend on what iterator_train is.
         self.own_kwargs = net.get_params_for("iterator_train")
         self.loader_: Any = None
