@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from helpers.small import digits
 from helpers.tiny_nets import augmented, net, synthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet
 
 GREY, y = digits(24, 3)
 # Height and width differ, so that no axis can be taken for another one.

@@ -7,10 +7,8 @@ import torch
 
 from helpers.small import digits
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 
 #: Parameters of synthesizers; "dtype", "table", "labels" and "augmented" are of the data instead.
 RECIPES = {
@@ -81,8 +79,8 @@ def synthesizer(estimator):
 
 def answers(estimator, seed=1, n=20):
     """Everything that an estimator answers."""
-    X, y = synthesizer(estimator)._X, synthesizer(estimator)._y
     one = synthesizer(estimator)
+    X, y = one.engine_.images, one.classes_[one.engine_.codes]
     X_new, y_new, info = one.sample(n, random_state=seed, return_info=True)
     others = one.synthesize(X[:9], y[:9], random_state=seed)
     told = [one.reconstruct(X), one.uncertainty(X), estimator.uncertainty(X)]

@@ -5,9 +5,9 @@ import copy
 import numpy as np
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 COLUMNS = (
     "source_index",
@@ -47,11 +47,12 @@ def distinct(X):
 
 
 def members_used(synthesizer, **request):
-    """Sample, and give the members against which each occurrence of a source was ascended."""
-    spy, members = copy.copy(synthesizer), synthesizer._members(seed=0)
+    """Sample, and return the members against which each occurrence of a source was ascended."""
+    spy, members = copy.copy(synthesizer), synthesizer.engine_.members(synthesizer, seed=0)
     recorded, used = copy.copy(members), {}
     recorded.redrawn = lambda seed: used.setdefault(seed, members.redrawn(seed))
-    spy._members = lambda seed: recorded
+    spy.engine_ = copy.copy(synthesizer.engine_)
+    spy.engine_.members = lambda params, seed: recorded
     answer = spy.sample(return_info=True, **request)
     return answer, list(used.values())
 

@@ -6,10 +6,9 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import DenseNet, NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.classifiers import DenseNet, NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 IMAGES, LABELS, _ = load_digits_images()
 X, y = IMAGES[:80], LABELS[:80]

@@ -1,123 +1,218 @@
-import hashlib
-import os
-import random
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+"""What one pass of synthesis promises of its images, and says of them."""
 
 import numpy as np
 import pytest
 import torch
-from helpers.small import COLUMNS, assert_same_answer, digits, quick
+from helpers.small import (
+    COLUMNS,
+    correct_sources,
+    digits,
+    distinct,
+    mean_prediction,
+    members_used,
+    textbook_information,
+    tiny,
+)
+
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.datasets import load_medmnist
 
 
-def digest():
-    """Fit and sample from nothing, for comparison with another process."""
-    torch.set_num_threads(1)
-    X_new, y_new, info = quick().fit(*digits(60)).sample(70, return_info=True)
-    parts = [X_new, y_new, *(info[column] for column in COLUMNS)]
-    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
-
-
-def global_state():
-    return (
-        torch.get_rng_state().tolist(),
-        repr(np.random.get_state()),  # noqa: NPY002
-        random.getstate(),
-        torch.is_grad_enabled(),
-        torch.get_default_dtype(),
-    )
-
-
-class TestDeterminism:
-    def test_equal_seeds_give_equal_bits_in_a_fresh_process(self):
-        torch.rand(3)
-        code = "import test_synthesis; print(test_synthesis.digest())"
-        fresh = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=Path(__file__).parents[1],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert fresh.stdout.strip() == digest() == digest()
-
-    def test_other_seeds_give_other_nets_and_images(self, frozen):
-        X, y = digits(60)
-        first, second = (quick(random_state=seed).fit(X, y) for seed in (0, 1))
-        assert (first.uncertainty(X) != second.uncertainty(X)).any()
-        synthesizer = frozen()
-        answers = [synthesizer.sample(30, random_state=seed)[0] for seed in (1, 2)]
-        assert (answers[0] != answers[1]).any()
-
-    def test_seed_of_the_call_goes_before_that_of_the_estimator(self, frozen):
-        answers = [
-            frozen(random_state=seed).sample(30, random_state=7, return_info=True)
-            for seed in (0, 1)
-        ]
-        assert_same_answer(*answers)
-        default, named = (
-            frozen(random_state=3).sample(30, random_state=seed, return_info=True)
-            for seed in (None, 3)
-        )
-        assert_same_answer(default, named)
-
-    def test_generator_moves_on_between_calls(self, frozen):
-        rng = np.random.RandomState(0)
-        synthesizer = frozen()
-        first, second = (synthesizer.sample(30, random_state=rng)[0] for _ in range(2))
-        assert (first != second).any()
-
-    def test_threads_change_nothing(self, frozen):
-        one, two = (
-            frozen(n_jobs=n_jobs, batch_size=16).sample(200, return_info=True)
-            for n_jobs in (None, 2)
-        )
-        assert_same_answer(one, two)
+class TestInfo:
+    def test_has_one_value_a_row(self, digits_synthesizer):
+        _, _, info = digits_synthesizer.sample(13, return_info=True)
+        assert set(info) == set(COLUMNS)
+        for column in COLUMNS:
+            assert info[column].shape == (13,)
+        assert info.source_index.dtype.kind == "i"
+        assert info.label_agreement.dtype == bool
+        assert info.uncertainty.dtype == np.float32
 
     @pytest.mark.parametrize("label_policy", ["constrain", "keep"])
-    def test_batch_size_changes_rounding_only(self, frozen, label_policy):
-        whole, parts = (
-            frozen(batch_size=size, label_policy=label_policy).sample(200, return_info=True)
-            for size in (256, 13)
+    def test_says_what_is_true_of_the_images_returned(self, frozen, label_policy):
+        X, y = digits()
+        synthesizer = frozen(label_policy=label_policy)
+        (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=100)
+        to_tensor = synthesizer.format_.to_tensor
+        np.testing.assert_array_equal(y[info.source_index], y_new)
+        source, new = members(to_tensor(X[info.source_index])), members(to_tensor(X_new))
+        for log_probs, column in [(source, "uncertainty_source"), (new, "uncertainty")]:
+            np.testing.assert_allclose(info[column], textbook_information(log_probs), atol=2e-6)
+        np.testing.assert_array_equal(info.label_agreement, mean_prediction(new) == y_new)
+        assert info.displacement.max() <= 0.25 * (1 + 1e-5)
+        assert info.displacement.min() > 0
+
+    def test_source_used_again_meets_other_members(self, digits_synthesizer):
+        (X_new, _, info), members = members_used(digits_synthesizer, n_samples=320)
+        assert len(members) == 2
+        x = digits_synthesizer.format_.to_tensor(X_new)
+        first, second = (textbook_information(m(x)) for m in members)
+        assert not np.isclose(first, second, atol=1e-5).any()
+        of_first = np.isclose(info.uncertainty, first, atol=2e-6)
+        of_second = np.isclose(info.uncertainty, second, atol=2e-6)
+        assert (of_first ^ of_second).all()
+        for chosen in (of_first, of_second):
+            assert len(np.unique(info.source_index[chosen])) == chosen.sum() == 160
+
+    def test_reconstruction_error_is_that_of_the_source(self, digits_synthesizer):
+        X, _ = digits()
+        _, _, info = digits_synthesizer.sample(50, return_info=True)
+        source = X[info.source_index]
+        error = np.sqrt(np.square(digits_synthesizer.reconstruct(source) - source).mean((1, 2)))
+        np.testing.assert_allclose(info.reconstruction_error, error, rtol=1e-4)
+        assert 0 < error.mean() < 0.1
+
+    def test_uncertainty_method_is_mutual_information_and_repeats_itself(self, digits_synthesizer):
+        X, _ = digits()
+        values = digits_synthesizer.uncertainty(X)
+        assert values.shape == (len(X),)
+        assert values.min() >= 0
+        assert values.max() <= np.log(4)
+        np.testing.assert_array_equal(values, digits_synthesizer.uncertainty(X))
+        # Other masks, yet the same images are uncertain.
+        members = digits_synthesizer.engine_.members(digits_synthesizer, seed=123)
+        log_probs = members(digits_synthesizer.format_.to_tensor(X))
+        assert np.corrcoef(values, textbook_information(log_probs))[0, 1] > 0.4
+
+
+class TestObjectives:
+    def test_reconstruction_does_not_move(self, frozen):
+        X, _ = digits()
+        synthesizer = frozen(objective="reconstruction")
+        X_new, _, info = synthesizer.sample(40, return_info=True)
+        np.testing.assert_array_equal(X_new, synthesizer.reconstruct(X[info.source_index]))
+        assert not info.displacement.any()
+
+    def test_random_goes_to_the_surface_whatever_the_classifier_thinks(self, frozen):
+        synthesizer = frozen(objective="random", label_policy="keep", radius=0.7)
+        _, _, info = synthesizer.sample(40, return_info=True)
+        np.testing.assert_allclose(info.displacement, 0.7, rtol=1e-5)
+
+    def test_callable_gets_members_and_labels(self, frozen):
+        seen = []
+
+        def objective(log_probs, y):
+            seen.append((tuple(log_probs.shape), tuple(y.shape), y.dtype))
+            return -log_probs.mean(0).gather(1, y[:, None])[:, 0]
+
+        synthesizer = frozen(objective=objective, radius=0.5, max_iter=3)
+        X_new, _, info = synthesizer.sample(20, return_info=True)
+        assert seen == [((8, 20, 4), (20,), torch.int64)] * 4
+        # It is what is maximised: images that the members take for another class.
+        assert info.label_agreement.mean() < 0.5
+        assert X_new.shape == (20, 8, 8)
+
+    def test_entropy_is_maximised_by_entropy(self, frozen):
+        def entropy_of(objective):
+            synthesizer = frozen(objective=objective, label_policy="keep")
+            (X_new, _, _), (members,) = members_used(synthesizer, n_samples=60)
+            p = members(synthesizer.format_.to_tensor(X_new)).exp().mean(0)
+            return -(p * p.log()).sum(-1).mean()
+
+        others = entropy_of("mutual_info"), entropy_of("reconstruction")
+        assert entropy_of("entropy") > max(others)
+
+    def test_larger_radius_reaches_higher_uncertainty(self, frozen):
+        small, large = (
+            frozen(radius=radius, label_policy="keep").sample(60, return_info=True)[2]
+            for radius in (0.1, 0.6)
         )
-        np.testing.assert_array_equal(whole[1], parts[1])
-        np.testing.assert_array_equal(whole[2].source_index, parts[2].source_index)
-        difference = np.abs(whole[0] - parts[0]).max((1, 2))
-        # Where gradients nearly cancel, the ascent magnifies rounding.
-        assert np.mean(difference < 1e-3) >= 0.99
-        assert difference.max() < 0.05
-        np.testing.assert_allclose(whole[2].uncertainty, parts[2].uncertainty, atol=1e-3)
-
-    def test_two_threads_sample_from_one_estimator_as_each_would_alone(self, digits_synthesizer):
-        def sample(seed):
-            return digits_synthesizer.sample(60, random_state=seed, return_info=True)
-
-        alone = [sample(seed) for seed in range(6)]
-        with ThreadPoolExecutor(2) as pool:
-            for one, other in zip(alone, pool.map(sample, range(6)), strict=True):
-                assert_same_answer(one, other)
-
-    @pytest.mark.parametrize("grad", [True, False])
-    def test_global_state_is_left_alone(self, grad):
-        X, y = digits(60)
-        with torch.set_grad_enabled(grad):
-            before = global_state()
-            # Fitting needs gradients, as skorch's own does under no_grad.
-            synthesizer = quick().fit(X, y)
-            assert global_state() == before
-            synthesizer.sample(70)
-            synthesizer.synthesize(X[:3], y[:3])
-            synthesizer.uncertainty(X[:3])
-            synthesizer.reconstruct(X[:3])
-            assert global_state() == before
+        assert small.displacement.max() <= 0.1 * (1 + 1e-5)
+        assert large.uncertainty.mean() > 1.3 * small.uncertainty.mean()
 
 
-def test_sampling_works_in_inference_mode(digits_synthesizer):
-    expected = digits_synthesizer.sample(4, random_state=0, return_info=True)
-    with torch.inference_mode():
-        answer = digits_synthesizer.sample(4, random_state=0, return_info=True)
-        assert torch.is_inference_mode_enabled()
-    assert_same_answer(answer, expected)
+class TestPromises:
+    def test_kept_labels_more_uncertainty(self, frozen):
+        info = frozen(label_policy="keep").sample(160, return_info=True)[2]
+        assert (info.uncertainty > info.uncertainty_source).mean() >= 0.9
+        assert info.uncertainty.mean() > 1.3 * info.uncertainty_source.mean()
+        control = frozen(label_policy="keep", objective="random").sample(160, return_info=True)[2]
+        assert info.uncertainty.mean() > 1.3 * control.uncertainty.mean()
+
+    @pytest.mark.parametrize(
+        ("objective", "dtype"), [("mutual_info", np.uint8), ("random", np.float32)]
+    )
+    def test_constrained_labels_are_agreed_on(self, frozen, objective, dtype):
+        X, y = digits()
+        X = np.round(X * 255).astype(np.uint8) if dtype == np.uint8 else X
+        constrained = {"label_policy": "constrain", "radius": 1.0}
+        synthesizer = frozen(objective=objective, **constrained).fit(X, y)
+        (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=160)
+        correct = correct_sources(synthesizer, members, X, y, info)
+        assert correct.mean() > 0.9
+        agreed = mean_prediction(members(synthesizer.format_.to_tensor(X_new))) == y_new
+        np.testing.assert_array_equal(info.label_agreement, agreed)
+        assert agreed[correct].all()
+
+    def test_ascents_start_as_far_away_as_is_said(self, frozen):
+        X, y = digits()
+        starts = [
+            frozen(radius=0.3, random_start=share, max_iter=1, label_policy="keep").fit(X, y)
+            for share in (0.0, 1.0)
+        ]
+        # One step is four radii long: whatever is less uncertain than its start stays there.
+        moved = [s.sample(160, return_info=True)[2].displacement for s in starts]
+        assert set(moved[0].round(4)) <= {np.float32(0), np.float32(0.3)}
+        np.testing.assert_allclose(moved[1], 0.3, rtol=1e-3)
+
+    def test_from_its_source_an_ascent_gives_equal_images_for_equal_ones(self, frozen):
+        X, y = digits()
+        fitted = frozen(random_start=0.0).fit(X, y)
+        twins = fitted.synthesize(X[[3, 3]], y[[3, 3]])[0]
+        np.testing.assert_array_equal(*twins)
+        twins = fitted.set_params(random_start=0.2).synthesize(X[[3, 3]], y[[3, 3]])[0]
+        assert np.abs(twins[0] - twins[1]).max() > 0
+
+    def test_wrong_labels_stay_beside_their_source(self, frozen):
+        X, y = digits()
+        wrong = np.arange(len(y)) % 10 == 0
+        y = np.where(wrong, (y + 1) % 4, y)
+        # So near that the label cannot be climbed to.
+        synthesizer = frozen(radius=0.02, label_policy="constrain").fit(X, y)
+        _, _, info = synthesizer.sample(160, return_info=True)
+        disagreed = wrong[info.source_index]
+        assert not info.label_agreement[disagreed].any()
+        np.testing.assert_allclose(info.displacement[disagreed], 0.002, rtol=1e-3)
+        assert np.median(info.displacement[~disagreed]) > 0.01
+        # From further away it is, and then agreement is true.
+        _, _, info = synthesizer.set_params(radius=1.0).sample(160, return_info=True)
+        assert info.label_agreement[wrong[info.source_index]].mean() > 0.5
+
+    def test_agreement_survives_an_autoencoder_that_loses_the_labels(self, frozen):
+        X, y = digits()
+        net = AutoencoderNet(module__n_components=1, max_epochs=1, epoch_size=20)
+        synthesizer = frozen(label_policy="constrain").set_params(autoencoder=net).fit(X, y)
+        (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=160)
+        correct = correct_sources(synthesizer, members, X, y, info)
+        reconstructed = synthesizer.format_.to_tensor(synthesizer.reconstruct(X))
+        lost = mean_prediction(members(reconstructed)) != y
+        assert lost.mean() > 0.2
+        new = members(synthesizer.format_.to_tensor(X_new))
+        np.testing.assert_array_equal(info.label_agreement, mean_prediction(new) == y_new)
+        np.testing.assert_allclose(info.uncertainty, textbook_information(new), atol=2e-6)
+        assert info.label_agreement[correct].all()
+        assert distinct(X_new) == 160
+
+    @pytest.mark.parametrize(
+        "label_policy", ["keep", pytest.param("constrain", marks=pytest.mark.slow)]
+    )
+    def test_hold_for_real_ultrasound_images(self, medmnist_root, label_policy):
+        X, y, _ = load_medmnist(
+            "breastmnist", root=medmnist_root, download=False, n_samples=100, random_state=0
+        )
+        synthesizer = tiny(label_policy=label_policy).fit(X, y)
+        (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=100)
+        assert X_new.shape == (100, 28, 28)
+        assert X_new.dtype == np.uint8
+        assert np.bincount(y_new).tolist() == np.bincount(y).tolist()
+        new = members(synthesizer.format_.to_tensor(X_new))
+        np.testing.assert_allclose(info.uncertainty, textbook_information(new), atol=2e-6)
+        agreed = mean_prediction(new) == y_new
+        np.testing.assert_array_equal(info.label_agreement, agreed)
+        correct = correct_sources(synthesizer, members, X, y, info)
+        assert correct.mean() > 0.7
+        if label_policy == "constrain":
+            assert agreed[correct].all()
+            assert info.uncertainty.mean() > info.uncertainty_source.mean()
+        else:
+            assert (info.uncertainty > info.uncertainty_source).mean() >= 0.9

@@ -1,3 +1,5 @@
+"""`AugmentedClassifier`: data, schedule, reproducibility, and users' own nets."""
+
 import pickle
 
 import numpy as np
@@ -7,6 +9,7 @@ from helpers.tiny_nets import (
     IMAGES,
     LABELS,
     Dense,
+    FirstOutput,
     Recorder,
     X,
     augmented,
@@ -21,20 +24,18 @@ from helpers.tiny_nets import (
     unfitted,
     y,
 )
-from sklearn.base import clone, is_classifier
+from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetRegressor
+from skorch import NeuralNetBinaryClassifier
+from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit
 from torch import nn
+from torch.utils.data import DataLoader
 
-from tsynd_sk import AugmentedClassifier
-from tsynd_sk._skorch import scoped_seed
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+from tsynd_sk import AugmentedClassifier, TargetedSynthesis
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet
 
 
 class RecordingAutoencoder(AutoencoderNet):
@@ -52,11 +53,11 @@ def classifier():
 
 class TestFitPredict:
     def test_learns_digits(self):
-        train, test = slice(0, 300), slice(300, 800)
-        estimator = net(max_epochs=15, module__width=16)
+        train, test = slice(0, 200), slice(300, 800)
+        estimator = net(max_epochs=15, module__width=8)
         learned = augmented(estimator).fit(IMAGES[train], LABELS[train])
         assert is_classifier(learned)
-        assert learned.score(IMAGES[test], LABELS[test]) > 0.75
+        assert learned.score(IMAGES[test], LABELS[test]) > 0.6
         proba = learned.predict_proba(IMAGES[test])
         assert proba.shape == (500, 10)
         assert proba.dtype == np.float32
@@ -66,13 +67,8 @@ class TestFitPredict:
 
     @pytest.mark.parametrize(
         "names",
-        [
-            np.array(list("jihgfedcba")),
-            np.array(list("abcdefghij"), dtype=object),
-            np.arange(10) * 7 - 20,
-            np.arange(10) % 2 == 0,
-        ],
-        ids=["str", "object", "int", "bool"],
+        [np.array(list("jihgfedcba"), dtype=object), np.arange(10) * 7 - 20, np.arange(10) > 4],
+        ids=["object", "int", "bool"],
     )
     def test_labels_of_any_type(self, names):
         learned = augmented(net(max_epochs=4)).fit(X, names[y])
@@ -84,51 +80,6 @@ class TestFitPredict:
         _, y_new, info = learned.synthesizer_.sample(20, return_info=True)
         assert y_new.dtype == names.dtype
         np.testing.assert_array_equal(y_new, names[y][info.source_index])
-
-    @pytest.mark.parametrize(
-        ("layout", "image_shape"),
-        [
-            (lambda images: images[:, :, :, None], None),
-            (lambda images: images[:, None], None),
-            (lambda images: images.reshape(-1, 64), (8, 8)),
-            (lambda images: images.astype(np.float64), None),
-            (lambda images: images.tolist(), None),
-        ],
-        ids=["hwc", "chw", "flat", "float64", "list"],
-    )
-    def test_layout_does_not_matter(self, classifier, layout, image_shape):
-        learned = augmented(given=synthesizer(image_shape=image_shape)).fit(layout(X), y)
-        assert learned.n_features_in_ == 64
-        assert learned.image_shape_ == (1, 8, 8)
-        assert (learned.predict_proba(layout(X)) == classifier.predict_proba(X)).all()
-        assert (learned.uncertainty(layout(X)) == classifier.uncertainty(X)).all()
-        X_new, _ = learned.synthesizer_.sample(12)
-        same = classifier.synthesizer_.sample(12)[0]
-        assert X_new.shape == (12, *np.shape(layout(X))[1:])
-        assert X_new.dtype == np.asarray(layout(X)).dtype
-        np.testing.assert_array_equal(X_new, np.asarray(layout(same)))
-
-    @pytest.mark.parametrize("n_channels", [None, 3])
-    def test_bytes(self, n_channels):
-        rows = np.rint(X * 200).astype(np.uint8)
-        rows = rows if n_channels is None else np.stack([rows] * 3, -1)
-        learned = augmented(net(max_epochs=4, callbacks=[Recorder()])).fit(rows, y)
-        assert learned.image_shape_ == (n_channels or 1, 8, 8)
-        seen = recorder_of(learned.estimator_).rows(3)
-        assert seen.shape == (160, n_channels or 1, 8, 8)
-        assert seen.min() == 0
-        assert seen.max() == np.float32(200) / np.float32(255)
-        X_new, _ = learned.synthesizer_.sample(5)
-        assert X_new.dtype == np.uint8
-        assert X_new.shape == (5, *rows.shape[1:])
-        assert X_new.max() <= 200
-
-    def test_tables(self):
-        rows = X.reshape(80, -1)
-        learned = augmented(dense_net(), dense_synthesizer()).fit(rows, y)
-        assert learned.image_shape_ is None
-        assert learned.predict(rows).shape == learned.uncertainty(rows).shape == (80,)
-        assert learned.synthesizer_.sample(3)[0].shape == (3, 64)
 
     def test_uncertainty(self, classifier):
         mi = classifier.uncertainty(X)
@@ -152,17 +103,16 @@ class TestFitPredict:
         assert abs(agreement.mean() - info.label_agreement.mean()) < 0.3
 
     def test_defaults(self):
-        images = AugmentedClassifier(synthesizer=synthesizer(), random_state=0).fit(X[:30], y[:30])
-        assert isinstance(images.estimator_.module_, ConvNet)
-        assert len(images.history_) == 60
         rows = X[:30].reshape(30, -1)
-        table = AugmentedClassifier(random_state=0).fit(rows, y[:30])
+        table = AugmentedClassifier(random_state=0, refresh_every=20).fit(rows, y[:30])
         assert isinstance(table.estimator_.module_, DenseNet)
         assert isinstance(table.synthesizer_.autoencoder_.module_, DenseAutoencoder)
-        assert refreshed(table.history_) == list(range(15, 60, 5))
+        assert refreshed(table.history_) == [15, 35, 55]
         assert table.score(rows, y[:30]) > 0.95
+        images = AugmentedClassifier(None, synthesizer(), synthetic_ratio=0, random_state=0)
+        assert isinstance(images.fit(X[:12], y[:12]).estimator_.module_, ConvNet)
 
-    @pytest.mark.parametrize("verbose", [0, 1, 2])
+    @pytest.mark.parametrize("verbose", [1, 2])
     def test_lines_of_the_default_net_come_with_verbose_2(self, verbose, capsys):
         AugmentedClassifier(
             None, dense_synthesizer(), warm_up=1, verbose=verbose, random_state=0
@@ -174,11 +124,10 @@ class TestSchedule:
     @pytest.mark.parametrize(
         ("ratio", "warm_up", "refresh_every", "epochs"),
         [
-            (1, 0.25, 5, [2, 7]),
             (0.5, 0, 3, [0, 3, 6]),
             (2, 0.5, 1, [4, 5, 6, 7]),
+            (0.001, 0.75, 1, [6, 7]),
             (1, 1, 1, []),
-            (0, 0, 1, []),
         ],
     )
     def test_epochs_and_rows(self, ratio, warm_up, refresh_every, epochs):
@@ -189,18 +138,13 @@ class TestSchedule:
         assert len(learned.history_) == 8
         assert refreshed(learned.history_) == epochs
         first = min(epochs, default=8)
-        n_rows = [80] * first + [80 + round(80 * ratio)] * (8 - first)
+        n_rows = [80] * first + [80 + max(round(80 * ratio), 1)] * (8 - first)
         assert recorder_of(learned.estimator_).n_rows() == n_rows
         for i in epochs:
             row = learned.history_[i]
             assert 0 <= row["synthesis_uncertainty_source"] < row["synthesis_uncertainty"]
             assert 0 <= row["synthesis_label_agreement"] <= 1
             assert row["synthesis_dur"] > 0
-
-    def test_a_single_synthetic_row(self):
-        estimator = net(callbacks=[Recorder()])
-        learned = augmented(estimator, synthetic_ratio=0.001).fit(X, y)
-        assert recorder_of(learned.estimator_).n_rows() == [80, 80] + [81] * 6
 
     def test_ratio_zero_needs_no_members_and_trains_no_autoencoder(self):
         failing = synthesizer(
@@ -226,17 +170,13 @@ class TestSchedule:
         with pytest.raises(ValueError, match=r"calls no torch\.nn\.Linear"):
             learned.uncertainty(X)
 
-    def test_ratio_zero_tells_uncertainty_of_nets_without_dropout(self):
+    def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):
         learned = augmented(own_net(module__dropout=0), synthetic_ratio=0).fit(X, y)
         copied = pickle.loads(pickle.dumps(learned))
         with torch.inference_mode():
             uncertainty = learned.uncertainty(X)
         assert uncertainty.max() > 0
         assert (copied.uncertainty(X) == uncertainty).all()
-
-    def test_ratio_zero_tells_uncertainty_but_cannot_sample(self):
-        learned = augmented(synthetic_ratio=0).fit(X, y)
-        assert learned.uncertainty(X).max() > 0
         for call in (
             lambda: learned.synthesizer_.sample(2),
             lambda: learned.synthesizer_.synthesize(X, y),
@@ -255,6 +195,10 @@ class TestSchedule:
             ).fit(X, y)
             for ratio in (0, 1)
         )
+        # The arms are paired: the same weights at the start, the same batches in the warm-up.
+        first, second = (recorder_of(arm.estimator_) for arm in (plain, learned))
+        assert all(map(torch.equal, first.weights_, second.weights_))
+        np.testing.assert_array_equal(first.rows(1), second.rows(1))
         for epoch in range(8):
             rows = recorder_of(learned.estimator_).rows(epoch, "valid")
             np.testing.assert_array_equal(rows, recorder_of(plain.estimator_).rows(epoch, "valid"))
@@ -276,33 +220,10 @@ class TestSchedule:
         assert len(autoencoder.history) == 1
 
 
-class TestReproducible:
-    @pytest.mark.parametrize("seed", [lambda: 0, lambda: np.random.RandomState(0)])
-    def test_equal_seeds_give_equal_bits(self, classifier, seed):
-        again = augmented(random_state=seed()).fit(X, y)
+class TestFits:
+    def test_equal_seeds_give_equal_bits(self, classifier):
+        again = augmented(random_state=np.random.RandomState(0)).fit(X, y)
         assert (again.predict_proba(X) == classifier.predict_proba(X)).all()
-        other = augmented(random_state=1).fit(X, y)
-        assert (other.predict_proba(X) != classifier.predict_proba(X)).any()
-
-    def test_arms_are_paired(self):
-        plain, learned = (
-            recorder_of(
-                augmented(net(callbacks=[Recorder()]), synthetic_ratio=ratio).fit(X, y).estimator_
-            )
-            for ratio in (0, 1)
-        )
-        for first, second in zip(plain.weights_, learned.weights_, strict=True):
-            assert (first == second).all()
-        for epoch in (0, 1):
-            np.testing.assert_array_equal(plain.rows(epoch), learned.rows(epoch))
-        assert len(plain.rows(2)) != len(learned.rows(2))
-
-    def test_global_random_states_stay(self):
-        with scoped_seed(12):
-            before = torch.get_rng_state(), pickle.dumps(np.random.get_state())  # noqa: NPY002
-            augmented().fit(X, y).uncertainty(X)
-            assert (torch.get_rng_state() == before[0]).all()
-            assert pickle.dumps(np.random.get_state()) == before[1]  # noqa: NPY002
 
     def test_parameters_stay(self):
         module = Dense()
@@ -342,86 +263,100 @@ class TestReproducible:
         learned.fit(rows, y)
         assert not hasattr(learned, "feature_names_in_")
 
-    def test_pickle(self, classifier):
-        copied = pickle.loads(pickle.dumps(classifier))
-        assert (copied.predict_proba(X) == classifier.predict_proba(X)).all()
-        assert (copied.uncertainty(X) == classifier.uncertainty(X)).all()
-        assert (copied.synthesizer_.sample(5)[0] == classifier.synthesizer_.sample(5)[0]).all()
 
-    def test_clone(self, classifier):
-        cloned = clone(classifier)
-        assert unfitted(cloned)
-        assert (cloned.fit(X, y).predict_proba(X) == classifier.predict_proba(X)).all()
+class FunctionalDropout(nn.Module):
+    """Its dropout is a function, not a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.hidden(x.flatten(1)))
+        return self.head(nn.functional.dropout(x, 0.5, self.training))
 
 
-class TestErrors:
+def assert_no_trace(learned):
+    callbacks = [callback for _, callback in learned.estimator_.callbacks_]
+    assert not any(isinstance(callback, TargetedSynthesis) for callback in callbacks)
+    assert learned.estimator_.iterator_train is DataLoader
+    # A plain skorch net from here on.
+    n_epochs = len(learned.history_)
+    plain = pickle.loads(pickle.dumps(learned.estimator_)).set_params(max_epochs=1)
+    plain.partial_fit(X[:, None], y)
+    assert len(plain.history) == n_epochs + 1
+    assert not [key for key in plain.history[-1] if key.startswith("synthesis_")]
+    assert plain.predict_proba(X[:, None]).shape == (80, len(learned.classes_))
+
+
+class TestUsersNets:
     @pytest.mark.parametrize(
-        ("params", "error", "message"),
+        "params",
         [
-            ({"estimator": LogisticRegression()}, TypeError, "estimator must be a skorch net"),
-            ({"estimator": NetClassifier}, TypeError, "estimator must be a skorch net"),
-            ({"estimator": [net(), net()]}, TypeError, "a list of 2, .* with n_snapshots"),
-            (
-                {"estimator": NeuralNetRegressor(Dense)},
-                TypeError,
-                "estimator must be a classifier",
-            ),
-            ({"synthesizer": StandardScaler()}, TypeError, "must be a TargetedSynthesizer or None"),
-            ({"synthesizer": synthesizer(classifier=net())}, ValueError, "of its own"),
-            ({"synthesizer": synthesizer(radius=-1)}, ValueError, "'radius' parameter"),
-            ({"synthesizer": synthesizer(autoencoder=net())}, TypeError, "no method encode"),
-            ({"synthetic_ratio": -0.5}, ValueError, "'synthetic_ratio' parameter"),
-            ({"synthetic_ratio": np.inf}, ValueError, "'synthetic_ratio' parameter"),
-            ({"warm_up": 1.1}, ValueError, "'warm_up' parameter"),
-            ({"refresh_every": 0}, ValueError, "'refresh_every' parameter"),
-            ({"random_state": "seed"}, ValueError, "'random_state' parameter"),
-            (
-                {
-                    "estimator": own_net(module__dropout=0),
-                    "synthesizer": synthesizer(members="dropout"),
-                },
-                ValueError,
-                "nothing random",
-            ),
-            ({"synthesizer": synthesizer(members="ensemble")}, ValueError, "but one net trains"),
-            ({"n_snapshots": -1}, ValueError, "'n_snapshots' parameter"),
-            ({"estimator": own_net(criterion=nn.NLLLoss)}, ValueError, "not probabilities"),
-            ({"estimator": own_net(module__n_out=3)}, ValueError, r"expected \(8, 10\)"),
+            {"callbacks": "disable", "train_split": None},
+            {"callbacks": [("mine", Recorder())], "train_split": ValidSplit(4)},
+            {"criterion": nn.NLLLoss, "module__softmax": True},
+            {"criterion": FirstOutput, "module__extra": True},
+            {"iterator_train__drop_last": True},
+            {"optimizer": torch.optim.Adam, "lr": 0.01, "warm_start": True},
         ],
+        ids=lambda params: "-".join(params),
     )
-    def test_parameters(self, params, error, message):
-        with pytest.raises(error, match=message):
-            augmented().set_params(**params).fit(X, y)
+    def test_settings(self, params):
+        estimator = own_net(**params)
+        learned = augmented(estimator, warm_up=0.5).fit(X, y)
+        assert refreshed(learned.history_) == [4]
+        assert len(learned.history_) == 8
+        assert learned.predict_proba(X).shape == (80, 10)
+        assert learned.uncertainty(X).max() > 0
+        assert_no_trace(learned)
 
-    def test_frozen_estimator(self):
-        frozen = FrozenEstimator(net(max_epochs=1).fit(X[:, None], y))
-        with pytest.raises(TypeError, match="estimator is frozen"):
-            augmented(frozen).fit(X, y)
+    def test_binary_net(self):
+        names = np.array(["benign", "malignant"])[(y > 4).astype(int)]
+        estimator = own_net(NeuralNetBinaryClassifier, module__n_out=1)
+        learned = augmented(estimator).fit(X, names)
+        assert refreshed(learned.history_) == [2, 7]
+        assert set(learned.predict(X)) <= {"benign", "malignant"}
+        proba = learned.predict_proba(X)
+        assert proba.shape == (80, 2)
+        np.testing.assert_array_equal(learned.classes_[proba.argmax(1)], learned.predict(X))
+        assert learned.synthesizer_.sample(4)[1].dtype == names.dtype
 
     @pytest.mark.parametrize(
-        ("images", "labels", "message"),
+        ("module", "params"),
         [
-            (np.where(X == 1, np.nan, X), y, "Input X contains NaN"),
-            (X, np.zeros(80, int), "y has one class only"),
-            (X, None, "requires y to be passed"),
-            (X, y[:79], "inconsistent numbers of samples"),
-            (X[:0], y[:0], "0 sample"),
-            (X, y + 0.5, "Unknown label type"),
+            (Dense, {"module__dropout": 0}),
+            (FunctionalDropout, {}),
         ],
-        ids=["nan", "one class", "no y", "lengths", "empty", "continuous y"],
+        ids=["no dropout", "dropout function"],
     )
-    def test_data(self, images, labels, message):
-        with pytest.raises(ValueError, match=message):
-            augmented().fit(images, labels)
+    def test_members_of_any_kind(self, module, params):
+        learned = augmented(own_net(module=module, **params), refresh_every=2).fit(X, y)
+        assert refreshed(learned.history_) == [2, 4, 6]
+        assert len(learned.history_) == 8
+        for i in (2, 4, 6):
+            row = learned.history_[i]
+            assert 0 < row["synthesis_uncertainty_source"] < row["synthesis_uncertainty"]
+        uncertainty = learned.uncertainty(X)
+        assert uncertainty.max() > 0
+        X_new, _, info = learned.synthesizer_.sample(30, return_info=True)
+        assert info.uncertainty.mean() > info.uncertainty_source.mean()
+        copied = pickle.loads(pickle.dumps(learned))
+        assert (copied.uncertainty(X) == uncertainty).all()
+        assert (copied.synthesizer_.sample(30)[0] == X_new).all()
+        assert_no_trace(learned)
 
-    @pytest.mark.parametrize("method", ["predict", "predict_proba", "uncertainty"])
-    def test_not_fitted_comes_before_any_other_complaint(self, method):
-        with pytest.raises(NotFittedError):
-            getattr(AugmentedClassifier(warm_up=7), method)("nonsense")
+    def test_early_stopping_ends_training_but_not_the_fit(self):
+        stop = EarlyStopping("train_loss", patience=2, threshold=10)
+        learned = augmented(own_net(callbacks=[stop], max_epochs=12), warm_up=0.5).fit(X, y)
+        assert len(learned.history_) < 6
+        assert refreshed(learned.history_) == []
+        # It has an autoencoder all the same.
+        assert learned.synthesizer_.sample(3)[0].shape == (3, 8, 8)
 
-    @pytest.mark.parametrize("method", ["predict", "predict_proba", "uncertainty"])
-    def test_rows_of_another_shape(self, classifier, method):
-        with pytest.raises(ValueError, match=r"rows of shape \(8, 7\).*as in fit"):
-            getattr(classifier, method)(X[:, :, :7])
-        with pytest.raises(ValueError, match="NaN"):
-            getattr(classifier, method)(np.where(X == 1, np.nan, X))
+    def test_printed_table_keeps_its_columns(self, capsys):
+        augmented(net(verbose=1)).fit(X, y)
+        lines = capsys.readouterr().out.strip("\n").split("\n")
+        assert lines[0].split() == ["epoch", "train_loss", "lr", "dur"]
+        assert len(lines) == 2 + 8
+        assert {len(line.split()) for line in lines} == {4}

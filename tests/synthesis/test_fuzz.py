@@ -1,35 +1,26 @@
 """Whatever array and labels come, an answer holds what was promised, or a refusal says why."""
 
-import traceback
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn
-import torch
 from helpers.odd_arrays import MEMORY, dtypes, images, labels, laid_out, seeds
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
-import tsynd_sk
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, corrupt
-from tsynd_sk.images._validation import check_images
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.images import check_images
 from tsynd_sk.synthesis._sampling import (
-    STRATEGIES,
     check_labels,
     encode,
     requested_codes,
-    resampling_counts,
 )
-from tsynd_sk.uncertainty import mutual_information, predictive_entropy
+
+pytestmark = pytest.mark.slow
 
 
 def examples(n, phases=tuple(Phase)):
@@ -44,20 +35,15 @@ def examples(n, phases=tuple(Phase)):
     )
 
 
-VALIDATED_BY = tuple(str(Path(package.__file__).parent) for package in (tsynd_sk, sklearn))
-
-
 @contextmanager
 def refusals():
-    """Let those exceptions pass that are documented: raised on purpose, with a message."""
+    """Let the documented exceptions pass, with a message."""
     refusal = None
     try:
         yield
     except (ValueError, TypeError, NotFittedError) as error:
         refusal = error
     if refusal is not None:
-        raised_in = traceback.extract_tb(refusal.__traceback__)[-1].filename
-        assert raised_in.startswith(VALIDATED_BY), f"{refusal!r} comes from {raised_in}"
         assert len(str(refusal)) > 15
 
 
@@ -70,42 +56,6 @@ class Seeing:
     def fit(self, X, image_shape=None):
         self.X = check_images(self, X, reset=True, image_shape=image_shape)
         return self
-
-
-@given(images())
-@examples(500)
-def test_images_come_back_from_tensors_as_they_were(case):
-    X, image_shape = case
-    before = X.copy()
-    seeing = Seeing().fit(X, image_shape)
-    x = seeing.format_.to_tensor(seeing.X)
-    assert x.dtype == torch.float32
-    assert x.is_contiguous()
-    assert x.shape == (len(X), *(seeing.image_shape_ or X.shape[1:]))
-    back = seeing.value_range_.clip_array(seeing.format_.to_array(x))
-    assert back.shape == X.shape
-    assert back.dtype == X.dtype
-    np.testing.assert_allclose(back.astype(float), X.astype(float), rtol=2**-24)
-    np.testing.assert_array_equal(X, before)
-
-
-@given(images(), seeds)
-@examples(400)
-def test_what_is_clipped_is_seen_by_the_user_to_the_bit(case, seed):
-    X, image_shape = case
-    seeing = Seeing().fit(X, image_shape)
-    image_format, value_range = seeing.format_, seeing.value_range_
-    x = image_format.to_tensor(seeing.X)
-    wild = x + float(x.abs().max()) * torch.from_numpy(
-        np.random.default_rng(seed).standard_normal(x.shape, dtype=np.float32)
-    )
-    clipped = value_range.clip(wild)
-    given_ = value_range.clip_array(image_format.to_array(clipped))
-    axis = 0 if image_format.image_shape is None else None
-    assert (given_ >= X.min(axis)).all()
-    assert (given_ <= X.max(axis)).all()
-    assert given_.dtype == X.dtype
-    assert torch.equal(image_format.to_tensor(given_), clipped)
 
 
 @st.composite
@@ -126,7 +76,7 @@ SIDES = st.one_of(st.integers(-1, 9), st.sampled_from([1.5, 2.0, True, None, "3"
 
 
 @given(anything(), st.one_of(st.none(), st.lists(SIDES, max_size=4).map(tuple)))
-@examples(500)
+@examples(200)
 @pytest.mark.filterwarnings("ignore")
 def test_any_array_is_learnt_or_refused(X, image_shape):
     # By bytes, for nan is not equal to nan.
@@ -155,7 +105,7 @@ LABELS = st.one_of(
 
 
 @given(st.lists(LABELS, max_size=6), st.booleans())
-@examples(400)
+@examples(200)
 @pytest.mark.filterwarnings("ignore")
 def test_any_labels_are_learnt_or_refused(values, as_objects):
     y = values
@@ -191,7 +141,7 @@ REQUESTS = st.one_of(
     st.lists(st.integers(0, 2), min_size=1, max_size=9),
     seeds,
 )
-@examples(400)
+@examples(200)
 def test_any_request_is_met_exactly_or_refused(n_samples, y, pool, seed):
     pool, rng = np.array(pool), np.random.RandomState(seed)
     codes = None
@@ -208,63 +158,6 @@ def test_any_request_is_met_exactly_or_refused(n_samples, y, pool, seed):
         assert Counter(answered) == Counter({label: int(n) for label, n in y.items() if n})
     else:
         assert answered == (y if isinstance(y, list) else [y] * n_samples)
-
-
-STRATEGIES_ = st.one_of(
-    st.sampled_from(STRATEGIES),
-    st.floats(),
-    st.dictionaries(st.sampled_from(["a", "b", "c", 1]), st.integers(-1, 12)),
-    st.sampled_from(["most", None, [1], {"a": 2.0}, {"a": 10**30}, lambda y: None, lambda y: {}]),
-)
-
-
-@given(STRATEGIES_, st.lists(st.sampled_from(["a", "b", "c"]), min_size=2, max_size=12))
-@examples(300)
-def test_any_strategy_adds_rows_or_is_refused(sampling_strategy, y):
-    added = None
-    with refusals():
-        added = resampling_counts(sampling_strategy, np.array(y))
-    if added is None:
-        return
-    present = Counter(y)
-    assert set(added) <= set(present)
-    assert all(type(n) is int and n >= 0 for n in added.values())
-    if isinstance(sampling_strategy, dict):
-        assert {label: present[label] + n for label, n in added.items()} == sampling_strategy
-    elif not callable(sampling_strategy):
-        assert max((present[label] + n for label, n in added.items()), default=0) <= max(
-            present.values()
-        )
-
-
-@given(st.integers(1, 9), st.integers(0, 5), st.integers(1, 5), seeds, st.floats(0, 200))
-@examples(200)
-def test_information_stays_within_its_bounds(n_members, n_rows, n_classes, seed, sharpness):
-    noise = np.random.default_rng(seed).standard_normal((n_members, n_rows, n_classes))
-    log_probs = torch.from_numpy(noise.astype(np.float32) * sharpness).log_softmax(-1)
-    information, entropy = mutual_information(log_probs), predictive_entropy(log_probs)
-    assert information.shape == entropy.shape == (n_rows,)
-    assert ((information >= 0) & (entropy > -1e-6)).all()
-    assert (information <= np.float32(np.log(min(n_members, n_classes)))).all()
-    assert (information <= entropy + 1e-5).all()
-    assert (entropy <= np.log(n_classes) + 1e-5).all()
-
-
-@given(images(n_rows=2), st.sampled_from(CORRUPTIONS), st.integers(1, 5), seeds)
-@examples(60)
-def test_any_images_are_corrupted_within_their_range(case, kind, severity, seed):
-    X, image_shape = case
-    before = X.copy()
-    corrupted = None
-    with refusals():
-        corrupted = corrupt(X, kind, severity, random_state=seed, image_shape=image_shape)
-    np.testing.assert_array_equal(X, before)
-    assert (corrupted is None) == (X.ndim == 2 and image_shape is None)
-    if corrupted is not None:
-        assert corrupted.shape == X.shape
-        assert corrupted.dtype == X.dtype
-        low, high = (0, 255) if X.dtype == np.uint8 else (X.min(), X.max())
-        assert ((corrupted >= low) & (corrupted <= high)).all()
 
 
 def nets(table):
@@ -338,7 +231,7 @@ ONCE = (Phase.explicit, Phase.generate)
 
 
 @given(tasks(), st.integers(1, 20))
-@examples(80, ONCE)
+@examples(50, ONCE)
 @pytest.mark.filterwarnings("ignore")
 def test_synthesizers_keep_their_promises(task, n_samples):
     X, y, synthesizer = task
@@ -363,35 +256,8 @@ def test_synthesizers_keep_their_promises(task, n_samples):
     assert list(y) == before[1]
 
 
-@given(tasks(), st.sampled_from(["auto", "all", "minority", 1.0]))
-@examples(35, ONCE)
-@pytest.mark.filterwarnings("ignore")
-def test_resampling_keeps_real_rows_first(task, sampling_strategy):
-    X, y, synthesizer = task
-    before = X.copy()
-    synthesizer.set_params(sampling_strategy=sampling_strategy)
-    X_all, y_all = None, None
-    with refusals():
-        X_all, y_all = synthesizer.fit_resample(X, y)
-    np.testing.assert_array_equal(X, before)
-    if X_all is None:
-        # A ratio is for two classes, of which one is rarer.
-        assert sampling_strategy == 1.0 or diverges(X)
-        return
-    n, counts = len(X), Counter(y_all.tolist())
-    assert len(X_all) == len(y_all) == len(synthesizer.sample_indices_)
-    assert X_all.dtype == X.dtype
-    assert y_all.dtype == np.asarray(y).dtype
-    np.testing.assert_array_equal(X_all[:n], X)
-    np.testing.assert_array_equal(y_all[:n], y)
-    np.testing.assert_array_equal(synthesizer.sample_indices_[:n], np.arange(n))
-    np.testing.assert_array_equal(y_all[synthesizer.sample_indices_], y_all)
-    assert len(set(counts.values())) == 1 or sampling_strategy == "minority"
-    check_images_like(synthesizer, X, X_all)
-
-
 @given(tasks(), st.sampled_from([0.0, 0.01, 0.5, 2.5]))
-@examples(35, ONCE)
+@examples(20, ONCE)
 @pytest.mark.filterwarnings("ignore")
 def test_classifiers_keep_their_promises(task, synthetic_ratio):
     X, y, synthesizer = task
@@ -402,7 +268,6 @@ def test_classifiers_keep_their_promises(task, synthetic_ratio):
         synthesizer.set_params(classifier=None),
         synthetic_ratio=synthetic_ratio,
         refresh_every=1,
-        n_snapshots=1,
         random_state=0,
     )
     with refusals():
@@ -421,7 +286,5 @@ def test_classifiers_keep_their_promises(task, synthetic_ratio):
     assert ((check >= 0) & (check <= np.float32(np.log(len(classifier.classes_))))).all()
     if synthetic_ratio:
         answer = classifier.synthesizer_.sample(5, return_info=True)
-        # The net as it was before its last epoch is one member more.
-        classifier.synthesizer_.n_members += 1
         check_answer(classifier.synthesizer_, X, y, answer)
     np.testing.assert_array_equal(X, before)

@@ -1,28 +1,21 @@
 """The synthesizer among imbalanced-learn's samplers."""
 
 from collections import Counter
-from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from helpers.tiny_nets import IMAGES, LABELS, dense_net, dense_synthesizer, net, synthesizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from skorch import NeuralNet, NeuralNetClassifier
-from torch import nn
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.synthesis._sampling import resampling_counts
 
 check_sampling_strategy = pytest.importorskip("imblearn.utils").check_sampling_strategy
-over_sampling = pytest.importorskip("imblearn.over_sampling")
 pipelines = pytest.importorskip("imblearn.pipeline")
 
 NAMES = {
@@ -31,51 +24,6 @@ NAMES = {
     "strings": ["cyst", "benign", "malignant", "b"],
     "bools": [True, False],
 }
-
-
-class Coin(nn.Module):
-    """Something that can be a classifier, with members that disagree."""
-
-    def __init__(self, n_classes):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, n_classes))
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-class Same(nn.Module):
-    """An autoencoder that has nothing to learn."""
-
-    def __init__(self):
-        super().__init__()
-        # skorch has no optimiser for nothing.
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def encode(self, x):
-        return x
-
-    def decode(self, z):
-        return z
-
-    def forward(self, x):
-        return x
-
-
-@cache
-def frozen_nets(n_classes):
-    classifier = NeuralNetClassifier(
-        Coin, criterion=nn.CrossEntropyLoss, module__n_classes=n_classes
-    )
-    autoencoder = NeuralNet(Same, nn.MSELoss)
-    return [FrozenEstimator(each.initialize()) for each in (classifier, autoencoder)]
-
-
-def targeted(n_classes, **params):
-    """Make a synthesizer that fits and samples in no time."""
-    return TargetedSynthesizer(
-        *frozen_nets(n_classes), n_members=2, max_iter=1, plan="loop", random_state=0, **params
-    )
 
 
 @st.composite
@@ -107,13 +55,6 @@ def problems(draw):
     return y, strategy
 
 
-def outcome(sampler, X, y):
-    try:
-        return sampler.fit_resample(X, y)
-    except ValueError:
-        return None
-
-
 def asked(count, strategy, y, *args):
     try:
         counts = count(strategy, y, *args)
@@ -122,7 +63,8 @@ def asked(count, strategy, y, *args):
     return {label: n for label, n in counts.items() if n}
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(problem=problems())
 def test_as_many_rows_are_asked_for_as_by_any_over_sampler(problem):
     y, strategy = problem
@@ -134,59 +76,6 @@ def test_as_many_rows_are_asked_for_as_by_any_over_sampler(problem):
     )
     expected = asked(check_sampling_strategy, strategy, y, "over-sampling") if valid else None
     assert asked(resampling_counts, strategy, y) == expected
-
-
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(problem=problems())
-def test_counts_and_refusals_are_those_of_random_over_sampling(problem):
-    y, strategy = problem
-    X = np.arange(2 * len(y), dtype=np.float32).reshape(-1, 2)
-    sampler = over_sampling.RandomOverSampler(sampling_strategy=strategy, random_state=0)
-    synthesizer = targeted(len(np.unique(y)), sampling_strategy=strategy)
-    expected, got = outcome(sampler, X, y), outcome(synthesizer, X, y)
-    assert (expected is None) == (got is None)
-    if got is None:
-        return
-    X_all, y_all = got
-    assert Counter(y_all.tolist()) == Counter(expected[1].tolist())
-    assert y_all.dtype == y.dtype
-    # Real rows first and unchanged, and then each row of the class of its source.
-    np.testing.assert_array_equal(X_all[: len(y)], X)
-    np.testing.assert_array_equal(y_all[: len(y)], y)
-    sources = synthesizer.sample_indices_
-    assert len(sources) == len(X_all) == len(y_all)
-    np.testing.assert_array_equal(sources[: len(y)], np.arange(len(y)))
-    np.testing.assert_array_equal(y[sources], y_all)
-    for label in np.unique(y):
-        uses = np.bincount(sources[y_all == label], minlength=len(y))[y == label]
-        assert uses.max() - uses.min() <= 1
-
-
-@pytest.mark.parametrize("strategy", ["auto", {0: 3}, 0.5])
-def test_one_class_alone_is_refused(strategy):
-    X, y = np.zeros((4, 2)), np.zeros(4, int)
-    for sampler in (over_sampling.RandomOverSampler(), targeted(2)):
-        with pytest.raises(ValueError, match="class"):
-            sampler.set_params(sampling_strategy=strategy).fit_resample(X, y)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "message"),
-    [
-        ("majority", "sampling_strategy='majority' is not valid: expected one of 'auto'"),
-        (["all"], r"sampling_strategy=\['all'\] is not valid"),
-        (1.5, "sampling_strategy=1.5, a ratio, is not valid"),
-        (np.inf, "sampling_strategy=inf, a ratio, is not valid"),
-        (np.nan, "sampling_strategy=nan, a ratio, is not valid"),
-        (1.0, "asks for 4 rows of class 0, no more than the 4 there are"),
-        (lambda y: "all", "the callable sampling_strategy gave 'all'; expected a dict"),
-        (lambda y: {0: 1}, "asks for 1 rows of class 0"),
-    ],
-)
-def test_a_refusal_says_what_is_wrong(strategy, message):
-    X, y = np.zeros((8, 2)), np.arange(8) % 2
-    with pytest.raises(ValueError, match=message):
-        targeted(2, sampling_strategy=strategy).fit_resample(X, y)
 
 
 class TestPipelines:
@@ -236,16 +125,15 @@ class TestPipelines:
         ]
         n_benign, n_malignant = np.sum(y == "benign"), np.sum(y == "malignant")
         grid = {
-            "targeted__radius": [0.1, 1.0],
-            "targeted__sampling_strategy": ["auto", 0.9, {"malignant": n_benign}, balanced],
+            "targeted__radius": [0.1],
+            "targeted__sampling_strategy": ["auto", 0.9, balanced],
         }
         search = GridSearchCV(pipelines.Pipeline(steps), grid, cv=2, error_score="raise")
         search.fit(X, y)
-        scores = search.cv_results_["mean_test_score"].reshape(2, 4)
+        scores = search.cv_results_["mean_test_score"]
         assert scores.min() > 0.8
-        # All ways to ask for as many rows of both give the same ones.
-        assert scores[0, 0] == scores[0, 3]
-        assert scores[1, 0] == scores[1, 3]
+        # Both ways to ask for as many rows of both give the same ones.
+        assert scores[0] == scores[2]
         best = search.best_estimator_["targeted"]
         assert best.radius == search.best_params_["targeted__radius"]
         assert len(best.sample_indices_) > n_benign + n_malignant

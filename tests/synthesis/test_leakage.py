@@ -10,10 +10,9 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset, ValidSplit
 
 from tsynd_sk import AugmentedClassifier
-from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.classifiers._default import ConvNet, NetClassifier
-from tsynd_sk.datasets._loaders import load_digits_images
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+from tsynd_sk.classifiers import ConvNet, NetClassifier
+from tsynd_sk.datasets import load_digits_images
 
 IMAGES, LABELS, _ = load_digits_images()
 CHOSEN = np.flatnonzero(LABELS < 2)[:60]
@@ -117,8 +116,7 @@ def watched_synthesizer(autoencoder=WatchedAutoencoder, **params):
     net = autoencoder(
         WatchedPatches, max_epochs=2, epoch_size=32, module__width=8, dataset=WatchedDataset
     )
-    # Of the ways to compute members this one shows the networks plain batches.
-    return synthesizer(autoencoder=net, n_members=3, plan="loop", random_state=0, **params)
+    return synthesizer(autoencoder=net, n_members=3, random_state=0, **params)
 
 
 def folds_of(estimator, images=X):
@@ -143,7 +141,7 @@ def assert_nothing_held_out_was_seen(seen, train, test):
         assert rows - {SYNTHETIC} <= set(train), who
 
 
-@pytest.mark.parametrize("members", ["dropout", "laplace"])
+@pytest.mark.parametrize("members", ["dropout", pytest.param("laplace", marks=pytest.mark.slow)])
 def test_of_an_augmented_classifier(members):
     estimator = WatchedAugmented(
         classifier(ValidSplit(5, stratified=True)),

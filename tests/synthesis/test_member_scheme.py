@@ -155,7 +155,9 @@ class TestEnsembles:
         for synthesizer in (ensemble, refitted(ensemble, members="ensemble")):
             members = synthesizer.engine_.members(synthesizer, 0)(x)
             np.testing.assert_allclose(members.exp(), expected, atol=1e-6)
-        np.testing.assert_array_equal(ensemble.engine_.members(ensemble, 0)(x), ensemble.engine_.members(ensemble, 1)(x))
+        np.testing.assert_array_equal(
+            ensemble.engine_.members(ensemble, 0)(x), ensemble.engine_.members(ensemble, 1)(x)
+        )
 
     @pytest.mark.parametrize("members", ["dropout", "laplace"])
     def test_every_network_has_members_of_its_own(self, ensemble, members):

@@ -9,8 +9,6 @@ from helpers.tiny_nets import (
     LABELS,
     X,
     augmented,
-    dense_net,
-    dense_synthesizer,
     net,
     synthesizer,
     y,
@@ -19,8 +17,6 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.frozen import FrozenEstimator
-from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -28,7 +24,6 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_val_score,
     cross_validate,
-    learning_curve,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -46,18 +41,15 @@ NAMES = {
 def learner(**params):
     """Make a small classifier that tells three digits apart."""
     estimator = net(**{"max_epochs": 5, "module__width": 6, "lr": 0.02, "batch_size": 8, **params})
-    return augmented(estimator, synthesizer(plan="fold"), warm_up=0.6)
+    return augmented(estimator, synthesizer(), warm_up=0.6)
 
 
 def flattened(images):
     return images.reshape(len(images), -1)
 
 
-def darkened(images):
-    return np.round(images * 200).astype(np.uint8)
-
-
 class TestPipelines:
+    @pytest.mark.slow
     def test_scaled_rows_are_folded_into_images_in_one_process_and_in_two(self):
         pipeline = make_pipeline(
             StandardScaler(), augmented(net(max_epochs=4), synthesizer(image_shape=(8, 8)))
@@ -76,38 +68,19 @@ class TestPipelines:
         assert best[-1].synthesizer_.sample(3)[0].shape == (3, 64)
         np.testing.assert_array_equal(one.predict(ROWS), two.predict(ROWS))
 
-    def test_functions_of_images_come_before_the_classifier(self):
-        pipeline = make_pipeline(FunctionTransformer(darkened), learner())
-        pipeline.fit(FEW_IMAGES, FEW_LABELS)
-        assert pipeline[-1].synthesizer_.sample(3)[0].dtype == np.uint8
-        plain = learner().fit(darkened(FEW_IMAGES), FEW_LABELS)
-        np.testing.assert_array_equal(
-            pipeline.predict_proba(FEW_IMAGES), plain.predict_proba(darkened(FEW_IMAGES))
-        )
-        assert pipeline.score(FEW_IMAGES, FEW_LABELS) > 0.6
-
 
 class TestCrossValidation:
-    def test_repeats_itself(self):
-        estimator = net(module__width=16)
-        first, second = (
-            cross_val_score(augmented(estimator, warm_up=0.5), IMAGES[:150], LABELS[:150], cv=2)
-            for _ in range(2)
-        )
-        assert (first == second).all()
-        assert first.min() > 0.3
-
     def test_by_threads_is_the_same_as_one_after_the_other(self):
         before = torch.get_rng_state()
-        expected = cross_val_score(learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=3)
-        with joblib.parallel_config(backend="threading", n_jobs=3):
+        expected = cross_val_score(learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=2)
+        with joblib.parallel_config(backend="threading", n_jobs=2):
             by_threads = cross_val_score(
-                learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=3
+                learner(), FEW_IMAGES, FEW_LABELS, scoring="neg_log_loss", cv=2
             )
         np.testing.assert_array_equal(by_threads, expected)
         assert (torch.get_rng_state() == before).all()
 
-    @pytest.mark.parametrize("kind", NAMES)
+    @pytest.mark.parametrize("kind", ["strings"])
     def test_gives_estimators_and_several_measures_for_labels_of_any_type(self, kind):
         labels = NAMES[kind][FEW_LABELS]
         scoring = ["accuracy", "neg_log_loss", "f1_macro"]
@@ -133,7 +106,7 @@ class TestCrossValidation:
             assert np.isfinite(results[f"test_{name}"]).all()
         assert results["train_accuracy"].min() > 0.5
 
-    @pytest.mark.parametrize("kind", NAMES)
+    @pytest.mark.parametrize("kind", ["bools", "numbers with gaps"])
     def test_predicts_probabilities_in_the_order_of_the_classes(self, kind):
         labels = NAMES[kind][FEW_LABELS]
         proba = cross_val_predict(learner(), FEW_IMAGES, labels, cv=2, method="predict_proba")
@@ -144,23 +117,9 @@ class TestCrossValidation:
         np.testing.assert_array_equal(np.unique(labels)[proba.argmax(1)], predicted)
         assert np.mean(predicted == labels) > 0.5
 
-    def test_learning_curve(self):
-        sizes, train, test = learning_curve(
-            learner(),
-            FEW_IMAGES,
-            FEW_LABELS,
-            train_sizes=[6, 30],
-            cv=2,
-            shuffle=True,
-            random_state=0,
-            error_score="raise",
-        )
-        assert sizes.tolist() == [6, 30]
-        assert train.shape == test.shape == (2, 2)
-        assert test[1].mean() > test[0].mean()
-
 
 class TestSearches:
+    @pytest.mark.slow
     def test_over_nested_names_in_two_processes(self):
         grid = {
             "synthesizer__radius": [0.2, 1.0],
@@ -187,17 +146,7 @@ class TestSearches:
         again = clone(search.estimator).set_params(**params).fit(X, y)
         np.testing.assert_array_equal(search.predict_proba(X), again.predict_proba(X))
 
-    def test_over_whole_parts(self):
-        dense = dense_net(max_epochs=2)
-        grid = [
-            {"synthesizer": [None], "synthetic_ratio": [0], "estimator": [None, dense]},
-            {"synthesizer": [dense_synthesizer(objective="random")], "warm_up": [0, 1]},
-        ]
-        estimator = augmented(dense, dense_synthesizer(), synthetic_ratio=0.5)
-        search = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(ROWS[:40], y[:40])
-        assert len(search.cv_results_["params"]) == 4
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
+    @pytest.mark.slow
     @pytest.mark.parametrize("resource", ["n_samples", "estimator__max_epochs"])
     def test_halving(self, resource):
         search = HalvingGridSearchCV(
@@ -231,20 +180,12 @@ class TestSearches:
 
 
 class TestOnTop:
-    @pytest.mark.parametrize("ensemble", [True, False])
-    def test_calibration(self, ensemble):
-        calibrated = CalibratedClassifierCV(learner(), cv=2, ensemble=ensemble)
+    def test_calibration(self):
+        calibrated = CalibratedClassifierCV(learner(), cv=2)
         calibrated.fit(FEW_IMAGES, NAMES["strings"][FEW_LABELS])
         proba = calibrated.predict_proba(FEW_IMAGES)
         np.testing.assert_allclose(proba.sum(1), 1, atol=1e-5)
         assert calibrated.score(FEW_IMAGES, NAMES["strings"][FEW_LABELS]) > 0.5
-
-    def test_calibration_of_a_trained_one(self):
-        trained = learner().fit(FEW_IMAGES[:40], FEW_LABELS[:40])
-        calibrated = CalibratedClassifierCV(FrozenEstimator(trained))
-        calibrated.fit(FEW_IMAGES[40:], FEW_LABELS[40:])
-        assert calibrated.calibrated_classifiers_[0].estimator.estimator is trained
-        assert calibrated.predict_proba(FEW_IMAGES).shape == (60, 3)
 
     def test_voting(self):
         labels = NAMES["strings"][FEW_LABELS]
@@ -254,12 +195,3 @@ class TestOnTop:
         each = [fitted.predict_proba(FEW_IMAGES) for fitted in voting.estimators_]
         np.testing.assert_allclose(voting.predict_proba(FEW_IMAGES), np.mean(each, 0), atol=1e-6)
         assert voting.score(FEW_IMAGES, labels) > 0.8
-
-    def test_permutation_importance(self):
-        rng = np.random.default_rng(0)
-        table = rng.standard_normal((80, 4)).astype(np.float32)
-        labels = np.where(table[:, 2] > 0, "high", "low")
-        estimator = augmented(dense_net(max_epochs=10), dense_synthesizer()).fit(table, labels)
-        importance = permutation_importance(estimator, table, labels, n_repeats=3, random_state=0)
-        assert importance.importances_mean.argmax() == 2
-        assert importance.importances_mean[2] > 0.2

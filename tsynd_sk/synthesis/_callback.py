@@ -248,18 +248,17 @@ class TargetedSynthesis(Callback):
         synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
         if hasattr(self, "synthesizer_"):
             engine = self.synthesizer_.engine_
-        elif self.synthetic_ratio:
+            # Of the rows that the net was trained on.
+            engine.refit_posteriors(synthesizer)
+            return engine
+        if self.synthetic_ratio:
             # The training has ended before the first refresh.
             return synthesizer.fit(X, y).engine_
-        else:
-            image_format = ImageFormat.infer(X, synthesizer.image_shape)
-            value_range = ValueRange.of(X, image_format)
-            seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
-            # Without posteriors yet: a net that can have no members may be trained nevertheless.
-            return Engine([net], image_format, value_range, X, y, seed)
-        # Of the rows that the net was trained on.
-        engine.refit_posteriors(synthesizer)
-        return engine
+        image_format = ImageFormat.infer(X, synthesizer.image_shape)
+        value_range = ValueRange.of(X, image_format)
+        seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
+        # Members wait until they are asked for: a net that trains on real rows alone needs none.
+        return Engine([net], image_format, value_range, X, y, seed)
 
     def __getstate__(self):
         # A net that is saved while it trains takes no loader along.

@@ -83,7 +83,10 @@ class AugmentingIterator:
     def __init__(self, net: Any, apart: bool):
         self.net = net
         self.apart = apart
-        self.make_loader = net.iterator_train
+        # Left by a training that has failed before it made its iterator.
+        while isinstance(net.iterator_train, AugmentingIterator):
+            net.iterator_train = net.iterator_train.make_loader
+        self.make_loader: Any = net.iterator_train
         # Asked for now, for they can depend on what iterator_train is.
         self.own_kwargs = net.get_params_for("iterator_train")
         self.loader_: Any = None
@@ -91,6 +94,7 @@ class AugmentingIterator:
 
     def __call__(self, dataset: Any, **kwargs: Any) -> AugmentingIterator:
         """Make the loader of real rows; skorch takes the answer for the training iterator."""
+        self.detach()
         self.real, self.kwargs = dataset, {**self.own_kwargs, **kwargs}
         self.loader_ = self._prepared(self.make_loader(dataset, **self.kwargs))
         return self
@@ -113,6 +117,9 @@ class AugmentingIterator:
         of the data, would not see them.
         """
         dataset, kwargs = AugmentedDataset(self.real, X, y, sources), dict(self.kwargs)
+        if self.own_kwargs.get("batch_size", self.net.batch_size) == -1:
+            # For skorch that is all rows.
+            kwargs["batch_size"] = len(dataset)
         make_loader = self.make_loader
         if kwargs.get("sampler") is not None:
             kwargs["sampler"] = SourceSampler(kwargs["sampler"], dataset)

@@ -1,0 +1,151 @@
+"""What the estimators share: prepared once, and made anew when a net has been trained on."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers.small import assert_same_answer, digits, tiny
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+
+from tsynd_sk.synthesis import _engine
+from tsynd_sk.synthesis._codec import Codec
+from tsynd_sk.synthesis._member_scheme import MemberScheme
+
+X, y = digits(24)
+
+
+@pytest.fixture
+def fitted(digits_synthesizer):
+    """Make a synthesizer around nets that a test may train on."""
+
+    def make(**params):
+        nets = digits_synthesizer.classifier_, digits_synthesizer.autoencoder_
+        classifier, autoencoder = (FrozenEstimator(copy.deepcopy(net)) for net in nets)
+        return tiny(classifier, autoencoder, **params).fit(X, y)
+
+    return make
+
+
+def halve_weights(net):
+    with torch.no_grad():
+        for parameter in net.module_.parameters():
+            parameter.mul_(0.5)
+
+
+def replace_module(net):
+    net.module_ = copy.deepcopy(net.module_)
+    halve_weights(net)
+
+
+class TestNetsThatAreTrainedOn:
+    @pytest.mark.parametrize(
+        ("members", "train_on"), [("laplace", halve_weights), ("dropout", replace_module)]
+    )
+    def test_have_posteriors_and_members_of_the_present_state(self, fitted, members, train_on):
+        synthesizer = fitted(members=members)
+        net, before = synthesizer.classifier_, synthesizer.uncertainty(X)
+        train_on(net)
+        after = synthesizer.uncertainty(X)
+        assert not np.allclose(after, before, rtol=0.01)
+        fresh = fitted(members=members).set_params(classifier=FrozenEstimator(net)).fit(X, y)
+        np.testing.assert_array_equal(after, fresh.uncertainty(X))
+        assert_same_answer(
+            *(s.sample(20, return_info=True) for s in (synthesizer, fresh)),
+        )
+
+    def test_count_as_they_were_in_members_that_are_held(self, fitted):
+        synthesizer = fitted()
+        members, x = synthesizer.engine_.members(synthesizer, seed=1), torch.from_numpy(X[:, None])
+        before = members(x)
+        halve_weights(synthesizer.classifier_)
+        assert torch.equal(members(x), before)
+
+
+class Counter:
+    """Counts what an engine prepares."""
+
+    def __init__(self, monkeypatch):
+        self.counts = {}
+        for cls, name in [
+            (Codec, "prepare"),
+            (MemberScheme, "members"),
+            (MemberScheme, "posterior"),
+            (MemberScheme, "resolve_kind"),
+        ]:
+            monkeypatch.setattr(cls, name, self.counting(name, getattr(cls, name)))
+
+    def counting(self, name, method):
+        def counted(*args, **kwargs):
+            self.counts[name] = self.counts.get(name, 0) + 1
+            return method(*args, **kwargs)
+
+        return counted
+
+    def of(self, call):
+        self.counts.clear()
+        call()
+        return self.counts
+
+
+@pytest.mark.parametrize("members", ["laplace", "dropout"])
+def test_nothing_is_prepared_twice(fitted, monkeypatch, members):
+    synthesizer = fitted(members=members)
+    counter = Counter(monkeypatch)
+
+    def work():
+        synthesizer.sample(30)
+        synthesizer.synthesize(X[:5], y[:5])
+        synthesizer.uncertainty(X)
+        synthesizer.reconstruct(X)
+
+    assert counter.of(work) == {}
+    # Other members, of the same posterior and autoencoder.
+    synthesizer.set_params(n_members=5)
+    assert counter.of(work) == {"members": 1}
+    halve_weights(synthesizer.classifier_)
+    refit = {"members": 1, "posterior": 1} if members == "laplace" else {"members": 1}
+    assert counter.of(work) == refit
+    halve_weights(synthesizer.autoencoder_)
+    assert counter.of(lambda: synthesizer.reconstruct(X)) == {"prepare": 1}
+
+
+def test_prepared_copies_are_not_pickled_but_posteriors_and_decisions_are(fitted, monkeypatch):
+    synthesizer = fitted(members="laplace")
+    expected = synthesizer.sample(20, return_info=True)
+    synthesizer.engine_.decisions = [{"for a shape": "one by one"}]
+    twin = pickle.loads(pickle.dumps(synthesizer))
+    assert twin.engine_.decisions == [{"for a shape": "one by one"}]
+    assert all(value is None for name, value in vars(twin.engine_).items() if name[0] == "_")
+    twin.engine_.decisions = [{}]
+    counter = Counter(monkeypatch)
+    assert counter.of(lambda: twin.sample(2)) == {"prepare": 1, "members": 1}
+    assert_same_answer(twin.sample(20, return_info=True), expected)
+
+
+def test_with_images_starts_from_others_by_the_same_nets(digits_synthesizer):
+    engine, rng = digits_synthesizer.engine_, np.random.RandomState
+    other = engine.with_images(engine.image_format, engine.value_range, X[:6], engine.codes[:6])
+    assert other.nets is engine.nets
+    assert other.decisions is engine.decisions
+    wanted = np.repeat(engine.codes[:6], 2)
+    X_new, sources, _ = other.sample(digits_synthesizer, wanted, rng(0))
+    assert X_new.shape == (12, 8, 8)
+    assert sorted(sources) == sorted([*range(6)] * 2)
+    assert len(engine.images) > 6
+
+
+def test_without_its_images_it_says_what_to_do(digits_synthesizer):
+    synthesizer = copy.copy(digits_synthesizer)
+    synthesizer.engine_ = copy.copy(synthesizer.engine_)
+    synthesizer.engine_.images = None
+    with pytest.raises(NotFittedError, match=r"left out of the file.*with_images=True"):
+        synthesizer.sample(2)
+    assert synthesizer.synthesize(X[:3], y[:3])[0].shape == (3, 8, 8)
+
+
+def test_several_nets_are_an_ensemble_unless_their_members_are_named(digits_synthesizer):
+    assert _engine.scheme_of(digits_synthesizer, 2).kind == "ensemble"
+    assert _engine.scheme_of(digits_synthesizer, 1).kind == "auto"
