@@ -12,7 +12,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
+from tsynd_sk._skorch import CallbackSupportMixin
 from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._names import OBJECTIVE_NAMES
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
@@ -21,16 +23,11 @@ from tsynd_sk.synthesis._member_scheme import KINDS
 from tsynd_sk.synthesis._resampling import STRATEGIES, ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
 
-__all__ = ["TargetedSynthesizer"]
-
-_OBJECTIVES = {"mutual_info", "entropy", "random", "reconstruction"}
 _COUNT = Interval(Integral, 1, None, closed="left")
 _RATIO = Interval(Real, 0, 1, closed="right")
 
 
-class TargetedSynthesizer(
-    ResamplingMixin, SavingMixin, _skorch.CallbackSupportMixin, BaseEstimator
-):
+class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, BaseEstimator):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -60,19 +57,17 @@ class TargetedSynthesizer(
         With a list, "dropout" and "laplace" give every classifier `n_members` members. "auto":
         "ensemble" for a list, "dropout" where something is random, else "laplace".
     n_members : int, default=16
-        Number of members of each classifier. Unused for ``members="ensemble"``.
+        Members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
-        For ``members="dropout"``: which random layers of the classifier make members, the others
-        at rest: all of them, the last, as many last ones, or those of these names. Fewer and later
-        ones are faster, and leave out what earlier ones contribute to the uncertainty.
+        For ``members="dropout"``: which random layers make members: all, the last, as many last
+        ones, or those of these names. Fewer and later ones are faster, and tell less.
     radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations. Before going wider than the default, look at images, or take
-        ``label_policy="constrain"``.
+        standard deviations. Before going wider, look at images, or constrain their labels.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
-        `radius`. Far ones make images more diverse. With 0 it starts at the source, so that equal
-        images in `X` are given equal ones; a source that is used again starts at 0.5 at least.
+        `radius`. A larger start makes images more diverse. With 0, equal images in `X` lead to
+        equal ones; a source that is used again starts at 0.5 at least.
     max_iter : int, default=10
         Number of ascent steps.
     label_policy : {"keep", "constrain"}, default="keep"
@@ -94,8 +89,8 @@ class TargetedSynthesizer(
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
-        Batches that are synthesised side by side, each on one core: by threads, or in whatever
-        way `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
+        Batches side by side, each on one core: by threads, or as `joblib.parallel_config` says
+        ("loky", "dask", ...). Does not change results.
     verbose : int, default=0
         1: a bar for each training and synthesis; 2: also the default nets' lines for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -107,10 +102,8 @@ class TargetedSynthesizer(
         Fitted nets.
     classes_ : ndarray of shape (n_classes,)
         Labels.
-    n_features_in_ : int
-        Values in an image.
-    image_shape_ : tuple of int or None
-        (C, H, W); None for tables.
+    n_features_in_, image_shape_ : int, and tuple of int or None
+        Values in an image, and its shape (C, H, W), which is None for tables.
     latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes of the training images: of each of the C channels of a
         spatial code, or the d coordinates of a flat one.
@@ -138,13 +131,15 @@ class TargetedSynthesizer(
     >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
     [3, 3, 8]
     >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
+    >>> lost = X[100:103] - synthesizer.reconstruct(X[100:103])
     >>> most_uncertain = synthesizer.uncertainty(X[100:200]).argsort()[::-1][:5]
+    >>> X_balanced, y_balanced = synthesizer.fit_resample(X[:30], y[:30] == 0)
     """
 
     _parameter_constraints: dict = {
         "classifier": "no_validation",
         "autoencoder": "no_validation",
-        "objective": [StrOptions(_OBJECTIVES), callable],
+        "objective": [StrOptions(set(OBJECTIVE_NAMES)), callable],
         "members": [StrOptions(set(KINDS))],
         "n_members": [Interval(Integral, 2, None, closed="left")],
         "restrict": [StrOptions({"last"}), _COUNT, list, tuple, None],
@@ -207,13 +202,12 @@ class TargetedSynthesizer(
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, uint8 or float. Networks see float32 of shape (n, C, H, W); uint8 is divided
-            by 255, floats pass as they are. Images that are not in memory (`numpy.memmap`, zarr,
-            h5py, ...) are read in parts.
+            Images, uint8 (divided by 255 for the networks) or float (passed as they are). Those
+            that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
         **unsupported
-            Nothing: `sample_weight` and the like are refused with an explanation.
+            Nothing: `sample_weight` and the like raise TypeError, which says what to do.
 
         Returns
         -------
@@ -222,11 +216,10 @@ class TargetedSynthesizer(
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If `X` or `y` is empty, not finite, of one class, of different lengths or of an
-            ambiguous layout, or if a classifier does not predict probabilities or has no members.
-        TypeError
-            If `classifier` or `autoencoder` is not what it should be.
+            ambiguous layout, or if a classifier does not predict probabilities or has no members;
+            if `classifier` or `autoencoder` is not what it should be.
         """
         refuse_metadata(self, unsupported)
         classifiers = _fitting.check_classifiers(self.classifier, self.members)
@@ -298,18 +291,17 @@ class TargetedSynthesizer(
             Their labels.
         info : Bunch
             Only with `return_info`: arrays of shape (n_samples,). `source_index`, row of `X` in
-            fit; `uncertainty_source` and `uncertainty`, mutual information of source and
-            synthetic image in nats; `displacement`, root mean square in latent standard
-            deviations; `reconstruction_error`, root-mean-square difference of the source from
-            its reconstruction, on the scale that networks see; `label_agreement`, whether the
-            members' mean prediction for the synthetic image is its label.
+            fit; `uncertainty_source` and `uncertainty`, mutual information of source and new image
+            in nats; `displacement`, root mean square in latent standard deviations;
+            `reconstruction_error`, root-mean-square difference of the source from its
+            reconstruction, as networks see it; `label_agreement`, whether the members predict the
+            label.
 
         Raises
         ------
-        NotFittedError
-            If the synthesizer is not fitted.
-        ValueError
-            If `n_samples` is below one or contradicts `y`, or if `y` has unknown labels.
+        NotFittedError, ValueError
+            If the synthesizer is not fitted; if `n_samples` is below one or contradicts `y`, or
+            `y` has unknown labels.
         """
         self._check_ready()
         self.engine_.check_has_images()
@@ -342,10 +334,9 @@ class TargetedSynthesizer(
 
         Raises
         ------
-        NotFittedError
-            If the synthesizer is not fitted, or has no autoencoder.
-        ValueError
-            If `X` is not as in `fit`, or `y` has another length or labels that were not in `fit`.
+        NotFittedError, ValueError
+            If the synthesizer is not fitted, or has no autoencoder; if `X` is not as in `fit`, or
+            `y` has another length or labels that were not in `fit`.
         """
         self._check_ready()
         X, y = check_images(self, X, reset=False), labels_of(y)
