@@ -252,7 +252,7 @@ class TestNets:
         assert quick(FrozenEstimator(classifier), TEST, TRUE).rows == expected
         # The module flattens whatever comes.
         assert quick(classifier, TEST[:, 0], TRUE).rows == expected
-        flat = own_net(max_epochs=2).fit(X.reshape(400, -1), y)
+        flat = fitted(own_net(max_epochs=5), X.reshape(400, -1), y)
         flat.image_shape_ = (1, 8, 8)
         scores = quick(flat, TEST.reshape(120, -1), TRUE, attacks="square", n_queries=20)
         assert accuracies(scores, "square")[0] < accuracies(scores, "clean")[0]

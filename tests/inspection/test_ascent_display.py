@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from helpers.image_cases import Case, cases, synthesizer_of, y
 from helpers.saved_files import TABLE
+from helpers.small import digits
 from helpers.tiny_nets import y as table_labels
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ class TestFromEstimator:
     @pytest.mark.parametrize("policy", ["keep", "constrain"])
     def test_chosen_is_the_best_step_that_the_policy_admits(self, frozen, policy):
         given = frozen(label_policy=policy, radius=1.0)
-        X, labels = given._X[:40], given._y[:40]
+        X, labels = digits(40)
         display = AscentDisplay.from_estimator(given, X, labels, random_state=0)
         on_the_way = display.chosen >= 0
         assert on_the_way.sum() >= 20
@@ -99,7 +100,7 @@ class TestFromEstimator:
         assert not display.label_agreement[off].any()
 
     def test_images_are_those_of_the_steps_named(self, digits_synthesizer):
-        X, labels = digits_synthesizer._X[:5], digits_synthesizer._y[:5]
+        X, labels = digits(5)
         some, every = (
             AscentDisplay.from_estimator(
                 digits_synthesizer, X, labels, n_steps_shown=n, n_sources_shown=5, random_state=0
@@ -116,7 +117,7 @@ class TestFromEstimator:
                 np.testing.assert_array_equal(every.iterates[i, chosen], every.synthetic[i])
 
     def test_many_ascents_are_those_of_few(self, digits_synthesizer):
-        X, labels = digits_synthesizer._X[:50], digits_synthesizer._y[:50]
+        X, labels = digits(50)
         display = AscentDisplay.from_estimator(digits_synthesizer, X, labels, random_state=1)
         info = digits_synthesizer.synthesize(X, labels, random_state=1, return_info=True)[2]
         # Batches of another size change rounding.

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.image_cases import cases, synthesizer_of, y
-from helpers.saved_files import TABLE
+from helpers.saved_files import TABLE, digits
 from helpers.tiny_nets import IMAGES, LABELS, augmented
 from helpers.tiny_nets import y as table_labels
 from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ class TestFromEstimator:
     def test_tables_and_words_work(self, table, images):
         display = LatentDisplay.from_estimator(table, TABLE[:80], table_labels)
         assert display.real.shape == (80, 2)
-        X, labels = images.synthesizer_._X, images.synthesizer_._y
+        X, labels = digits()
         display = LatentDisplay.from_estimator(images, X, labels.tolist(), n_samples=5)
         assert set(display.labels_synthetic.tolist()) <= set(labels.tolist())
         display.plot(ax=Figure().subplots())

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.image_cases import cases, synthesizer_of, y
-from helpers.saved_files import TABLE, dense_net, synthesizer
+from helpers.saved_files import TABLE, dense_net, digits, synthesizer
 from helpers.tiny_nets import IMAGES, LABELS
 from helpers.tiny_nets import y as table_labels
 from sklearn.exceptions import NotFittedError
@@ -63,7 +63,7 @@ class TestFromEstimator:
         assert 0 < expected.sum() < 60
 
     def test_labels_may_be_words(self, images):
-        X, labels = images.synthesizer_._X, images.synthesizer_._y
+        X, labels = digits()
         display = UncertaintyDisplay.from_estimator(images, X, labels.tolist())
         assert labels.dtype.kind == "U"
         assert display.correct["images"].mean() == accuracy_score(labels, images.predict(X)) > 0.3
