@@ -154,9 +154,6 @@ class TestFromEstimator:
             ("X", np.zeros((3, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
             ("y", [0, 1], ValueError, "inconsistent numbers of samples"),
             ("y", [0, 1, 9], ValueError, r"not seen in fit: \[9\]"),
-            ("n_sources_shown", 0, ValueError, "n_sources_shown must be an int of at least 1"),
-            ("n_sources_shown", 7, ValueError, "n_sources_shown must be at most 6"),
-            ("n_steps_shown", 2.0, TypeError, "n_steps_shown must be an int"),
         ],
     )
     def test_wrong_inputs_are_named(self, name, wrong, error, message):

@@ -23,7 +23,7 @@ from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 def compare(estimators, X):
     if not isinstance(estimators, dict):
         estimators = {"a": estimators}
-    return ComparedClassifiers.from_estimators(estimators, X, "AttributionDisplay")
+    return ComparedClassifiers.from_estimator(estimators, X, "AttributionDisplay")
 
 
 class Convolution(nn.Sequential):
@@ -130,7 +130,7 @@ class TestRefusals:
                 LogisticRegression(),
                 COLOUR,
                 TypeError,
-                r"estimators\['a'\] must be .* got a LogisticRegression.*best_estimator_",
+                r"estimator 'a' must be .* got a LogisticRegression.*best_estimator_",
             ),
             (TargetedSynthesizer(), COLOUR, TypeError, "Give its classifier_"),
         ],

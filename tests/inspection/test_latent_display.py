@@ -86,7 +86,6 @@ class TestFromEstimator:
             ("y", y[:3], ValueError, "inconsistent numbers of samples"),
             ("y", [9] * len(y), ValueError, r"not seen in fit: \[9\]"),
             ("y", (y + 1) % 3, ValueError, "another label than it had in fit"),
-            ("n_real", 1, ValueError, "n_real must be an int of at least 2"),
         ],
     )
     def test_wrong_inputs_are_named(self, name, wrong, error, message):

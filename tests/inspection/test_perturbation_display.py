@@ -91,7 +91,7 @@ class TestSmallestChange:
 class TestFromEstimators:
     def test_both_classifiers_come_to_doubt_by_the_least_change(self, plain, classifier):
         nets = {"plain": plain, "augmented": classifier}
-        display = PerturbationDisplay.from_estimators(nets, COLOUR[:8], y[:8], eps=1.0)
+        display = PerturbationDisplay.from_estimator(nets, COLOUR[:8], y[:8], eps=1.0)
         np.testing.assert_array_equal(display.start, COLOUR[:8])
         assert display.end.shape == (2, *COLOUR[:8].shape)
         assert display.labels.tolist() == y[:8].tolist()
@@ -164,14 +164,14 @@ class TestRefusals:
         [
             ({"X": COLOUR[:40], "y": y[:40]}, ValueError, "PerturbationDisplay draws a column"),
             ({"y": None}, ValueError, "y must be an array with one label for each row"),
-            ({"threshold": 1}, ValueError, "threshold must be between 0 and 1, not one of them"),
+            ({"threshold": 1}, ValueError, "threshold must be above 0 and below 1"),
             ({"eps": 4}, ValueError, "eps must be above 0 and at most 1.*2 / 255"),
         ],
     )
     def test_wrong_inputs_are_named(self, classifier, arguments, error, match):
-        given = {"estimators": {"ours": classifier}, "X": COLOUR[:2], "y": y[:2], **arguments}
+        given = {"estimator": {"ours": classifier}, "X": COLOUR[:2], "y": y[:2], **arguments}
         with pytest.raises(error, match=match):
-            PerturbationDisplay.from_estimators(**given)
+            PerturbationDisplay.from_estimator(**given)
 
 
 def display_of(images, n_classifiers=2, **options):
@@ -247,5 +247,3 @@ class TestPlot:
         assert [t.get_text() for t in titles] == ["p 0.98 → 0.50", "p 0.99 → 0.70 ≥ 0.5",
                                                   "p 0.30 < 0.5"]  # fmt: skip
         assert [to_hex(t.get_color()) for t in titles] == ["#000000", "#d55e00", "#000000"]
-        free = display_of(GREY[:1], 1, proba_before=[[0.3]], proba_after=[[0.2]]).plot()
-        assert free.axes_[1, 0].get_title() == "p 0.30 → 0.20"

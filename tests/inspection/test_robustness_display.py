@@ -121,7 +121,7 @@ class TestFromReport:
 
 class TestFromEstimators:
     def test_it_is_the_report_of_one_metric(self, problem):
-        display = RobustnessDisplay.from_estimators(GUESSES, *problem, metric="accuracy", **FEW)
+        display = RobustnessDisplay.from_estimator(GUESSES, *problem, metric="accuracy", **FEW)
         report = robustness_report(GUESSES, *problem, metrics=["accuracy"], **FEW)
         expected = RobustnessDisplay.from_report(report)
         assert vars(display).keys() == vars(expected).keys()
@@ -155,18 +155,6 @@ class TestPlot:
         assert not any(filled for *_, filled in points(display.axes_[1]))
         legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
         assert legend[1] == "Holm p < 0.01"
-
-    def test_one_given_axes_shows_scores(self):
-        figure, (ax, other) = plt.subplots(2)
-        display = RobustnessDisplay(**COMPARED).plot(ax)
-        assert display.ax_ is ax
-        assert display.figure_ is figure
-        assert display.axes_.tolist() == [ax]
-        assert not other.has_data()
-        assert len(points(ax)) == 4
-        texts = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert texts == ["reference", "Holm p < 0.05", "≥ 0.05"]
-        assert len(plt.get_fignums()) == 1
 
     def test_own_metrics_are_named_as_they_are(self):
         display = RobustnessDisplay(**{**COMPARED, "metric": "mean Dice score"}).plot()

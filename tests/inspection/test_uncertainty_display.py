@@ -102,8 +102,6 @@ class TestFromEstimator:
             ({"y": [9] * len(y)}, ValueError, r"not seen in fit: \[9\]"),
             ({"X": {"test": y}, "y": y}, TypeError, "so y must be a dict .* got a ndarray"),
             ({"X": {"a": y}, "y": {"b": y}}, ValueError, "y has labels of 'b', .* has 'a'"),
-            ({"n_synthetic": -1}, ValueError, "n_synthetic must be an int of at least 0"),
-            ({"X": {"synthetic": y}, "n_synthetic": 1}, ValueError, "rename it, or give"),
         ],
     )
     def test_wrong_inputs_are_named(self, params, error, message):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._validation import check_int_at_least, type_name
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -29,7 +29,6 @@ _WIDE = 30
 # Share of the rows, and number of them, of which an accuracy is still told.
 _FEWEST_SHARE, _FEWEST = 0.05, 5
 _STYLES = ("-", "--", "-.", ":")
-_SYNTHETIC = "synthetic"
 _PANEL = (4.4, 3.8)
 # Small letters beside a line.
 _HALF_A_PANEL = 22
@@ -47,8 +46,8 @@ class UncertaintyDisplay:
     Parameters
     ----------
     uncertainty : dict of str to ndarray of shape (n,)
-        For the name of each set, the mutual information of its images in nats. Of different
-        lengths, if need be. Values below 1e-6 nats are drawn there, for they are rounding.
+        For the name of each set, the mutual information of its images in nats. Values below 1e-6,
+        which are rounding, are drawn there.
     correct : dict of str to ndarray of shape (n,), or None, default=None
         For sets with labels, whether the prediction of each image is right.
 
@@ -109,16 +108,6 @@ class UncertaintyDisplay:
         display : UncertaintyDisplay
             Call its :meth:`plot`.
 
-        Raises
-        ------
-        TypeError
-            If `estimator` is something else, or `X` is a dict and `y` is none.
-        ValueError
-            If `X` or `y` are not as in `fit`, `y` names sets that `X` does not, or `n_synthetic`
-            is negative.
-        sklearn.exceptions.NotFittedError
-            If `estimator` was not fitted, or shall sample and cannot.
-
         Notes
         -----
         All sets are measured with the same members, by ``estimator.uncertainty``. For synthetic
@@ -147,13 +136,7 @@ class UncertaintyDisplay:
         (['train', 'test', 'synthetic'], ['test'])
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_synthetic = check_int_at_least("n_synthetic", n_synthetic, 0)
         sets, labels = _by_name(X, y)
-        if n_synthetic and _SYNTHETIC in sets:
-            raise ValueError(
-                f"X has a set named {_SYNTHETIC!r}, and n_synthetic={n_synthetic} makes another: "
-                "rename it, or give n_synthetic=0"
-            )
         uncertainty, correct = {}, {}
         for name, images in sets.items():
             uncertainty[name] = estimator.uncertainty(images)
@@ -167,7 +150,7 @@ class UncertaintyDisplay:
             with warnings.catch_warnings():
                 # Samples are arrays, also where the estimator was fitted on a DataFrame.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
-                uncertainty[_SYNTHETIC] = estimator.uncertainty(X_new)
+                uncertainty["synthetic"] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
     def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
@@ -179,8 +162,7 @@ class UncertaintyDisplay:
             Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
             they are made.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes, if `ax` is None; a layout such as "constrained" is left to it.
-            ``None``: a new figure of pyplot.
+            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
