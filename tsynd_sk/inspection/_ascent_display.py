@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _NO_AUTOENCODER = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class AscentDisplay:
     """Mutual information against ascent step, with the images along the way.
 
@@ -75,32 +77,18 @@ class AscentDisplay:
     'mutual information (nats)'
     """
 
-    def __init__(
-        self,
-        uncertainty,
-        label_agreement,
-        *,
-        chosen,
-        uncertainty_source,
-        uncertainty_synthetic,
-        source=None,
-        synthetic=None,
-        iterates=None,
-        steps=None,
-        labels=None,
-        value_range=None,
-    ):
-        self.uncertainty = uncertainty
-        self.label_agreement = label_agreement
-        self.chosen = chosen
-        self.uncertainty_source = uncertainty_source
-        self.uncertainty_synthetic = uncertainty_synthetic
-        self.source = source
-        self.synthetic = synthetic
-        self.iterates = iterates
-        self.steps = steps
-        self.labels = labels
-        self.value_range = value_range
+    uncertainty: Any
+    label_agreement: Any
+    _: KW_ONLY
+    chosen: Any
+    uncertainty_source: Any
+    uncertainty_synthetic: Any
+    source: Any = None
+    synthetic: Any = None
+    iterates: Any = None
+    steps: Any = None
+    labels: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ _BRIGHTNESS = (0.299, 0.587, 0.114)
 _PALE = 0.5
 
 
+@dataclass(eq=False, repr=False)
 class AttributionDisplay:
     """Maps of what speaks for a class, of one or more classifiers, over the same images.
 
@@ -78,13 +80,13 @@ class AttributionDisplay:
     (3, 3)
     """
 
-    def __init__(self, images, maps, *, names, labels=None, proba=None, value_range=None):
-        self.images = images
-        self.maps = maps
-        self.names = names
-        self.labels = labels
-        self.proba = proba
-        self.value_range = value_range
+    images: Any
+    maps: Any
+    _: KW_ONLY
+    names: Any
+    labels: Any = None
+    proba: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(

@@ -103,18 +103,13 @@ def _from_bare_net(
     assert image_format.image_shape is not None
     x = image_format.to_tensor(images).numpy()
     limits = (0.0, 1.0) if images.dtype == np.uint8 else (float(x.min()), float(x.max()))
-    # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
-    views = [x]
     if images.ndim == 2 and hasattr(net, "image_shape_"):
-        views = [x.reshape(len(x), -1)]
-    elif image_format.layout == "hw":
-        views.append(x[:, 0])
-    errors = []
-    for view in views:
-        try:
-            return DifferentiableClassifier.from_net(
-                net, view, image_format.image_shape, limits, classes
-            )
-        except (RuntimeError, ValueError, IndexError) as error:
-            errors.append(error)
-    raise errors[0]
+        x = x.reshape(len(x), -1)
+    about = image_format.image_shape, limits, classes
+    try:
+        return DifferentiableClassifier.from_net(net, x, *about)
+    except (RuntimeError, ValueError, IndexError):
+        if image_format.layout != "hw":
+            raise
+        # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
+        return DifferentiableClassifier.from_net(net, x[:, 0], *about)

@@ -134,8 +134,10 @@ def style_axes(ax: Any, axis: str = "both") -> None:
     ax.spines[["right", "top"]].set_visible(False)
 
 
-def legend_above(ax: Any, handles: list, ncols: int, **params: Any) -> None:
-    """Draw a legend in small letters above axes."""
+def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any) -> None:
+    """Draw a legend in small letters above axes, by default in one or two columns."""
+    if ncols is None:
+        ncols = 2 if max(len(each.get_label()) for each in handles) <= 22 else 1
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
     ax.legend(handles=handles, ncols=ncols, fontsize="small", frameon=False, **{**place, **params})
 

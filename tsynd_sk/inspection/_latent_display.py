@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ _LONGEST_LEGEND = 18
 _ARROW = {"arrowstyle": "-|>", "color": "black", "lw": 0.8, "shrinkB": 3, "mutation_scale": 7}
 
 
+@dataclass(eq=False, repr=False)
 class LatentDisplay:
     r"""Two-dimensional map of latents, with sources joined to their samples.
 
@@ -73,22 +75,13 @@ class LatentDisplay:
     'component 1\n(latent standard deviations)'
     """
 
-    def __init__(
-        self,
-        real,
-        labels,
-        *,
-        source,
-        synthetic,
-        labels_synthetic,
-        explained_variance_ratio=None,
-    ):
-        self.real = real
-        self.labels = labels
-        self.source = source
-        self.synthetic = synthetic
-        self.labels_synthetic = labels_synthetic
-        self.explained_variance_ratio = explained_variance_ratio
+    real: Any
+    labels: Any
+    _: KW_ONLY
+    source: Any
+    synthetic: Any
+    labels_synthetic: Any
+    explained_variance_ratio: Any = None
 
     @classmethod
     def from_estimator(

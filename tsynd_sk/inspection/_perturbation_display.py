@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from tsynd_sk.inspection._perturbation import minimal_perturbation
 _COLUMN = 1.35
 
 
+@dataclass(eq=False, repr=False)
 class PerturbationDisplay:
     """Images, what they become when a class is made unlikely, and the difference.
 
@@ -74,26 +76,15 @@ class PerturbationDisplay:
     (3, 2)
     """
 
-    def __init__(
-        self,
-        start,
-        end,
-        *,
-        names,
-        proba_before,
-        proba_after,
-        labels=None,
-        threshold=0.5,
-        value_range=None,
-    ):
-        self.start = start
-        self.end = end
-        self.names = names
-        self.proba_before = proba_before
-        self.proba_after = proba_after
-        self.labels = labels
-        self.threshold = threshold
-        self.value_range = value_range
+    start: Any
+    end: Any
+    _: KW_ONLY
+    names: Any
+    proba_before: Any
+    proba_after: Any
+    labels: Any = None
+    threshold: Any = 0.5
+    value_range: Any = None
 
     @classmethod
     def from_estimator(

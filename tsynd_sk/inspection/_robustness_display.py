@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ _BLUE, _BLACK = COLOURS[0], COLOURS[-1]
 _MAX_NAME = 32
 
 
+@dataclass(eq=False, repr=False)
 class RobustnessDisplay:
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
@@ -74,34 +76,19 @@ class RobustnessDisplay:
     'ROC AUC\n(0.5: chance, 1: perfect)'
     """
 
-    def __init__(
-        self,
-        scores,
-        *,
-        low,
-        high,
-        conditions,
-        names,
-        metric,
-        differences=None,
-        difference_low=None,
-        difference_high=None,
-        p_holm=None,
-        reference=None,
-        confidence_level=0.95,
-    ):
-        self.scores = scores
-        self.low = low
-        self.high = high
-        self.conditions = conditions
-        self.names = names
-        self.metric = metric
-        self.differences = differences
-        self.difference_low = difference_low
-        self.difference_high = difference_high
-        self.p_holm = p_holm
-        self.reference = reference
-        self.confidence_level = confidence_level
+    scores: Any
+    _: KW_ONLY
+    low: Any
+    high: Any
+    conditions: Any
+    names: Any
+    metric: Any
+    differences: Any = None
+    difference_low: Any = None
+    difference_high: Any = None
+    p_holm: Any = None
+    reference: Any = None
+    confidence_level: Any = 0.95
 
     @classmethod
     def from_report(cls, report: RobustnessReport, metric: str | None = None) -> RobustnessDisplay:
@@ -243,37 +230,33 @@ class RobustnessDisplay:
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
         reference = np.array([name == self.reference for name in self.names])
-        self._draw(axes[0], heights[:, 1:], scores, self.low, self.high, reference)
+        p = np.full(scores.shape, np.nan) if self.p_holm is None else np.asarray(self.p_holm)
+        differs = ~reference & (p < 1 - self.confidence_level)
+
+        def draw(ax: Any, values: np.ndarray, low: Any, high: Any) -> None:
+            low, high = np.asarray(low), np.asarray(high)
+            for place in np.argwhere(~np.isnan(values)):
+                at = tuple(place)
+                y = heights[:, 1:][at]
+                colour, marker = (_BLACK, "s") if reference[at[1]] else (_BLUE, "o")
+                face = colour if differs[at] else "white"
+                ax.plot([low[at], high[at]], [y, y], color=colour, linewidth=1.5)
+                ax.plot(values[at], y, marker, markersize=6, color=colour, mfc=face)
+
+        draw(axes[0], scores, self.low, self.high)
         if n_panels == 2:
             # Nothing is drawn of the reference itself.
             differences, low, high = (
                 np.where(reference, np.nan, np.asarray(values, dtype=float))
                 for values in (self.differences, self.difference_low, self.difference_high)
             )
-            self._draw(axes[1], heights[:, 1:], differences, low, high, reference)
+            draw(axes[1], differences, low, high)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
-        if self.differences is not None:
             self._explain(axes[0])
         self._name_rows(axes, heights)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
-
-    def _draw(self, ax: Any, heights, values, low, high, reference: np.ndarray) -> None:
-        low, high = np.asarray(low), np.asarray(high)
-        for place, value in np.ndenumerate(values):
-            if np.isnan(value):
-                continue
-            of_reference, y = reference[place[1]], heights[place]
-            colour, marker = (_BLACK, "s") if of_reference else (_BLUE, "o")
-            differs = (
-                self.p_holm is not None
-                and not of_reference
-                and np.asarray(self.p_holm)[place] < 1 - self.confidence_level
-            )
-            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
-            face = colour if differs else "white"
-            ax.plot(value, y, marker=marker, markersize=6, color=colour, mfc=face, linestyle="none")
 
     def _explain(self, ax: Any) -> None:
         """Say what markers mean."""

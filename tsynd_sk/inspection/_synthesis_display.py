@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tsynd_sk.inspection._drawing import (
 from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 
+@dataclass(eq=False, repr=False)
 class SynthesisDisplay:
     """Synthetic images below their sources, with their difference and what it did.
 
@@ -69,24 +71,14 @@ class SynthesisDisplay:
     (3, 2)
     """
 
-    def __init__(
-        self,
-        source,
-        synthetic,
-        *,
-        uncertainty_source,
-        uncertainty,
-        label_agreement,
-        labels=None,
-        value_range=None,
-    ):
-        self.source = source
-        self.synthetic = synthetic
-        self.uncertainty_source = uncertainty_source
-        self.uncertainty = uncertainty
-        self.label_agreement = label_agreement
-        self.labels = labels
-        self.value_range = value_range
+    source: Any
+    synthetic: Any
+    _: KW_ONLY
+    uncertainty_source: Any
+    uncertainty: Any
+    label_agreement: Any
+    labels: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(

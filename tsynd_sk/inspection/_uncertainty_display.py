@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,9 @@ _WIDE = 30
 _FEWEST_SHARE, _FEWEST = 0.05, 5
 _STYLES = ("-", "--", "-.", ":")
 _PANEL = (4.4, 3.8)
-# Small letters beside a line.
-_HALF_A_PANEL = 22
 
 
+@dataclass(eq=False, repr=False)
 class UncertaintyDisplay:
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
@@ -71,9 +71,8 @@ class UncertaintyDisplay:
     ['mutual information (nats)', 'share rejected, most uncertain first']
     """
 
-    def __init__(self, uncertainty, correct=None):
-        self.uncertainty = uncertainty
-        self.correct = correct
+    uncertainty: Any
+    correct: Any = None
 
     @classmethod
     def from_estimator(
@@ -202,7 +201,7 @@ class UncertaintyDisplay:
         ax.set_xlabel("mutual information (nats)")
         ax.set_ylabel("share of images with at most so much")
         ax.set_ylim(0, 1.02)
-        _draw_legend(ax, ax.get_legend_handles_labels()[0])
+        legend_above(ax, ax.get_legend_handles_labels()[0])
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
         from matplotlib.lines import Line2D
@@ -215,17 +214,12 @@ class UncertaintyDisplay:
             Line2D([], [], label=label_text(str(name)), **looks[name]) for name in self.correct
         ]
         handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="rejected at random"))
-        _draw_legend(ax, handles)
+        legend_above(ax, handles)
         ax.set_xlim(0, 1)
         # A flat line at the upper edge would be hidden by it.
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
         ax.set_xlabel("share rejected, most uncertain first")
         ax.set_ylabel("accuracy on the rest (share)")
-
-
-def _draw_legend(ax: Any, handles: list) -> None:
-    longest = max(len(handle.get_label()) for handle in handles)
-    legend_above(ax, handles, 2 if longest <= _HALF_A_PANEL else 1)
 
 
 def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
