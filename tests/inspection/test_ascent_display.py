@@ -1,14 +1,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers.image_cases import Case, cases, synthesizer_of, y
+from helpers.image_cases import cases, synthesizer_of, y
 from helpers.saved_files import TABLE
 from helpers.small import digits
 from helpers.tiny_nets import y as table_labels
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 from tsynd_sk.inspection._ascent_display import AscentDisplay
 
@@ -161,10 +159,6 @@ class TestFromEstimator:
         arguments = {"estimator": case.fitted, "X": case.X[:3], "y": y[:3], name: wrong}
         with pytest.raises(error, match=message):
             AscentDisplay.from_estimator(**arguments)
-
-    def test_unfitted_is_refused(self):
-        with pytest.raises(NotFittedError):
-            AscentDisplay.from_estimator(clone(Case("TargetedSynthesizer", "HW").unfitted), [], [])
 
 
 class TestPlot:

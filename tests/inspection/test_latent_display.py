@@ -133,18 +133,6 @@ class TestPlot:
         texts = [text.get_text() for text in ax.get_legend().get_texts()]
         assert texts == ["cat", "dog", "source", "synthetic"]
 
-    def test_many_classes_look_each_its_own(self):
-        labels = np.arange(30)
-        display = display_of(
-            real=np.random.default_rng(0).random((30, 2)), labels=labels, labels_synthetic=[0, 1]
-        ).plot()
-        looks = {
-            (each.get_color(), each.get_marker())
-            for each in display.ax_.get_legend().legend_handles
-            if each.get_label().startswith("class")
-        }
-        assert len(looks) == 30
-
     def test_axes_say_what_they_show(self):
         ax = display_of().plot().ax_
         assert ax.get_xlabel() == "component 1, 42 % of the variance\n(latent standard deviations)"

@@ -150,18 +150,7 @@ class TestPlot:
         legend = [text.get_text() for text in scores.get_legend().get_texts()]
         assert legend == ["reference", "Holm p < 0.05", "≥ 0.05"]
 
-    def test_significance_follows_the_confidence_level(self):
-        display = RobustnessDisplay(**COMPARED, confidence_level=0.99).plot()
-        assert not any(filled for *_, filled in points(display.axes_[1]))
-        legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-        assert legend[1] == "Holm p < 0.01"
-
     def test_own_metrics_are_named_as_they_are(self):
         display = RobustnessDisplay(**{**COMPARED, "metric": "mean Dice score"}).plot()
         assert display.ax_.get_xlabel() == "mean Dice score"
         assert display.axes_[1].get_xlabel() == "difference of mean Dice score\nto plain"
-
-    def test_long_names_are_shortened(self):
-        names = ["plain", "a very long name of an estimator, indeed"]
-        display = RobustnessDisplay(**{**COMPARED, "names": names}).plot()
-        assert rows(display.ax_)[2] == "a very long name of an estimato…"

@@ -8,10 +8,8 @@ from helpers.image_cases import cases, synthesizer_of, y
 from helpers.saved_files import TABLE, dense_net, digits, synthesizer
 from helpers.tiny_nets import IMAGES, LABELS
 from helpers.tiny_nets import y as table_labels
-from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
@@ -109,10 +107,6 @@ class TestFromEstimator:
         with pytest.raises(error, match=message):
             UncertaintyDisplay.from_estimator(**{"estimator": case.fitted, "X": case.X, **params})
 
-    def test_unfitted_is_refused(self):
-        with pytest.raises(NotFittedError):
-            UncertaintyDisplay.from_estimator(TargetedSynthesizer(), IMAGES)
-
 
 class TestPlot:
     def test_share_of_images_rises_from_nothing_to_one(self):
@@ -153,8 +147,3 @@ class TestPlot:
         assert wide.axes_[0].lines[0].get_xdata()[1] == 1e-6
         narrow = display_of(uncertainty={"a": [0.2, 0.3, 0.5]}, correct=None).plot()
         assert narrow.axes_[0].get_xscale() == "linear"
-
-    def test_every_set_looks_its_own(self):
-        sets = {str(i): [0.1, 0.2] for i in range(12)}
-        lines = display_of(uncertainty=sets, correct=None).plot().axes_[0].lines
-        assert len({(each.get_color(), each.get_linestyle()) for each in lines}) == 12

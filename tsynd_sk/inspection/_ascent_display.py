@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk.images import check_images
@@ -18,10 +18,6 @@ from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Inches.
 _COLUMN, _TEXT, _PANEL, _NARROWEST = 1.2, 0.45, 2.9, 6.0
-_NO_AUTOENCODER = (
-    "this %(name)s is not fitted, or comes from training with synthetic_ratio=0 and has no "
-    "autoencoder: it cannot synthesise"
-)
 
 
 @dataclass(eq=False, repr=False)
@@ -143,7 +139,6 @@ class AscentDisplay:
         ((6, 11), (3, 5, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
-        check_is_fitted(synthesizer, "latent_scale_", msg=_NO_AUTOENCODER)
         images = np.asarray(check_images(synthesizer, X, reset=False))
         labels = labels_of(y)
         check_consistent_length(images, labels)

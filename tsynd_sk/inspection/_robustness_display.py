@@ -237,7 +237,7 @@ class RobustnessDisplay:
             low, high = np.asarray(low), np.asarray(high)
             for place in np.argwhere(~np.isnan(values)):
                 at = tuple(place)
-                y = heights[:, 1:][at]
+                y = heights[at[0], 1 + at[1]]
                 colour, marker = (_BLACK, "s") if reference[at[1]] else (_BLUE, "o")
                 face = colour if differs[at] else "white"
                 ax.plot([low[at], high[at]], [y, y], color=colour, linewidth=1.5)
