@@ -55,7 +55,7 @@ import matplotlib.pyplot as plt
 from tsynd_sk.inspection import AttributionDisplay
 
 first = {name: classifiers[f"{name}, seed 0"] for name in ["plain", "augmented"]}
-AttributionDisplay.from_estimators(first, X_test[:6], y_test[:6]).plot()
+AttributionDisplay.from_estimator(first, X_test[:6], y_test[:6]).plot()
 plt.show()
 
 # %%
@@ -70,7 +70,7 @@ plt.show()
 # more images, pixel by pixel. Two controls set the scale. One is the net that has learnt nothing.
 # The other is no net at all: the mean map of all other images, which knows only where digits are.
 n = 32
-display = AttributionDisplay.from_estimators(classifiers, X_test[:n], y_test[:n])
+display = AttributionDisplay.from_estimator(classifiers, X_test[:n], y_test[:n])
 maps = dict(zip(display.names, display.maps, strict=True))
 reference = maps["plain, seed 0"]
 maps["mean of the others"] = (reference.sum(axis=0) - reference) / (n - 1)
@@ -145,7 +145,7 @@ for name in ["plain, seed 0", "augmented, seed 0"]:
 # that the size of the change compares. The differences have one colour scale for all.
 from tsynd_sk.inspection import PerturbationDisplay
 
-PerturbationDisplay.from_estimators(first, X_test[:5], y_test[:5]).plot()
+PerturbationDisplay.from_estimator(first, X_test[:5], y_test[:5]).plot()
 plt.show()
 
 # %%
@@ -154,7 +154,7 @@ plt.show()
 # has seen in the digit, but they tell how near a decision is to turning. Again for more images, and
 # both seeds, among images that all four nets take for what they are:
 names = [name for name in classifiers if name != "untrained"]
-display = PerturbationDisplay.from_estimators(
+display = PerturbationDisplay.from_estimator(
     {name: classifiers[name] for name in names}, X_test[:n], y_test[:n]
 )
 sizes = np.sqrt(np.square(display.end - display.start).mean(axis=(2, 3)))

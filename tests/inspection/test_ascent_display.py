@@ -1,13 +1,12 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers.image_cases import Case, cases, synthesizer_of, y
+from helpers.image_cases import cases, synthesizer_of, y
 from helpers.saved_files import TABLE
+from helpers.small import digits
 from helpers.tiny_nets import y as table_labels
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 from tsynd_sk.inspection._ascent_display import AscentDisplay
 
@@ -75,7 +74,7 @@ class TestFromEstimator:
     @pytest.mark.parametrize("policy", ["keep", "constrain"])
     def test_chosen_is_the_best_step_that_the_policy_admits(self, frozen, policy):
         given = frozen(label_policy=policy, radius=1.0)
-        X, labels = given._X[:40], given._y[:40]
+        X, labels = digits(40)
         display = AscentDisplay.from_estimator(given, X, labels, random_state=0)
         on_the_way = display.chosen >= 0
         assert on_the_way.sum() >= 20
@@ -99,7 +98,7 @@ class TestFromEstimator:
         assert not display.label_agreement[off].any()
 
     def test_images_are_those_of_the_steps_named(self, digits_synthesizer):
-        X, labels = digits_synthesizer._X[:5], digits_synthesizer._y[:5]
+        X, labels = digits(5)
         some, every = (
             AscentDisplay.from_estimator(
                 digits_synthesizer, X, labels, n_steps_shown=n, n_sources_shown=5, random_state=0
@@ -116,7 +115,7 @@ class TestFromEstimator:
                 np.testing.assert_array_equal(every.iterates[i, chosen], every.synthetic[i])
 
     def test_many_ascents_are_those_of_few(self, digits_synthesizer):
-        X, labels = digits_synthesizer._X[:50], digits_synthesizer._y[:50]
+        X, labels = digits(50)
         display = AscentDisplay.from_estimator(digits_synthesizer, X, labels, random_state=1)
         info = digits_synthesizer.synthesize(X, labels, random_state=1, return_info=True)[2]
         # Batches of another size change rounding.
@@ -153,9 +152,6 @@ class TestFromEstimator:
             ("X", np.zeros((3, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
             ("y", [0, 1], ValueError, "inconsistent numbers of samples"),
             ("y", [0, 1, 9], ValueError, r"not seen in fit: \[9\]"),
-            ("n_sources_shown", 0, ValueError, "n_sources_shown must be an int of at least 1"),
-            ("n_sources_shown", 7, ValueError, "n_sources_shown must be at most 6"),
-            ("n_steps_shown", 2.0, TypeError, "n_steps_shown must be an int"),
         ],
     )
     def test_wrong_inputs_are_named(self, name, wrong, error, message):
@@ -163,10 +159,6 @@ class TestFromEstimator:
         arguments = {"estimator": case.fitted, "X": case.X[:3], "y": y[:3], name: wrong}
         with pytest.raises(error, match=message):
             AscentDisplay.from_estimator(**arguments)
-
-    def test_unfitted_is_refused(self):
-        with pytest.raises(NotFittedError):
-            AscentDisplay.from_estimator(clone(Case("TargetedSynthesizer", "HW").unfitted), [], [])
 
 
 class TestPlot:

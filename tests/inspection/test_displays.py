@@ -138,7 +138,7 @@ def test_nothing_overlaps_for_few_or_many_classes(n):
     assert_nothing_overlaps(display_of("latent", n).plot().figure_)
 
 
-@pytest.mark.parametrize("kind", [*OF_IMAGES, "uncertainty"])
+@pytest.mark.parametrize("kind", [*OF_IMAGES, *OF_PANELS])
 def test_several_axes_are_made_in_the_place_of_one(kind):
     figure = Figure(figsize=(12, 8))
     left, right = figure.subplots(1, 2)

@@ -80,17 +80,6 @@ class TestValues:
             expected = np.maximum(component, 0) / component.max()
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
-    def test_sign_is_not_that_of_the_decomposition(self, module, monkeypatch):
-        before = eigen_grad_cam(module, images())
-        decomposed = torch.linalg.svd
-
-        def turned(*args, **kwargs):
-            u, s, v = decomposed(*args, **kwargs)
-            return -u, s, -v
-
-        monkeypatch.setattr(torch.linalg, "svd", turned)
-        torch.testing.assert_close(eigen_grad_cam(module, images()), before)
-
     def test_bright_spot_that_speaks_for_a_class_is_found(self):
         weight = seeded(torch.rand, 3, 8, 8) + 0.5
         x = torch.full((4, 3, 8, 8), 0.1)
@@ -108,12 +97,6 @@ class TestValues:
         assert maps.min() == 0
         torch.testing.assert_close(maps.amax((1, 2)), torch.ones(30))
         assert eigen_grad_cam(module, images(2), size=(24, 5)).shape == (2, 24, 5)
-
-    def test_layers_own_size_is_enlarged_bilinearly(self, module):
-        coarse = eigen_grad_cam(module, images(), layer="features", size=(6, 5))
-        fine = nn.functional.interpolate(coarse[:, None], (12, 10), mode="bilinear")[:, 0]
-        fine /= fine.amax((1, 2), keepdim=True)
-        torch.testing.assert_close(eigen_grad_cam(module, images(), layer="features"), fine)
 
     def test_images_without_variation_have_empty_maps(self):
         x = torch.full((2, 3, 6, 6), 0.3)
@@ -180,35 +163,11 @@ class TestLayers:
         expected = eigen_grad_cam(net, x, layer=net.features[-3])
         torch.testing.assert_close(eigen_grad_cam(net, x), expected)
 
-    @pytest.mark.parametrize("name", ["features", "features.2", "features.4"])
-    def test_submodule_and_its_name_mean_the_same(self, module, name):
-        by_name = eigen_grad_cam(module, images(), layer=name)
-        by_module = eigen_grad_cam(module, images(), layer=module.get_submodule(name))
-        torch.testing.assert_close(by_module, by_name)
-        default = eigen_grad_cam(module, images())
-        assert (by_name - default).abs().max() > 0.05
-
     def test_activations_in_place_change_nothing(self):
         plain, inplace = seeded(Small), seeded(Small, inplace=True)
         for layer in ("features.4", "features.5"):
             maps = [eigen_grad_cam(net, images(), layer=layer) for net in (plain, inplace)]
             torch.testing.assert_close(*maps)
-
-    def test_last_call_of_a_layer_counts(self):
-        class Reusing(Small):
-            def forward(self, x):
-                again = self.features[4]
-                first = self.features[:4](x)
-                return self.head(again(again(first)[:, :6]))
-
-        class Unrolled(Small):
-            def forward(self, x):
-                return self.head(self.last(self.features[4](self.features[:4](x))[:, :6]))
-
-        reusing, unrolled = seeded(Reusing), seeded(Unrolled)
-        unrolled.last = copy.deepcopy(unrolled.features[4])
-        found = eigen_grad_cam(reusing, images(), layer="features.4")
-        torch.testing.assert_close(found, eigen_grad_cam(unrolled, images(), layer="last"))
 
 
 class TestCare:
@@ -249,14 +208,6 @@ class TestCare:
             parts = eigen_grad_cam(module, x, targets, batch_size=batch_size)
             torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)
 
-    def test_sure_networks_have_maps_too(self, module):
-        with torch.no_grad():
-            module.head[3].weight *= 1e4
-        sure = eigen_grad_cam(module, images(), 1)
-        with torch.no_grad():
-            module.head[3].weight /= 1e4
-        torch.testing.assert_close(sure, eigen_grad_cam(module, images(), 1), rtol=1e-3, atol=1e-3)
-
 
 class TestRefusals:
     @pytest.mark.parametrize(
@@ -272,11 +223,6 @@ class TestRefusals:
     def test_wrong_inputs_are_named(self, module, arguments, match):
         with pytest.raises(ValueError, match=match):
             eigen_grad_cam(module, images(), **arguments)
-
-    @pytest.mark.parametrize("targets", [3, -1, [0, 1]])
-    def test_targets_must_be_classes(self, module, targets):
-        with pytest.raises(RuntimeError):
-            eigen_grad_cam(module, images(), targets)
 
     def test_network_without_positions_is_refused(self):
         dense = nn.Sequential(nn.Flatten(), nn.Linear(240, 2))

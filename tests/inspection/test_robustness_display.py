@@ -121,7 +121,7 @@ class TestFromReport:
 
 class TestFromEstimators:
     def test_it_is_the_report_of_one_metric(self, problem):
-        display = RobustnessDisplay.from_estimators(GUESSES, *problem, metric="accuracy", **FEW)
+        display = RobustnessDisplay.from_estimator(GUESSES, *problem, metric="accuracy", **FEW)
         report = robustness_report(GUESSES, *problem, metrics=["accuracy"], **FEW)
         expected = RobustnessDisplay.from_report(report)
         assert vars(display).keys() == vars(expected).keys()
@@ -150,30 +150,7 @@ class TestPlot:
         legend = [text.get_text() for text in scores.get_legend().get_texts()]
         assert legend == ["reference", "Holm p < 0.05", "≥ 0.05"]
 
-    def test_significance_follows_the_confidence_level(self):
-        display = RobustnessDisplay(**COMPARED, confidence_level=0.99).plot()
-        assert not any(filled for *_, filled in points(display.axes_[1]))
-        legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-        assert legend[1] == "Holm p < 0.01"
-
-    def test_one_given_axes_shows_scores(self):
-        figure, (ax, other) = plt.subplots(2)
-        display = RobustnessDisplay(**COMPARED).plot(ax)
-        assert display.ax_ is ax
-        assert display.figure_ is figure
-        assert display.axes_.tolist() == [ax]
-        assert not other.has_data()
-        assert len(points(ax)) == 4
-        texts = [text.get_text() for text in ax.get_legend().get_texts()]
-        assert texts == ["reference", "Holm p < 0.05", "≥ 0.05"]
-        assert len(plt.get_fignums()) == 1
-
     def test_own_metrics_are_named_as_they_are(self):
         display = RobustnessDisplay(**{**COMPARED, "metric": "mean Dice score"}).plot()
         assert display.ax_.get_xlabel() == "mean Dice score"
         assert display.axes_[1].get_xlabel() == "difference of mean Dice score\nto plain"
-
-    def test_long_names_are_shortened(self):
-        names = ["plain", "a very long name of an estimator, indeed"]
-        display = RobustnessDisplay(**{**COMPARED, "names": names}).plot()
-        assert rows(display.ax_)[2] == "a very long name of an estimato…"

@@ -128,10 +128,3 @@ class TestPlot:
             "MI 0.012 → 0.094 nats",
             "MI 0.300 → 0.250 nats",
         ]
-
-    def test_labels_are_optional_and_shortened(self, images):
-        two = images[:2], images[2:4]
-        assert display_of(*two).plot().axes_[0, 0].get_title() == ""
-        names = ["moderate nonproliferative", "x" * 18]
-        axes = display_of(*two, labels=names).plot().axes_
-        assert [ax.get_title() for ax in axes[0]] == ["moderate nonproli…", "x" * 18]

@@ -5,13 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.image_cases import cases, synthesizer_of, y
-from helpers.saved_files import TABLE, dense_net, synthesizer
+from helpers.saved_files import TABLE, dense_net, digits, synthesizer
 from helpers.tiny_nets import IMAGES, LABELS
 from helpers.tiny_nets import y as table_labels
-from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
@@ -63,7 +61,7 @@ class TestFromEstimator:
         assert 0 < expected.sum() < 60
 
     def test_labels_may_be_words(self, images):
-        X, labels = images.synthesizer_._X, images.synthesizer_._y
+        X, labels = digits()
         display = UncertaintyDisplay.from_estimator(images, X, labels.tolist())
         assert labels.dtype.kind == "U"
         assert display.correct["images"].mean() == accuracy_score(labels, images.predict(X)) > 0.3
@@ -102,18 +100,12 @@ class TestFromEstimator:
             ({"y": [9] * len(y)}, ValueError, r"not seen in fit: \[9\]"),
             ({"X": {"test": y}, "y": y}, TypeError, "so y must be a dict .* got a ndarray"),
             ({"X": {"a": y}, "y": {"b": y}}, ValueError, "y has labels of 'b', .* has 'a'"),
-            ({"n_synthetic": -1}, ValueError, "n_synthetic must be an int of at least 0"),
-            ({"X": {"synthetic": y}, "n_synthetic": 1}, ValueError, "rename it, or give"),
         ],
     )
     def test_wrong_inputs_are_named(self, params, error, message):
         case = cases("TargetedSynthesizer", "HW")
         with pytest.raises(error, match=message):
             UncertaintyDisplay.from_estimator(**{"estimator": case.fitted, "X": case.X, **params})
-
-    def test_unfitted_is_refused(self):
-        with pytest.raises(NotFittedError):
-            UncertaintyDisplay.from_estimator(TargetedSynthesizer(), IMAGES)
 
 
 class TestPlot:
@@ -155,8 +147,3 @@ class TestPlot:
         assert wide.axes_[0].lines[0].get_xdata()[1] == 1e-6
         narrow = display_of(uncertainty={"a": [0.2, 0.3, 0.5]}, correct=None).plot()
         assert narrow.axes_[0].get_xscale() == "linear"
-
-    def test_every_set_looks_its_own(self):
-        sets = {str(i): [0.1, 0.2] for i in range(12)}
-        lines = display_of(uncertainty=sets, correct=None).plot().axes_[0].lines
-        assert len({(each.get_color(), each.get_linestyle()) for each in lines}) == 12

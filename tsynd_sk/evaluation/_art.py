@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -20,10 +21,7 @@ _MAX_KNOWN = 50_000
 
 
 def check_installed(caller: str) -> None:
-    """Raise if the toolbox is not installed.
-
-    It is imported where it is used: it takes a second, and makes a folder ~/.art.
-    """
+    """Raise if the toolbox is not installed, which is imported where it is used: it is slow."""
     try:
         import art  # noqa: F401
     except ImportError as error:
@@ -33,12 +31,9 @@ def check_installed(caller: str) -> None:
 
 
 class Target(nn.Module):
-    """What is attacked: logits of images whose values lie between 0 and 1.
+    """What is attacked: log-probabilities of images whose values lie between 0 and 1.
 
-    Parameters
-    ----------
-    classifier : DifferentiableClassifier
-        Returns log-probabilities, which differ from logits by what softmax and margins do not see.
+    They differ from logits by what softmax and margins do not see.
     """
 
     def __init__(self, classifier: DifferentiableClassifier):
@@ -91,58 +86,26 @@ class _Margin(nn.Module):
         return margin if self.reduction == "none" else margin.mean()
 
 
+@dataclass
 class Attacker:
-    """Attacks on a target, bound by the largest change of a value.
+    """Attacks on a target, with the budgets of `adversarial_scores`."""
 
-    Parameters
-    ----------
-    target : Target
-        What is attacked.
-    max_iter, n_restarts, n_queries : int
-        Budgets: steps and restarts of PGD, predictions of the black-box attack.
-    batch_size : int
-        Images at a time.
-    """
+    target: Target
+    max_iter: int
+    n_restarts: int
+    n_queries: int
+    batch_size: int
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        max_iter: int,
-        n_restarts: int,
-        n_queries: int,
-        batch_size: int,
-    ):
-        self.target = target
-        self.image_shape = target.classifier.image_shape
-        self.n_classes = len(target.classifier.classes)
-        self.max_iter = max_iter
-        self.n_restarts = n_restarts
-        self.n_queries = n_queries
-        self.batch_size = batch_size
+    def __post_init__(self) -> None:
+        self.image_shape = self.target.classifier.image_shape
+        self.n_classes = len(self.target.classifier.classes)
 
     def candidates(
         self, attack: str, x: np.ndarray, y: np.ndarray, eps: float
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield attacked images in one array after another; the worst of an image counts.
+        """Yield rows, and what became of their images; the worst that is yielded of a row counts.
 
-        Parameters
-        ----------
-        attack : {"fgsm", "pgd", "autoattack", "square"}
-            Attack.
-        x : ndarray of shape (n, C, H, W), float32
-            Images between 0 and 1.
-        y : ndarray of shape (n,)
-            Class indices.
-        eps : float
-            Largest change of a value.
-
-        Yields
-        ------
-        rows : ndarray of shape (m,)
-            Indices of images.
-        attacked : ndarray of shape (m, C, H, W), float32
-            What became of them.
+        Images (n, C, H, W) are float32 between 0 and 1.
         """
         rows, hot = np.arange(len(x)), np.eye(self.n_classes, dtype=np.float32)[y]
         if attack == "autoattack":
@@ -155,48 +118,31 @@ class Attacker:
                     yield rows, attacked
                     rows = rows[~self._fooled(attacked, y[rows])]
             return
-        maker = {"fgsm": self._fgsm, "pgd": self._pgd, "square": self._square}[attack]
         for _ in range(self.n_restarts if attack == "pgd" else 1):
-            yield rows, maker(eps).generate(x, hot)
+            yield rows, self._attack(attack, eps).generate(x, hot)
 
     def _fooled(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.target.predict(x, self.batch_size).argmax(1) != y
 
-    def _fgsm(self, eps: float) -> Any:
-        from art.attacks.evasion import FastGradientMethod
+    def _attack(self, attack: str, eps: float) -> Any:
+        from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent, SquareAttack
 
-        return FastGradientMethod(
-            self._estimator(nn.CrossEntropyLoss()), eps=eps, batch_size=self.batch_size
-        )
-
-    def _pgd(self, eps: float) -> Any:
-        from art.attacks.evasion import ProjectedGradientDescent
-
-        return ProjectedGradientDescent(
-            self._estimator(nn.CrossEntropyLoss()),
-            eps=eps,
+        estimator = self._estimator(nn.CrossEntropyLoss())
+        params: dict[str, Any] = {"eps": eps, "batch_size": self.batch_size}
+        if attack == "fgsm":
+            return FastGradientMethod(estimator, **params)
+        params["verbose"] = False
+        if attack == "pgd":
             # From one end of the ball to the other, and back again for a quarter of the way.
-            eps_step=min(2.5 * eps / self.max_iter, eps),
-            max_iter=self.max_iter,
-            num_random_init=1,
-            batch_size=self.batch_size,
-            verbose=False,
-        )
-
-    def _square(self, eps: float) -> Any:
-        from art.attacks.evasion import SquareAttack
-
+            step = min(2.5 * eps / self.max_iter, eps)
+            return ProjectedGradientDescent(
+                estimator, eps_step=step, max_iter=self.max_iter, num_random_init=1, **params
+            )
         _, height, width = self.image_shape
         # ART finds no place for a square as wide as the image.
         widest = min(height, width) - 0.6
-        return SquareAttack(
-            self._estimator(nn.CrossEntropyLoss()),
-            eps=eps,
-            max_iter=self.n_queries,
-            p_init=min(0.8, widest**2 / (height * width)),
-            batch_size=self.batch_size,
-            verbose=False,
-        )
+        share = min(0.8, widest**2 / (height * width))
+        return SquareAttack(estimator, max_iter=self.n_queries, p_init=share, **params)
 
     def _parts_of_autoattack(self, eps: float) -> Iterator[Any]:
         """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
@@ -206,7 +152,7 @@ class Attacker:
         ratio = "difference_logits_ratio" if self.n_classes > 2 else None
         yield self._auto_pgd(eps, _Margin(), ratio)
         if min(self.image_shape[1:]) > 1:
-            yield self._square(eps)
+            yield self._attack("square", eps)
 
     def _auto_pgd(self, eps: float, loss: nn.Module, loss_type: str | None) -> Any:
         from art.attacks.evasion import AutoProjectedGradientDescent

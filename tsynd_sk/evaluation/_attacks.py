@@ -102,10 +102,6 @@ def adversarial_scores(
 
     Raises
     ------
-    ImportError
-        If the toolbox is not installed.
-    TypeError
-        If `estimator` is no classifier that has gradients.
     ValueError
         If a parameter is out of its range, or `X` and `y` do not match `estimator`.
 
@@ -146,7 +142,9 @@ def adversarial_scores(
     True
     """
     check_installed("adversarial_scores")
-    attacks = _check_attacks(attacks)
+    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
+    if unknown := [attack for attack in attacks if attack not in ATTACKS]:
+        raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
     strengths = _check_eps(eps)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
@@ -190,13 +188,6 @@ def adversarial_scores(
             stacklevel=2,
         )
     return Bunch(rows=rows, proba=np.stack(proba), gradient_masking=signs, loss_rises=rises)
-
-
-def _check_attacks(attacks: Any) -> list[str]:
-    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
-    if unknown := [attack for attack in attacks if attack not in ATTACKS]:
-        raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
-    return attacks
 
 
 def _check_eps(eps: Any) -> list[float]:

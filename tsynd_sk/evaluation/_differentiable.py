@@ -22,29 +22,19 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 @dataclass(frozen=True)
 class DifferentiableClassifier:
-    """A private copy of a network, from whose predictions gradients reach images.
+    """A private copy of a network, from whose predictions gradients reach images."""
 
-    Attributes
-    ----------
-    net : NeuralNet
-        The user's, fitted.
-    network : InferenceCopy
-        Its copy in evaluation mode, which returns log-probabilities.
-    x : Tensor of shape (n, ...)
-        Images as the network sees them.
-    image_shape : tuple of int
-        (C, H, W) of an image, which the network may see flat or without an axis of channels.
-    limits : tuple of float
-        Range of the values that the network sees.
-    classes : ndarray of shape (n_classes,)
-        Labels of the columns.
-    """
-
+    # The user's, fitted.
     net: NeuralNet
+    # Its copy in evaluation mode, which returns log-probabilities.
     network: InferenceCopy
+    # Images as the network sees them, which may be flat or without an axis of channels.
     x: Tensor
+    # (C, H, W).
     image_shape: tuple[int, int, int]
+    # Range of the values that the network sees.
     limits: tuple[float, float]
+    # Labels of the columns.
     classes: np.ndarray
 
     @classmethod
@@ -118,15 +108,7 @@ class DifferentiableClassifier:
 
 
 def check_differentiable(estimator: Any, name: str) -> Any:
-    """Return a fitted classifier without what froze it, if it has gradients and sees images.
-
-    Parameters
-    ----------
-    estimator : AugmentedClassifier or skorch classifier
-        May be frozen.
-    name : str
-        What to call it in messages.
-    """
+    """Return a fitted classifier without what froze it, if it has gradients and sees images."""
     given = _skorch.unfreeze(estimator)
     if isinstance(given, AugmentedClassifier):
         check_is_fitted(given, "estimator_")

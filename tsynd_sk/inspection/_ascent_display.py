@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._ascent_drawing import draw_images, draw_lines
 from tsynd_sk.inspection._ascent_trace import trace_ascents
-from tsynd_sk.inspection._drawing import COLOURS, as_displayed, image_limits, make_figure
+from tsynd_sk.inspection._drawing import as_displayed, image_limits, image_size, make_figure
 from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Inches.
 _COLUMN, _TEXT, _PANEL, _NARROWEST = 1.2, 0.45, 2.9, 6.0
-# Small letters in an inch.
-_LETTERS = 13
-_MOST_COLOURED = len(COLOURS)
-_NO_AUTOENCODER = (
-    "this %(name)s is not fitted, or comes from training with synthetic_ratio=0 and has no "
-    "autoencoder: it cannot synthesise"
-)
 
 
+@dataclass(eq=False, repr=False)
 class AscentDisplay:
     """Mutual information against ascent step, with the images along the way.
 
@@ -37,11 +31,11 @@ class AscentDisplay:
     uncertainty : ndarray of shape (n, n_steps + 1)
         Mutual information at the start (step 0) and after each step, in nats.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction there is the label. If so, the point is filled ("label
-        agreed"), otherwise hollow ("label denied"). Unused where `uncertainty` is nan.
+        Whether the members' mean prediction there is the label: the point is filled ("label
+        agreed"), otherwise hollow ("label denied").
     chosen : ndarray of shape (n,), int
-        Step whose image was taken under the label policy; -1 if none of them would do, and the
-        image was mended: see `label_policy` of `TargetedSynthesizer`.
+        Step whose image was taken; -1 if none would do, and the image was mended: see
+        `label_policy` of `TargetedSynthesizer`.
     uncertainty_source, uncertainty_synthetic : ndarray of shape (n,)
         Mutual information of the real image and of the image that was taken, in nats.
     source, synthetic : ndarray of shape (m, H, W) or (m, H, W, C), or None, default=None
@@ -53,8 +47,7 @@ class AscentDisplay:
     labels : ndarray of shape (n,) or None, default=None
         Labels of the sources.
     value_range : tuple of float or None, default=None
-        Values that are drawn black and white. ``None``: (0, 255) for uint8, otherwise the
-        extremes of the images shown.
+        Values drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes.
 
     Attributes
     ----------
@@ -80,32 +73,18 @@ class AscentDisplay:
     'mutual information (nats)'
     """
 
-    def __init__(
-        self,
-        uncertainty,
-        label_agreement,
-        *,
-        chosen,
-        uncertainty_source,
-        uncertainty_synthetic,
-        source=None,
-        synthetic=None,
-        iterates=None,
-        steps=None,
-        labels=None,
-        value_range=None,
-    ):
-        self.uncertainty = uncertainty
-        self.label_agreement = label_agreement
-        self.chosen = chosen
-        self.uncertainty_source = uncertainty_source
-        self.uncertainty_synthetic = uncertainty_synthetic
-        self.source = source
-        self.synthetic = synthetic
-        self.iterates = iterates
-        self.steps = steps
-        self.labels = labels
-        self.value_range = value_range
+    uncertainty: Any
+    label_agreement: Any
+    _: KW_ONLY
+    chosen: Any
+    uncertainty_source: Any
+    uncertainty_synthetic: Any
+    source: Any = None
+    synthetic: Any = None
+    iterates: Any = None
+    steps: Any = None
+    labels: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(
@@ -125,14 +104,14 @@ class AscentDisplay:
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
-            Fitted. Rows of a table give a display without images, in which six lines are coloured.
+            Fitted. Rows of a table give a display without images.
         X : array-like of shape (n, ...)
             Images as in `fit`, from each of which an ascent starts. A dozen is a good number.
         y : array-like of shape (n,)
             Their labels, all of them seen in `fit`.
         n_sources_shown : int, default=3
             For so many of the images, the first ones, the way is coloured and shown in images;
-            the other lines are grey. At most 6.
+            the other lines are grey. There are six colours.
         n_steps_shown : int, default=5
             Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
@@ -142,15 +121,6 @@ class AscentDisplay:
         -------
         display : AscentDisplay
             Call its :meth:`plot`.
-
-        Raises
-        ------
-        TypeError
-            If `estimator` is something else, or a number is no int.
-        ValueError
-            If `X` or `y` are not as in `fit`, or a number is out of range.
-        sklearn.exceptions.NotFittedError
-            If `estimator` was not fitted, or has no autoencoder.
 
         Examples
         --------
@@ -169,14 +139,6 @@ class AscentDisplay:
         ((6, 11), (3, 5, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_sources_shown = check_int_at_least("n_sources_shown", n_sources_shown, 1)
-        n_steps_shown = check_int_at_least("n_steps_shown", n_steps_shown, 1)
-        if n_sources_shown > _MOST_COLOURED:
-            raise ValueError(
-                f"n_sources_shown must be at most {_MOST_COLOURED}, for more colours are hard to "
-                f"tell apart; got {n_sources_shown}"
-            )
-        check_is_fitted(synthesizer, "latent_scale_", msg=_NO_AUTOENCODER)
         images = np.asarray(check_images(synthesizer, X, reset=False))
         labels = labels_of(y)
         check_consistent_length(images, labels)
@@ -207,32 +169,28 @@ class AscentDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
-            new figure of pyplot.
+            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
         self : AscentDisplay
             This display.
         """
-        n_pictured = 0 if self.source is None else len(self.source)
-        n_columns = len(self.steps) + 2 if n_pictured else 1
-        width, height = _COLUMN, 0.0
-        if n_pictured:
-            aspect = np.shape(self.source)[2] / np.shape(self.source)[1]
-            # Wider for landscapes, whose rows would be too low for their names.
-            width = _COLUMN * max(1, aspect**0.5)
-            height = width / aspect
+        n_pictured, n_columns = 0, 0
+        width, height = 0.0, 0.0
+        if self.source is not None:
+            n_pictured, n_columns = len(self.source), len(self.steps) + 2
+            width, height = image_size(np.asarray(self.source), _COLUMN)
         ratios = [_PANEL] + [height + _TEXT] * n_pictured
         size = (max(width * n_columns + 0.8, _NARROWEST), sum(ratios))
         figure = make_figure(size, ax, figure)
-        grid = figure.add_gridspec(1 + n_pictured, n_columns, height_ratios=ratios)
+        grid = figure.add_gridspec(1 + n_pictured, max(n_columns, 1), height_ratios=ratios)
         ax = figure.add_subplot(grid[0, :])
-        axes = np.empty((n_pictured, n_columns if n_pictured else 0), dtype=object)
+        axes = np.empty((n_pictured, n_columns), dtype=object)
         for row, column in np.ndindex(axes.shape):
             axes[row, column] = figure.add_subplot(grid[row + 1, column])
-        draw_lines(ax, self, n_pictured or min(len(self.uncertainty), _MOST_COLOURED))
+        draw_lines(ax, self, n_pictured)
         if n_pictured:
-            draw_images(axes, self, width_of_names=max(12, int(_LETTERS * height)))
+            draw_images(axes, self, height)
         self.figure_, self.ax_, self.axes_ = figure, ax, axes
         return self

@@ -9,12 +9,12 @@ import numpy as np
 
 from tsynd_sk.inspection._drawing import (
     COLOURS,
-    CROSSED,
     channels_last,
     image_limits,
     label_text,
     legend_above,
-    show_image,
+    set_title,
+    show_images,
     style_axes,
 )
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from tsynd_sk.inspection._ascent_display import AscentDisplay
 
 _GREY = "0.7"
+# Small letters in an inch.
+_LETTERS = 13
 
 
-def draw_lines(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
-    """Draw all ascents, the first ones in colour."""
+def draw_lines(ax: Any, display: AscentDisplay, n_pictured: int) -> None:
+    """Draw all ascents, in colour those that have pictures, or the first ones."""
     n, last = len(display.uncertainty), np.shape(display.uncertainty)[1] - 1
+    n_coloured = n_pictured or min(n, len(COLOURS))
     # Coloured lines come last, on top of the grey ones.
     for i in reversed(range(n)):
-        _draw_line(ax, display, i, COLOURS[i] if i < n_coloured else None)
+        _draw_line(ax, display, i, _colour(i) if i < n_coloured else None)
     _draw_legend(ax, display, n_coloured)
     ticks: list[float] = [-_aside(last), *range(0, last + 1, max(1, -(-last // 10)))]
     texts = ["source", *map(str, ticks[1:])]
@@ -81,8 +84,8 @@ def _draw_legend(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, label=name)
-        for name, colour in zip(_names(display, n_coloured), COLOURS, strict=False)
+        Line2D([], [], color=_colour(i), label=name)
+        for i, name in enumerate(_names(display, n_coloured))
     ]
     if len(display.uncertainty) > n_coloured:
         handles.append(Line2D([], [], color=_GREY, label="others"))
@@ -96,8 +99,8 @@ def _draw_legend(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
     legend_above(ax, handles, min(len(handles), 4))
 
 
-def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int) -> None:
-    """Draw source, iterates and what was taken, one source a row."""
+def draw_images(axes: np.ndarray, display: AscentDisplay, height: float) -> None:
+    """Draw source, iterates and what was taken, one source a row of so many inches."""
     iterates = np.asarray(display.iterates)
     limits = image_limits(display.value_range, display.source, iterates, display.synthetic)
     uncertainty = np.asarray(display.uncertainty, dtype=float)
@@ -114,17 +117,20 @@ def draw_images(axes: np.ndarray, display: AscentDisplay, *, width_of_names: int
             display.uncertainty_synthetic[i],
         ]
         denied = [False, *~agreed[i, steps], chosen >= 0 and not agreed[i, chosen]]
-        for j, (ax, image) in enumerate(zip(row, channels_last(images), strict=True)):
-            show_image(ax, image, *limits)
+        show_images(row, channels_last(images), limits)
+        for j, ax in enumerate(row):
             ax.set(xticks=[], yticks=[])
             title = f"{titles[j]}, denied" if denied[j] else titles[j]
-            colour = CROSSED if denied[j] else "black"
-            ax.set_title(title, fontsize="small", pad=3, color=colour)
+            set_title(ax, title, warn=denied[j], pad=3)
             ax.set_xlabel(f"{values[j]:.3g} nats", fontsize="small", labelpad=2)
         # A space that does not break keeps a row together with its number.
-        name = fill(name.replace(", row ", ", row\N{NO-BREAK SPACE}"), width_of_names)
-        row[0].set_ylabel(name, fontsize="small")
-        row[0].spines[:].set(color=COLOURS[i], linewidth=2.5)
+        name = name.replace(", row ", ", row\N{NO-BREAK SPACE}")
+        row[0].set_ylabel(fill(name, max(12, int(_LETTERS * height))), fontsize="small")
+        row[0].spines[:].set(color=_colour(i), linewidth=2.5)
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
 
 
 def _names(display: AscentDisplay, n_named: int) -> list[str]:

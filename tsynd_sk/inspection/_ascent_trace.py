@@ -21,34 +21,19 @@ def trace_ascents(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
     """Do as ``synthesize``, and keep what happens at each step.
 
-    Parameters
-    ----------
-    synthesizer : TargetedSynthesizer
-        Fitted.
-    X : ndarray of shape (n, ...)
-        Images as in `fit`.
-    codes : ndarray of shape (n,), int64
-        Their classes.
-    random_state : int, RandomState instance or None
-        As in ``synthesize``.
-    n_pictured : int
-        Sources, the first ones, of which the images of all steps are kept.
-
-    Returns
-    -------
-    columns : dict
-        What `AscentDisplay` stores of each ascent, by the names of its parameters.
-    synthetic : ndarray of shape (n, ...)
-        What was taken, in the user's format.
-    iterates : list of ndarray of shape (n_steps + 1, ...)
-        The images of all steps, source by source, in the user's format.
+    Return what `AscentDisplay` stores of each ascent, by the names of its parameters; all images
+    that were taken; and those of all steps for each of the first `n_pictured` sources.
     """
     rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
     # As in ``synthesize``, which draws the seed of a pass from that of the call.
     seed = check_random_state(rng).randint(2**31 - 1)
     size = min(synthesizer.batch_size, _BATCH)
     steps: list[AscentResult] = []
-    synthesize = _batch_synthesis(synthesizer, steps)
+
+    def record(step: int, *points: Any) -> None:
+        steps.append(points[-1])
+
+    synthesize = synthesizer.engine_.batch_synthesis(synthesizer, callback=record)
 
     def in_format(images: Tensor) -> np.ndarray:
         return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
@@ -80,12 +65,3 @@ def trace_ascents(
         pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return columns, np.concatenate(synthetic), pictured
-
-
-def _batch_synthesis(synthesizer: Any, steps: list[AscentResult]) -> Any:
-    """Return what synthesises a batch, and appends what it finds at each step to a list."""
-
-    def record(step: int, *points: Any) -> None:
-        steps.append(points[-1])
-
-    return synthesizer.engine_.batch_synthesis(synthesizer, callback=record)

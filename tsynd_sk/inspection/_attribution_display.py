@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,31 +11,31 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk import _skorch
 from tsynd_sk.evaluation import DifferentiableClassifier
-from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers, named_alone
+from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
     add_colorbar,
     channels_last,
     image_grid,
     image_limits,
     label_text,
+    name_columns,
     name_row,
     show_image,
+    show_images,
 )
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 
-# Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
-_COLUMN = 1.25
 # Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
 _BRIGHTNESS = (0.299, 0.587, 0.114)
 # How far below black the greys under maps begin, as a share of the range of values.
 _PALE = 0.5
 
 
+@dataclass(eq=False, repr=False)
 class AttributionDisplay:
     """Maps of what speaks for a class, of one or more classifiers, over the same images.
 
-    Better made by :meth:`from_estimators` or :meth:`from_estimator`. All parameters are stored as
-    attributes.
+    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -50,8 +50,7 @@ class AttributionDisplay:
     proba : ndarray of shape (n_classifiers, n) or None, default=None
         Probabilities that the classifiers give these classes.
     value_range : tuple of float or None, default=None
-        Values that are drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes
-        of the images shown.
+        Values drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes.
 
     Attributes
     ----------
@@ -81,63 +80,24 @@ class AttributionDisplay:
     (3, 3)
     """
 
-    def __init__(self, images, maps, *, names, labels=None, proba=None, value_range=None):
-        self.images = images
-        self.maps = maps
-        self.names = names
-        self.labels = labels
-        self.proba = proba
-        self.value_range = value_range
+    images: Any
+    maps: Any
+    _: KW_ONLY
+    names: Any
+    labels: Any = None
+    proba: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike | None = None, *, name=None, **params
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, layer: Any = None
     ) -> AttributionDisplay:
-        """Map what speaks for a class in the eyes of one classifier; draws nothing yet.
+        """Map what speaks for a class in the eyes of classifiers; draws nothing yet.
 
         Parameters
         ----------
-        estimator : AugmentedClassifier or skorch classifier
-            Fitted.
-        X, y : array-like
-            As for :meth:`from_estimators`.
-        name : str or None, default=None
-            What to write beside the maps; ``None``: the name of its class.
-        **params
-            Further parameters of :meth:`from_estimators`.
-
-        Returns
-        -------
-        display : AttributionDisplay
-            Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import AttributionDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=2).fit(X[:100, None], y[:100])
-        >>> AttributionDisplay.from_estimator(net, X[100:104], y[100:104]).maps.shape
-        (1, 4, 8, 8)
-        """
-        return cls.from_estimators(named_alone(estimator, name), X, y, **params)
-
-    @classmethod
-    def from_estimators(
-        cls,
-        estimators: Mapping[str, Any],
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        *,
-        layer: Any = None,
-    ) -> AttributionDisplay:
-        """Map what speaks for a class in the eyes of several classifiers; draws nothing yet.
-
-        Parameters
-        ----------
-        estimators : dict
-            From names to fitted classifiers, AugmentedClassifier or skorch.
+        estimator : AugmentedClassifier or skorch classifier, or dict of str to such
+            Fitted; of a dict each with its name.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, a column for each; 4 to 8 look good, 32 are the most. As in the fit of an
             AugmentedClassifier. A bare skorch net gets them as (n, C, H, W), uint8 divided by 255,
@@ -147,23 +107,13 @@ class AttributionDisplay:
             Classes that are asked about. ``None``: those that each classifier predicts. A bare
             skorch net knows them as indices; beside an AugmentedClassifier of as many classes they
             are the labels of that one.
-        layer : str, Module, dict or None, default=None
-            Layer that is mapped, see :func:`tsynd_sk.inspection.eigen_grad_cam`; a dict gives a
-            layer by the name of the classifier, where they differ in their networks.
+        layer : str, Module or None, default=None
+            Layer that is mapped, see :func:`tsynd_sk.inspection.eigen_grad_cam`.
 
         Returns
         -------
         display : AttributionDisplay
             Call its :meth:`plot`.
-
-        Raises
-        ------
-        TypeError
-            If a classifier has no gradients.
-        ValueError
-            If `X` or `y` do not fit the classifiers, or a network has no such layer.
-        sklearn.exceptions.NotFittedError
-            If a classifier is not fitted.
 
         Examples
         --------
@@ -175,20 +125,19 @@ class AttributionDisplay:
         ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200])
         ...     for n in (1, 2)
         ... }
-        >>> AttributionDisplay.from_estimators(nets, X[200:204], y[200:204]).maps.shape
+        >>> AttributionDisplay.from_estimator(nets, X[200:204], y[200:204]).maps.shape
         (2, 4, 8, 8)
         """
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
-            compared = ComparedClassifiers.from_estimators(estimators, X, cls.__name__)
-            layers = _layers(layer, list(compared.by_name))
+            compared = ComparedClassifiers.from_estimator(estimator, X, cls.__name__)
             labels, codes = (None, None) if y is None else compared.encode(y)
             maps, chosen, proba = [], [], []
             for name, classifier in compared.by_name.items():
                 predicted = np.exp(classifier.log_proba())
                 code = predicted.argmax(1) if codes is None else codes[name]
                 size = compared.images.shape[1:3]
-                maps.append(_maps(classifier, code, layers[name], size, name))
+                maps.append(_maps(classifier, code, layer, size, name))
                 chosen.append(classifier.classes[code])
                 proba.append(predicted[np.arange(len(code)), code])
         return cls(
@@ -208,12 +157,11 @@ class AttributionDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
-            new figure of pyplot, large enough for all.
+            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
         cmap : str or matplotlib Colormap, default="viridis"
             Colours of the maps. Choose one that is perceptually uniform.
         alpha : float, default=0.55
-            Opacity of the maps. Images are pale and grey below them, so that colours are of maps.
+            Opacity of the maps, over pale grey images.
 
         Returns
         -------
@@ -222,47 +170,31 @@ class AttributionDisplay:
         """
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
-        figure, axes = image_grid(images, 1 + len(maps), _COLUMN, ax, figure)
+        figure, axes = image_grid(images, 1 + len(maps), ax, figure)
+        show_images(axes[0], images, (low, high))
         for k, image in enumerate(images):
-            show_image(axes[0, k], image, low, high)
             for each, attribution in zip(axes[1:, k], maps[:, k], strict=True):
                 # Pale, so that it is mostly the maps that are dark or bright.
                 show_image(each, _brightness(image), low - _PALE * (high - low), high)
                 drawn = each.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
         text = "attribution,\nshare of a\nmap's maximum"
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
-        self._annotate(axes, images)
+        for each, name in zip(axes[:, 0], ("image", *self.names), strict=True):
+            name_row(each, name, images)
+        own_labels = np.ndim(self.labels) == 2
+        name_columns(axes[0], None if own_labels else self.labels)
+        for m, k in np.ndindex(maps.shape[:2]):
+            lines = [label_text(np.asarray(self.labels)[m, k])] if own_labels else []
+            if self.proba is not None:
+                lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
+            axes[1 + m, k].set_xlabel("\n".join(lines), fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
-
-    def _annotate(self, axes: np.ndarray, images: np.ndarray) -> None:
-        """Name the rows, and say what the maps are about."""
-        for ax, name in zip(axes[:, 0], ("image", *self.names), strict=True):
-            name_row(ax, name, images)
-        shared = np.ndim(self.labels) == 1
-        for k in range(axes.shape[1]):
-            if self.labels is not None and shared:
-                axes[0, k].set_title(label_text(self.labels[k]), fontsize="small")
-            for m, ax in enumerate(axes[1:, k]):
-                lines = []
-                if self.labels is not None and not shared:
-                    lines.append(label_text(np.asarray(self.labels)[m, k]))
-                if self.proba is not None:
-                    lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
-                ax.set_xlabel("\n".join(lines), fontsize="small")
 
 
 def _brightness(image: np.ndarray) -> np.ndarray:
     """Turn a colour image (H, W, 3) to grey, (H, W, 1)."""
     return image @ np.array(_BRIGHTNESS)[:, np.newaxis] if image.shape[-1] == 3 else image
-
-
-def _layers(layer: Any, names: list[str]) -> dict[str, Any]:
-    if not isinstance(layer, Mapping):
-        return dict.fromkeys(names, layer)
-    if unknown := [name for name in layer if name not in names]:
-        raise ValueError(f"layer has {unknown}, but the estimators are {names}")
-    return {name: layer.get(name) for name in names}
 
 
 def _maps(

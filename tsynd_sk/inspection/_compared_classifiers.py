@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,11 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
-from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk.evaluation import DifferentiableClassifier, check_differentiable
 from tsynd_sk.images import ImageFormat, array_of_images
 from tsynd_sk.inspection._drawing import as_displayed
+from tsynd_sk.inspection._sources import estimators_by_name
 from tsynd_sk.synthesis import AugmentedClassifier
 
 # More columns than that make no picture.
@@ -24,40 +23,19 @@ _MAX_IMAGES = 32
 
 @dataclass(frozen=True)
 class ComparedClassifiers:
-    """Fitted classifiers by name, and images that all of them see.
-
-    Attributes
-    ----------
-    by_name : dict
-        From names to `DifferentiableClassifier`.
-    images : ndarray of shape (n, H, W) or (n, H, W, C)
-        Images as matplotlib shows them.
-    image_shape : tuple of int
-        (C, H, W).
-    """
+    """Fitted classifiers by name, and images that all of them see, as matplotlib shows them."""
 
     by_name: dict[str, DifferentiableClassifier]
     images: np.ndarray
+    # (C, H, W).
     image_shape: tuple[int, int, int]
 
     @classmethod
-    def from_estimators(
-        cls, estimators: Mapping[str, Any], X: ArrayLike, display: str
-    ) -> ComparedClassifiers:
-        """Copy the networks of fitted classifiers, and bring images to what they see and show.
-
-        Parameters
-        ----------
-        estimators : mapping
-            From names to fitted AugmentedClassifier or skorch classifiers.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images in the layout of `fit`; for a bare skorch net in any layout.
-        display : str
-            Who asks, for messages.
-        """
+    def from_estimator(cls, estimator: Any, X: ArrayLike, display: str) -> ComparedClassifiers:
+        """Copy the networks of one or more classifiers; `display` is who asks, for messages."""
         given = {
-            name: check_differentiable(one, f"estimators[{name!r}]")
-            for name, one in estimators.items()
+            name: check_differentiable(one, f"estimator {name!r}")
+            for name, one in estimators_by_name(estimator).items()
         }
         images = array_of_images(X, name=display)
         if len(images) > _MAX_IMAGES:
@@ -107,11 +85,6 @@ class ComparedClassifiers:
         return labels, {n: encode_labels(labels, one.classes) for n, one in self.by_name.items()}
 
 
-def named_alone(estimator: Any, name: str | None) -> dict[str, Any]:
-    """Make a single estimator the only one of its kind."""
-    return {type(_skorch.unfreeze(estimator)).__name__ if name is None else name: estimator}
-
-
 def _infer_format(nets: dict[str, Any], images: np.ndarray) -> ImageFormat:
     shapes = [net.image_shape_ for net in nets.values() if hasattr(net, "image_shape_")]
     image_format = ImageFormat.infer(images, shapes[0] if shapes else None)
@@ -130,18 +103,13 @@ def _from_bare_net(
     assert image_format.image_shape is not None
     x = image_format.to_tensor(images).numpy()
     limits = (0.0, 1.0) if images.dtype == np.uint8 else (float(x.min()), float(x.max()))
-    # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
-    views = [x]
     if images.ndim == 2 and hasattr(net, "image_shape_"):
-        views = [x.reshape(len(x), -1)]
-    elif image_format.layout == "hw":
-        views.append(x[:, 0])
-    errors = []
-    for view in views:
-        try:
-            return DifferentiableClassifier.from_net(
-                net, view, image_format.image_shape, limits, classes
-            )
-        except (RuntimeError, ValueError, IndexError) as error:
-            errors.append(error)
-    raise errors[0]
+        x = x.reshape(len(x), -1)
+    about = image_format.image_shape, limits, classes
+    try:
+        return DifferentiableClassifier.from_net(net, x, *about)
+    except (RuntimeError, ValueError, IndexError):
+        if image_format.layout != "hw":
+            raise
+        # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
+        return DifferentiableClassifier.from_net(net, x[:, 0], *about)

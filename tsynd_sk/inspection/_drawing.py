@@ -14,8 +14,6 @@ CROSSED = "#D55E00"
 # Okabe and Ito's palette without vermilion: all kinds of colour vision tell these apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "black")
 _MAX_LABEL = 18
-# Inches: two lines of small text, and what stands beside and above the images.
-_TEXT, _MARGINS = 0.25, (1.4, 0.3)
 # Rows of wider images are too low for names that run upwards.
 _LANDSCAPE = 1.4
 
@@ -23,17 +21,7 @@ _LANDSCAPE = 1.4
 def make_figure(
     size: tuple[float, float], ax: Any = None, figure: Any = None, layout: str = "compressed"
 ):
-    """Return the figure to draw on: the user's, one in the place of an Axes, or a new one.
-
-    Parameters
-    ----------
-    size : (float, float)
-        Width and height of a new figure in inches.
-    ax : matplotlib Axes or None, default=None
-        One of a grid of subplots; its own frame vanishes.
-    figure, layout
-        The user's figure; the layout of a new one.
-    """
+    """Return the user's figure, one in the place of `ax`, or a new one of `size` in inches."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -44,8 +32,8 @@ def make_figure(
         raise ValueError("ax and figure were both given; give one of the two, or none")
     if (spec := ax.get_subplotspec()) is None:
         raise ValueError(
-            "ax must be one of a grid of subplots, as plt.subplots gives, for several axes are "
-            "made in its place; to draw elsewhere, give figure a Figure or SubFigure"
+            "ax must be one of a grid of subplots, for several axes are made in its place; to draw "
+            "elsewhere, give figure a Figure or SubFigure"
         )
     ax.set_axis_off()
     return ax.get_figure().add_subfigure(spec)
@@ -54,10 +42,7 @@ def make_figure(
 def make_panels(
     n: int, size: tuple[float, float], ax: Any = None, figure: Any = None, **params: Any
 ) -> np.ndarray:
-    """Return `n` axes side by side: those that the user gave, or new ones.
-
-    Of a single one, several are made in its place; `params` are for ``figure.subplots``.
-    """
+    """Return `n` axes side by side: those that the user gave, or new ones, also in place of one."""
     given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
     if ax is None or (len(given) == 1 and n > 1):
         figure = make_figure(size, ax, figure, layout="constrained")
@@ -68,25 +53,26 @@ def make_panels(
 
 
 def image_grid(
-    images: np.ndarray, n_rows: int, column: float, ax: Any = None, figure: Any = None
+    images: np.ndarray, n_rows: int, ax: Any = None, figure: Any = None, column: float = 1.25
 ) -> tuple[Any, np.ndarray]:
-    """Make a figure and axes without ticks, a column for each of the images (n, H, W, C).
-
-    A square image is `column` inches wide.
-    """
-    n, height, width = images.shape[:3]
-    aspect = width / height
-    beside, above = _MARGINS
+    """Make a figure and axes without ticks, a column for each of the images (n, H, W, C)."""
+    width, height = image_size(images, column)
     # Names that do not run upwards need more room.
-    beside += 0.8 if aspect > _LANDSCAPE else 0
-    # Wider for landscapes, whose rows would be too low for their names.
-    column *= max(1, aspect**0.5)
-    size = column * n + beside, n_rows * (column / aspect + _TEXT) + above
+    beside = 2.2 if width / height > _LANDSCAPE else 1.4
+    size = width * len(images) + beside, n_rows * (height + 0.25) + 0.3
     figure = make_figure(size, ax, figure)
-    axes = figure.subplots(n_rows, n, squeeze=False)
+    axes = figure.subplots(n_rows, len(images), squeeze=False)
     for each in axes.flat:
         each.set(xticks=[], yticks=[])
     return figure, axes
+
+
+def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
+    """Return width and height of one of (n, H, W, ...) in inches, as a square `column` wide."""
+    aspect = images.shape[2] / images.shape[1]
+    # Wider for landscapes, whose rows would be too low for their names.
+    width = column * max(1, aspect**0.5)
+    return width, width / aspect
 
 
 def name_row(ax: Any, name: str, images: np.ndarray, addition: str = "") -> None:
@@ -95,6 +81,12 @@ def name_row(ax: Any, name: str, images: np.ndarray, addition: str = "") -> None
     flat = images.shape[2] / images.shape[1] > _LANDSCAPE
     direction = {"rotation": "horizontal", "ha": "right", "va": "center"} if flat else {}
     ax.set_ylabel(text, fontsize="small", **direction)
+
+
+def show_images(axes: Any, images: Any, limits: tuple[float, float]) -> None:
+    """Draw one image (H, W, C) on each of the axes, on one scale."""
+    for ax, image in zip(axes, images, strict=True):
+        show_image(ax, image, *limits)
 
 
 def show_image(ax: Any, image: np.ndarray, low: float, high: float) -> None:
@@ -123,6 +115,18 @@ def add_colorbar(figure: Any, drawn: Any, axes: np.ndarray, text: str) -> Any:
     return bar
 
 
+def set_title(ax: Any, text: str, *, warn: bool = False, **params: Any) -> None:
+    """Write above an image, in vermilion if it warns."""
+    ax.set_title(text, fontsize="small", color=CROSSED if warn else "black", **params)
+
+
+def name_columns(axes: Any, labels: Any) -> None:
+    """Write the label of each image above it, if there are labels."""
+    if labels is not None:
+        for ax, label in zip(axes, labels, strict=True):
+            set_title(ax, label_text(label))
+
+
 def style_axes(ax: Any, axis: str = "both") -> None:
     """Draw a faint grid behind the data, and no frame at the right and the top."""
     ax.grid(axis=axis, color="0.9")
@@ -130,8 +134,10 @@ def style_axes(ax: Any, axis: str = "both") -> None:
     ax.spines[["right", "top"]].set_visible(False)
 
 
-def legend_above(ax: Any, handles: list, ncols: int, **params: Any) -> None:
-    """Draw a legend in small letters above axes."""
+def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any) -> None:
+    """Draw a legend in small letters above axes, by default in one or two columns."""
+    if ncols is None:
+        ncols = 2 if max(len(each.get_label()) for each in handles) <= 22 else 1
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
     ax.legend(handles=handles, ncols=ncols, fontsize="small", frameon=False, **{**place, **params})
 

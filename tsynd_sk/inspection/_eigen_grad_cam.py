@@ -34,17 +34,17 @@ def eigen_grad_cam(
     Parameters
     ----------
     module : Module
-        Classifier. It gives scores (n, n_classes), best of all logits, or a tuple of which they are
-        the first; (n,) or (n, 1) are taken for the logit of the second of two classes.
+        Classifier. It returns scores (n, n_classes), best of all logits, or a tuple of which they
+        are the first; (n,) or (n, 1) are the logit of the second of two classes.
     x : Tensor of shape (n, ...)
         Images as the network sees them.
     targets : int, sequence of int, Tensor of shape (n,) or None, default=None
         Index of the class that is asked about, for all images or for each. ``None``: the class with
         the highest score.
     layer : str, Module or None, default=None
-        Layer whose activations are mapped, as a submodule or by its dotted name: one that gives
-        tensors (n, channels, height, width) of more than one position. Of several calls the last
-        one counts. ``None``: the layer that gives the last of such tensors.
+        Layer whose activations are mapped, as a submodule or by its dotted name: one that returns
+        tensors (n, channels, height, width) of more than one position. The last of its calls
+        counts. ``None``: the layer that returns the last of such tensors.
     to_scores : callable or None, default=None
         Turns the output of the network into scores (n, n_classes), where the above does not hold.
     size : (int, int) or None, default=None
@@ -74,13 +74,10 @@ def eigen_grad_cam(
     where rows are positions, :math:`\bar B` is the mean over them and :math:`v_1` the first right
     singular vector of :math:`B - \bar B`.
 
-    *Sign.* A singular vector may be turned around, and the map with it. It is turned such that the
-    map correlates positively with the mean of :math:`B` over channels: to first order, what a
-    position adds to the score of the class. High values then speak for the class.
-
-    *Scale.* :math:`m` has the mean 0. As in pytorch-grad-cam, values below are set to 0. Maps are
-    enlarged bilinearly and divided by their maximum, each on its own: they tell where, not how
-    much, and their values cannot be compared between images or networks.
+    The sign of :math:`v_1` is such that the map correlates positively with the mean of :math:`B`
+    over channels, to first order what a position adds to the score: high values speak for the
+    class. As in pytorch-grad-cam, values below 0 are set to 0. Maps are enlarged bilinearly and
+    divided by their maximum, each on its own, so that values cannot be compared between images.
 
     References
     ----------

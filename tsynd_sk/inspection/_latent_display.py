@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.utils.validation import check_consistent_length
 from tsynd_sk import _skorch
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders import encode
 from tsynd_sk.images import Selection, spread
 from tsynd_sk.inspection._drawing import (
@@ -29,13 +29,14 @@ _CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
 _SIZE = (6.4, 4.8)
 _LONGEST_LEGEND = 18
+_ARROW = {"arrowstyle": "-|>", "color": "black", "lw": 0.8, "shrinkB": 3, "mutation_scale": 7}
 
 
+@dataclass(eq=False, repr=False)
 class LatentDisplay:
     r"""Two-dimensional map of latents, with sources joined to their samples.
 
-    Real images are faint, those that are sources have a black edge, and an arrow leads from each
-    to the image that was synthesised from it.
+    Real images are faint, sources have a black edge, and an arrow leads from each to its sample.
 
     Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -74,22 +75,13 @@ class LatentDisplay:
     'component 1\n(latent standard deviations)'
     """
 
-    def __init__(
-        self,
-        real,
-        labels,
-        *,
-        source,
-        synthetic,
-        labels_synthetic,
-        explained_variance_ratio=None,
-    ):
-        self.real = real
-        self.labels = labels
-        self.source = source
-        self.synthetic = synthetic
-        self.labels_synthetic = labels_synthetic
-        self.explained_variance_ratio = explained_variance_ratio
+    real: Any
+    labels: Any
+    _: KW_ONLY
+    source: Any
+    synthetic: Any
+    labels_synthetic: Any
+    explained_variance_ratio: Any = None
 
     @classmethod
     def from_estimator(
@@ -126,21 +118,15 @@ class LatentDisplay:
 
         Raises
         ------
-        TypeError
-            If `estimator` is something else, or a number is no int.
         ValueError
-            If `X` and `y` are not those of the fit, as far as that shows, there are fewer than two
-            images or latent coordinates, or a number is out of range.
-        sklearn.exceptions.NotFittedError
-            If `estimator` was not fitted, or has no autoencoder.
+            If `X` and `y` are not those of the fit, as far as that shows, or there are fewer than
+            two latent coordinates.
 
         Notes
         -----
         The map shows the two first principal components of the latents of real images, in units
-        of each coordinate's standard deviation, in which `radius` is meant. Synthetic images are
-        encoded as anybody would encode them: their code can differ from the one that they were
-        decoded from. Two of many dimensions show little of what happens in the others: the labels
-        of the axes say how much of the variance the map has.
+        of each coordinate's standard deviation, in which `radius` is meant. The code of a synthetic
+        image can differ from the one that it was decoded from.
 
         Examples
         --------
@@ -159,7 +145,6 @@ class LatentDisplay:
         ((100, 2), (10, 2))
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_real = check_int_at_least("n_real", n_real, 2)
         images, X_new, y_new, info = sample_beside_sources(
             synthesizer, X, n_samples, random_state=random_state
         )
@@ -174,11 +159,6 @@ class LatentDisplay:
             )
         shown = spread(len(images), n_real)
         real = _latents(synthesizer, Selection(images, shown))
-        if real.shape[1] < 2:
-            raise ValueError(
-                "the autoencoder has a single latent coordinate, of which there is no map of two "
-                "dimensions"
-            )
         pca = PCA(n_components=2, random_state=0).fit(real)
         return cls(
             pca.transform(real),
@@ -248,20 +228,7 @@ class LatentDisplay:
             ax.scatter(*synthetic[of_class].T, s=90, zorder=5, **look_synthetic)
             handles.append(Line2D([], [], linestyle="none", label=label_text(label), **look))
         for start, end in zip(source, synthetic, strict=True):
-            ax.annotate(
-                "",
-                xy=end,
-                xytext=start,
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": "black",
-                    "linewidth": 0.8,
-                    "shrinkA": 2,
-                    "shrinkB": 3,
-                    "mutation_scale": 7,
-                },
-                zorder=3,
-            )
+            ax.annotate("", xy=end, xytext=start, arrowprops=_ARROW, zorder=3)
         black: dict[str, Any] = {"linestyle": "none", "color": "white", "markeredgecolor": "black"}
         handles += [
             Line2D([], [], marker="o", markersize=5, label="source", **black),

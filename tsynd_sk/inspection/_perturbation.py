@@ -26,28 +26,8 @@ def minimal_perturbation(
     Steps of equal length go down the gradient of the log-odds of the class, which does not vanish
     where the network is sure. Images stop as soon as they are below the threshold, and are then
     moved back towards their start as long as they stay there. Those that do not get there end where
-    the class was least likely.
-
-    Parameters
-    ----------
-    log_proba : callable
-        From images to log-probabilities (n, n_classes).
-    x : Tensor of shape (n, ...)
-        Images.
-    targets : Tensor of shape (n,), int64
-        Classes.
-    limits : tuple of float
-        Lowest and highest value.
-    threshold : float
-        Probability to get below.
-    eps : float
-        Largest root mean square of the change, as a share of the range of values.
-    max_iter : int
-        Largest number of steps.
-
-    Returns
-    -------
-    Tensor of shape (n, ...)
+    the class was least likely. `eps` bounds the root mean square of the change, as a share of the
+    range `limits` of values.
     """
     low, high = limits
     budget = eps * (high - low)

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers, named_alone
+from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
-    CROSSED,
     add_colorbar,
     channels_last,
     image_grid,
     image_limits,
-    label_text,
+    name_columns,
     name_row,
+    set_title,
     show_differences,
-    show_image,
+    show_images,
 )
 from tsynd_sk.inspection._perturbation import minimal_perturbation
 
-# Inches; what is written in a column fits in at the font sizes of matplotlib's defaults.
+# Inches, of which what is written in a column needs more than elsewhere.
 _COLUMN = 1.35
 
 
+@dataclass(eq=False, repr=False)
 class PerturbationDisplay:
     """Images, what they become when a class is made unlikely, and the difference.
 
-    Better made by :meth:`from_estimators` or :meth:`from_estimator`. All parameters are stored as
-    attributes.
+    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -47,12 +46,11 @@ class PerturbationDisplay:
         Probabilities that the classifiers give the class of the image, at the start and at the end.
     labels : ndarray of shape (n,) or None, default=None
         Classes of the images.
-    threshold : float or None, default=None
-        Probability that was to be got below. Images are marked where it was not, and where nothing
-        was to be done. ``None``: there was none.
+    threshold : float, default=0.5
+        Probability to get below. Images are marked where it was not, or was at the start.
     value_range : tuple of float or None, default=None
-        Values that are drawn black and white, which changes are measured by. ``None``: (0, 255) for
-        uint8, otherwise the extremes of the images shown.
+        Values drawn black and white, which changes are measured by. ``None``: (0, 255) for uint8,
+        otherwise the extremes.
 
     Attributes
     ----------
@@ -78,66 +76,20 @@ class PerturbationDisplay:
     (3, 2)
     """
 
-    def __init__(
-        self,
-        start,
-        end,
-        *,
-        names,
-        proba_before,
-        proba_after,
-        labels=None,
-        threshold=None,
-        value_range=None,
-    ):
-        self.start = start
-        self.end = end
-        self.names = names
-        self.proba_before = proba_before
-        self.proba_after = proba_after
-        self.labels = labels
-        self.threshold = threshold
-        self.value_range = value_range
+    start: Any
+    end: Any
+    _: KW_ONLY
+    names: Any
+    proba_before: Any
+    proba_after: Any
+    labels: Any = None
+    threshold: Any = 0.5
+    value_range: Any = None
 
     @classmethod
     def from_estimator(
-        cls, estimator, X: ArrayLike, y: ArrayLike, *, name: str | None = None, **params
-    ) -> PerturbationDisplay:
-        """Change images until one classifier doubts their classes; draws nothing yet.
-
-        Parameters
-        ----------
-        estimator : AugmentedClassifier or skorch classifier
-            Fitted.
-        X, y : array-like
-            As for :meth:`from_estimators`.
-        name : str or None, default=None
-            What to write beside the images; ``None``: the name of its class.
-        **params
-            Further parameters of :meth:`from_estimators`.
-
-        Returns
-        -------
-        display : PerturbationDisplay
-            Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import PerturbationDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=5).fit(X[:100, None], y[:100])
-        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3], max_iter=50)
-        >>> bool((display.proba_after <= display.proba_before).all())
-        True
-        """
-        return cls.from_estimators(named_alone(estimator, name), X, y, **params)
-
-    @classmethod
-    def from_estimators(
         cls,
-        estimators: Mapping[str, Any],
+        estimator: Any,
         X: ArrayLike,
         y: ArrayLike,
         *,
@@ -145,16 +97,15 @@ class PerturbationDisplay:
         eps: float = 32 / 255,
         max_iter: int = 200,
     ) -> PerturbationDisplay:
-        """Change images until several classifiers doubt their classes; draws nothing yet.
+        """Change images until classifiers doubt their classes; draws nothing yet.
 
         Parameters
         ----------
-        estimators : dict
-            From names to fitted classifiers, AugmentedClassifier or skorch. For each the images
-            change by its own gradients.
+        estimator : AugmentedClassifier or skorch classifier, or dict of str to such
+            Fitted; of a dict each with its name. For each the images change by its own gradients.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, a column for each; 4 to 8 look good, 32 are the most. As in
-            :meth:`AttributionDisplay.from_estimators`.
+            :meth:`AttributionDisplay.from_estimator`.
         y : array-like of shape (n,)
             The class of each image, which is made unlikely; as there, too.
         threshold : float, default=0.5
@@ -173,22 +124,17 @@ class PerturbationDisplay:
 
         Raises
         ------
-        TypeError
-            If a classifier has no gradients.
         ValueError
             If `X` or `y` do not fit the classifiers, or a parameter is out of its range.
-        sklearn.exceptions.NotFittedError
-            If a classifier is not fitted.
 
         Notes
         -----
         Images go down the gradient of the log-odds of their class, in steps of one length, by
         projected gradient descent [1]_ within the range of values and `eps`. Each stops as soon as
         its class is less likely than `threshold`, and is then drawn back towards its start for as
-        long as that holds. So all classifiers are brought to the same doubt, and what compares is
-        how much it takes, and where. It is the smallest change that was found, and not a bound on
-        all: there may be smaller ones. An image whose class does not become that unlikely ends
-        where it was least likely; one whose class is unlikely from the start stays as it is.
+        long as that holds: all classifiers come to the same doubt, and what compares is how much it
+        takes, and where. There may be smaller changes than the one found. An image whose class does
+        not become that unlikely ends where it was least likely.
 
         References
         ----------
@@ -207,16 +153,15 @@ class PerturbationDisplay:
         True
         """
         if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, not one of them; got {threshold}")
+            raise ValueError(f"threshold must be above 0 and below 1; got {threshold}")
         if not 0 < eps <= 1:
             raise ValueError(
                 f"eps must be above 0 and at most 1, a share of the range of values; got {eps}. "
                 "For two of 255 grey levels give 2 / 255."
             )
-        max_iter = check_int_at_least("max_iter", max_iter, 1)
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
-            compared = ComparedClassifiers.from_estimators(estimators, X, cls.__name__)
+            compared = ComparedClassifiers.from_estimator(estimator, X, cls.__name__)
             labels, codes = compared.encode(y)
             ends, before, after = [], [], []
             for name, classifier in compared.by_name.items():
@@ -252,8 +197,7 @@ class PerturbationDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
-            new figure of pyplot, large enough for all.
+            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -263,40 +207,28 @@ class PerturbationDisplay:
         start = channels_last(self.start)
         ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
         low, high = image_limits(self.value_range, self.start, ends)
-        figure, axes = image_grid(start, 1 + 2 * len(ends), _COLUMN, ax, figure)
-        for row, images in zip((0, *range(1, len(axes), 2)), (start, *ends), strict=True):
-            for each, image in zip(axes[row], images, strict=True):
-                show_image(each, image, low, high)
+        figure, axes = image_grid(start, 1 + 2 * len(ends), ax, figure, _COLUMN)
+        for row, images in zip((axes[0], *axes[1::2]), (start, *ends), strict=True):
+            show_images(row, images, (low, high))
         changes = ends - start
         text = f"end − start, pixels of {low:.3g} to {high:.3g}"
         text += ", mean over channels" if start.shape[-1] > 1 else ""
         drawn = show_differences(axes[2::2], changes)
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         sizes = np.sqrt(np.square(changes).mean((2, 3, 4))) / ((high - low) or 1.0)
-        self._annotate(axes, start, sizes)
-        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self
-
-    def _annotate(self, axes: np.ndarray, start: np.ndarray, sizes: np.ndarray) -> None:
-        """Name the rows, and write probabilities and the sizes of changes."""
         name_row(axes[0, 0], "start", start)
+        name_columns(axes[0], self.labels)
         for m, name in enumerate(self.names):
             name_row(axes[1 + 2 * m, 0], name, start, "end")
             name_row(axes[2 + 2 * m, 0], "difference", start)
-        before, after = np.asarray(self.proba_before), np.asarray(self.proba_after)
-        for k in range(axes.shape[1]):
-            if self.labels is not None:
-                axes[0, k].set_title(label_text(self.labels[k]), fontsize="small")
-            for m in range(len(self.names)):
-                text, colour = self._outcome(before[m, k], after[m, k])
-                axes[1 + 2 * m, k].set_title(text, fontsize="small", color=colour)
-                axes[2 + 2 * m, k].set_xlabel(f"RMS {255 * sizes[m, k]:.1f}/255", fontsize="small")
-
-    def _outcome(self, before: float, after: float) -> tuple[str, str]:
-        """Write what happened to a probability, and choose the colour."""
-        text = f"p {before:.2f} → {after:.2f}"
-        if self.threshold is not None and before < self.threshold:
-            return f"p {before:.2f} < {self.threshold:.2g}", "black"
-        if self.threshold is not None and after >= self.threshold:
-            return f"{text} ≥ {self.threshold:.2g}", CROSSED
-        return text, "black"
+        for (m, k), size in np.ndenumerate(sizes):
+            before, after = (np.asarray(p)[m, k] for p in (self.proba_before, self.proba_after))
+            missed, bound = after >= self.threshold, f"{self.threshold:.2g}"
+            if before < self.threshold:
+                text = f"p {before:.2f} < {bound}"
+            else:
+                text = f"p {before:.2f} → {after:.2f}" + (f" ≥ {bound}" if missed else "")
+            set_title(axes[1 + 2 * m, k], text, warn=missed)
+            axes[2 + 2 * m, k].set_xlabel(f"RMS {255 * size:.1f}/255", fontsize="small")
+        self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
+        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.evaluation import TITLES, robustness_report
 from tsynd_sk.inspection._drawing import COLOURS, legend_above, make_panels, shorten, style_axes
+from tsynd_sk.inspection._sources import estimators_by_name
 
 if TYPE_CHECKING:
     from tsynd_sk.evaluation import RobustnessReport
@@ -19,11 +20,11 @@ _BLUE, _BLACK = COLOURS[0], COLOURS[-1]
 _MAX_NAME = 32
 
 
+@dataclass(eq=False, repr=False)
 class RobustnessDisplay:
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
-    Better made by :meth:`from_report` or :meth:`from_estimators`. All parameters are stored as
-    attributes.
+    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -36,15 +37,11 @@ class RobustnessDisplay:
     names : list of str of length n_estimators
         Names of the estimators, from top to bottom.
     metric : str
-        What the scores are: a metric of :func:`tsynd_sk.evaluation.robustness_report`, or the text
-        of the axis.
+        A metric of :func:`tsynd_sk.evaluation.robustness_report`, or the text of the axis.
     differences : ndarray of shape (n_conditions, n_estimators) or None, default=None
-        Differences to the reference. Those of the reference itself are not looked at. ``None``:
-        there is nothing to compare.
-    difference_low, difference_high : ndarray like `differences` or None, default=None
-        Intervals of the differences.
-    p_holm : ndarray like `differences` or None, default=None
-        Corrected p of the differences.
+        Differences to the reference; anything for the reference itself. ``None``: no comparison.
+    difference_low, difference_high, p_holm : ndarray like `differences` or None, default=None
+        Intervals of the differences, and their corrected p.
     reference : str or None, default=None
         Name of the estimator that the others are compared with.
     confidence_level : float, default=0.95
@@ -79,34 +76,19 @@ class RobustnessDisplay:
     'ROC AUC\n(0.5: chance, 1: perfect)'
     """
 
-    def __init__(
-        self,
-        scores,
-        *,
-        low,
-        high,
-        conditions,
-        names,
-        metric,
-        differences=None,
-        difference_low=None,
-        difference_high=None,
-        p_holm=None,
-        reference=None,
-        confidence_level=0.95,
-    ):
-        self.scores = scores
-        self.low = low
-        self.high = high
-        self.conditions = conditions
-        self.names = names
-        self.metric = metric
-        self.differences = differences
-        self.difference_low = difference_low
-        self.difference_high = difference_high
-        self.p_holm = p_holm
-        self.reference = reference
-        self.confidence_level = confidence_level
+    scores: Any
+    _: KW_ONLY
+    low: Any
+    high: Any
+    conditions: Any
+    names: Any
+    metric: Any
+    differences: Any = None
+    difference_low: Any = None
+    difference_high: Any = None
+    p_holm: Any = None
+    reference: Any = None
+    confidence_level: Any = 0.95
 
     @classmethod
     def from_report(cls, report: RobustnessReport, metric: str | None = None) -> RobustnessDisplay:
@@ -160,6 +142,14 @@ class RobustnessDisplay:
             return values
 
         compared = [row for row in report.comparisons if row["metric"] == metric]
+        differences: dict[str, np.ndarray] = {}
+        if compared:
+            differences = {
+                "differences": grid(compared, "difference"),
+                "difference_low": grid(compared, "low"),
+                "difference_high": grid(compared, "high"),
+                "p_holm": grid(compared, "p_holm"),
+            }
         return cls(
             grid(rows, "score"),
             low=grid(rows, "low"),
@@ -167,64 +157,21 @@ class RobustnessDisplay:
             conditions=conditions,
             names=names,
             metric=metric,
-            differences=grid(compared, "difference") if compared else None,
-            difference_low=grid(compared, "low") if compared else None,
-            difference_high=grid(compared, "high") if compared else None,
-            p_holm=grid(compared, "p_holm") if compared else None,
             reference=report.reference,
             confidence_level=report.confidence_level,
+            **differences,
         )
 
     @classmethod
-    def from_estimator(cls, estimator: Any, X: ArrayLike, y: ArrayLike, **params):
-        """Measure how one fitted classifier withstands stress; draws nothing yet.
-
-        Parameters
-        ----------
-        estimator : classifier
-            Fitted.
-        X, y : array-like
-            As for :meth:`from_estimators`.
-        **params
-            Further parameters of :meth:`from_estimators`.
-
-        Returns
-        -------
-        display : RobustnessDisplay
-            Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import RobustnessDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X = X[:, None]
-        >>> net = NetClassifier(max_epochs=2).fit(X[:100], y[:100])
-        >>> display = RobustnessDisplay.from_estimator(
-        ...     net, X[200:250], y[200:250], kinds=["noise"], attacks=()
-        ... )
-        >>> display.names, display.scores.shape
-        (['NetClassifier'], (2, 1))
-        """
-        return cls.from_estimators({type(estimator).__name__: estimator}, X, y, **params)
-
-    @classmethod
-    def from_estimators(
-        cls,
-        estimators: Mapping[str, Any],
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        metric: str = "roc_auc",
-        **params,
+    def from_estimator(
+        cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
     ) -> RobustnessDisplay:
         """Measure how fitted classifiers withstand stress; draws nothing yet.
 
         Parameters
         ----------
-        estimators : dict
-            From names to fitted classifiers, or to lists of them, one a seed.
+        estimator : classifier, or dict of str to classifier or to list of classifiers
+            Fitted; of a dict each with its name, or as several of it, one a seed.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Clean images that none of them was fitted on.
         y : array-like of shape (n,)
@@ -232,8 +179,8 @@ class RobustnessDisplay:
         metric : str, default="roc_auc"
             What is measured.
         **params
-            All else that :func:`tsynd_sk.evaluation.robustness_report` takes, but ``metrics``: use
-            :meth:`from_report` to draw several metrics of one report.
+            All else that :func:`tsynd_sk.evaluation.robustness_report` takes, but ``metrics``: see
+            :meth:`from_report`.
 
         Returns
         -------
@@ -248,12 +195,13 @@ class RobustnessDisplay:
         >>> X, y, _ = load_digits_images()
         >>> X = X[:, None]
         >>> few, many = (NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150))
-        >>> display = RobustnessDisplay.from_estimators(
+        >>> display = RobustnessDisplay.from_estimator(
         ...     {"few": few, "many": many}, X[200:250], y[200:250], kinds=["noise"], attacks=()
         ... )
         >>> display.conditions, display.scores.shape
         (['clean', 'corrupted'], (2, 2))
         """
+        estimators = estimators_by_name(estimator)
         return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
 
     def plot(self, ax=None, *, figure=None) -> RobustnessDisplay:
@@ -261,11 +209,11 @@ class RobustnessDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, sequence of two Axes or None, default=None
-            Where to draw the scores and, if there are two, the differences.
+        ax : matplotlib Axes, array-like of two Axes, or None, default=None
+            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
+            they are made.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if there are none; a layout such as "constrained" is left to it.
-            ``None``: a new figure of pyplot, high enough for the estimators.
+            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -276,43 +224,39 @@ class RobustnessDisplay:
         n_conditions, n_names = scores.shape
         # Downwards, of the heading of each condition and of the rows below it, with a little air.
         heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
-        n_panels = 1 if self.differences is None or (ax is not None and np.ndim(ax) == 0) else 2
+        n_panels = 1 if self.differences is None else 2
         size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)
         axes = make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
         reference = np.array([name == self.reference for name in self.names])
-        self._draw(axes[0], heights[:, 1:], scores, self.low, self.high, reference)
+        p = np.full(scores.shape, np.nan) if self.p_holm is None else np.asarray(self.p_holm)
+        differs = ~reference & (p < 1 - self.confidence_level)
+
+        def draw(ax: Any, values: np.ndarray, low: Any, high: Any) -> None:
+            low, high = np.asarray(low), np.asarray(high)
+            for place in np.argwhere(~np.isnan(values)):
+                at = tuple(place)
+                y = heights[at[0], 1 + at[1]]
+                colour, marker = (_BLACK, "s") if reference[at[1]] else (_BLUE, "o")
+                face = colour if differs[at] else "white"
+                ax.plot([low[at], high[at]], [y, y], color=colour, linewidth=1.5)
+                ax.plot(values[at], y, marker, markersize=6, color=colour, mfc=face)
+
+        draw(axes[0], scores, self.low, self.high)
         if n_panels == 2:
             # Nothing is drawn of the reference itself.
             differences, low, high = (
                 np.where(reference, np.nan, np.asarray(values, dtype=float))
                 for values in (self.differences, self.difference_low, self.difference_high)
             )
-            self._draw(axes[1], heights[:, 1:], differences, low, high, reference)
+            draw(axes[1], differences, low, high)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
-        if self.differences is not None:
             self._explain(axes[0])
         self._name_rows(axes, heights)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
         return self
-
-    def _draw(self, ax: Any, heights, values, low, high, reference: np.ndarray) -> None:
-        low, high = np.asarray(low), np.asarray(high)
-        for place, value in np.ndenumerate(values):
-            if np.isnan(value):
-                continue
-            of_reference, y = reference[place[1]], heights[place]
-            colour, marker = (_BLACK, "s") if of_reference else (_BLUE, "o")
-            differs = (
-                self.p_holm is not None
-                and not of_reference
-                and np.asarray(self.p_holm)[place] < 1 - self.confidence_level
-            )
-            ax.plot([low[place], high[place]], [y, y], color=colour, linewidth=1.5)
-            face = colour if differs else "white"
-            ax.plot(value, y, marker=marker, markersize=6, color=colour, mfc=face, linestyle="none")
 
     def _explain(self, ax: Any) -> None:
         """Say what markers mean."""

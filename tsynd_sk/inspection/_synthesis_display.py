@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tsynd_sk.inspection._drawing import (
-    CROSSED,
     add_colorbar,
     as_displayed,
     channels_last,
     image_grid,
     image_limits,
-    label_text,
+    name_columns,
     name_row,
+    set_title,
     show_differences,
-    show_image,
+    show_images,
 )
 from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
-# Inches; the text of a column fits in at the font sizes of matplotlib's defaults.
-_COLUMN = 1.25
 
-
+@dataclass(eq=False, repr=False)
 class SynthesisDisplay:
     """Synthetic images below their sources, with their difference and what it did.
 
@@ -42,8 +41,7 @@ class SynthesisDisplay:
     labels : ndarray of shape (n,) or None, default=None
         Labels of the synthetic images.
     value_range : tuple of float or None, default=None
-        Values that are drawn black and white. ``None``: (0, 255) for uint8, otherwise the
-        extremes of the images shown.
+        Values drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes.
 
     Attributes
     ----------
@@ -73,24 +71,14 @@ class SynthesisDisplay:
     (3, 2)
     """
 
-    def __init__(
-        self,
-        source,
-        synthetic,
-        *,
-        uncertainty_source,
-        uncertainty,
-        label_agreement,
-        labels=None,
-        value_range=None,
-    ):
-        self.source = source
-        self.synthetic = synthetic
-        self.uncertainty_source = uncertainty_source
-        self.uncertainty = uncertainty
-        self.label_agreement = label_agreement
-        self.labels = labels
-        self.value_range = value_range
+    source: Any
+    synthetic: Any
+    _: KW_ONLY
+    uncertainty_source: Any
+    uncertainty: Any
+    label_agreement: Any
+    labels: Any = None
+    value_range: Any = None
 
     @classmethod
     def from_estimator(
@@ -126,8 +114,6 @@ class SynthesisDisplay:
         ------
         ValueError
             If `estimator` was fitted on a table, or on other images than `X`.
-        sklearn.exceptions.NotFittedError
-            If it was not fitted.
 
         Examples
         --------
@@ -175,8 +161,7 @@ class SynthesisDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw, if `ax` is None; a layout such as "compressed" is left to it. ``None``: a
-            new figure of pyplot, large enough for all.
+            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -185,10 +170,9 @@ class SynthesisDisplay:
         """
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)
         low, high = image_limits(self.value_range, self.source, self.synthetic)
-        figure, axes = image_grid(source, 3, _COLUMN, ax, figure)
-        for row, images in zip(axes, (source, synthetic), strict=False):
-            for each, image in zip(row, images, strict=True):
-                show_image(each, image, low, high)
+        figure, axes = image_grid(source, 3, ax, figure)
+        show_images(axes[0], source, (low, high))
+        show_images(axes[1], synthetic, (low, high))
         # Floats, for uint8 would wrap around.
         drawn = show_differences(axes[2:], (synthetic.astype(np.float64) - source)[np.newaxis])
         self.colorbar_ = add_colorbar(
@@ -196,20 +180,12 @@ class SynthesisDisplay:
         )
         for each, name in zip(axes[:, 0], ("source", "synthetic", "difference"), strict=True):
             name_row(each, name, source)
-        self._annotate(axes)
+        name_columns(axes[0], self.labels)
+        for each, agreed in zip(axes[1], self.label_agreement, strict=True):
+            set_title(each, "label agreed" if agreed else "label denied", warn=not agreed)
+        for each, before, after in zip(
+            axes[2], self.uncertainty_source, self.uncertainty, strict=True
+        ):
+            each.set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
-
-    def _annotate(self, axes: np.ndarray) -> None:
-        """Say of every column what its rows cannot show."""
-        uncertainties = zip(self.uncertainty_source, self.uncertainty, strict=True)
-        for i, (before, after) in enumerate(uncertainties):
-            if self.labels is not None:
-                axes[0, i].set_title(label_text(self.labels[i]), fontsize="small")
-            agreed = bool(self.label_agreement[i])
-            axes[1, i].set_title(
-                "label agreed" if agreed else "label denied",
-                fontsize="small",
-                color="black" if agreed else CROSSED,
-            )
-            axes[2, i].set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._validation import check_int_at_least, type_name
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -29,12 +30,10 @@ _WIDE = 30
 # Share of the rows, and number of them, of which an accuracy is still told.
 _FEWEST_SHARE, _FEWEST = 0.05, 5
 _STYLES = ("-", "--", "-.", ":")
-_SYNTHETIC = "synthetic"
 _PANEL = (4.4, 3.8)
-# Small letters beside a line.
-_HALF_A_PANEL = 22
 
 
+@dataclass(eq=False, repr=False)
 class UncertaintyDisplay:
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
@@ -47,8 +46,8 @@ class UncertaintyDisplay:
     Parameters
     ----------
     uncertainty : dict of str to ndarray of shape (n,)
-        For the name of each set, the mutual information of its images in nats. Of different
-        lengths, if need be. Values below 1e-6 nats are drawn there, for they are rounding.
+        For the name of each set, the mutual information of its images in nats. Values below 1e-6,
+        which are rounding, are drawn there.
     correct : dict of str to ndarray of shape (n,), or None, default=None
         For sets with labels, whether the prediction of each image is right.
 
@@ -72,9 +71,8 @@ class UncertaintyDisplay:
     ['mutual information (nats)', 'share rejected, most uncertain first']
     """
 
-    def __init__(self, uncertainty, correct=None):
-        self.uncertainty = uncertainty
-        self.correct = correct
+    uncertainty: Any
+    correct: Any = None
 
     @classmethod
     def from_estimator(
@@ -109,16 +107,6 @@ class UncertaintyDisplay:
         display : UncertaintyDisplay
             Call its :meth:`plot`.
 
-        Raises
-        ------
-        TypeError
-            If `estimator` is something else, or `X` is a dict and `y` is none.
-        ValueError
-            If `X` or `y` are not as in `fit`, `y` names sets that `X` does not, or `n_synthetic`
-            is negative.
-        sklearn.exceptions.NotFittedError
-            If `estimator` was not fitted, or shall sample and cannot.
-
         Notes
         -----
         All sets are measured with the same members, by ``estimator.uncertainty``. For synthetic
@@ -147,13 +135,7 @@ class UncertaintyDisplay:
         (['train', 'test', 'synthetic'], ['test'])
         """
         synthesizer = fitted_synthesizer(estimator)
-        n_synthetic = check_int_at_least("n_synthetic", n_synthetic, 0)
         sets, labels = _by_name(X, y)
-        if n_synthetic and _SYNTHETIC in sets:
-            raise ValueError(
-                f"X has a set named {_SYNTHETIC!r}, and n_synthetic={n_synthetic} makes another: "
-                "rename it, or give n_synthetic=0"
-            )
         uncertainty, correct = {}, {}
         for name, images in sets.items():
             uncertainty[name] = estimator.uncertainty(images)
@@ -167,7 +149,7 @@ class UncertaintyDisplay:
             with warnings.catch_warnings():
                 # Samples are arrays, also where the estimator was fitted on a DataFrame.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
-                uncertainty[_SYNTHETIC] = estimator.uncertainty(X_new)
+                uncertainty["synthetic"] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
     def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
@@ -179,8 +161,7 @@ class UncertaintyDisplay:
             Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
             they are made.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes, if `ax` is None; a layout such as "constrained" is left to it.
-            ``None``: a new figure of pyplot.
+            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -220,7 +201,7 @@ class UncertaintyDisplay:
         ax.set_xlabel("mutual information (nats)")
         ax.set_ylabel("share of images with at most so much")
         ax.set_ylim(0, 1.02)
-        _draw_legend(ax, ax.get_legend_handles_labels()[0])
+        legend_above(ax, ax.get_legend_handles_labels()[0])
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
         from matplotlib.lines import Line2D
@@ -233,17 +214,12 @@ class UncertaintyDisplay:
             Line2D([], [], label=label_text(str(name)), **looks[name]) for name in self.correct
         ]
         handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="rejected at random"))
-        _draw_legend(ax, handles)
+        legend_above(ax, handles)
         ax.set_xlim(0, 1)
         # A flat line at the upper edge would be hidden by it.
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
         ax.set_xlabel("share rejected, most uncertain first")
         ax.set_ylabel("accuracy on the rest (share)")
-
-
-def _draw_legend(ax: Any, handles: list) -> None:
-    longest = max(len(handle.get_label()) for handle in handles)
-    legend_above(ax, handles, 2 if longest <= _HALF_A_PANEL else 1)
 
 
 def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
