@@ -24,42 +24,44 @@ def unfreeze(estimator) -> NeuralNet:
     return estimator.estimator if is_frozen(estimator) else estimator
 
 
-def check_net(estimator, role: str, example: str = "NeuralNet") -> None:
-    """Raise if an estimator is no skorch net, or a frozen one that was never fitted."""
-    net = unfreeze(estimator)
+def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
+    """Return the net itself; raise if there is none, or a frozen one that was never fitted."""
+    frozen = is_frozen(estimator)
+    net = estimator.estimator if frozen else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(
             f"{role} must be a skorch net, for instance skorch.{example}, or "
             f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
         )
-    if is_frozen(estimator) and not getattr(net, "initialized_", False):
+    if frozen and not getattr(net, "initialized_", False):
         raise NotFittedError(
             f"{role} is wrapped in FrozenEstimator, to be used as it is, but it is not fitted: "
             "call its fit first, or pass it without FrozenEstimator"
         )
+    return net
 
 
 def check_classifier(estimator, role: str = "classifier") -> None:
     """Raise if an estimator is no skorch classifier."""
-    check_net(estimator, role, "NeuralNetClassifier")
-    if not is_classifier(unfreeze(estimator)):
+    net = check_net(estimator, role, "NeuralNetClassifier")
+    if not is_classifier(net):
         raise TypeError(
             f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
-            f"{type(unfreeze(estimator)).__name__}"
+            f"{type(net).__name__}"
         )
 
 
 def check_autoencoder(estimator) -> None:
     """Raise if an estimator is no skorch net around a module with ``encode`` and ``decode``."""
-    check_net(estimator, "autoencoder")
-    module = bare_module(estimator.estimator) if is_frozen(estimator) else estimator.module
-    missing = [name for name in ("encode", "decode") if not hasattr(module, name)]
-    # A function that makes modules shows its methods only when it is called.
-    if missing and isinstance(module, type | nn.Module):
-        raise TypeError(
-            f"the module of autoencoder, {module!r}, has no method {' and no '.join(missing)}; "
-            "expected encode(x) -> z and decode(z) -> x"
-        )
+    net = check_net(estimator, "autoencoder")
+    module = bare_module(net) if is_frozen(estimator) else net.module
+    for method in ("encode", "decode"):
+        # A function that makes modules shows its methods only when it is called.
+        if isinstance(module, type | nn.Module) and not hasattr(module, method):
+            raise TypeError(
+                f"the module of autoencoder, {module!r}, has no method {method}; "
+                "expected encode(x) -> z and decode(z) -> x"
+            )
 
 
 def device_of(net: NeuralNet) -> torch.device:

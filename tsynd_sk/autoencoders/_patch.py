@@ -13,7 +13,7 @@ from tsynd_sk._utils._torch_validation import check_training_data
 from tsynd_sk.autoencoders._components import (
     ComponentAutoencoder,
     principal_components,
-    silent_at_first,
+    set_to_zero,
 )
 
 __all__ = ["PatchAutoencoder"]
@@ -31,8 +31,8 @@ class _Block(nn.Module):
 
 def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequential:
     first = nn.Conv2d(n_in, width, 3, padding=1)
-    blocks = [_Block(width) for _ in range(depth)]
-    return silent_at_first(first, *blocks, nn.GELU(), last=nn.Conv2d(width, n_out, 1))
+    blocks, last = list(map(_Block, [width] * depth)), nn.Conv2d(width, n_out, 1)
+    return nn.Sequential(first, *blocks, nn.GELU(), set_to_zero(last))
 
 
 class PatchAutoencoder(ComponentAutoencoder):

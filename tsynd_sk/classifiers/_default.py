@@ -257,6 +257,6 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         params = super().get_params_for(prefix)
         # Loaders of the user's own need not know of it, nor does it go with a sampler.
         if prefix == "iterator_train" and self.iterator_train is DataLoader:
-            ordered = [params.get(name) for name in ("sampler", "batch_sampler")]
-            params = params if any(o is not None for o in ordered) else {"shuffle": True, **params}
+            if params.get("sampler") is None and params.get("batch_sampler") is None:
+                params.setdefault("shuffle", True)
         return params

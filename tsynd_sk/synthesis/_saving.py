@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from contextlib import suppress
@@ -15,7 +16,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from skorch import NeuralNet
+from skorch.history import History
+from torch import Tensor, nn
 
 from tsynd_sk import __version__, _skorch
 from tsynd_sk._utils._files import write_atomically
@@ -138,7 +141,7 @@ class SavingMixin:
         saved = _read(path)
         try:
             with all_or_nothing(self):
-                _skorch.check_same("the class of the estimator", saved.estimator, self._saved_as)
+                _check_same("the class of the estimator", saved.estimator, self._saved_as)
                 self._restore(saved)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
@@ -174,11 +177,12 @@ class Saved:
         found = ImageFormat.infer(image, image_shape)
         shape = [found.layout, *(found.image_shape or ())]
         what = f"the layout and shape of images, by image_shape={image_shape!r},"
-        _skorch.check_same(what, described["shape"], shape)
+        _check_same(what, described["shape"], shape)
         ends = self.tensors.pop("extremes").numpy().view(dtype)
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
-        estimator.image_shape_, estimator.n_features_in_ = found.image_shape, found.n_features
+        estimator.image_shape_ = found.image_shape
+        estimator.n_features_in_ = int(np.prod(row_shape))
         if (names := described["feature_names"]) is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
         dtype = np.dtype(labels["dtype"])
@@ -187,23 +191,20 @@ class Saved:
         estimator.classes_ = np.array(labels["values"], dtype=dtype)
 
     def engine(self, synthesizer: Any) -> Engine:
-        """Return an engine with nets that are built as the parameters of a synthesizer say.
-
-        What is known of images and labels is that of the synthesizer.
-        """
-        tensors, described, device = self.tensors, self.description, synthesizer.device
+        """Return an engine with nets that are built as the parameters of a synthesizer say."""
+        tensors, described = self.tensors, self.description
         shape, verbose = synthesizer.image_shape_, synthesizer.verbose - 1
         given = synthesizer.classifier
         given = given if isinstance(given, list | tuple) else [given]
-        _skorch.check_same("the number of classifiers", len(described["classifiers"]), len(given))
+        _check_same("the number of classifiers", len(described["classifiers"]), len(given))
         asked = scheme_of(synthesizer, len(given)).kind
         for kind in described["kinds"]:
-            _skorch.check_same("members", kind, kind if asked == "auto" else asked)
+            _check_same("members", kind, kind if asked == "auto" else asked)
         nets = []
-        for i, (net, fields) in enumerate(zip(given, described["classifiers"], strict=True)):
-            role, net = f"classifier{i}", net or default_classifier(shape, verbose)
-            _skorch.check_classifier(_skorch.unfreeze(net), role)
-            net = _skorch.restored_net(net, tensors, fields, role, device)
+        for i, net in enumerate(given):
+            net = net or default_classifier(shape, verbose)
+            _skorch.check_classifier(_skorch.unfreeze(net), f"classifier{i}")
+            net = self._net(net, described["classifiers"][i], f"classifier{i}", synthesizer.device)
             # skorch reads them off the labels of a fit.
             vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
             nets.append(net)
@@ -211,13 +212,13 @@ class Saved:
         engine = Engine(nets, image_format, value_range, None, None, described["seed"])
         engine.kinds = described["kinds"]
         engine.posteriors = [
-            None if numbers is None else self._posterior(numbers, f"posterior{i}.")
+            numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
             for i, numbers in enumerate(described["posteriors"])
         ]
         if (fields := described["autoencoder"]) is not None:
             net = synthesizer.autoencoder or default_autoencoder(shape, verbose)
             _skorch.check_autoencoder(_skorch.unfreeze(net))
-            engine.autoencoder = _skorch.restored_net(net, tensors, fields, "autoencoder", device)
+            engine.autoencoder = self._net(net, fields, "autoencoder", synthesizer.device)
             engine.latent_scale = tensors.pop("latent_scale")
         if "images" in tensors:
             images = tensors.pop("images").numpy().view(image_format.dtype)
@@ -225,10 +226,34 @@ class Saved:
             engine.codes = tensors.pop("image_classes").numpy()
         return engine
 
-    def _posterior(self, numbers: dict[str, Any], prefix: str) -> LastLayerPosterior:
+    def _net(self, estimator: Any, fields: dict, role: str, device: Any) -> NeuralNet:
+        """Return a net of an estimator's parameters with saved weights; the estimator stays."""
+        given = _skorch.unfreeze(estimator)
+        params = _module_params(given)
+        for name, value in fields["params"].items():
+            _check_same(f"{name} of {role}", value, params.get(name, value))
+        if _skorch.is_frozen(estimator) and given.initialized_:
+            net = _skorch.copy_net(given)
+        else:
+            net = _skorch.clone_net(given, device)
+            # Initial weights are drawn, and then overwritten.
+            with _skorch.scoped_seed(0):
+                _skorch.initialize_by_sizes(net, fields["sizes"])
+        for name, part in _skorch.parts_of(net).items():
+            weights = self._take(f"{role}.{name}.")
+            for key, own in part.state_dict().items():
+                saved = weights.get(key, own)
+                _check_same(f"the dtype of {role}.{name}.{key}", saved.dtype, own.dtype)
+            part.load_state_dict(weights)
+        net.history = History(json.loads(self.tensors.pop(f"{role}_history").numpy().tobytes()))
+        # Its optimizer starts afresh.
+        _skorch.let_schedules_resume(net)
+        return net
+
+    def _take(self, prefix: str) -> dict[str, Any]:
+        """Take out the tensors whose names have a prefix."""
         names = [name for name in self.tensors if name.startswith(prefix)]
-        parts: Any = {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
-        return LastLayerPosterior(**numbers, **parts)
+        return {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
 
 
 def _state(
@@ -249,17 +274,15 @@ def _state(
         "seed": int(engine.seed),
         # An `AugmentedClassifier` without a seed draws one for its synthesizer.
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
-        "classifiers": [],
+        "classifiers": [
+            _add_net(tensors, net, f"classifier{i}") for i, net in enumerate(engine.nets)
+        ],
         "autoencoder": None,
         "posteriors": [],
     }
-    for i, net in enumerate(engine.nets):
-        weights, fields = _skorch.net_state(net, f"classifier{i}")
-        tensors.update(weights)
-        described["classifiers"].append(fields)
     if engine.latent_scale is not None:
-        weights, described["autoencoder"] = _skorch.net_state(engine.autoencoder, "autoencoder")
-        tensors.update(weights, latent_scale=engine.latent_scale.contiguous())
+        described["autoencoder"] = _add_net(tensors, engine.autoencoder, "autoencoder")
+        tensors["latent_scale"] = engine.latent_scale.contiguous()
     posteriors: list[LastLayerPosterior | None] = []
     # A net without members predicts nevertheless, and says why when it is asked for more.
     with suppress(ValueError):
@@ -277,6 +300,65 @@ def _state(
         tensors["images"] = _bytes(np.asarray(engine.images), image_format.dtype)
         tensors["image_classes"] = torch.tensor(engine.codes, dtype=torch.int64)
     return tensors, described
+
+
+def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str, Any]:
+    """Add weights and history of a fitted net to tensors; return how it is built, for JSON."""
+    for part, module in _skorch.parts_of(net).items():
+        for key, value in module.state_dict().items():
+            name = f"{role}.{part}.{key}"
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                raise ValueError(
+                    f"cannot save {name}, which is a {type(value).__name__}: such a file holds "
+                    "dense tensors alone. pickle and joblib save the estimator as a whole."
+                )
+            # Tied weights share memory, which the format does not allow.
+            tensors[name] = value.detach().cpu().contiguous().clone()
+    # As a tensor, for the header of a file is limited in length.
+    history = bytearray(json.dumps([_json_part(row) for row in net.history]).encode())
+    tensors[f"{role}_history"] = torch.frombuffer(history, dtype=torch.uint8)
+    fields: dict[str, Any] = {"params": _module_params(net), "sizes": None}
+    if _skorch.is_sized_from_data(net):
+        sizes = getattr(_skorch.bare_module(net), "sizes", None)
+        if not isinstance(sizes, dict) or len(kept := _json_part(sizes)) < len(sizes):
+            name = type(_skorch.bare_module(net)).__name__
+            raise ValueError(
+                f"cannot save the weights of {name}, for it was built by {name}.from_data, and "
+                "there are no data when they are loaded. Give it an attribute sizes: a dict of "
+                "what its from_data reads off the data, as keyword arguments of its constructor, "
+                f"for instance {{'n_features': 64, 'n_classes': 10}}; got {sizes!r}"
+            )
+        fields["sizes"] = kept
+    return fields
+
+
+def _module_params(net: NeuralNet) -> dict[str, Any]:
+    """Return name and parameters of a module, default ones included, as far as JSON goes."""
+    params: dict[str, Any] = {}
+    if not isinstance(net.module, nn.Module):
+        with suppress(TypeError, ValueError):
+            signature = inspect.signature(net.module).parameters.values()
+            params = {p.name: p.default for p in signature if p.default is not p.empty}
+    params.update(net.get_params_for("module"))
+    name = getattr(net.module, "__name__", type(net.module).__name__)
+    return _json_part({"module": name, **{f"module__{key}": params[key] for key in params}})
+
+
+def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that JSON can hold, as they are read back."""
+    kept = {}
+    for name, value in fields.items():
+        with suppress(TypeError, ValueError, AttributeError):
+            # Of numpy and torch.
+            kept[name] = json.loads(json.dumps(value, default=lambda number: number.tolist()))
+    return kept
+
+
+def _check_same(what: str, saved: Any, own: Any) -> None:
+    """Raise ValueError if something in a file is not as the estimator has it."""
+    # Only NaN differs from itself.
+    if saved != own and saved == saved:
+        raise ValueError(f"{what} is {saved} in the file, but {own} in the estimator")
 
 
 def _read(path: str | os.PathLike[str]) -> Saved:
