@@ -1,6 +1,5 @@
 """All that knows skorch's inside."""
 
-from tsynd_sk._skorch._copies import clone_net, copy_net
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (
@@ -8,6 +7,8 @@ from tsynd_sk._skorch._nets import (
     bare_module,
     check_autoencoder,
     check_classifier,
+    clone_net,
+    copy_net,
     device_of,
     is_frozen,
     let_schedules_resume,

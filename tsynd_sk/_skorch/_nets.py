@@ -1,15 +1,20 @@
-"""What the library asks of a skorch net: its module, its device, its parts."""
+"""What the library asks of a skorch net: its module, its device, its parts, copies of it."""
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import LRScheduler
 from torch import nn
+
+from tsynd_sk._utils._tensors import detached_memo
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -105,6 +110,32 @@ def let_schedules_resume(net: NeuralNet) -> None:
     for name in net._optimizers:
         for group in getattr(net, f"{name}_").param_groups:
             group.setdefault("initial_lr", group["lr"])
+
+
+def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
+    """Clone a net without what it has learnt, onto a device if one is given."""
+    return clone(net) if device is None else clone(net).set_params(device=device)
+
+
+def copy_net(net: NeuralNet) -> NeuralNet:
+    """Copy a fitted net with all that it has learnt.
+
+    `copy.deepcopy` alone would pickle it, which modules defined inside functions do not survive.
+    """
+    other = object.__new__(type(net))
+    memo = detached_memo(m for part in parts_of(net).values() for m in part.modules())
+    # Callbacks may refer to the net.
+    memo[id(net)] = other
+    other.__dict__.update(copy.deepcopy(vars(net), memo))
+    return other
+
+
+def copy_for_prediction(net: NeuralNet) -> NeuralNet:
+    """Copy a net in the middle of its training, to predict as it would now."""
+    bare: Any = object.__new__(type(net))
+    vars(bare).update(vars(net), callbacks_=[])
+    vars(bare).pop("_data", None)
+    return copy_net(bare)
 
 
 class Schedule(LRScheduler):

@@ -8,7 +8,7 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from tsynd_sk._skorch._copies import copy_for_prediction
+from tsynd_sk._skorch._nets import copy_for_prediction
 from tsynd_sk._skorch._seeding import scoped_seed
 
 try:

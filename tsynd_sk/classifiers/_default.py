@@ -256,7 +256,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         """Collect parameters, see skorch; training rows are shuffled unless they say otherwise."""
         params = super().get_params_for(prefix)
         # Loaders of the user's own need not know of it, nor does it go with a sampler.
-        if prefix == "iterator_train" and self.iterator_train is DataLoader:
-            if params.get("sampler") is None and params.get("batch_sampler") is None:
-                params.setdefault("shuffle", True)
+        ordered = params.get("sampler") is not None or params.get("batch_sampler") is not None
+        if prefix == "iterator_train" and self.iterator_train is DataLoader and not ordered:
+            params.setdefault("shuffle", True)
         return params

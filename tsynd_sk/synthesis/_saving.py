@@ -24,13 +24,8 @@ from tsynd_sk import __version__, _skorch
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.members import LastLayerPosterior
+from tsynd_sk.synthesis import _fitting
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import (
-    all_or_nothing,
-    default_autoencoder,
-    default_classifier,
-    take_engine,
-)
 
 #: Counts up with every change that earlier releases cannot read, or would misread.
 FORMAT_VERSION = 1
@@ -94,8 +89,7 @@ class SavingMixin:
         (3, 8, 8)
         """
         check_is_fitted(self)
-        synthesizer = getattr(self, "synthesizer_", self)
-        tensors, description = _state(synthesizer, synthesizer.engine_, with_images)
+        tensors, description = _state(getattr(self, "synthesizer_", self), with_images)
         metadata = {
             "format": "tsynd_sk",
             "format_version": str(FORMAT_VERSION),
@@ -140,7 +134,7 @@ class SavingMixin:
         Path(path).open("rb").close()
         saved = _read(path)
         try:
-            with all_or_nothing(self):
+            with _fitting.all_or_nothing(self):
                 _check_same("the class of the estimator", saved.estimator, self._saved_as)
                 self._restore(saved)
                 if saved.tensors:
@@ -157,7 +151,7 @@ class SavingMixin:
     def _restore(self: Any, saved: Saved) -> None:
         """Take over what a file holds; the parameters of a synthesizer say how."""
         saved.restore_data(self, self.image_shape)
-        take_engine(self, saved.engine(self))
+        _fitting.take_engine(self, saved.engine(self))
 
 
 @dataclass
@@ -202,9 +196,10 @@ class Saved:
             _check_same("members", kind, kind if asked == "auto" else asked)
         nets = []
         for i, net in enumerate(given):
-            net = net or default_classifier(shape, verbose)
+            net = net or _fitting.default_classifier(shape, verbose)
             _skorch.check_classifier(_skorch.unfreeze(net), f"classifier{i}")
-            net = self._net(net, described["classifiers"][i], f"classifier{i}", synthesizer.device)
+            fields = described["classifiers"][i]
+            net = self._net(net, fields, f"classifier{i}", synthesizer.device)
             # skorch reads them off the labels of a fit.
             vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
             nets.append(net)
@@ -216,7 +211,7 @@ class Saved:
             for i, numbers in enumerate(described["posteriors"])
         ]
         if (fields := described["autoencoder"]) is not None:
-            net = synthesizer.autoencoder or default_autoencoder(shape, verbose)
+            net = synthesizer.autoencoder or _fitting.default_autoencoder(shape, verbose)
             _skorch.check_autoencoder(_skorch.unfreeze(net))
             engine.autoencoder = self._net(net, fields, "autoencoder", synthesizer.device)
             engine.latent_scale = tensors.pop("latent_scale")
@@ -256,11 +251,10 @@ class Saved:
         return {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
 
 
-def _state(
-    synthesizer: Any, engine: Engine, with_images: bool
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return what a synthesizer has learned as tensors and for JSON."""
-    image_format, seed = engine.image_format, synthesizer.random_state
+    engine, seed = synthesizer.engine_, synthesizer.random_state
+    image_format = engine.image_format
     names = getattr(synthesizer, "feature_names_in_", None)
     tensors = {"extremes": _bytes(np.stack(engine.value_range.extremes), image_format.dtype)}
     described: dict[str, Any] = {
@@ -274,27 +268,25 @@ def _state(
         "seed": int(engine.seed),
         # An `AugmentedClassifier` without a seed draws one for its synthesizer.
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
-        "classifiers": [
-            _add_net(tensors, net, f"classifier{i}") for i, net in enumerate(engine.nets)
-        ],
+        "classifiers": [],
         "autoencoder": None,
         "posteriors": [],
     }
+    for i, net in enumerate(engine.nets):
+        described["classifiers"].append(_add_net(tensors, net, f"classifier{i}"))
     if engine.latent_scale is not None:
         described["autoencoder"] = _add_net(tensors, engine.autoencoder, "autoencoder")
         tensors["latent_scale"] = engine.latent_scale.contiguous()
-    posteriors: list[LastLayerPosterior | None] = []
     # A net without members predicts nevertheless, and says why when it is asked for more.
     with suppress(ValueError):
         # The images by which posteriors are fitted may stay out of the file.
         engine.members(synthesizer, seed=0)
-        posteriors = engine.posteriors
+        for i, posterior in enumerate(engine.posteriors):
+            fields = asdict(posterior) if posterior else {}
+            for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
+                tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
+            described["posteriors"].append(fields or None)
     described["kinds"] = engine.kinds
-    for i, posterior in enumerate(posteriors):
-        fields = asdict(posterior) if posterior else {}
-        parts = {name for name, value in fields.items() if isinstance(value, Tensor)}
-        tensors.update({f"posterior{i}.{name}": fields.pop(name).contiguous() for name in parts})
-        described["posteriors"].append(fields or None)
     if with_images:
         engine.check_has_images()
         tensors["images"] = _bytes(np.asarray(engine.images), image_format.dtype)
@@ -321,12 +313,10 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
     if _skorch.is_sized_from_data(net):
         sizes = getattr(_skorch.bare_module(net), "sizes", None)
         if not isinstance(sizes, dict) or len(kept := _json_part(sizes)) < len(sizes):
-            name = type(_skorch.bare_module(net)).__name__
             raise ValueError(
-                f"cannot save the weights of {name}, for it was built by {name}.from_data, and "
-                "there are no data when they are loaded. Give it an attribute sizes: a dict of "
-                "what its from_data reads off the data, as keyword arguments of its constructor, "
-                f"for instance {{'n_features': 64, 'n_classes': 10}}; got {sizes!r}"
+                f"cannot save a module built by {net.module.__name__}.from_data, for there are no "
+                "data when it is loaded. Give it an attribute sizes: a dict of what from_data "
+                f"reads off the data, as keyword arguments of its constructor; got {sizes!r}"
             )
         fields["sizes"] = kept
     return fields
@@ -372,7 +362,7 @@ def _read(path: str | os.PathLike[str]) -> Saved:
     except Exception as error:
         raise ValueError(f"{refused} is damaged, or no safetensors file: {error}") from error
     version = metadata.get("format_version", "")
-    if metadata.get("format") != "tsynd_sk" or not version.isdecimal():
+    if metadata.get("format") != "tsynd_sk":
         raise ValueError(f"{refused} was not written by save_params of tsynd_sk")
     if version != str(FORMAT_VERSION):
         raise ValueError(
@@ -407,8 +397,7 @@ def _labels(classes: np.ndarray) -> dict[str, Any]:
     text_only = classes.dtype.kind == "O" and all(isinstance(value, str) for value in values)
     if classes.dtype.kind not in "biufU" and not text_only:
         raise ValueError(
-            f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}: only numbers, "
-            "booleans and strings can be written without code that reads them. Convert y before "
-            "fit, for instance by y.astype(str)."
+            f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}, but numbers, "
+            "booleans and strings: convert y before fit, for instance by y.astype(str)"
         )
     return {"dtype": classes.dtype.str, "values": values}
