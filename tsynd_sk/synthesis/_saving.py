@@ -170,8 +170,7 @@ class Saved:
         image = np.broadcast_to(np.zeros((), dtype), (1, *row_shape))
         found = ImageFormat.infer(image, image_shape)
         shape = [found.layout, *(found.image_shape or ())]
-        what = f"the layout and shape of images, by image_shape={image_shape!r},"
-        _check_same(what, described["shape"], shape)
+        _check_same(f"the layout, by image_shape={image_shape!r},", described["shape"], shape)
         ends = self.tensors.pop("extremes").numpy().view(dtype)
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
@@ -203,8 +202,8 @@ class Saved:
             # skorch reads them off the labels of a fit.
             vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
             nets.append(net)
-        image_format, value_range = synthesizer.format_, synthesizer.value_range_
-        engine = Engine(nets, image_format, value_range, None, None, described["seed"])
+        image_format, seed = synthesizer.format_, described["seed"]
+        engine = Engine(nets, image_format, synthesizer.value_range_, None, None, seed)
         engine.kinds = described["kinds"]
         engine.posteriors = [
             numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
@@ -367,13 +366,11 @@ def _read(path: str | os.PathLike[str]) -> Saved:
     if version != str(FORMAT_VERSION):
         raise ValueError(
             f"{refused} has format version {version:.9}, written by tsynd_sk "
-            f"{metadata.get('library_version', ''):.20}, and this is tsynd_sk {__version__}, "
-            f"which reads version {FORMAT_VERSION}: upgrade tsynd_sk"
+            f"{metadata.get('library_version', ''):.20}: upgrade tsynd_sk {__version__}"
         )
     if metadata.pop("sha256", None) != _checksum(tensors, metadata):
         raise ValueError(
-            f"{refused} is damaged: its contents do not have the checksum that it states. Copy or "
-            "save it again."
+            f"{refused} is damaged, for its contents do not have the checksum that it states"
         )
     return Saved(metadata["estimator"], tensors, json.loads(metadata["description"]))
 
@@ -394,8 +391,7 @@ def _bytes(array: np.ndarray, dtype: np.dtype) -> Tensor:
 
 def _labels(classes: np.ndarray) -> dict[str, Any]:
     values = classes.tolist()
-    text_only = classes.dtype.kind == "O" and all(isinstance(value, str) for value in values)
-    if classes.dtype.kind not in "biufU" and not text_only:
+    if classes.dtype.kind not in "biufU" and not all(isinstance(value, str) for value in values):
         raise ValueError(
             f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}, but numbers, "
             "booleans and strings: convert y before fit, for instance by y.astype(str)"
