@@ -157,7 +157,7 @@ class TestClassifiers:
         x = synthesizer.format_.to_tensor(X)
         proba = synthesizer.classifier_.predict_proba(x.numpy())
         assert (proba.argmax(1) == y).mean() > 0.5
-        members = synthesizer._members(0)(x).exp()
+        members = synthesizer.engine_.members(synthesizer, seed=0)(x).exp()
         assert members.shape == (8, *proba.shape)
         for member in members:
             np.testing.assert_allclose(member, proba, atol=1e-5)
@@ -229,7 +229,7 @@ class TestClassifiers:
         x = synthesizer.format_.to_tensor(X)
         probas = [net.predict_proba(x.numpy()) for net in synthesizer.classifier_]
         assert len({proba.tobytes() for proba in probas}) == 3
-        members = synthesizer._members(0)(x)
+        members = synthesizer.engine_.members(synthesizer, seed=0)(x)
         np.testing.assert_allclose(members.exp(), probas, atol=1e-6)
         np.testing.assert_allclose(
             synthesizer.uncertainty(X), mutual_information(members).clamp_min(0), atol=1e-6

@@ -12,7 +12,6 @@ from helpers.tiny_nets import (
     dense_net,
     dense_synthesizer,
     net,
-    synthesizer,
     y,
 )
 from sklearn.model_selection import GridSearchCV
@@ -123,9 +122,9 @@ class TestCallbacksOfScikitLearn:
 
     def test_are_torn_down_after_an_error(self):
         journal = Journal()
-        failing = augmented(net(max_epochs=2), synthesizer(classifier=net()))
+        failing = augmented(net(max_epochs=2, lr=-1.0))
         failing.set_callbacks(journal)
-        with pytest.raises(ValueError, match="has a classifier of its own"):
+        with pytest.raises(ValueError, match="Invalid learning rate"):
             failing.fit(X, y)
         assert journal.heard[-1] == ("teardown", failing)
         assert not hasattr(failing, "_callback_fit_ctx")

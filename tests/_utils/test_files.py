@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tsynd_sk._utils._files import UNFINISHED, remove_unfinished, write_atomically
+from tsynd_sk._utils._files import write_atomically
 
 
 def names(folder):
@@ -59,11 +59,3 @@ def test_permissions_and_links_are_those_of_any_file(tmp_path):
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert target.stat().st_mode == ordinary.stat().st_mode
-
-
-def test_only_what_was_left_unfinished_is_removed(tmp_path):
-    kept = ["a.json", f"a{UNFINISHED}", f"b.txt.01234567{UNFINISHED}", f"a.json{UNFINISHED}"]
-    for name in [*kept, f"a.json.01234567{UNFINISHED}"]:
-        (tmp_path / name).touch()
-    remove_unfinished(tmp_path, "*.json")
-    assert names(tmp_path) == sorted(kept)

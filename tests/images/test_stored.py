@@ -21,7 +21,7 @@ from tsynd_sk.classifiers._default import DenseNet
 from tsynd_sk.images import _stored as _arrays
 from tsynd_sk.images._format import ImageFormat
 from tsynd_sk.images._stored import NetworkInput, Selection, Stored, empty_on_disk, is_stored
-from tsynd_sk.synthesis._training_data import AugmentedDataset
+from tsynd_sk.synthesis._training_data import AugmentingIterator
 
 
 class Duck:
@@ -247,13 +247,13 @@ class TestMemory:
         self, stores, monkeypatch
     ):
         X, y = make("grey", "uint8")
-        exchanged, exchange = [], AugmentedDataset.exchange
+        exchanged, exchange = [], AugmentingIterator.exchange
 
         def spy(self, X, y, sources):
             exchanged.append(X)
             exchange(self, X, y, sources)
 
-        monkeypatch.setattr(AugmentedDataset, "exchange", spy)
+        monkeypatch.setattr(AugmentingIterator, "exchange", spy)
         augmented("grey").fit(X, y)
         assert not any(isinstance(synthetic, np.memmap) for synthetic in exchanged)
         exchanged.clear()

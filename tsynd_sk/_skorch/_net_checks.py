@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
 
@@ -25,58 +23,40 @@ _VIEWS = ("View", "Reshape", "Unsafe", "Alias", "Squeeze", "Unsqueeze", "Select"
 
 
 class NetCheck(Callback):
-    """Raise if a net cannot learn the classes, when it is about to train.
+    """Raise if a net would train to nothing, and warn if it would train badly, judged by some rows.
 
-    Not earlier, for other callbacks may size its module by the data. `x` is what the net is to see.
+    When it is about to train, not earlier, for other callbacks may size its module by the data. It
+    is initialised, and need not be trained. Its lazy layers learn their shapes.
+
+    `x` is what the net is to see. With `n_classes` of None any number of columns is fine.
     """
 
-    def __init__(self, x: Any, n_classes: int):
+    def __init__(self, x: Any, n_classes: int | None):
         self.x = x[:_N_ROWS]
         self.n_classes = n_classes
 
     def on_train_begin(self, net, **kwargs):
         """Check what the net predicts."""
-        check_predictions(net, self.x, self.n_classes)
-
-
-def warn_if_instance(net: NeuralNet, role: str) -> None:
-    """Warn that the weights of a module that is no class come along, whatever they have seen."""
-    params = net.get_params_for("module")
-    given = {"module": net.module, **{f"module__{name}": v for name, v in params.items()}}
-    for name, module in given.items():
-        if isinstance(module, nn.Module) and not all(map(is_lazy, module.parameters())):
+        with torch.enable_grad():
+            output, _ = _predict(net, self.x, self.n_classes)
+        criterion, squashed, remedy = criterion_of(net), False, "torch.nn.NLLLoss"
+        if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
+            squashed = _are_probabilities(output)
+        elif isinstance(criterion, nn.BCEWithLogitsLoss):
+            squashed, remedy = _last_operation(output).startswith("Sigmoid"), "torch.nn.BCELoss"
+        if squashed:
             warnings.warn(
-                f"the {name} of {role} is an instance of {type(module).__name__}, not the class: "
-                "every training starts from its weights, and what they have learnt comes along, "
-                "into each fold of a cross-validation too. Right for weights that were pretrained "
-                "on other images; otherwise pass the class, and its arguments as "
-                f"{role}__module__... parameters.",
+                f"the module of the {type(net).__name__} returns probabilities, but its criterion "
+                f"{type(criterion).__name__} expects logits and squashes them again, so that no "
+                f"prediction can be sure: let the module return logits, or use criterion={remedy}",
                 UserWarning,
                 stacklevel=2,
             )
 
 
 def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
-    """Raise if a net would train to nothing, and warn if it would train badly, judged by some rows.
-
-    The net is initialised, and need not be trained. Its lazy layers learn their shapes.
-    """
-    with torch.enable_grad():
-        output, proba = _output_and_proba(net, x)
-    _check_probabilities(net, proba, n_classes)
-    criterion, squashed, remedy = criterion_of(net), False, "torch.nn.NLLLoss"
-    if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
-        squashed = _are_probabilities(output)
-    elif isinstance(criterion, nn.BCEWithLogitsLoss):
-        squashed, remedy = _last_operation(output).startswith("Sigmoid"), "torch.nn.BCELoss"
-    if squashed:
-        warnings.warn(
-            f"the module of the {type(net).__name__} returns probabilities, but its criterion "
-            f"{type(criterion).__name__} expects logits and squashes them again, so that no "
-            f"prediction can be sure: let the module return logits, or use criterion={remedy}",
-            UserWarning,
-            stacklevel=2,
-        )
+    """Check a net as `NetCheck` does, at any time."""
+    NetCheck(x, n_classes).on_train_begin(net)
 
 
 def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
@@ -86,9 +66,7 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     """
     present, named = np.unique(y), getattr(net, "classes", None)
     with torch.no_grad():
-        _, proba = _output_and_proba(net, x[:_N_ROWS])
-    n_columns = proba.shape[1] if proba.ndim == 2 else len(present)
-    _check_probabilities(net, proba, n_columns)
+        n_columns = _predict(net, x[:_N_ROWS], None)[1].shape[1]
     if named is not None and len(named) == n_columns and set(present) <= set(named):
         return np.asarray(named)
     if present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
@@ -102,36 +80,25 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _output_and_proba(net: NeuralNet, x: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Do what ``predict_proba`` does, which would leave the net in evaluation mode."""
-    with _evaluating(net):
-        output = net.infer(to_device(torch.from_numpy(x), device_of(net)))
-        output = output[0] if isinstance(output, tuple) else output
-        return output.float(), net._get_predict_nonlinearity()(output.detach()).float()
+def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Tensor, Tensor]:
+    """Return output and probabilities for rows; raise if there are not `n_classes` of them a row.
 
-
-@contextmanager
-def _evaluating(net: NeuralNet) -> Iterator[None]:
-    """Let a net evaluate its bare module for a while, then leave all as it was before.
-
-    What it is compiled or distributed by is for training.
+    Criteria and modules that do not fit together would end in nan. The bare module is evaluated,
+    for what it is compiled or distributed by is for training; then all is as it was before, which
+    ``predict_proba`` would not leave so.
     """
     wrapped, module = net.module_, bare_module(net)
-    modes = [(part, part.training) for part in wrapped.modules()]
+    parts = list(wrapped.modules())
+    modes = list(map(attrgetter("training"), parts))
     vars(net)["module_"] = module.eval()
     try:
-        yield
+        output = net.infer(to_device(torch.from_numpy(x), device_of(net)))
+        output = output[0] if isinstance(output, tuple) else output
+        output, proba = output.float(), net._get_predict_nonlinearity()(output.detach()).float()
     finally:
         vars(net)["module_"] = wrapped
-        for part, training in modes:
-            part.training = training
-
-
-def _check_probabilities(net: NeuralNet, proba: Tensor, n_classes: int | None) -> None:
-    """Raise if predictions are not `n_classes` probabilities a row.
-
-    Criteria and modules that do not fit together would end in nan.
-    """
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
     if proba.ndim != 2 or n_classes not in (None, proba.shape[1]):
         expected = "two dimensions"
         if n_classes is not None:
@@ -152,6 +119,7 @@ def _check_probabilities(net: NeuralNet, proba: Tensor, n_classes: int | None) -
             "not in its logarithm, which skorch computes; for other criteria set "
             "predict_nonlinearity."
         )
+    return output, proba
 
 
 def _are_probabilities(proba: Tensor) -> bool:

@@ -1,15 +1,20 @@
-"""What the library asks of a skorch net: its module, its device, its parts."""
+"""What the library asks of a skorch net: its module, its device, its parts, copies of it."""
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import numpy as np
 import torch
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import LRScheduler
 from torch import nn
+
+from tsynd_sk._utils._tensors import detached_memo
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -24,42 +29,44 @@ def unfreeze(estimator) -> NeuralNet:
     return estimator.estimator if is_frozen(estimator) else estimator
 
 
-def check_net(estimator, role: str, example: str = "NeuralNet") -> None:
-    """Raise if an estimator is no skorch net, or a frozen one that was never fitted."""
-    net = unfreeze(estimator)
+def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
+    """Return the net itself; raise if there is none, or a frozen one that was never fitted."""
+    frozen = is_frozen(estimator)
+    net = estimator.estimator if frozen else estimator
     if not isinstance(net, NeuralNet):
         raise TypeError(
             f"{role} must be a skorch net, for instance skorch.{example}, or "
             f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
         )
-    if is_frozen(estimator) and not getattr(net, "initialized_", False):
+    if frozen and not getattr(net, "initialized_", False):
         raise NotFittedError(
             f"{role} is wrapped in FrozenEstimator, to be used as it is, but it is not fitted: "
             "call its fit first, or pass it without FrozenEstimator"
         )
+    return net
 
 
 def check_classifier(estimator, role: str = "classifier") -> None:
     """Raise if an estimator is no skorch classifier."""
-    check_net(estimator, role, "NeuralNetClassifier")
-    if not is_classifier(unfreeze(estimator)):
+    net = check_net(estimator, role, "NeuralNetClassifier")
+    if not is_classifier(net):
         raise TypeError(
             f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
-            f"{type(unfreeze(estimator)).__name__}"
+            f"{type(net).__name__}"
         )
 
 
 def check_autoencoder(estimator) -> None:
     """Raise if an estimator is no skorch net around a module with ``encode`` and ``decode``."""
-    check_net(estimator, "autoencoder")
-    module = bare_module(estimator.estimator) if is_frozen(estimator) else estimator.module
-    missing = [name for name in ("encode", "decode") if not hasattr(module, name)]
-    # A function that makes modules shows its methods only when it is called.
-    if missing and isinstance(module, type | nn.Module):
-        raise TypeError(
-            f"the module of autoencoder, {module!r}, has no method {' and no '.join(missing)}; "
-            "expected encode(x) -> z and decode(z) -> x"
-        )
+    net = check_net(estimator, "autoencoder")
+    module = bare_module(net) if is_frozen(estimator) else net.module
+    for method in ("encode", "decode"):
+        # A function that makes modules shows its methods only when it is called.
+        if isinstance(module, type | nn.Module) and not hasattr(module, method):
+            raise TypeError(
+                f"the module of autoencoder, {module!r}, has no method {method}; "
+                "expected encode(x) -> z and decode(z) -> x"
+            )
 
 
 def device_of(net: NeuralNet) -> torch.device:
@@ -103,6 +110,32 @@ def let_schedules_resume(net: NeuralNet) -> None:
     for name in net._optimizers:
         for group in getattr(net, f"{name}_").param_groups:
             group.setdefault("initial_lr", group["lr"])
+
+
+def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
+    """Clone a net without what it has learnt, onto a device if one is given."""
+    return clone(net) if device is None else clone(net).set_params(device=device)
+
+
+def copy_net(net: NeuralNet) -> NeuralNet:
+    """Copy a fitted net with all that it has learnt.
+
+    `copy.deepcopy` alone would pickle it, which modules defined inside functions do not survive.
+    """
+    other = object.__new__(type(net))
+    memo = detached_memo(m for part in parts_of(net).values() for m in part.modules())
+    # Callbacks may refer to the net.
+    memo[id(net)] = other
+    other.__dict__.update(copy.deepcopy(vars(net), memo))
+    return other
+
+
+def copy_for_prediction(net: NeuralNet) -> NeuralNet:
+    """Copy a net in the middle of its training, to predict as it would now."""
+    bare: Any = object.__new__(type(net))
+    vars(bare).update(vars(net), callbacks_=[])
+    vars(bare).pop("_data", None)
+    return copy_net(bare)
 
 
 class Schedule(LRScheduler):

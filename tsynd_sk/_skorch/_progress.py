@@ -8,7 +8,7 @@ from typing import Any
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from tsynd_sk._skorch._copies import copy_for_prediction
+from tsynd_sk._skorch._nets import copy_for_prediction
 from tsynd_sk._skorch._seeding import scoped_seed
 
 try:
@@ -59,6 +59,8 @@ class Task:
         self.estimator = estimator
         self.context = context
         self.data = data
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=estimator, **data)
 
     @classmethod
     def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: int | None) -> Task:
@@ -66,19 +68,14 @@ class Task:
         context = None
         if hasattr(estimator, "_init_callback_context"):
             context = estimator._init_callback_context(max_subtasks=n_subtasks)
-        return cls(estimator, context, {"X": X, "y": y})._begun()
+        return cls(estimator, context, {"X": X, "y": y})
 
     def subtask(self, name: str, n_subtasks: int | None = 0) -> Task:
         """Begin a part of this task."""
-        context = self.context
-        if context is not None:
-            context = context.subcontext(task_name=name, max_subtasks=n_subtasks)
-        return Task(self.estimator, context, self.data)._begun()
-
-    def _begun(self) -> Task:
-        if self.context is not None:
-            self.context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-        return self
+        if self.context is None:
+            return self
+        context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        return Task(self.estimator, context, self.data)
 
     def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:
         """End this task; tell whether a callback wants no further one of its kind.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from tsynd_sk.images import spread
 # Size of the rows by which a module is sized and initialised, of more data than that.
 _BYTES_TO_SIZE_BY = 2**25
 
+# By this, where it exists, skorch's `fit` tells its `partial_fit` who was called.
+_AS_FIT = {"_routing_method": "fit"}
+_AS_FIT = _AS_FIT if _AS_FIT.keys() <= (NeuralNet.fit_loop.__kwdefaults__ or {}).keys() else {}
+
 
 class SizedFromData(NeuralNet):
     """Base of nets whose module is sized from, or initialised by, the first training data.
@@ -26,32 +30,23 @@ class SizedFromData(NeuralNet):
 
     def fit(self, X, y=None, **fit_params):
         """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
-        with self._sized_by(X, y):
-            return super().fit(X, y, **fit_params)
+        with sized_by(self, X, y):
+            if not self.warm_start or not self.initialized_:
+                self.initialize()
+            return super().partial_fit(X, y, **_AS_FIT, **fit_params)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
-        with self._sized_by(X, y):
+        with sized_by(self, X, y):
             return super().partial_fit(X, y, classes=classes, **fit_params)
-
-    @contextmanager
-    def _sized_by(self, X, y):
-        outermost = "_data" not in vars(self)
-        if outermost:
-            self._data = (X, y)
-        try:
-            yield
-        finally:
-            if outermost:
-                del self._data
 
     def initialize_module(self):
         """Build the module from the data at hand, or from its parameters alone."""
-        kwargs = self.get_params_for("module")
-        if "_sizes" in vars(self):
+        own, kwargs = vars(self), self.get_params_for("module")
+        if own.get("_sizes") is not None:
             self.module_ = self.module(**{**kwargs, **self._sizes})
             return self
-        if "_data" not in vars(self) or not is_sized_from_data(self):
+        if "_data" not in own or not is_sized_from_data(self):
             return super().initialize_module()
         X, y = _representatives(*self._data)
         if X.dtype != torch.get_default_dtype():
@@ -65,29 +60,28 @@ class SizedFromData(NeuralNet):
 
 def is_sized_from_data(net: NeuralNet) -> bool:
     """Tell whether the module of a net is built from the data that it is fitted on."""
-    return (
-        isinstance(net, SizedFromData)
-        and isinstance(net.module, type)
-        and hasattr(net.module, "from_data")
-    )
-
-
-def sized_by(net: NeuralNet, X, y):
-    """Let a net that is initialised outside of its ``fit`` size its module by data."""
-    return net._sized_by(X, y) if isinstance(net, SizedFromData) else nullcontext()
+    module = net.module if isinstance(net, SizedFromData) else None
+    return isinstance(module, type) and hasattr(module, "from_data")
 
 
 @contextmanager
-def with_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> Iterator[None]:
-    """Let a net build its module by what was once read off data, without any data."""
-    if sizes is None:
-        yield
-        return
-    net._sizes = sizes
+def sized_by(net: NeuralNet, X, y) -> Iterator[None]:
+    """Let a net size its module by data whenever it is initialised meanwhile."""
+    outermost = isinstance(net, SizedFromData) and "_data" not in vars(net)
+    if outermost:
+        net._data = (X, y)
     try:
         yield
     finally:
-        del net._sizes
+        if outermost:
+            del net._data
+
+
+def initialize_by_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> None:
+    """Initialise a net by what was once read off data, without any data."""
+    net._sizes = sizes
+    net.initialize()
+    del net._sizes
 
 
 def _representatives(X, y) -> tuple[Tensor, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from torch import nn
+from torch.nn.parameter import is_lazy
 
-from tsynd_sk._skorch._copies import clone_net
-from tsynd_sk._skorch._net_checks import NetCheck, warn_if_instance
-from tsynd_sk._skorch._nets import encode_labels, is_frozen
+from tsynd_sk._skorch._net_checks import NetCheck
+from tsynd_sk._skorch._nets import clone_net, encode_labels, is_frozen
 from tsynd_sk._skorch._seeding import scoped_seed
 from tsynd_sk._skorch._sized_from_data import sized_by
 
@@ -79,10 +80,11 @@ def fit_classifier(
     """
     if is_frozen(classifier):
         return classifier.estimator
-    warn_if_instance(classifier, role)
     net, check = clone_net(classifier, device), NetCheck(x, int(y.max()) + 1)
-    with scoped_seed(seed):
-        return _fit(net, x, encode_labels(net, y), [check, *extra_callbacks])
+    y = encode_labels(net, y)
+    with _training(net, x, y, seed, [check, *extra_callbacks], role):
+        net.fit(x, y)
+    return net
 
 
 def fit_autoencoder(
@@ -91,9 +93,10 @@ def fit_autoencoder(
     """Clone and fit an autoencoder; parameters are those of `fit_classifier`."""
     if is_frozen(autoencoder):
         return autoencoder.estimator
-    warn_if_instance(autoencoder, "autoencoder")
-    with scoped_seed(seed):
-        return _fit(clone_net(autoencoder, device), x, x, extra_callbacks)
+    net = clone_net(autoencoder, device)
+    with _training(net, x, x, seed, extra_callbacks, "autoencoder"):
+        net.fit(x, x)
+    return net
 
 
 def dry_run(
@@ -118,17 +121,35 @@ def dry_run(
             callback.on_train_begin(probe)
 
 
-def _fit(net: NeuralNet, X: Any, y: Any, extra_callbacks: Sequence[Callback]) -> NeuralNet:
+@contextmanager
+def _training(
+    net: NeuralNet, X: Any, y: Any, seed: int, callbacks: Sequence[Callback], role: str
+) -> Iterator[None]:
+    """Initialise a net by a seed, and add callbacks while its own `fit` is called."""
+    given = {"module": net.module}
+    for name, value in net.get_params_for("module").items():
+        given[f"module__{name}"] = value
+    for name, module in given.items():
+        if isinstance(module, nn.Module) and not all(map(is_lazy, module.parameters())):
+            warnings.warn(
+                f"the {name} of {role} is an instance of {type(module).__name__}, not the class: "
+                "every training starts from its weights, and what they have learnt comes along, "
+                "into each fold of a cross-validation too. Right for weights that were pretrained "
+                "on other images; otherwise pass the class, and its arguments as "
+                f"{role}__module__... parameters.",
+                UserWarning,
+                stacklevel=4,
+            )
+    warm_start = net.warm_start
+    added = [(type(callback).__name__, callback.initialize()) for callback in callbacks]
     try:
-        with sized_by(net, X, y), interruptible(), _extra_callbacks(net, extra_callbacks):
-            # A net's own `fit` is called, without being initialised again.
+        with scoped_seed(seed), sized_by(net, X, y), interruptible():
+            net.initialize()
+            # They join the initialised ones, for as parameters they would stay with the net, and
+            # be lost where it has ``callbacks="disable"``.
+            net.callbacks_ += added
             net.warm_start = True
-            net.fit(X, y)
-            if not set(map(id, extra_callbacks)) <= {id(named[1]) for named in net.callbacks_}:
-                raise RuntimeError(
-                    f"{type(net).__name__}.fit initialises the net anew, whose callbacks are lost "
-                    "then: let it call the fit that it overrides, which does so where needed"
-                )
+            yield
     except KeyboardInterrupt as interrupt:
         n_epochs = sum("train_loss" in epoch for epoch in net.history)
         interrupt.add_note(
@@ -137,21 +158,11 @@ def _fit(net: NeuralNet, X: Any, y: Any, extra_callbacks: Sequence[Callback]) ->
             "add a skorch.callbacks.Checkpoint to the net."
         )
         raise
-    return net
-
-
-@contextmanager
-def _extra_callbacks(net: NeuralNet, callbacks: Sequence[Callback]) -> Iterator[None]:
-    """Initialise a net, with further callbacks for a while.
-
-    They join the initialised ones, for as parameters they would stay with the net, and be lost
-    where it has ``callbacks="disable"``.
-    """
-    warm_start = net.warm_start
-    net.initialize()
-    net.callbacks_ += [(type(extra).__name__, extra.initialize()) for extra in callbacks]
-    try:
-        yield
-    finally:
-        net.warm_start = warm_start
-        net.callbacks_ = [named for named in net.callbacks_ if named[1] not in callbacks]
+    if added and added[-1] not in net.callbacks_:
+        raise RuntimeError(
+            f"{type(net).__name__}.fit initialises the net anew, whose callbacks are lost "
+            "then: let it call the fit that it overrides, which does so where needed"
+        )
+    net.warm_start = warm_start
+    for named in added:
+        net.callbacks_.remove(named)

@@ -36,23 +36,13 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             with suppress(OSError):
                 unfinished.unlink()
             raise
-        _sync_folder(target.parent)
+        # The new name outlives a power failure, where folders can be opened for that.
+        with suppress(OSError):
+            descriptor = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         # A full disk is reported without a name, and a missing folder with that of the part.
         raise type(error)(error.errno, error.strerror or str(error), os.fspath(path)) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name outlive a power failure, where folders can be opened for that."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def remove_unfinished(folder: Path, pattern: str) -> None:
-    """Remove what killed processes have left of files whose names match a pattern."""
-    for path in folder.glob(f"{pattern}.????????{UNFINISHED}"):
-        path.unlink(missing_ok=True)

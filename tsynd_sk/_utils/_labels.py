@@ -1,4 +1,4 @@
-"""Refusals of what are no labels."""
+"""Checks of labels, and their columns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sklearn.utils.validation import column_or_1d
 
 
 def check_labels_given(y: Any) -> None:
-    """Refuse what is no array of labels, or lacks some, before others do without their name."""
-    # Columns are taken for one dimension, with a warning, and all else is refused elsewhere.
+    """Raise if `y` is no array of labels, or lacks some, before others do without their name."""
+    # Columns are taken for one dimension, with a warning, and others raise for all else.
     if _n_dims(y) != 1:
         return
     y = np.asarray(y)
@@ -21,7 +21,7 @@ def check_labels_given(y: Any) -> None:
 
 
 def check_comparable(y: np.ndarray) -> None:
-    """Refuse labels of types that have no order among them."""
+    """Raise if labels are of types that have no order among them."""
     if y.dtype != object:
         return
     names = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in y})
@@ -53,7 +53,7 @@ def _is_missing(label: Any) -> bool:
 
 
 def labels_of(y: Any) -> np.ndarray:
-    """Give labels, whatever they are, as an array of one dimension."""
+    """Return labels, whatever they are, as an array of one dimension."""
     _n_dims(y)
     return column_or_1d(y, warn=True)
 
@@ -68,9 +68,9 @@ def encode_labels(y: Any, classes: Any) -> np.ndarray:
     """
     classes, labels = np.asarray(classes).tolist(), labels_of(y).tolist()
     # A dict, for numpy would take the string "1" for the number 1.
-    columns = {label: column for column, label in enumerate(classes)}
+    columns = dict(zip(classes, range(len(classes)), strict=True))
     try:
-        return np.array([columns[label] for label in labels], dtype=np.int64)
+        return np.array(list(map(columns.__getitem__, labels)), dtype=np.int64)
     except (KeyError, TypeError):
         # By their repr, for not all that is no label can be hashed.
         unknown = dict.fromkeys(repr(label) for label in labels if label not in classes)

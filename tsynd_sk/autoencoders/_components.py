@@ -15,7 +15,14 @@ _MAX_ROWS = 50_000
 
 def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the mean, principal axes (n_components, n_features) and their deviations."""
-    check_n_components(n_components)
+    if isinstance(n_components, bool) or not (
+        (isinstance(n_components, Integral) and n_components >= 1)
+        or (isinstance(n_components, float) and 0 < n_components < 1)
+    ):
+        raise ValueError(
+            f"n_components={n_components!r} is not valid: expected a positive integer, or a "
+            "float between 0 and 1 for the fraction of variance to be explained"
+        )
     if len(rows) > _MAX_ROWS:
         # At random, for every seventh patch might be from the same place in all images.
         generator = torch.Generator().manual_seed(0)
@@ -42,25 +49,6 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
     return mean.float(), (axes * signs).float(), scale.float()
 
 
-def check_n_components(n_components: int | float) -> None:
-    """Raise if a value is neither a number of components nor a fraction of variance."""
-    is_number = isinstance(n_components, Integral) and n_components >= 1
-    is_fraction = isinstance(n_components, float) and 0 < n_components < 1
-    if isinstance(n_components, bool) or not (is_number or is_fraction):
-        raise ValueError(
-            f"n_components={n_components!r} is not valid: expected a positive integer, or a "
-            "float between 0 and 1 for the fraction of variance to be explained"
-        )
-
-
-def silent_at_first(*layers: nn.Module, last: nn.Linear | nn.Conv2d) -> nn.Sequential:
-    """Chain layers to a residual that is zero until it is trained."""
-    nn.init.zeros_(last.weight)
-    if last.bias is not None:
-        nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
-
-
 class ComponentAutoencoder(nn.Module):
     """What both autoencoders share: linear maps that components initialise, and latent noise.
 
@@ -83,10 +71,10 @@ class ComponentAutoencoder(nn.Module):
 
     def __init__(self, n_values: int, n_components: int, noise: float):
         super().__init__()
-        check_n_components(n_components)
-        if not isinstance(n_components, Integral):
+        if type(n_components) is bool or not isinstance(n_components, Integral) or n_components < 1:
             raise ValueError(
-                f"n_components={n_components!r}, a fraction of variance, needs data: use "
+                f"n_components={n_components!r} is not valid: expected a positive integer, or a "
+                "float between 0 and 1 for a fraction of variance, which needs data: use "
                 f"{type(self).__name__}.from_data, or AutoencoderNet, which calls it"
             )
         self.n_components = min(int(n_components), n_values)

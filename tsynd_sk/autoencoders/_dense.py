@@ -7,11 +7,7 @@ from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import (
-    ComponentAutoencoder,
-    principal_components,
-    silent_at_first,
-)
+from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
 
 __all__ = ["DenseAutoencoder"]
 
@@ -125,4 +121,8 @@ class DenseAutoencoder(ComponentAutoencoder):
 
 def _dense(n_in: int, n_out: int, width: int) -> nn.Sequential:
     hidden = (nn.Linear(n_in, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
-    return silent_at_first(*hidden, last=nn.Linear(width, n_out))
+    last = nn.Linear(width, n_out)
+    # A residual that is zero until it is trained.
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*hidden, last)

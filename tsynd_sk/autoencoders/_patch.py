@@ -10,11 +10,7 @@ from torch.nn import functional as F
 
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import (
-    ComponentAutoencoder,
-    principal_components,
-    silent_at_first,
-)
+from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
 
 __all__ = ["PatchAutoencoder"]
 
@@ -31,8 +27,11 @@ class _Block(nn.Module):
 
 def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequential:
     first = nn.Conv2d(n_in, width, 3, padding=1)
-    blocks = [_Block(width) for _ in range(depth)]
-    return silent_at_first(first, *blocks, nn.GELU(), last=nn.Conv2d(width, n_out, 1))
+    blocks, last = list(map(_Block, [width] * depth)), nn.Conv2d(width, n_out, 1)
+    # A residual that is zero until it is trained.
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    return nn.Sequential(first, *blocks, nn.GELU(), last)
 
 
 class PatchAutoencoder(ComponentAutoencoder):
@@ -129,7 +128,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         n_components = params.pop("n_components", 0.95)
         params.setdefault("image_shape", tuple(X.shape[1:]))
         patch_size = params.pop("patch_size", None) or _patch_size_for(max(X.shape[2:]))
-        patches = F.pixel_unshuffle(_padded(X, patch_size), patch_size)
+        patches = _patches(X, patch_size)
         mean, axes, scale = principal_components(patches.movedim(1, -1).flatten(0, 2), n_components)
         autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
         autoencoder.mean.copy_(X.mean())
@@ -150,7 +149,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         Tensor of shape (n, n_components, h, w)
             Codes, one vector for each patch.
         """
-        patches = F.pixel_unshuffle(_padded(x, self.patch_size), self.patch_size)
+        patches = _patches(x, self.patch_size)
         detail = self.encoder_residual((patches - self.mean) / self.scale)
         return self.whiten(self.project(patches) + detail)
 
@@ -200,6 +199,7 @@ def _patch_size_for(side: int) -> int:
     return 4 if side <= 48 else 8 if side <= 96 else 16
 
 
-def _padded(x: Tensor, patch_size: int) -> Tensor:
-    bottom, right = -x.shape[-2] % patch_size, -x.shape[-1] % patch_size
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+def _patches(x: Tensor, side: int) -> Tensor:
+    bottom, right = -x.shape[-2] % side, -x.shape[-1] % side
+    x = F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    return F.pixel_unshuffle(x, side)

@@ -256,7 +256,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         """Collect parameters, see skorch; training rows are shuffled unless they say otherwise."""
         params = super().get_params_for(prefix)
         # Loaders of the user's own need not know of it, nor does it go with a sampler.
-        if prefix == "iterator_train" and self.iterator_train is DataLoader:
-            ordered = [params.get(name) for name in ("sampler", "batch_sampler")]
-            params = params if any(o is not None for o in ordered) else {"shuffle": True, **params}
+        ordered = params.get("sampler") is not None or params.get("batch_sampler") is not None
+        if prefix == "iterator_train" and self.iterator_train is DataLoader and not ordered:
+            params.setdefault("shuffle", True)
         return params

@@ -15,29 +15,6 @@ from tsynd_sk.images._stored import NetworkInput, Stored
 __all__ = ["ImageFormat", "ValueRange"]
 
 _MAX_CHANNELS = 4
-_SETTLE = (
-    "Give image_shape=(n_channels, height, width) to settle it, or move the channels, "
-    "for instance by np.moveaxis."
-)
-
-
-def _canonical(image_shape: Sequence[int]) -> tuple[tuple[int, int, int], str]:
-    """Read `image_shape` as (channels, height, width) and the layout that it stands for."""
-    try:
-        shape: tuple[Any, ...] = tuple(int(side) for side in image_shape)
-        valid = len(shape) in (2, 3) and min(shape) >= 1 and list(shape) == list(image_shape)
-    except (TypeError, ValueError, OverflowError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"image_shape={image_shape!r} is not valid: expected two or three positive integers, "
-            "(height, width), (n_channels, height, width) or (height, width, n_channels)"
-        )
-    if len(shape) == 2:
-        return (1, *shape), "hw"
-    if shape[2] <= _MAX_CHANNELS < shape[0]:
-        return (shape[2], shape[0], shape[1]), "hwc"
-    return shape, "chw"
 
 
 @dataclass(frozen=True)
@@ -98,43 +75,56 @@ class ImageFormat:
             If the layout is ambiguous or does not match `image_shape`.
         """
         row = X.shape[1:]
-        if image_shape is None:
-            shape, layout = cls._guess(row)
-        else:
+        if image_shape is not None:
             shape, layout = cls._match(row, image_shape)
-        return cls(row, shape, layout, X.dtype)
-
-    @staticmethod
-    def _guess(row: tuple[int, ...]) -> tuple[tuple[int, int, int] | None, str | None]:
+            return cls(row, shape, layout, X.dtype)
         if len(row) == 1:
-            return None, None
+            return cls(row, None, None, X.dtype)
+        if len(row) == 2 and not min(row) <= _MAX_CHANNELS < max(row):
+            return cls(row, (1, *row), "hw", X.dtype)
         if len(row) == 2:
-            if min(row) <= _MAX_CHANNELS < max(row):
-                raise ValueError(
-                    f"X with rows of shape {row} is ambiguous: grey images this narrow, or one "
-                    "colour image without an axis for the samples? For the first, give "
-                    f"image_shape={row}; for the second, pass X[np.newaxis]."
-                )
-            return (1, *row), "hw"
-        if len(row) == 3:
-            first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
-            if first != last:
-                return (row, "chw") if first else ((row[2], row[0], row[1]), "hwc")
+            raise ValueError(
+                f"X with rows of shape {row} is ambiguous: grey images this narrow, or one "
+                "colour image without an axis for the samples? For the first, give "
+                f"image_shape={row}; for the second, pass X[np.newaxis]."
+            )
+        if len(row) > 3:
+            raise ValueError(
+                f"X has {X.ndim} dimensions; expected (n, height, width), (n, height, width, "
+                "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and "
+                "videos are not supported: pass their slices or frames as images."
+            )
+        first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
+        if first == last:
             raise ValueError(
                 f"X with rows of shape {row} is ambiguous: the channels may come first or last. "
-                + _SETTLE
+                "Give image_shape=(n_channels, height, width) to settle it, or move the "
+                "channels, for instance by np.moveaxis."
             )
-        raise ValueError(
-            f"X has {len(row) + 1} dimensions; expected (n, height, width), (n, height, width, "
-            "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and videos "
-            "are not supported: pass their slices or frames as images."
-        )
+        if first:
+            return cls(row, row, "chw", X.dtype)
+        return cls(row, (row[2], row[0], row[1]), "hwc", X.dtype)
 
     @staticmethod
     def _match(
         row: tuple[int, ...], image_shape: Sequence[int]
     ) -> tuple[tuple[int, int, int], str]:
-        shape, layout = _canonical(image_shape)
+        try:
+            given: Any = tuple(int(side) for side in image_shape)
+            valid = len(given) in (2, 3) and min(given) >= 1 and list(given) == list(image_shape)
+        except (TypeError, ValueError, OverflowError):
+            valid = False
+        if not valid:
+            raise ValueError(
+                f"image_shape={image_shape!r} is not valid: expected two or three positive "
+                "integers, (height, width), (n_channels, height, width) or (height, width, "
+                "n_channels)"
+            )
+        shape, layout = given, "chw"
+        if len(given) == 2:
+            shape, layout = (1, *given), "hw"
+        elif given[2] <= _MAX_CHANNELS < given[0]:
+            shape, layout = (given[2], given[0], given[1]), "hwc"
         channels, height, width = shape
         if len(row) == 1:
             if row[0] == channels * height * width:
@@ -152,11 +142,6 @@ class ImageFormat:
         raise ValueError(
             f"X has rows of shape {row}, which does not match image_shape={tuple(image_shape)}"
         )
-
-    @property
-    def n_features(self) -> int:
-        """Number of values in one image."""
-        return int(np.prod(self.row_shape))
 
     def to_tensor(self, X: np.ndarray) -> Tensor:
         """Convert images to what networks see.
@@ -295,9 +280,8 @@ class ValueRange:
         """
         dtype = image_format.dtype
         divisor = 255 if dtype == np.uint8 else 1
-        low, high = (
-            torch.as_tensor(np.asarray(extreme, dtype=np.float32)) / divisor for extreme in extremes
-        )
+        low = torch.as_tensor(np.asarray(extremes[0], dtype=np.float32)) / divisor
+        high = torch.as_tensor(np.asarray(extremes[1], dtype=np.float32)) / divisor
         levels = None if np.issubdtype(dtype, np.floating) else divisor
         half = dtype.kind == "f" and dtype.itemsize == 2
         return cls(low, high, levels, half=half, extremes=extremes)

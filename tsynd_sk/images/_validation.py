@@ -25,12 +25,26 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     else:
         X = array_of_images(X, name=name, estimator=estimator, reset=reset)
     table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
-    low, high = _extremes(X, axis=0 if table else None, name=name)
+    axis = 0 if table else None
+    lows, highs, n_read = [], [], 0
+    for part in parts(X):
+        if isinstance(X, Stored):
+            try:
+                check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+            except ValueError as error:
+                finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+                if not finite.all():
+                    error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
+                raise
+        lows.append(part.min(axis=axis))
+        highs.append(part.max(axis=axis))
+        n_read += len(part)
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
         raise ValueError("X has values too large for dtype('float32'), in which networks compute")
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
-        estimator.n_features_in_ = estimator.format_.n_features
+        estimator.n_features_in_ = int(np.prod(X.shape[1:]))
         estimator.image_shape_ = estimator.format_.image_shape
         estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
         return X
@@ -83,24 +97,6 @@ def _stored(X: Any, name: str) -> Stored:
         raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
     _check_values(X, name)
     return X
-
-
-def _extremes(X: np.ndarray | Stored, *, axis, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest values of images, which are checked as they are read from a store."""
-    lows, highs, n_read = [], [], 0
-    for part in parts(X):
-        if isinstance(X, Stored):
-            try:
-                check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
-            except ValueError as error:
-                finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
-                if not finite.all():
-                    error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
-                raise
-        lows.append(part.min(axis=axis))
-        highs.append(part.max(axis=axis))
-        n_read += len(part)
-    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def _check_scale(dtype: np.dtype, high: float, estimator) -> None:

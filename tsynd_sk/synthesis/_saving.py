@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from contextlib import suppress
@@ -15,19 +16,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from skorch import NeuralNet
+from skorch.history import History
+from torch import Tensor, nn
 
 from tsynd_sk import __version__, _skorch
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.members import LastLayerPosterior
+from tsynd_sk.synthesis import _fitting
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import (
-    all_or_nothing,
-    default_autoencoder,
-    default_classifier,
-    take_engine,
-)
 
 #: Counts up with every change that earlier releases cannot read, or would misread.
 FORMAT_VERSION = 1
@@ -91,8 +89,7 @@ class SavingMixin:
         (3, 8, 8)
         """
         check_is_fitted(self)
-        synthesizer = getattr(self, "synthesizer_", self)
-        tensors, description = _state(synthesizer, synthesizer.engine_, with_images)
+        tensors, description = _state(getattr(self, "synthesizer_", self), with_images)
         metadata = {
             "format": "tsynd_sk",
             "format_version": str(FORMAT_VERSION),
@@ -137,8 +134,8 @@ class SavingMixin:
         Path(path).open("rb").close()
         saved = _read(path)
         try:
-            with all_or_nothing(self):
-                _skorch.check_same("the class of the estimator", saved.estimator, self._saved_as)
+            with _fitting.all_or_nothing(self):
+                _check_same("the class of the estimator", saved.estimator, self._saved_as)
                 self._restore(saved)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
@@ -154,7 +151,7 @@ class SavingMixin:
     def _restore(self: Any, saved: Saved) -> None:
         """Take over what a file holds; the parameters of a synthesizer say how."""
         saved.restore_data(self, self.image_shape)
-        take_engine(self, saved.engine(self))
+        _fitting.take_engine(self, saved.engine(self))
 
 
 @dataclass
@@ -173,12 +170,12 @@ class Saved:
         image = np.broadcast_to(np.zeros((), dtype), (1, *row_shape))
         found = ImageFormat.infer(image, image_shape)
         shape = [found.layout, *(found.image_shape or ())]
-        what = f"the layout and shape of images, by image_shape={image_shape!r},"
-        _skorch.check_same(what, described["shape"], shape)
+        _check_same(f"the layout, by image_shape={image_shape!r},", described["shape"], shape)
         ends = self.tensors.pop("extremes").numpy().view(dtype)
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
-        estimator.image_shape_, estimator.n_features_in_ = found.image_shape, found.n_features
+        estimator.image_shape_ = found.image_shape
+        estimator.n_features_in_ = int(np.prod(row_shape))
         if (names := described["feature_names"]) is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
         dtype = np.dtype(labels["dtype"])
@@ -187,37 +184,35 @@ class Saved:
         estimator.classes_ = np.array(labels["values"], dtype=dtype)
 
     def engine(self, synthesizer: Any) -> Engine:
-        """Return an engine with nets that are built as the parameters of a synthesizer say.
-
-        What is known of images and labels is that of the synthesizer.
-        """
-        tensors, described, device = self.tensors, self.description, synthesizer.device
+        """Return an engine with nets that are built as the parameters of a synthesizer say."""
+        tensors, described = self.tensors, self.description
         shape, verbose = synthesizer.image_shape_, synthesizer.verbose - 1
         given = synthesizer.classifier
         given = given if isinstance(given, list | tuple) else [given]
-        _skorch.check_same("the number of classifiers", len(described["classifiers"]), len(given))
+        _check_same("the number of classifiers", len(described["classifiers"]), len(given))
         asked = scheme_of(synthesizer, len(given)).kind
         for kind in described["kinds"]:
-            _skorch.check_same("members", kind, kind if asked == "auto" else asked)
+            _check_same("members", kind, kind if asked == "auto" else asked)
         nets = []
-        for i, (net, fields) in enumerate(zip(given, described["classifiers"], strict=True)):
-            role, net = f"classifier{i}", net or default_classifier(shape, verbose)
-            _skorch.check_classifier(_skorch.unfreeze(net), role)
-            net = _skorch.restored_net(net, tensors, fields, role, device)
+        for i, net in enumerate(given):
+            net = net or _fitting.default_classifier(shape, verbose)
+            _skorch.check_classifier(_skorch.unfreeze(net), f"classifier{i}")
+            fields = described["classifiers"][i]
+            net = self._net(net, fields, f"classifier{i}", synthesizer.device)
             # skorch reads them off the labels of a fit.
             vars(net).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
             nets.append(net)
-        image_format, value_range = synthesizer.format_, synthesizer.value_range_
-        engine = Engine(nets, image_format, value_range, None, None, described["seed"])
+        image_format, seed = synthesizer.format_, described["seed"]
+        engine = Engine(nets, image_format, synthesizer.value_range_, None, None, seed)
         engine.kinds = described["kinds"]
         engine.posteriors = [
-            None if numbers is None else self._posterior(numbers, f"posterior{i}.")
+            numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
             for i, numbers in enumerate(described["posteriors"])
         ]
         if (fields := described["autoencoder"]) is not None:
-            net = synthesizer.autoencoder or default_autoencoder(shape, verbose)
+            net = synthesizer.autoencoder or _fitting.default_autoencoder(shape, verbose)
             _skorch.check_autoencoder(_skorch.unfreeze(net))
-            engine.autoencoder = _skorch.restored_net(net, tensors, fields, "autoencoder", device)
+            engine.autoencoder = self._net(net, fields, "autoencoder", synthesizer.device)
             engine.latent_scale = tensors.pop("latent_scale")
         if "images" in tensors:
             images = tensors.pop("images").numpy().view(image_format.dtype)
@@ -225,17 +220,40 @@ class Saved:
             engine.codes = tensors.pop("image_classes").numpy()
         return engine
 
-    def _posterior(self, numbers: dict[str, Any], prefix: str) -> LastLayerPosterior:
+    def _net(self, estimator: Any, fields: dict, role: str, device: Any) -> NeuralNet:
+        """Return a net of an estimator's parameters with saved weights; the estimator stays."""
+        given = _skorch.unfreeze(estimator)
+        params = _module_params(given)
+        for name, value in fields["params"].items():
+            _check_same(f"{name} of {role}", value, params.get(name, value))
+        if _skorch.is_frozen(estimator) and given.initialized_:
+            net = _skorch.copy_net(given)
+        else:
+            net = _skorch.clone_net(given, device)
+            # Initial weights are drawn, and then overwritten.
+            with _skorch.scoped_seed(0):
+                _skorch.initialize_by_sizes(net, fields["sizes"])
+        for name, part in _skorch.parts_of(net).items():
+            weights = self._take(f"{role}.{name}.")
+            for key, own in part.state_dict().items():
+                saved = weights.get(key, own)
+                _check_same(f"the dtype of {role}.{name}.{key}", saved.dtype, own.dtype)
+            part.load_state_dict(weights)
+        net.history = History(json.loads(self.tensors.pop(f"{role}_history").numpy().tobytes()))
+        # Its optimizer starts afresh.
+        _skorch.let_schedules_resume(net)
+        return net
+
+    def _take(self, prefix: str) -> dict[str, Any]:
+        """Take out the tensors whose names have a prefix."""
         names = [name for name in self.tensors if name.startswith(prefix)]
-        parts: Any = {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
-        return LastLayerPosterior(**numbers, **parts)
+        return {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
 
 
-def _state(
-    synthesizer: Any, engine: Engine, with_images: bool
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return what a synthesizer has learned as tensors and for JSON."""
-    image_format, seed = engine.image_format, synthesizer.random_state
+    engine, seed = synthesizer.engine_, synthesizer.random_state
+    image_format = engine.image_format
     names = getattr(synthesizer, "feature_names_in_", None)
     tensors = {"extremes": _bytes(np.stack(engine.value_range.extremes), image_format.dtype)}
     described: dict[str, Any] = {
@@ -254,29 +272,82 @@ def _state(
         "posteriors": [],
     }
     for i, net in enumerate(engine.nets):
-        weights, fields = _skorch.net_state(net, f"classifier{i}")
-        tensors.update(weights)
-        described["classifiers"].append(fields)
+        described["classifiers"].append(_add_net(tensors, net, f"classifier{i}"))
     if engine.latent_scale is not None:
-        weights, described["autoencoder"] = _skorch.net_state(engine.autoencoder, "autoencoder")
-        tensors.update(weights, latent_scale=engine.latent_scale.contiguous())
-    posteriors: list[LastLayerPosterior | None] = []
+        described["autoencoder"] = _add_net(tensors, engine.autoencoder, "autoencoder")
+        tensors["latent_scale"] = engine.latent_scale.contiguous()
     # A net without members predicts nevertheless, and says why when it is asked for more.
     with suppress(ValueError):
         # The images by which posteriors are fitted may stay out of the file.
         engine.members(synthesizer, seed=0)
-        posteriors = engine.posteriors
+        for i, posterior in enumerate(engine.posteriors):
+            fields = asdict(posterior) if posterior else {}
+            for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
+                tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
+            described["posteriors"].append(fields or None)
     described["kinds"] = engine.kinds
-    for i, posterior in enumerate(posteriors):
-        fields = asdict(posterior) if posterior else {}
-        parts = {name for name, value in fields.items() if isinstance(value, Tensor)}
-        tensors.update({f"posterior{i}.{name}": fields.pop(name).contiguous() for name in parts})
-        described["posteriors"].append(fields or None)
     if with_images:
         engine.check_has_images()
         tensors["images"] = _bytes(np.asarray(engine.images), image_format.dtype)
         tensors["image_classes"] = torch.tensor(engine.codes, dtype=torch.int64)
     return tensors, described
+
+
+def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str, Any]:
+    """Add weights and history of a fitted net to tensors; return how it is built, for JSON."""
+    for part, module in _skorch.parts_of(net).items():
+        for key, value in module.state_dict().items():
+            name = f"{role}.{part}.{key}"
+            if not isinstance(value, Tensor) or value.layout != torch.strided:
+                raise ValueError(
+                    f"cannot save {name}, which is a {type(value).__name__}: such a file holds "
+                    "dense tensors alone. pickle and joblib save the estimator as a whole."
+                )
+            # Tied weights share memory, which the format does not allow.
+            tensors[name] = value.detach().cpu().contiguous().clone()
+    # As a tensor, for the header of a file is limited in length.
+    history = bytearray(json.dumps([_json_part(row) for row in net.history]).encode())
+    tensors[f"{role}_history"] = torch.frombuffer(history, dtype=torch.uint8)
+    fields: dict[str, Any] = {"params": _module_params(net), "sizes": None}
+    if _skorch.is_sized_from_data(net):
+        sizes = getattr(_skorch.bare_module(net), "sizes", None)
+        if not isinstance(sizes, dict) or len(kept := _json_part(sizes)) < len(sizes):
+            raise ValueError(
+                f"cannot save a module built by {net.module.__name__}.from_data, for there are no "
+                "data when it is loaded. Give it an attribute sizes: a dict of what from_data "
+                f"reads off the data, as keyword arguments of its constructor; got {sizes!r}"
+            )
+        fields["sizes"] = kept
+    return fields
+
+
+def _module_params(net: NeuralNet) -> dict[str, Any]:
+    """Return name and parameters of a module, default ones included, as far as JSON goes."""
+    params: dict[str, Any] = {}
+    if not isinstance(net.module, nn.Module):
+        with suppress(TypeError, ValueError):
+            signature = inspect.signature(net.module).parameters.values()
+            params = {p.name: p.default for p in signature if p.default is not p.empty}
+    params.update(net.get_params_for("module"))
+    name = getattr(net.module, "__name__", type(net.module).__name__)
+    return _json_part({"module": name, **{f"module__{key}": params[key] for key in params}})
+
+
+def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries that JSON can hold, as they are read back."""
+    kept = {}
+    for name, value in fields.items():
+        with suppress(TypeError, ValueError, AttributeError):
+            # Of numpy and torch.
+            kept[name] = json.loads(json.dumps(value, default=lambda number: number.tolist()))
+    return kept
+
+
+def _check_same(what: str, saved: Any, own: Any) -> None:
+    """Raise ValueError if something in a file is not as the estimator has it."""
+    # Only NaN differs from itself.
+    if saved != own and saved == saved:
+        raise ValueError(f"{what} is {saved} in the file, but {own} in the estimator")
 
 
 def _read(path: str | os.PathLike[str]) -> Saved:
@@ -290,18 +361,16 @@ def _read(path: str | os.PathLike[str]) -> Saved:
     except Exception as error:
         raise ValueError(f"{refused} is damaged, or no safetensors file: {error}") from error
     version = metadata.get("format_version", "")
-    if metadata.get("format") != "tsynd_sk" or not version.isdecimal():
+    if metadata.get("format") != "tsynd_sk":
         raise ValueError(f"{refused} was not written by save_params of tsynd_sk")
     if version != str(FORMAT_VERSION):
         raise ValueError(
             f"{refused} has format version {version:.9}, written by tsynd_sk "
-            f"{metadata.get('library_version', ''):.20}, and this is tsynd_sk {__version__}, "
-            f"which reads version {FORMAT_VERSION}: upgrade tsynd_sk"
+            f"{metadata.get('library_version', ''):.20}: upgrade tsynd_sk {__version__}"
         )
     if metadata.pop("sha256", None) != _checksum(tensors, metadata):
         raise ValueError(
-            f"{refused} is damaged: its contents do not have the checksum that it states. Copy or "
-            "save it again."
+            f"{refused} is damaged, for its contents do not have the checksum that it states"
         )
     return Saved(metadata["estimator"], tensors, json.loads(metadata["description"]))
 
@@ -322,11 +391,9 @@ def _bytes(array: np.ndarray, dtype: np.dtype) -> Tensor:
 
 def _labels(classes: np.ndarray) -> dict[str, Any]:
     values = classes.tolist()
-    text_only = classes.dtype.kind == "O" and all(isinstance(value, str) for value in values)
-    if classes.dtype.kind not in "biufU" and not text_only:
+    if classes.dtype.kind not in "biufU" and not all(isinstance(value, str) for value in values):
         raise ValueError(
-            f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}: only numbers, "
-            "booleans and strings can be written without code that reads them. Convert y before "
-            "fit, for instance by y.astype(str)."
+            f"cannot save labels such as {values[0]!r} of dtype {classes.dtype}, but numbers, "
+            "booleans and strings: convert y before fit, for instance by y.astype(str)"
         )
     return {"dtype": classes.dtype.str, "values": values}
