@@ -9,7 +9,6 @@ from tsynd_sk.evaluation._bootstrap import (
     holm,
     interval,
     resampled_scores,
-    seed_draws,
 )
 from tsynd_sk.evaluation._scores import weighted_scores
 
@@ -33,12 +32,6 @@ class TestResamples:
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
         monkeypatch.setattr("tsynd_sk.evaluation._bootstrap._BLOCK", 30 * 4)
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
-
-    def test_seeds_are_drawn_with_replacement(self):
-        draws = seed_draws(4, 2000, np.random.default_rng(0))
-        np.testing.assert_array_equal(draws.sum(axis=0), 4)
-        assert draws.mean(axis=1) == pytest.approx(1, abs=0.1)
-        np.testing.assert_array_equal(seed_draws(1, 5, np.random.default_rng(0)), 1)
 
 
 class TestStatistics:
