@@ -47,8 +47,9 @@ def test_help_loads_nothing_heavy():
 def test_use_loads_nothing_that_is_not_needed():
     late = {"medmnist", "torchvision", "matplotlib", "art", "skimage", "PIL"}
     # scikit-learn imports pandas where it is installed.
+    use = "from tsynd_sk import TargetedSynthesizer, evaluation, inspection"
     before = "import torch, sklearn, skorch; before = set(sys.modules)"
-    assert not loaded(f"{before}; from tsynd_sk import TargetedSynthesizer") & (late | {"pandas"})
+    assert not loaded(f"{before}; {use}") & (late | {"pandas"})
 
 
 def test_names_of_the_help_are_those_of_the_library():

@@ -29,11 +29,6 @@ class TestMoreRows:
         targets = np.bincount(recorder.targets(-1), minlength=10)
         np.testing.assert_array_equal(targets, 2 * np.bincount(LABELS, minlength=10))
 
-    def test_every_row_is_copied_as_often_as_any_other(self):
-        rows = recorder_of(fitted("copies", ratio=1.5)).rows(-1)
-        counts = np.unique(rows.reshape(len(rows), -1), axis=0, return_counts=True)[1]
-        assert sorted(counts) == [2] * (N // 2) + [3] * (N // 2)
-
     def test_smote_makes_new_rows_at_each_refresh_only(self):
         recorder, real = recorder_of(fitted("smote", refresh_every=3)), row_set(IMAGES)
         new = [row_set(recorder.rows(epoch)) - real for epoch in range(8)]
@@ -167,12 +162,3 @@ class TestAdversarialNet:
         assert [part.training for part in module.modules()] == modes
         assert all(torch.equal(before[n], v) for n, v in module.state_dict().items())
         assert all((p.grad == 1).all() and p.requires_grad for p in module.parameters())
-
-    def test_without_strength_it_is_the_plain_training(self):
-        fits = []
-        for cls, params in ((AdversarialNetClassifier, {"eps": 0.0}), (type(net()), {})):
-            torch.manual_seed(0)
-            # Without dropout, for the start of an attack draws random numbers.
-            given = {"module__width": 4, "module__dropout": 0.0, "max_epochs": 1, "batch_size": N}
-            fits.append(cls(**given, **params).fit(IMAGES, LABELS).predict_proba(IMAGES))
-        np.testing.assert_allclose(*fits, atol=1e-6)

@@ -111,11 +111,6 @@ class TestResuming:
         assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
         assert len(trained) == damaged
 
-    def test_a_finished_job_prints_its_table_again(self, npz, undisturbed, capsys):
-        arguments = ["--dataset", str(npz), *CHOSEN, "--out", str(undisturbed)]
-        assert main(arguments) == 0
-        assert "mutual_info" in capsys.readouterr().out
-
     @pytest.mark.parametrize(
         ("changed", "named"),
         [

@@ -92,13 +92,6 @@ class TestReport:
             assert len(guess.seen) == 2
             np.testing.assert_array_equal(guess.seen[1], guesses[0].seen[1])
 
-    def test_settings_are_averaged_in_every_resample(self, problem):
-        once, twice = (report_on_two_seeds(problem, ["gamma"] * n, 0) for n in (1, 2))
-        for rows, others in ((once.scores, twice.scores), (once.comparisons, twice.comparisons)):
-            for row, other in zip(rows, others, strict=True):
-                assert other == pytest.approx(row)
-        assert len(twice.rows) == 12
-
     def test_equal_seeds_give_equal_reports_and_others_do_not(self, problem):
         first, again, other = (report_on_two_seeds(problem, ["noise"], seed) for seed in (0, 0, 1))
         assert first.scores == again.scores

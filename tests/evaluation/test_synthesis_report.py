@@ -10,12 +10,10 @@ from scipy.linalg import sqrtm
 from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.evaluation import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._image_space import ImageSpace, last_layer_features
+from tsynd_sk.evaluation._image_space import last_layer_features
 from tsynd_sk.evaluation._set_distances import (
     frechet_distance,
     gaussian_frechet,
@@ -55,12 +53,6 @@ def found(report):
 
 
 class TestFrechet:
-    def test_closed_form_of_gaussians_that_share_their_axes(self):
-        one, other = np.diag([1.0, 4.0, 9.0]), np.diag([4.0, 1.0, 0.0])
-        distance = gaussian_frechet(np.zeros(3), one, np.array([3.0, 0, 4]), other)
-        # Standard deviations 1, 2, 3 against 2, 1, 0.
-        assert distance == pytest.approx(25 + 1 + 1 + 9)
-
     def test_any_covariances_as_by_the_root_of_their_product(self):
         rng = np.random.default_rng(0)
         roots = rng.normal(size=(2, 5, 5))
@@ -294,14 +286,6 @@ class TestQuality:
         assert math.isnan(report.quality["precision"])
         assert math.isfinite(report.quality["authenticity"])
         assert "no feature space to compare distributions in: Bare calls no" in report.notes[0]
-
-    def test_the_first_of_an_ensemble_gives_the_features(self, fitted):
-        nets = [own_net(module__n_out=4, max_epochs=1).fit(X[:, None], y) for _ in range(2)]
-        frozen = FrozenEstimator(fitted.autoencoder_)
-        synthesizer = TargetedSynthesizer(list(map(FrozenEstimator, nets)), frozen, max_iter=1)
-        space = ImageSpace(synthesizer.fit(X, y), X)
-        expected = last_layer_features(nets[0], [torch.from_numpy(X[:30, None])])
-        np.testing.assert_allclose(space.features(X[:30]), expected, atol=1e-6)
 
 
 class TestReport:
