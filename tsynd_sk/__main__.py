@@ -37,11 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
         "subfolder per class (or with train/, val/ and test/ of that kind), or an .npz with "
         "MedMNIST's keys",
     )
-    add("--size", type=_positive, metavar="PX", help="side of the images in pixels (default: 28)")
+    add("--size", type=int, metavar="PX", help="side of the images in pixels (default: 28)")
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
-        type=_positive,
+        type=int,
         metavar="N",
         help="labelled training images, drawn anew for each seed (default: 100, or all if fewer)",
     )
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--eps",
         nargs="+",
-        type=_strength,
+        type=float,
         default=[],
         metavar="E",
         help="accuracy under attack, too: strengths in 255ths of the range of values (default: no "
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--n-attacked",
-        type=_positive,
+        type=int,
         default=256,
         metavar="N",
         help="with --eps: images that are attacked at most (default: 256)",
@@ -88,11 +88,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a mirrored image is no image of its class: standard augmentation must not flip",
     )
-    add("--seeds", type=_positive, default=3, metavar="K", help="repetitions (default: 3)")
-    add("--epochs", type=_positive, default=60, metavar="E", help="training epochs (default: 60)")
+    add("--seeds", type=int, default=3, metavar="K", help="repetitions (default: 3)")
+    add("--epochs", type=int, default=60, metavar="E", help="training epochs (default: 60)")
     add(
         "--autoencoder-epochs",
-        type=_positive,
+        type=int,
         default=60,
         metavar="E",
         help="training epochs of the autoencoder, at most (default: 60)",
@@ -106,20 +106,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--out", type=Path, metavar="DIR", help="folder for results (default: made from settings)")
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
-    return number
-
-
-def _strength(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 255:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, at most 255, got {text}")
-    return number
 
 
 def _prepare(arguments: argparse.Namespace) -> Comparison:
@@ -162,8 +148,6 @@ def _run(comparison: Comparison) -> None:
         f"{len(splits.class_names)} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
         f"{settings.epochs} epochs"
     )
-    for path in comparison.damaged():
-        print(f"{path} is damaged: that run is made again")
     missing = comparison.missing()
     done = settings.seeds * len(settings.arms) - len(missing)
     if done:
@@ -183,31 +167,14 @@ def _run(comparison: Comparison) -> None:
         "included."
     )
     if settings.eps:
-        print(_on_attacks(comparison))
+        n_masked = sum(bool(row["gradient_masking"]) for row in comparison.results())
+        print(
+            f"under an attack: accuracy on {settings.n_attacked} images at most; gradients seem to "
+            f"be masked in {n_masked} runs (column gradient_masking)."
+        )
     print(f"Results: {out / 'results.csv'}")
     if (out / "synthesis.png").exists():
         print(f"Picture: {out / 'synthesis.png'}")
-    else:
-        print('No picture: it needs matplotlib (pip install "tsynd_sk[plot]") and a targeted arm')
-
-
-def _on_attacks(comparison: Comparison) -> str:
-    results, n_images = comparison.results(), len(comparison.splits.X_test)
-    n_attacked = min(comparison.settings.n_attacked or n_images, n_images)
-    n_masked = sum(bool(row["gradient_masking"]) for row in results)
-    text = f"under {', '.join(comparison.settings.attacks)}: accuracy on {n_attacked} images."
-    if n_masked:
-        text += (
-            f" Gradients seem to be masked in {n_masked} of {len(results)} runs, see the column "
-            "gradient_masking."
-        )
-    return text
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenExecutor as error:
         reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
     except (ValueError, OSError, ImportError) as error:
-        reason = f"error: {_reason(error)}"
+        reason = f"error: {error}"
     if status != 2:
         reason += "\nRuns that are done are kept: the same command goes on from there."
     print(reason, file=sys.stderr)

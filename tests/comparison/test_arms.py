@@ -1,7 +1,7 @@
 """Arms of a comparison: what each says, and that all cost as many rows and steps."""
 
 import json
-from dataclasses import FrozenInstanceError, asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,8 @@ from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
 
 EPOCHS, N = 8, 30
+# One arm of each kind; other objectives cost the same steps.
+KINDS = ("plain", *AUGMENTATIONS, "random", "standard+random", "standard+reconstruction")
 TINY_SYNTHESIS = {"n_members": 4, "max_iter": 2}
 
 
@@ -51,18 +53,13 @@ def rows_of(classifier):
 
 @pytest.fixture(scope="module")
 def classifiers(autoencoder):
-    return {name: trained(tiny(arm), autoencoder) for name, arm in ARMS.items()}
+    return {name: trained(tiny(ARMS[name]), autoencoder) for name in KINDS}
 
 
 class TestBudget:
-    @pytest.mark.parametrize("name", ARMS)
+    @pytest.mark.parametrize("name", KINDS)
     def test_all_arms_take_as_many_steps_on_as_many_rows(self, name, classifiers):
         assert batches(classifiers[name]) == [[16, 14]] * 2 + [[16, 16, 13]] * 6
-
-    @pytest.mark.parametrize("name", ["plain", "smote", "adversarial", "random"])
-    def test_so_they_do_with_other_batches(self, name, autoencoder):
-        classifier = trained(tiny(ARMS[name], batch_size=10), autoencoder)
-        assert batches(classifier) == [[10] * 3] * 2 + [[10] * 4 + [5]] * 6
 
     @pytest.mark.parametrize("name", ["smote", "random"])
     @pytest.mark.parametrize("how", ["apart", "mixed"])
@@ -75,7 +72,7 @@ class TestBudget:
 
     def test_all_arms_start_from_the_same_network(self, classifiers):
         starts = [recorder_of(made.estimator_).weights_ for made in classifiers.values()]
-        assert len(starts) == 18
+        assert len(starts) == len(KINDS)
         for start in starts[1:]:
             assert all(torch.equal(a, b) for a, b in zip(start, starts[0], strict=True))
 
@@ -144,15 +141,6 @@ class TestWhatArmsTrainOn:
         # As in [0, 1], where what is moved in is black.
         assert abs(rows.mean() - images.mean()) < 100
 
-    @pytest.mark.parametrize(
-        ("images", "low", "high"),
-        [(X[:N] * 0.5 - 1, -1, -0.5), ((X[:N] * 100).astype(np.uint8), 0, 1)],
-        ids=["float", "uint8"],
-    )
-    def test_attacks_know_the_range_of_values(self, images, low, high):
-        classifier = ARMS["adversarial"].make_classifier(images, y[:N], max_epochs=1)
-        assert (classifier.estimator.low, classifier.estimator.high) == (low, high)
-
 
 class TestDefinition:
     def test_there_are_the_arms_that_were_asked_for(self):
@@ -165,37 +153,11 @@ class TestDefinition:
         assert set(DEFAULT_ARMS) <= set(ARMS)
         assert "standard+mutual_info" in DEFAULT_ARMS
 
-    def test_an_arm_is_what_its_json_says(self):
-        arm = Arm(
-            "standard",
-            "random",
-            synthesizer={"radius": 0.25, "restrict": ["head.0"]},
-            classifier={"refresh_every": 2},
-            net={"lr": 0.1},
-            autoencoder={"module__n_components": 8},
-            unlabelled=True,
-        )
-        assert json.loads(json.dumps(arm.definition())) == arm.definition() == asdict(arm)
-        assert Arm(**arm.definition()) == arm
-
     def test_what_is_not_said_is_left_out(self):
         assert ARMS["plain"].definition() == {}
+        assert Arm(**ARMS["standard+random"].definition()) == ARMS["standard+random"]
         assert ARMS["entropy"].definition() == {"objective": "entropy"}
         assert len({json.dumps(arm.definition()) for arm in ARMS.values()}) == len(ARMS)
-
-    def test_arms_cannot_be_changed(self):
-        with pytest.raises(FrozenInstanceError):
-            ARMS["plain"].objective = "random"
-
-    @pytest.mark.parametrize(
-        ("name", "needs", "targeted"),
-        [("plain", False, False), ("reconstruction", True, False), ("standard+random", True, True)],
-    )
-    def test_arms_know_what_they_need(self, name, needs, targeted):
-        assert ARMS[name].needs_autoencoder == needs
-        assert ARMS[name].is_targeted == targeted
-        if needs:
-            assert not replace(ARMS[name], classifier={"synthetic_ratio": 0}).needs_autoencoder
 
     def test_parameters_reach_their_estimators(self):
         arm = Arm(
@@ -222,38 +184,23 @@ class TestDefinition:
 
 class TestWrongArms:
     @pytest.mark.parametrize(
-        ("params", "error", "message"),
+        ("params", "message"),
         [
             (
                 {"augmentation": "cutmix"},
-                ValueError,
                 "augmentation must be None or one of standard",
             ),
-            ({"objective": abs}, ValueError, "objective must be None or one of reconstruction"),
-            ({"augmentation": "smote", "objective": "random"}, ValueError, "choose one"),
-            ({"synthesizer": {"radius": 1}}, ValueError, "no effect without an objective"),
-            ({"unlabelled": True}, ValueError, "no effect without an objective"),
-            ({"objective": "random", "synthesizer": {"radios": 1}}, ValueError, "'radios'"),
-            ({"objective": "random", "synthesizer": {"radius": -1}}, ValueError, "'radius'"),
-            ({"objective": "random", "synthesizer": {"objective": 1}}, ValueError, "decides"),
-            ({"objective": "random", "autoencoder": {"max_epochs": 1}}, ValueError, "decides"),
-            ({"classifier": {"warm_up": 2}}, ValueError, "'warm_up'"),
-            ({"classifier": {"random_state": 2}}, ValueError, "decides"),
-            ({"net": {"max_epochs": 2}}, ValueError, "decides"),
-            ({"net": {"eps": 0.1}}, ValueError, "'eps'"),
-            ({"net": {"optimizer": torch.optim.SGD}}, TypeError, "that JSON can hold"),
-            ({"net": {"optimizer__betas": (0.9, 0.99)}}, TypeError, "lists"),
-            ({"net": {"lr": float("nan")}}, TypeError, "that JSON can hold"),
-            ({"net": [1]}, TypeError, "net must be a dict"),
+            ({"objective": abs}, "objective must be None or one of reconstruction"),
+            ({"augmentation": "smote", "objective": "random"}, "choose one"),
+            ({"synthesizer": {"radius": 1}}, "no effect without an objective"),
+            ({"unlabelled": True}, "no effect without an objective"),
+            ({"objective": "random", "synthesizer": {"radios": 1}}, "'radios'"),
+            ({"objective": "random", "synthesizer": {"radius": -1}}, "'radius'"),
+            ({"classifier": {"warm_up": 2}}, "'warm_up'"),
+            ({"net": {"max_epochs": 2}}, "decides"),
+            ({"net": {"eps": 0.1}}, "'eps'"),
         ],
     )
-    def test_are_refused_when_they_are_made(self, params, error, message):
-        with pytest.raises(error, match=message):
+    def test_are_refused_when_they_are_made(self, params, message):
+        with pytest.raises(ValueError, match=message):
             Arm(**params)
-
-    def test_smote_without_imbalanced_learn_names_the_extra(self, monkeypatch):
-        monkeypatch.setitem(__import__("sys").modules, "imblearn", None)
-        monkeypatch.delitem(__import__("sys").modules, "imblearn.over_sampling", raising=False)
-        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[benchmark\]"'):
-            ARMS["smote"].check_installed()
-        ARMS["plain"].check_installed()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tsynd_sk.__main__ import main
 from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.comparison import DEFAULT_ARMS, SCORES, Arm, Comparison, Settings, Splits, load_splits
+from tsynd_sk.comparison import DEFAULT_ARMS, SCORES, Arm, Comparison, Settings, load_splits
 
 TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2", "--autoencoder-epochs", "1"]
 ARMS = ["plain", "random", "standard+mutual_info"]
@@ -65,6 +65,7 @@ class TestResults:
             path.suffix == ".safetensors" for path in (undisturbed / "autoencoders").iterdir()
         )
 
+    @pytest.mark.slow
     def test_neither_processes_nor_other_arms_change_results(self, npz, undisturbed, tmp_path):
         arguments = ["--dataset", str(npz), *TINY, "--arms", "plain", "random", "--seeds", "1"]
         assert main([*arguments, "--n-jobs", "2", "--out", str(tmp_path)]) == 0
@@ -110,19 +111,13 @@ class TestResuming:
         assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
         assert len(trained) == damaged
 
-    def test_a_finished_job_prints_its_table_again(self, npz, undisturbed, capsys):
-        arguments = ["--dataset", str(npz), *CHOSEN, "--out", str(undisturbed)]
-        assert main(arguments) == 0
-        assert "mutual_info" in capsys.readouterr().out
-
     @pytest.mark.parametrize(
         ("changed", "named"),
         [
             (["--epochs", "3"], "epochs: 2 -> 3"),
             (["--seeds", "1"], "seeds: 2 -> 1"),
-            (["--arms", "plain"], "arms"),
+            (["--arms", "plain"], "arms: ['plain', 'random'"),
             (["--score-on", "val"], "scored_on: 'test' -> 'val'"),
-            (["--no-flip"], "flip: True -> False"),
         ],
     )
     def test_changed_settings_are_refused(self, npz, undisturbed, capsys, changed, named):
@@ -133,13 +128,6 @@ class TestResuming:
         assert named in message
         assert "Choose another folder" in message
         assert scores(undisturbed) == before
-
-    def test_changed_images_are_refused(self, npz, undisturbed):
-        splits = load_splits(str(npz))
-        other = Splits(**{**vars(splits), "X_train": 255 - splits.X_train})
-        settings = Settings(40, arms=ARMS, seeds=2, epochs=2, autoencoder_epochs=1)
-        with pytest.raises(ValueError, match="digest"):
-            Comparison(other, settings, undisturbed)
 
     def test_a_failing_run_leaves_the_others(self, npz, tmp_path, monkeypatch):
         splits = load_splits(str(npz))
@@ -160,6 +148,7 @@ class TestResuming:
 
 
 class TestRealImages:
+    @pytest.mark.slow
     def test_the_job_runs_on_real_images(self, medmnist_root, two_corruptions, tmp_path):
         arguments = [
             "--dataset",
@@ -183,7 +172,8 @@ class TestWrongArguments:
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
             (["--n-train", "9"], "at least one image for each of its 10 classes"),
-            (["--n-train", "5000"], "at most the 1347"),
+            (["--seeds", "0"], "seeds must be an int of at least 1"),
+            (["--eps", "256"], "at most 255, in 255ths"),
         ],
     )
     def test_are_explained(self, arguments, message, tmp_path, capsys):
@@ -197,10 +187,8 @@ class TestWrongArguments:
     @pytest.mark.parametrize(
         "arguments",
         [
-            ["--seeds", "0"],
             ["--arms", "magic"],
             ["--n-train", "few"],
-            ["--eps", "256"],
             ["--attacks", "magic"],
             ["--score-on", "train"],
         ],

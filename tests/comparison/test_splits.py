@@ -48,10 +48,6 @@ class TestDatasets:
         with pytest.raises(ValueError, match=r"\['ill', 'well'\] in train, but \['odd'"):
             load_splits(str(tmp_path))
 
-    def test_a_folder_too_small_is_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="too small to hold out"):
-            load_splits(str(self.folder(tmp_path, 1)))
-
     def test_a_class_without_training_images_is_refused(self, tmp_path):
         X = np.zeros((4, 8, 8), np.uint8)
         splits = Splits("x", X, np.array([0, 0, 1, 1]), X, np.array([0, 1, 2, 2]), list("abc"))

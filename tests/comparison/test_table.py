@@ -1,6 +1,6 @@
 """Results of a comparison, as they are printed."""
 
-from tsynd_sk.comparison import ARMS, SCORES, format_results
+from tsynd_sk.comparison import SCORES, format_results
 
 
 class TestTable:
@@ -19,10 +19,6 @@ class TestTable:
     def test_one_seed_has_no_standard_error(self):
         assert "±" not in format_results(self.rows[::2])
 
-    def test_half_of_the_results_can_be_tabulated(self):
-        table = format_results([self.rows[0], self.rows[3]])
-        assert "difference to plain" in table
-
     def test_without_plain_there_are_no_differences(self):
         assert "difference" not in format_results(self.rows[2:])
 
@@ -38,7 +34,3 @@ class TestTable:
         assert lines[1].split()[-3:] == ["2/255", "0.5/255", "seconds"]
         assert lines[2].split()[-7:] == ["0.500", "±", "0.000", "0.250", "±", "0.000", "2"]
         assert lines[4].split()[-6:] == ["+0.000", "±", "0.000", "+0.000", "±", "0.000"]
-
-    def test_the_longest_names_fit(self):
-        rows = [{**row, "arm": arm} for row in self.rows[:2] for arm in ARMS]
-        assert max(map(len, format_results(rows).splitlines())) <= 110

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from tsynd_sk.evaluation._bootstrap import (
     compare,
@@ -9,7 +8,6 @@ from tsynd_sk.evaluation._bootstrap import (
     holm,
     interval,
     resampled_scores,
-    seed_draws,
 )
 from tsynd_sk.evaluation._scores import weighted_scores
 
@@ -33,12 +31,6 @@ class TestResamples:
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
         monkeypatch.setattr("tsynd_sk.evaluation._bootstrap._BLOCK", 30 * 4)
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
-
-    def test_seeds_are_drawn_with_replacement(self):
-        draws = seed_draws(4, 2000, np.random.default_rng(0))
-        np.testing.assert_array_equal(draws.sum(axis=0), 4)
-        assert draws.mean(axis=1) == pytest.approx(1, abs=0.1)
-        np.testing.assert_array_equal(seed_draws(1, 5, np.random.default_rng(0)), 1)
 
 
 class TestStatistics:
@@ -84,15 +76,3 @@ class TestStatistics:
         low, high = interval(0.5, resampled, 0.9)
         assert (low, high) == pytest.approx((0.5 - 1.645 * 0.05, 0.5 + 1.645 * 0.05), abs=0.003)
         assert interval(0.99, resampled, 0.9)[1] == 1
-
-    def test_intervals_hold_what_is_true_as_often_as_they_say(self):
-        # The area of two normal distributions, one standard deviation apart.
-        truth, hits = stats.norm.cdf(1 / 2**0.5), 0
-        for trial in range(60):
-            rng = np.random.default_rng(trial)
-            y = np.repeat([0, 1], 40)
-            p = stats.norm.cdf(rng.normal(y, 1))
-            scores = resampled_scores(y, np.c_[1 - p, p], draw_within_classes(y, 300, rng))[0]
-            low, high = interval(roc_auc_score(y, p), scores, 0.8)
-            hits += low < truth < high
-        assert 0.65 <= hits / 60 <= 0.93

@@ -3,14 +3,12 @@ import warnings
 import numpy as np
 import pytest
 from helpers.tiny_nets import own_net
-from sklearn.linear_model import LogisticRegression
 
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets import load_digits_images
 from tsynd_sk.evaluation import (
     METRICS,
     GradientMaskingWarning,
-    _robustness_report,
     _trial,
     adversarial_scores,
     classification_scores,
@@ -49,12 +47,12 @@ def problem():
     return X, y
 
 
-CLEAN = {"kinds": (), "attacks": ()}
+CLEAN = {"kinds": ()}
 
 
 def report_on_two_seeds(problem, kinds, random_state):
     guesses = {"one": [Guess(1, 0), Guess(1, 1)], "two": [Guess(2, 2), Guess(2, 3)]}
-    settings = {"severities": [3], "attacks": (), "n_resamples": 200}
+    settings = {"severities": [3], "n_resamples": 200}
     return robustness_report(guesses, *problem, kinds=kinds, **settings, random_state=random_state)
 
 
@@ -63,7 +61,7 @@ class TestReport:
         X, y = problem
         guesses = {"weak": Guess(0.5), "strong": Guess(4)}
         settings = {"kinds": ["gamma", "shift"], "severities": [1, 4]}
-        report = robustness_report(guesses, X, y, attacks=(), **settings, random_state=3)
+        report = robustness_report(guesses, X, y, **settings, random_state=3)
         for name, guess in guesses.items():
             rows = [row for row in report.rows if row["estimator"] == name]
             proba = guess.predict_proba(X)
@@ -89,18 +87,10 @@ class TestReport:
             *problem,
             kinds="noise",
             severities=2,
-            attacks=(),
         )
         for guess in guesses:
             assert len(guess.seen) == 2
             np.testing.assert_array_equal(guess.seen[1], guesses[0].seen[1])
-
-    def test_settings_are_averaged_in_every_resample(self, problem):
-        once, twice = (report_on_two_seeds(problem, ["gamma"] * n, 0) for n in (1, 2))
-        for rows, others in ((once.scores, twice.scores), (once.comparisons, twice.comparisons)):
-            for row, other in zip(rows, others, strict=True):
-                assert other == pytest.approx(row)
-        assert len(twice.rows) == 12
 
     def test_equal_seeds_give_equal_reports_and_others_do_not(self, problem):
         first, again, other = (report_on_two_seeds(problem, ["noise"], seed) for seed in (0, 0, 1))
@@ -172,8 +162,8 @@ class TestReport:
         refused(ValueError, r"one of \['a'\]; got 'b'", reference="b", **CLEAN)
         refused(ValueError, "n_resamples must be an int of at least 100", n_resamples=99, **CLEAN)
         refused(ValueError, "confidence_level", confidence_level=95, **CLEAN)
-        refused(ValueError, "'fog'; known", kinds=["fog"], attacks=())
-        refused(ValueError, "from 1 to 5", severities=[6], attacks=())
+        refused(ValueError, "'fog'; known", kinds=["fog"])
+        refused(ValueError, "from 1 to 5", severities=[6])
         refused(ValueError, "fewer than two labels", labels=np.full(90, "a"), **CLEAN)
         assert guess.seen == []
 
@@ -181,7 +171,7 @@ class TestReport:
         X, y = problem
         flat, knowing = X.reshape(90, -1), Guess()
         knowing.image_shape_ = (1, 9, 9)
-        settings = {"kinds": "rotation", "severities": 3, "attacks": (), "random_state": 0}
+        settings = {"kinds": "rotation", "severities": 3, "random_state": 0}
         report = robustness_report({"a": Guess(), "b": knowing}, flat, y, **settings)
         unfolded = robustness_report({"a": Guess(), "b": Guess()}, X, y, **settings)
         assert [row["roc_auc"] for row in report.rows] == pytest.approx(
@@ -234,16 +224,6 @@ class TestAttacks:
                     ]
                     assert rows == expected.rows[1:]
 
-    def test_pgd_by_default(self, nets):
-        nets, X, y = nets
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", GradientMaskingWarning)
-            report = robustness_report(
-                {"one": nets["one"][0]}, X[:12], y[:12], kinds=(), attack_params={"max_iter": 1}
-            )
-        assert [row.get("attack") for row in report.rows] == [None, "pgd", "pgd"]
-        assert [row.get("eps") for row in report.rows[1:]] == [2 / 255, 4 / 255]
-
     def test_masking_is_told_by_name(self, nets, monkeypatch):
         nets, X, y = nets
 
@@ -259,30 +239,10 @@ class TestAttacks:
         assert told[0].filename == __file__
         assert any("'two': seed 1: it is too good" in note for note in report.notes)
 
-    def test_left_out_with_a_word_where_there_are_no_gradients(self, problem):
-        X, y = problem
-        flat = X.reshape(90, -1)
-        table = LogisticRegression().fit(flat, y)
-        with pytest.warns(UserWarning, match="'a' is a LogisticRegression, whose") as told:
-            report = robustness_report({"a": table}, flat, y, kinds=())
-        assert told[0].filename == __file__
-        assert "LogisticRegression" in str(report)
-        assert {row["condition"] for row in report.scores} == {"clean"}
+    def test_estimators_without_gradients_are_named(self, problem):
         pytest.importorskip("art", reason="attacks need the extra robustness")
-        with pytest.raises(TypeError, match="cannot attack all of estimators: 'a' is a Log"):
-            robustness_report({"a": table}, flat, y, attacks=["fgsm"])
-
-    def test_left_out_with_a_word_without_the_toolbox(self, problem, monkeypatch):
-        monkeypatch.setattr(_robustness_report, "find_spec", lambda name: None)
-        with pytest.warns(UserWarning, match=r'pip install "tsynd_sk\[robustness\]"'):
-            report = robustness_report({"a": Guess()}, *problem, kinds=())
-        assert "Attacks were left out" in report.notes[0]
-
-    def test_left_out_in_silence_on_request(self, problem):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            report = robustness_report({"a": Guess()}, *problem, **CLEAN)
-        assert report.notes == ["No attacks were asked for.", "No corruptions were asked for."]
+        with pytest.raises(TypeError, match="which has gradients; got a Guess"):
+            robustness_report({"a": Guess()}, *problem, attacks="fgsm", kinds=())
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +253,6 @@ def report(problem):
         *problem,
         kinds=["noise"],
         severities=[2],
-        attacks=(),
         random_state=0,
     )
 

@@ -10,12 +10,10 @@ from scipy.linalg import sqrtm
 from sklearn.base import BaseEstimator
 from sklearn.covariance import LedoitWolf
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.evaluation import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._image_space import ImageSpace, last_layer_features
+from tsynd_sk.evaluation._image_space import last_layer_features
 from tsynd_sk.evaluation._set_distances import (
     frechet_distance,
     gaussian_frechet,
@@ -55,12 +53,6 @@ def found(report):
 
 
 class TestFrechet:
-    def test_closed_form_of_gaussians_that_share_their_axes(self):
-        one, other = np.diag([1.0, 4.0, 9.0]), np.diag([4.0, 1.0, 0.0])
-        distance = gaussian_frechet(np.zeros(3), one, np.array([3.0, 0, 4]), other)
-        # Standard deviations 1, 2, 3 against 2, 1, 0.
-        assert distance == pytest.approx(25 + 1 + 1 + 9)
-
     def test_any_covariances_as_by_the_root_of_their_product(self):
         rng = np.random.default_rng(0)
         roots = rng.normal(size=(2, 5, 5))
@@ -148,22 +140,15 @@ class TestDiagnostics:
         assert found(report) == {"duplicate": 3, "copy": 4}
         assert not report.is_valid
 
-    def test_planted_values_are_counted_and_left_out(self, altered, fitted):
+    def test_values_beyond_the_range_are_counted(self, altered):
         def plant(X_new, y_new):
-            X_new[0, 0, 0] = np.nan
-            X_new[1, 2, 3] = np.inf
             X_new[2, 0, 0] = X.max() + 0.01
             X_new[[3, 4], 5, 5] = X.min() - 0.01
             return X_new, y_new
 
         report = synthesis_report(altered(plant), X, y, n_samples=40, random_state=0)
-        assert found(report) == {"not finite": 2, "out of range": 3}
+        assert found(report) == {"out of range": 3}
         assert all(math.isfinite(value) for value in report.quality.values())
-        assert any("2 samples that are not finite" in note for note in report.notes)
-        info = fitted.sample(40, random_state=0, return_info=True)[2]
-        expected = info.uncertainty[2:].mean()
-        assert report.quality["mutual_info"] == pytest.approx(expected)
-        assert sum(row["n_samples"] for row in report.by_class) == 38
 
     def test_labels_are_compared_with_those_of_the_sources(self, altered):
         def plant(X_new, y_new):
@@ -172,25 +157,7 @@ class TestDiagnostics:
             return X_new, y_new
 
         report = synthesis_report(altered(plant), X, y)
-        assert found(report) == {"unknown label": 1, "other label": 4}
-
-    def test_what_cannot_be_measured_is_told(self, altered):
-        changes = {
-            "wrong shape": lambda X_new: X_new[:, :-1],
-            "wrong dtype": lambda X_new: X_new.astype(str),
-        }
-        for name, change in changes.items():
-            synthesizer = altered(lambda X_new, y_new, change=change: (change(X_new), y_new))
-            report = synthesis_report(synthesizer, X, y, n_samples=20)
-            assert found(report) == {name: 20}
-            assert all(map(math.isnan, report.quality.values()))
-            assert "cannot be measured" in report.notes[0]
-
-    def test_missing_rows_are_counted(self, altered):
-        synthesizer = altered(lambda X_new, y_new: (X_new[:-3], y_new))
-        report = synthesis_report(synthesizer, X, y, n_samples=20)
-        assert found(report) == {"wrong number": 3}
-        assert report.n_samples == 17
+        assert found(report) == {"other label": 4}
 
     def test_columns_of_a_table_have_ranges_and_units_of_their_own(self, altered):
         rng = np.random.default_rng(0)
@@ -297,9 +264,9 @@ class TestQuality:
             "precision",
             "recall",
         ]
-        assert "more than n_neighbors=3 images; there are 3" in report.notes[0]
+        assert "more than 3 images; there are 3" in report.notes[0]
         assert "needs 10 images at least; there are 3" in report.notes[1]
-        more = synthesis_report(fitted, X, y, n_samples=15, n_neighbors=2)
+        more = synthesis_report(fitted, X, y, n_samples=15)
         assert math.isnan(more.quality["frechet_distance_of_real"])
         assert math.isfinite(more.quality["frechet_distance"])
         assert "15 images are few for 16 features" in more.notes[0]
@@ -319,14 +286,6 @@ class TestQuality:
         assert math.isnan(report.quality["precision"])
         assert math.isfinite(report.quality["authenticity"])
         assert "no feature space to compare distributions in: Bare calls no" in report.notes[0]
-
-    def test_the_first_of_an_ensemble_gives_the_features(self, fitted):
-        nets = [own_net(module__n_out=4, max_epochs=1).fit(X[:, None], y) for _ in range(2)]
-        frozen = FrozenEstimator(fitted.autoencoder_)
-        synthesizer = TargetedSynthesizer(list(map(FrozenEstimator, nets)), frozen, max_iter=1)
-        space = ImageSpace(synthesizer.fit(X, y), X)
-        expected = last_layer_features(nets[0], [torch.from_numpy(X[:30, None])])
-        np.testing.assert_allclose(space.features(X[:30]), expected, atol=1e-6)
 
 
 class TestReport:
@@ -364,7 +323,7 @@ class TestReport:
         frame = report.to_frame()
         values = {**report.diagnostics, **report.quality}
         assert dict(zip(frame.name, frame.value, strict=True)) == values
-        assert frame.part.tolist() == ["diagnostic"] * 9 + ["quality"] * len(report.quality)
+        assert frame.part.tolist() == ["diagnostic"] * 4 + ["quality"] * len(report.quality)
         assert frame.meaning.str.len().min() > 5
         text = str(report)
         assert text.startswith("32 synthetic and 120 real images")
@@ -384,5 +343,3 @@ class TestReport:
             synthesis_report(fitted, X[:20], y[:20])
         with pytest.raises(ValueError, match="n_samples"):
             synthesis_report(fitted, X, y, n_samples=0)
-        with pytest.raises(ValueError, match="n_neighbors must be an int of at least 1"):
-            synthesis_report(fitted, X, y, n_neighbors=0)

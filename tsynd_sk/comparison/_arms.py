@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,8 +32,8 @@ _RESERVED = {
 class Arm:
     """One way to train the network of a comparison.
 
-    All that it says can be written as JSON, so that a comparison can tell whether it goes on with
-    the same arms. Variants are made by `dataclasses.replace`.
+    JSON must hold all that it says, so that a comparison can tell whether it goes on with the same
+    arms. Variants are made by `dataclasses.replace`.
 
     Parameters
     ----------
@@ -61,8 +60,6 @@ class Arm:
     ------
     ValueError
         If a value or the name of a parameter is not valid, or what is said has no effect.
-    TypeError
-        If parameters are no dict of what JSON can hold.
 
     Notes
     -----
@@ -104,7 +101,11 @@ class Arm:
                     f"synthesised: {', '.join(OBJECTIVE_NAMES)}"
                 )
         for name, reserved in _RESERVED.items():
-            _check_parameters(name, getattr(self, name), reserved)
+            if taken := [key for key in getattr(self, name) if key in reserved]:
+                raise ValueError(
+                    f"{name} has {taken[0]!r}, which the comparison decides for all arms: leave it "
+                    "out"
+                )
         # Raise for wrong names and values now, not after hours of other arms.
         self._augmented()._validate_params()
         TargetedSynthesizer().set_params(**self.synthesizer)._validate_params()
@@ -122,32 +123,10 @@ class Arm:
         blank = asdict(Arm())
         return {name: value for name, value in asdict(self).items() if value != blank[name]}
 
-    def check_installed(self) -> None:
-        """Raise if the arm needs what is not installed.
-
-        Raises
-        ------
-        ImportError
-            If it needs imbalanced-learn.
-        """
-        if self.augmentation == "smote":
-            try:
-                import imblearn.over_sampling  # noqa: F401
-            except ImportError as error:
-                raise ImportError(
-                    "the augmentation 'smote' needs imbalanced-learn: pip install "
-                    '"tsynd_sk[benchmark]", or leave that arm out'
-                ) from error
-
     @property
     def needs_autoencoder(self) -> bool:
         """Whether it synthesises anything."""
         return self.objective is not None and self._augmented().synthetic_ratio > 0
-
-    @property
-    def is_targeted(self) -> bool:
-        """Whether its synthetic images are more than reconstructions."""
-        return self.needs_autoencoder and self.objective != "reconstruction"
 
     def make_autoencoder(self, max_epochs: int, **params: Any) -> AutoencoderNet:
         """Make its autoencoder, unfitted.
@@ -202,13 +181,7 @@ class Arm:
         AugmentedClassifier
             With the parameters of this arm.
 
-        Raises
-        ------
-        ImportError
-            If the arm needs imbalanced-learn, and it is not installed.
         """
-        # Imports here are not counted among the seconds that a training takes.
-        self.check_installed()
         classifier = self._augmented()
         params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": list(callbacks)}
         if not self.objective:
@@ -262,23 +235,6 @@ class Arm:
             there, back = v2.Normalize([low], [scale]), v2.Normalize([-low / scale], [1 / scale])
             return TransformRows(v2.Compose([there, v2.TrivialAugmentWide(), back]))
         return None
-
-
-def _check_parameters(name: str, params: Any, reserved: tuple[str, ...]) -> None:
-    try:
-        kept = isinstance(params, dict) and json.loads(json.dumps(params, allow_nan=False))
-    except (TypeError, ValueError):
-        kept = False
-    # Tuples would come back as lists, and numbers as keys as strings.
-    if kept is False or kept != params:
-        raise TypeError(
-            f"{name} must be a dict of parameters that JSON can hold (numbers, strings, lists, "
-            f"None), so that a comparison can tell its arms apart; got {params!r}"
-        )
-    if taken := [key for key in params if key in reserved]:
-        raise ValueError(
-            f"{name} has {taken[0]!r}, which the comparison decides for all arms; leave it out"
-        )
 
 
 def _arm_of(name: str) -> Arm:

@@ -28,26 +28,9 @@ class MoreRows:
     """Training iterator with as many further rows as `TargetedSynthesis` makes, at the same epochs.
 
     Without them, the other arms of a comparison would take fewer steps and see fewer rows, and
-    synthesis would win by training longer. It is the ``iterator_train`` of a skorch net.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The real rows.
-    kind : {"copies", "smote"}
-        Copies of the real rows, or what SMOTE makes of them, anew at each refresh.
-    ratio : float
-        Further rows for each real one.
-    first_epoch, refresh_every : int
-        From which epoch on there are further rows, and after how many they are made anew.
-    apart : bool, default=True
-        Whether real and further rows come in batches of their own, as synthetic ones do.
-    random_state : int or None, default=None
-        Seed of SMOTE, and of which rows are copied where not all are copied alike.
-    batch_size : int, default=1
-        Rows in a batch. They are shuffled in every epoch.
-    **loader_params
-        Other parameters of `DataLoader`.
+    synthesis would win by training longer. It is the ``iterator_train`` of a skorch net. `kind` is
+    "copies" of the real rows or "smote", `ratio` their number for each real one, and `apart` says
+    whether they come in batches of their own, as synthetic ones do.
     """
 
     def __init__(
@@ -106,22 +89,7 @@ class MoreRows:
 def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np.ndarray:
     """Interpolate between rows and their neighbours of the same class, by imbalanced-learn.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, ...), float32
-        Rows.
-    y : ndarray of shape (n,)
-        Class indices.
-    sources : ndarray of shape (n_new,)
-        Rows whose classes are wanted.
-    random_state : int, RandomState instance or None
-        Seed.
-
-    Returns
-    -------
-    ndarray of shape (n_new, ...), float32
-        New rows, of the classes ``y[sources]``. A class of a single row has no neighbours, and is
-        copied.
+    A class of a single row has no neighbours, and is copied.
     """
     from imblearn.over_sampling import SMOTE
 
@@ -149,13 +117,8 @@ def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np
 class MixedRows:
     """Collate function: mixup of the rows of a batch, and of their labels.
 
-    Parameters
-    ----------
-    n_classes : int
-        Number of classes; a batch need not have them all.
-    alpha : float, default=0.2
-        Parameter of the Beta distribution of shares. Zhang et al. (2018) advise 0.1 to 0.4 and
-        train on ImageNet with 0.2; with more, networks of little capacity underfit.
+    Zhang et al. (2018) advise an `alpha` of 0.1 to 0.4 and train on ImageNet with 0.2; with more,
+    networks of little capacity underfit.
     """
 
     def __init__(self, n_classes: int, alpha: float = 0.2):
@@ -172,17 +135,8 @@ class MixedRows:
 class AdversarialNetClassifier(NetClassifier):
     """Default classifier that trains on attacks by projected gradient descent (Madry et al., 2018).
 
-    Every batch is replaced by what misleads the network as it is most. It has the parameters of
-    `NetClassifier`, and these.
-
-    Parameters
-    ----------
-    eps : float, default=4 / 255
-        Largest change of a value, as a share of the range of values.
-    n_steps : int, default=7
-        Steps of an attack, as in the paper, from a random start.
-    low, high : float, default=0.0, 1.0
-        Range of values. Attacks stay within it.
+    `eps` is the largest change of a value, as a share of the range from `low` to `high`, within
+    which attacks stay; they take `n_steps` from a random start.
     """
 
     def __init__(self, module=ConvNet, *, eps=4 / 255, n_steps=7, low=0.0, high=1.0, **kwargs):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -24,7 +25,6 @@ from tsynd_sk.comparison._results_folder import ResultsFolder, read_weights, wri
 from tsynd_sk.comparison._scoring import (
     SEVERITY,
     attacked_rows,
-    check_attacks_installed,
     scores_of,
 )
 from tsynd_sk.comparison._settings import Settings, described
@@ -88,10 +88,10 @@ class Comparison:
         self.out = Path(out)
         self.n_jobs = n_jobs
         self._arms = settings.definitions
-        for arm in self._arms.values():
-            arm.check_installed()
+        if any(arm.augmentation == "smote" for arm in self._arms.values()):
+            _check_installed("imblearn", "the augmentation 'smote'", "benchmark")
         if settings.eps:
-            check_attacks_installed()
+            _check_installed("art", "attacks (eps)", "robustness")
             attacked_rows(splits.y_test, settings.n_attacked)
         self._check_classes()
         self._folder = ResultsFolder(self.out, described(splits, settings))
@@ -124,17 +124,6 @@ class Comparison:
             Pairs of seed and arm.
         """
         return [pair for pair in self._pairs() if self._folder.row(*pair) is None]
-
-    def damaged(self) -> list[Path]:
-        """List results that nobody can read, as after a failure of the disk.
-
-        Returns
-        -------
-        list of Path
-            Their files.
-        """
-        paths = [self._folder.run_path(*pair) for pair in self.missing()]
-        return [path for path in paths if path.exists()]
 
     def n_trainings(self) -> int:
         """Count the trainings that are still to be done, of autoencoders and classifiers.
@@ -206,8 +195,6 @@ class Comparison:
         OSError
             If something cannot be written. Every run that is done is kept.
         """
-        if not self.missing() and self._folder.holds_table(self.results()):
-            return
         with self._folder.reserved():
             try:
                 self._run(self.missing(), report)
@@ -310,7 +297,19 @@ class Comparison:
         return row, picture
 
     def _pictured_arm(self) -> str | None:
-        return next((name for name in reversed(self._arms) if self._arms[name].is_targeted), None)
+        targeted = [
+            name
+            for name, arm in self._arms.items()
+            if arm.needs_autoencoder and arm.objective != "reconstruction"
+        ]
+        return targeted[-1] if targeted else None
+
+
+def _check_installed(package: str, user: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise ImportError(
+            f'{user} cannot do without {package}: pip install "tsynd_sk[{extra}]", or leave it out'
+        )
 
 
 def _last_synthesis(history) -> dict[str, float | None]:

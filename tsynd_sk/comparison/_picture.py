@@ -17,23 +17,7 @@ from tsynd_sk.synthesis import AugmentedClassifier
 def draw_synthesis(
     classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[str]
 ) -> bytes | None:
-    """Draw synthetic images beside their sources.
-
-    Parameters
-    ----------
-    classifier : AugmentedClassifier
-        Fitted on class indices.
-    X : ndarray of shape (n, ...)
-        Its training images.
-    class_names : sequence of str
-        Names of the classes.
-
-    Returns
-    -------
-    bytes or None
-        A PNG file; None if matplotlib is not installed or cannot draw it: a picture is not worth
-        a training.
-    """
+    """Draw synthetic images beside their sources as PNG; None if matplotlib is missing or fails."""
     if find_spec("matplotlib") is None:
         return None
     # There may be no display, and a process of its own must not open windows on one.
@@ -46,7 +30,7 @@ def draw_synthesis(
         figure, png = display.plot().figure_, io.BytesIO()
         figure.savefig(png, dpi=150, format="png")
         plt.close(figure)
-    except Exception as error:
+    except Exception as error:  # a picture is not worth a training
         warnings.warn(f"no picture of synthetic images could be drawn: {error}", stacklevel=2)
         return None
     return png.getvalue()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -21,20 +22,7 @@ from tsynd_sk._utils._files import UNFINISHED, write_atomically
 
 
 class ResultsFolder:
-    """Folder of one comparison, whose files are whole at any moment.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    settings : dict
-        What determines the numbers in it, as JSON has it.
-
-    Raises
-    ------
-    ValueError
-        If it holds a comparison with other settings, or one whose settings are lost.
-    """
+    """Folder of one comparison, whose files are whole at any moment."""
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
@@ -65,13 +53,7 @@ class ResultsFolder:
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Write to the folder alone, and remove first what killed processes left unfinished.
-
-        Raises
-        ------
-        BlockingIOError
-            If another process does.
-        """
+        """Write to the folder alone, and remove first what killed processes left unfinished."""
         self._runs.mkdir(parents=True, exist_ok=True)
         self._autoencoders.mkdir(exist_ok=True)
         try:
@@ -91,7 +73,7 @@ class ResultsFolder:
 
     def run_path(self, seed: int, arm: str) -> Path:
         """File with the result of a run."""
-        return self._runs / f"seed{seed}-{arm}.json"
+        return self._runs / f"seed{seed}-{quote(arm, safe=' +=,()')}.json"
 
     def row(self, seed: int, arm: str) -> dict[str, Any] | None:
         """Return the result of a run; None if there is none that can be read."""
@@ -104,14 +86,15 @@ class ResultsFolder:
         if picture is not None:
             _write(self.picture, picture)
 
-    def holds_table(self, rows: list[dict[str, Any]]) -> bool:
-        """Return whether the table is that of `rows`."""
-        return self.table.exists() and self.table.read_bytes() == _csv(rows)
-
     def write_table(self, rows: list[dict[str, Any]]) -> None:
         """Collect results, if there are any."""
-        if rows and not self.holds_table(rows):
-            _write(self.table, _csv(rows))
+        if not rows:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        _write(self.table, text.getvalue().encode())
 
     def autoencoder_path(self, seed: int, kind: dict[str, Any] | None = None) -> Path:
         """File with the weights of an autoencoder of a seed, if not the usual one, of a kind."""
@@ -176,11 +159,3 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content))
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

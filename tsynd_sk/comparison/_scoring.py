@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -34,15 +33,6 @@ SEVERITY = 3
 _STEPS = 20
 
 
-def check_attacks_installed() -> None:
-    """Raise if attacks lack their toolbox; to import it would take a second."""
-    if find_spec("art") is None:
-        raise ImportError(
-            "attacks (eps) need the Adversarial Robustness Toolbox: pip install "
-            '"tsynd_sk[robustness]", or leave eps out'
-        )
-
-
 def attacked_rows(y: np.ndarray, n_attacked: int | None) -> np.ndarray:
     """Draw the images that are attacked, the same in every run."""
     if n_attacked is None or n_attacked >= len(y):
@@ -56,24 +46,7 @@ def scores_of(
     perturbed: dict[str, np.ndarray],
     settings: Settings,
 ) -> dict[str, Any]:
-    """Score a fitted classifier.
-
-    Parameters
-    ----------
-    classifier : AugmentedClassifier
-        Fitted.
-    splits : Splits
-        Of which the test images are scored.
-    perturbed : dict of str to ndarray
-        The test images under each corruption.
-    settings : Settings
-        Of which those of attacks matter.
-
-    Returns
-    -------
-    dict
-        Columns of the results.
-    """
+    """Return the scores of a fitted classifier, as columns of the results."""
 
     def scores(X):
         proba = classifier.predict_proba(X)

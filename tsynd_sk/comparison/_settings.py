@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
-import operator
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tsynd_sk._utils._names import ATTACKS
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._splits import Splits
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
-
-# Names of arms are parts of names of files, on every system.
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+=,()-]{0,78}[A-Za-z0-9)])?")
 
 # An arm says what differs from their defaults.
 _PARTS = (
@@ -58,10 +54,10 @@ class Settings:
     Raises
     ------
     ValueError
-        If an arm is unknown, or its name cannot be part of the name of a file; if an attack is
-        unknown, or a strength or number is out of range.
+        If an arm or an attack is unknown, a strength or number is out of range, or two arms have
+        the same name, capitals apart.
     TypeError
-        If a number is no int, or arms or attacks are one string.
+        If a number is no int.
 
     Examples
     --------
@@ -81,12 +77,8 @@ class Settings:
     n_attacked: int | None = 256
 
     def __post_init__(self):
-        for name in ("arms", "attacks"):
-            if isinstance(value := getattr(self, name), str):
-                raise TypeError(f"{name} must be a tuple of names, ({value!r},); got {value!r}")
         for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
-            if (number := operator.index(getattr(self, name))) < 1:
-                raise ValueError(f"{name} must be an int of at least 1; got {number}")
+            number = check_int_at_least(name, getattr(self, name), 1)
             object.__setattr__(self, name, number)
         own = isinstance(self.arms, Mapping)
         names = list(dict.fromkeys(self.arms))
@@ -95,12 +87,7 @@ class Settings:
                 f"there is no arm {unknown[0]!r}; known: {', '.join(ARMS)}. For arms of your own "
                 "give a dict from names to Arm."
             )
-        if wrong := [name for name in names if not _NAME.fullmatch(name)]:
-            raise ValueError(
-                f"{wrong[0]!r} cannot be the name of an arm, for files are named after it: use up "
-                "to 80 letters and digits, and spaces and . _ + = , ( ) - between them"
-            )
-        # Some file systems do not tell small letters from capitals.
+        # Files are named after arms, and some file systems do not tell small letters from capitals.
         if len({name.casefold() for name in names}) < len(names):
             raise ValueError(f"two arms have the same name, capitals apart: {', '.join(names)}")
         # A dict that is changed later must not change what has been compared.

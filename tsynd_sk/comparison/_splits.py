@@ -123,11 +123,11 @@ def load_splits(
         # The test split stays closed as long as choices are made.
         train, scored = load("train"), load(score_on)
     elif "train" not in splits:
-        train, scored = _held_out(name, load(), "testing")
+        train, scored = _held_out(load())
         if score_on == "val":
-            train, scored = _held_out(name, train, "validation")
+            train, scored = _held_out(train)
     elif score_on == "val":
-        train, scored = _held_out(name, load("train"), "validation")
+        train, scored = _held_out(load("train"))
     else:
         raise ValueError(
             f"{path} has train and val, but nothing to test on: score on the validation split "
@@ -182,13 +182,9 @@ def _joined(name: str, train: LabeledImages, scored: LabeledImages, split: str) 
     return Splits(name, train.X, train.y, scored.X, scored.y, names, scored_on=split)
 
 
-def _held_out(name: str, images: LabeledImages, use: str) -> tuple[LabeledImages, LabeledImages]:
-    try:
-        X, X_held, y, y_held = train_test_split(
-            images.X, images.y, test_size=0.25, stratify=images.y, random_state=0
-        )
-    except ValueError as error:
-        raise ValueError(f"{name} is too small to hold out a quarter for {use}: {error}") from None
-    return LabeledImages(X, y, images.class_names), LabeledImages(
-        X_held, y_held, images.class_names
+def _held_out(images: LabeledImages) -> tuple[LabeledImages, LabeledImages]:
+    X, X_held, y, y_held = train_test_split(
+        images.X, images.y, test_size=0.25, stratify=images.y, random_state=0
     )
+    names = images.class_names
+    return LabeledImages(X, y, names), LabeledImages(X_held, y_held, names)

@@ -14,11 +14,7 @@ _BLOCK = 2**17
 def draw_within_classes(
     codes: np.ndarray, n_resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return how often each image is drawn in each resample, of shape (n, n_resamples).
-
-    Images are drawn with replacement within their classes, so that every resample has all of the
-    classes, in the same proportions.
-    """
+    """Return how often each image is drawn within its class in each resample (n, n_resamples)."""
     # No image is drawn more than 255 times in a lifetime.
     counts = np.empty((len(codes), n_resamples), np.uint8)
     for code in np.unique(codes):
@@ -37,22 +33,10 @@ def resampled_scores(codes: np.ndarray, proba: np.ndarray, counts: np.ndarray) -
     return np.concatenate(parts, axis=1)
 
 
-def over_seeds(scores: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return scores (n_seeds, n_resamples), averaged over the seeds that each resample draws."""
-    return (scores * draws).sum(axis=0) / len(scores)
-
-
-def seed_draws(n_seeds: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each seed is drawn in each resample, of shape (n_seeds, n_resamples)."""
-    return rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_resamples).T
-
-
 def interval(estimate: float, resampled: np.ndarray, confidence_level: float) -> tuple[float, ...]:
-    """Return the percentile interval of a score between 0 and 1, around what was measured.
-
-    Duplicates of images raise the calibration error; that shift is taken out.
-    """
+    """Return the percentile interval of a score between 0 and 1, around what was measured."""
     tail = (1 - confidence_level) / 2
+    # Duplicates of images raise the calibration error; that shift is taken out.
     ends = np.quantile(resampled, [tail, 1 - tail]) - resampled.mean() + estimate
     return tuple(float(end) for end in ends.clip(0, 1))
 
@@ -60,34 +44,13 @@ def interval(estimate: float, resampled: np.ndarray, confidence_level: float) ->
 def compare(
     differences: np.ndarray, resampled: np.ndarray, confidence_level: float
 ) -> dict[str, float]:
-    """Test a mean of paired differences over seeds, for other images and other seeds.
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n_seeds,)
-        Difference at each seed.
-    resampled : ndarray of shape (n_resamples,)
-        Mean difference over resamples of the images.
-    confidence_level : float
-        Of the interval.
-
-    Returns
-    -------
-    dict
-        The mean "difference", the "low" and "high" ends of its interval, and "p", the probability
-        of one so large by chance.
-
-    Notes
-    -----
-    Two sources of error add up: the variance over seeds divided by their number, and the variance
-    over images. The degrees of freedom are those of Satterthwaite (1946), where the second is as
-    good as known.
-    """
+    """Test a mean of paired differences at each seed; `resampled` are means over the images."""
     n_seeds, mean = len(differences), float(differences.mean())
     of_seeds = float(differences.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
     error = of_seeds + float(resampled.var(ddof=1))
     width, p = 0.0, float(mean == 0)
     if error > 0:
+        # Satterthwaite (1946), where the variance over images is as good as known.
         freedom = (n_seeds - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
         width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error**0.5
         p = 2 * float(stats.t.sf(abs(mean) / error**0.5, freedom))
@@ -95,11 +58,7 @@ def compare(
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Correct the p-values of a family of tests (Holm, 1979).
-
-    The smallest is multiplied by the number of tests, the next by one less, and so on, never
-    falling.
-    """
+    """Correct the p-values of a family of tests (Holm, 1979)."""
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     corrected = np.empty(len(p))

@@ -13,15 +13,7 @@ from tsynd_sk._utils._inference import private_copy
 
 
 class ImageSpace:
-    """Vectors of the real images of a synthesizer, and of others like them.
-
-    Parameters
-    ----------
-    synthesizer : TargetedSynthesizer
-        Fitted.
-    real : array of shape (n, ...)
-        Real images in its layout, in memory or not.
-    """
+    """Vectors of the real images of a fitted synthesizer, and of others like them."""
 
     def __init__(self, synthesizer: Any, real: Any):
         self.synthesizer, self.real = synthesizer, real
@@ -53,13 +45,7 @@ class ImageSpace:
 
 
 def last_layer_features(net: Any, batches: Any) -> np.ndarray:
-    """Return what the linear layer that a fitted net calls last receives, in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or it does not receive one vector for each image.
-    """
+    """Return what the linear layer that a fitted net calls last receives, in evaluation mode."""
     network, device = private_copy(_skorch.bare_module(net)), _skorch.device_of(net)
     received: list[Tensor] = []
     for part in network.modules():

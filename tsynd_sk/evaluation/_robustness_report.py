@@ -5,25 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from skorch import NeuralNet
 
-from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
-from tsynd_sk._utils._validation import check_int_at_least, check_number, type_name
+from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
 from tsynd_sk.evaluation._scores import METRICS, TITLES
 from tsynd_sk.evaluation._trial import Trial
-from tsynd_sk.synthesis import AugmentedClassifier
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,7 +139,7 @@ def robustness_report(
     *,
     kinds: Iterable[str] = CORRUPTIONS,
     severities: Iterable[int] = (1, 2, 3, 4, 5),
-    attacks: Iterable[str] | None = None,
+    attacks: Iterable[str] = (),
     eps: Iterable[float] = (2 / 255, 4 / 255),
     attack_params: Mapping[str, int] | None = None,
     metrics: Iterable[str] = METRICS,
@@ -166,10 +162,9 @@ def robustness_report(
     kinds, severities : list, default=all of them
         Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
         ``kinds=()`` leaves them out.
-    attacks : list of str or None, default=None
-        See :func:`adversarial_scores`; every estimator is attacked by its own gradients. ``()``
-        leaves attacks out. ``None`` stands for "pgd", left out with a warning where the Adversarial
-        Robustness Toolbox is not installed or an estimator has no gradients.
+    attacks : list of str, default=()
+        See :func:`adversarial_scores`; every estimator is attacked by its own gradients. None by
+        default, for attacks need the Adversarial Robustness Toolbox, and estimators with gradients.
     eps : iterable of float, default=(2 / 255, 4 / 255)
         Strengths of the attacks, as shares of the range of values.
     attack_params : dict or None, default=None
@@ -209,8 +204,6 @@ def robustness_report(
     -----
     GradientMaskingWarning
         If the gradients of an estimator seem to be masked, see :func:`adversarial_scores`.
-    UserWarning
-        If ``attacks=None`` could not be done.
 
     Notes
     -----
@@ -276,8 +269,7 @@ def robustness_report(
     seed = random_state if isinstance(random_state, Integral) else drawn
     shape = flat_image_shape((e for seeds in panel.values() for e in seeds), X)
     corrupted = corrupted_images(X, kinds, severities, seed, shape)
-    attacks, notes = _attacks(attacks, panel)
-
+    notes = []
     trial = Trial(panel, labels, n_resamples, np.random.default_rng(drawn))
     trial.measure([({"condition": "clean"}, X)])
     if attacks:
@@ -292,6 +284,8 @@ def robustness_report(
                 stacklevel=2,
             )
         notes += signs
+    else:
+        notes.append("No attacks were asked for.")
     trial.measure(({"condition": "corrupted", **key}, images) for key, images in corrupted)
     trial.rows.sort(key=lambda row: "attack" in row)
     if not any("kind" in row for row in trial.rows):
@@ -327,32 +321,3 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
             f"the first have a seed in common, and so on; got these numbers of them: {lengths}"
         )
     return panel
-
-
-def _attacks(attacks: Any, panel: dict[str, list[Any]]) -> tuple[Any, list[str]]:
-    """Return the attacks to make, and why there are none."""
-    reason = None
-    for name, seeds in panel.items():
-        for estimator in map(_skorch.unfreeze, seeds):
-            if not isinstance(estimator, AugmentedClassifier | NeuralNet):
-                reason = (
-                    f"{name!r} is {type_name(estimator)}, whose gradients are not known, for it is "
-                    "neither an AugmentedClassifier nor a skorch net."
-                )
-    if attacks is None and find_spec("art") is None:
-        reason = (
-            "the Adversarial Robustness Toolbox is not installed (pip install "
-            '"tsynd_sk[robustness]").'
-        )
-    if attacks is None and reason:
-        warnings.warn(
-            f"Attacks are left out: {reason} Pass attacks=() to leave them out without a warning.",
-            stacklevel=3,
-        )
-        return (), [f"Attacks were left out: {reason}"]
-    attacks = ["pgd"] if attacks is None else attacks
-    if len(attacks) == 0:
-        return (), ["No attacks were asked for."]
-    if reason:
-        raise TypeError(f"robustness_report cannot attack all of estimators: {reason}")
-    return attacks, []

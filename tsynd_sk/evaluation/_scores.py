@@ -127,24 +127,7 @@ def weighted_scores(
     weights: np.ndarray | None = None,
     n_bins: int = N_BINS,
 ) -> np.ndarray:
-    """Score probabilities under many weightings of the rows at once.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n,)
-        Columns of `proba` that are the true classes.
-    proba : ndarray of shape (n, n_classes)
-        Predicted probabilities.
-    weights : ndarray of shape (n, n_weightings), float64, or None, default=None
-        Weights of the rows; ``None``: a single weighting, by ones.
-    n_bins : int, default=15
-        Bins of the calibration error.
-
-    Returns
-    -------
-    ndarray of shape (n_metrics, n_weightings)
-        In the order of `METRICS`.
-    """
+    """Return scores (n_metrics, n_weightings) under weights (n, n_weightings) of the rows."""
     n, n_classes = proba.shape
     weights = np.ones((n, 1)) if weights is None else weights
     present, place = np.unique(codes, return_inverse=True)

@@ -14,17 +14,7 @@ from torch import Tensor
 def nearest(
     queries: np.ndarray, parts: Iterable[np.ndarray], *, but: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest row to each query, in rows that come part by part.
-
-    `but` names, for each query, a row that does not count, such as itself.
-
-    Returns
-    -------
-    index : ndarray of shape (n,)
-        Row, counted through all the parts.
-    distance : ndarray of shape (n,), float64
-        Euclidean; infinite if no row counts.
-    """
+    """Return index and distance of the nearest row to each query; row ``but[i]`` does not count."""
     queries = queries.astype(np.float64)
     best, index, n_before = np.full(len(queries), np.inf), np.zeros(len(queries), np.int64), 0
     for rows in parts:
@@ -60,11 +50,7 @@ def gaussian_frechet(
 
 
 def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
-    """Fréchet distance between Gaussians fitted to two sets (Heusel et al., 2017).
-
-    Covariances are shrunk as far as the number of rows makes that better (Ledoit and Wolf, 2004),
-    so that they have full rank with fewer rows than features, too.
-    """
+    """Fréchet distance between Gaussians with shrunk covariances, fitted to two sets."""
     gaussians = []
     for features in (features_1, features_2):
         mean = features.mean(axis=0)
@@ -73,12 +59,7 @@ def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
 
 
 def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[float, float]:
-    """Estimate precision and recall by manifolds of nearest neighbours (Kynkäänniemi et al., 2019).
-
-    A set's manifold is the union of balls around its rows, each of which reaches to the k-th
-    neighbour. Precision is the share of synthetic rows on the real manifold, recall that of real
-    rows on the synthetic one.
-    """
+    """Estimate precision and recall by manifolds of nearest neighbours (Kynkäänniemi, 2019)."""
     return _share_within(synthetic, real, k), _share_within(real, synthetic, k)
 
 

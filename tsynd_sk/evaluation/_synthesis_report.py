@@ -13,8 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
-from tsynd_sk._utils._validation import check_int_at_least, type_name
-from tsynd_sk.evaluation._diagnosis import diagnose
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.evaluation._image_space import ImageSpace
 from tsynd_sk.evaluation._set_distances import frechet_distance, nearest, precision_recall
 from tsynd_sk.images import Selection, check_images, parts
@@ -22,14 +21,11 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 # Images from which a covariance can be estimated at all.
 _FEWEST = 10
+# Neighbour to which the balls of precision and recall reach.
+_K = 3
 
 _MEANINGS = {
-    "wrong number": "rows too many or too few",
-    "wrong shape": "rows of another shape than in fit",
-    "wrong dtype": "rows of another dtype than in fit",
-    "not finite": "rows with NaN or infinity",
     "out of range": "rows with values beyond those in fit",
-    "unknown label": "rows whose label was not in fit",
     "other label": "rows whose label is not that of their source",
     "duplicate": "rows equal to an earlier synthetic one",
     "copy": "rows equal to a real image",
@@ -145,7 +141,6 @@ def synthesis_report(
     y: ArrayLike,
     *,
     n_samples: int | None = None,
-    n_neighbors: int = 3,
     random_state: Any = None,
 ) -> SynthesisReport:
     """Sample from a fitted synthesizer, and tell what the samples are like.
@@ -161,16 +156,13 @@ def synthesis_report(
     n_samples : int or None, default=None
         Number of synthetic images; ``None``: as many as there are real ones, 1,000 at most. As many
         real ones, drawn at random, are taken for what compares sets of one size.
-    n_neighbors : int, default=3
-        Neighbour to which the balls of precision and recall reach.
     random_state : int, RandomState instance or None, default=None
         Seed of the samples and of what is drawn; ``None`` for the synthesizer's own.
 
     Returns
     -------
     SynthesisReport
-        Call its ``to_frame`` or print it. Nothing wrong with the samples raises an error: it is
-        counted in ``diagnostics``, and what can still be measured is.
+        Call its ``to_frame`` or print it.
 
     Raises
     ------
@@ -247,7 +239,6 @@ def synthesis_report(
     labels = labels_of(y)
     check_consistent_length(real, labels)
     n_samples = min(len(real), 1000) if n_samples is None else n_samples
-    n_neighbors = check_int_at_least("n_neighbors", n_neighbors, 1)
     X_new, y_new, info = synthesizer.sample(n_samples, random_state=random_state, return_info=True)
     if info.source_index.max() >= len(real):
         raise ValueError(
@@ -257,17 +248,36 @@ def synthesis_report(
     seed = synthesizer.random_state if random_state is None else random_state
     rng = np.random.default_rng(check_random_state(seed).randint(2**31 - 1))
     space = ImageSpace(synthesizer, real)
-    counts, kept, images, notes = diagnose(space, X_new, y_new, info, n_samples, labels)
+    counts = _diagnose(space, X_new, y_new, info, labels)
+    chosen = rng.permutation(len(real))[:n_samples]
+    found, notes = _distributions(space, X_new, chosen)
     quality = dict.fromkeys((name for name in _MEANINGS if name not in counts), math.nan)
-    if len(kept):
-        chosen = rng.permutation(len(real))[: len(kept)]
-        quality |= _means(info, kept)
-        quality |= _distances(space, images, info.source_index[kept], chosen)
-        found, more = _distributions(space, images, chosen, n_neighbors)
-        quality |= found
-        notes += more
-    by_class = _by_class(synthesizer.classes_, y_new, info, kept)
-    return SynthesisReport(counts, quality, by_class, notes, len(X_new), len(real))
+    quality |= _means(info, np.arange(n_samples))
+    quality |= _distances(space, X_new, info.source_index, chosen) | found
+    names = ("mutual_info_gain", "label_agreement", "reconstruction_error")
+    by_class = []
+    for label in synthesizer.classes_.tolist():
+        rows = np.flatnonzero(y_new == label)
+        means = _means(info, rows)
+        by_class.append({"label": label, "n_samples": len(rows), **{n: means[n] for n in names}})
+    return SynthesisReport(counts, quality, by_class, notes, n_samples, len(real))
+
+
+def _diagnose(
+    space: ImageSpace, X_new: np.ndarray, y_new: np.ndarray, info: Bunch, labels: np.ndarray
+) -> dict[str, int]:
+    """Count the samples that are as they must not be; `labels` are those of the real images."""
+    low, high = space.synthesizer.value_range_.extremes
+    within = ((low <= X_new) & (X_new <= high)).reshape(len(X_new), -1).all(axis=1)
+    keys = space.keys(X_new)
+    real = (key for part in parts(space.real) for key in space.keys(part))
+    copied = set(keys).intersection(real)
+    return {
+        "out of range": int((~within).sum()),
+        "other label": int((labels[info.source_index] != y_new).sum()),
+        "duplicate": len(keys) - len(set(keys)),
+        "copy": sum(key in copied for key in keys),
+    }
 
 
 def _means(info: Bunch, rows: np.ndarray) -> dict[str, float]:
@@ -285,18 +295,6 @@ def _means(info: Bunch, rows: np.ndarray) -> dict[str, float]:
     return {
         name: float(column.mean()) if len(rows) else math.nan for name, column in columns.items()
     }
-
-
-def _by_class(classes, y_new: np.ndarray, info: Bunch, kept: np.ndarray) -> list[dict[str, Any]]:
-    rows = []
-    for label in classes.tolist():
-        of_class = kept[y_new[kept] == label]
-        means = _means(info, of_class)
-        names = ("mutual_info_gain", "label_agreement", "reconstruction_error")
-        rows.append(
-            {"label": label, "n_samples": len(of_class), **{name: means[name] for name in names}}
-        )
-    return rows
 
 
 def _distances(
@@ -321,7 +319,7 @@ def _distances(
 
 
 def _distributions(
-    space: ImageSpace, images: np.ndarray, chosen: np.ndarray, k: int
+    space: ImageSpace, images: np.ndarray, chosen: np.ndarray
 ) -> tuple[dict[str, float], list[str]]:
     """Compare samples with as many real images in the feature space of the classifier."""
     try:
@@ -330,10 +328,10 @@ def _distributions(
         return {}, [f"There is no feature space to compare distributions in: {error}."]
     n, n_features = len(synthetic), synthetic.shape[1]
     found, notes = {}, []
-    if min(n, len(real)) > k:
-        found["precision"], found["recall"] = precision_recall(real, synthetic, k)
+    if min(n, len(real)) > _K:
+        found["precision"], found["recall"] = precision_recall(real, synthetic, _K)
     else:
-        notes.append(f"Precision and recall need more than n_neighbors={k} images; there are {n}.")
+        notes.append(f"Precision and recall need more than {_K} images; there are {n}.")
     if min(n, len(real)) < _FEWEST:
         notes.append(f"A Fréchet distance needs {_FEWEST} images at least; there are {n}.")
         return found, notes

@@ -16,27 +16,13 @@ from tsynd_sk.evaluation._bootstrap import (
     draw_within_classes,
     holm,
     interval,
-    over_seeds,
     resampled_scores,
-    seed_draws,
 )
 from tsynd_sk.evaluation._scores import METRICS, check_predictions, weighted_scores
 
 
 class Trial:
-    """Measurements of fitted classifiers, also in resamples of the images.
-
-    Parameters
-    ----------
-    panel : dict of list
-        Fitted classifiers by name, in lists of one for each seed.
-    labels : ndarray of shape (n,)
-        True labels.
-    n_resamples : int
-        Resamples of the images.
-    rng : numpy.random.Generator
-        Source of their randomness.
-    """
+    """Measurements of a panel of classifiers (lists by name, one a seed), resampled too."""
 
     def __init__(
         self,
@@ -52,7 +38,9 @@ class Trial:
         self._totals: dict[tuple[str, str], np.ndarray] = {}
         codes = np.unique(labels, return_inverse=True)[1]
         self._counts = draw_within_classes(codes, n_resamples, rng)
-        self._draws = seed_draws(self.n_seeds, n_resamples, rng)
+        # How often each seed is drawn in each resample.
+        shares = np.full(self.n_seeds, 1 / self.n_seeds)
+        self._draws = rng.multinomial(self.n_seeds, shares, size=n_resamples).T
 
     def __iter__(self) -> Iterator[tuple[str, int, Any]]:
         """Iterate over the classifiers by name and seed."""
@@ -109,7 +97,8 @@ class Trial:
                 for one in (name, reference)
             )
             score = float(measured[:, 0].mean())
-            low, high = interval(score, over_seeds(measured[:, 1:], self._draws), confidence_level)
+            resampled = (measured[:, 1:] * self._draws).sum(axis=0) / self.n_seeds
+            low, high = interval(score, resampled, confidence_level)
             key = {"condition": condition, "estimator": name}
             scores.append({**key, "metric": metric, "score": score, "low": low, "high": high})
             if name != reference:
