@@ -8,7 +8,12 @@ import torchvision
 from helpers.noisy_nets import NETWORKS, SequenceFirst, build, decided, log_softmax
 from torch import nn
 
-from tsynd_sk.members import DropoutMembers, LaplaceMembers, last_layer_posterior
+from tsynd_sk.members import (
+    DropoutMembers,
+    LaplaceMembers,
+    _fixed_noise,
+    last_layer_posterior,
+)
 
 NOT_LOOPED = [name for name, case in NETWORKS.items() if case.decision != "loop"]
 
@@ -75,6 +80,14 @@ class TestMembersTogether:
         for length, n_samples in [(12, 3), (8, 2), (4, 4), (4, 1), (1, 1)]:
             x = torch.randn(n_samples, length, 6, dtype=torch.float64)
             assert_as_one_by_one(net, x, 1e-13)
+
+    def test_when_activations_of_all_rows_and_members_exceed_the_cache(self, monkeypatch):
+        net, x = build("convolutional", dtype=torch.float64)
+        expected = predicted(net, x)
+        # Two of the five rows at a time: 4 members of 4 x 8 x 8 numbers.
+        monkeypatch.setattr(_fixed_noise, "_CACHE", 2 * 4 * 4 * 8 * 8 * 8)
+        for one, other in zip(predicted(net, x), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
 
     @pytest.mark.parametrize("n_samples", [1, 3])
     def test_for_a_single_member(self, n_samples):

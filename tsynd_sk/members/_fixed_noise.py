@@ -45,6 +45,9 @@ from tsynd_sk.members._stochastic_sites import (
 #: How members are computed ("fold", "map" or "loop") by the shape of one row of the inputs.
 Decisions = dict[tuple[int, ...], str]
 
+# Beyond so many bytes a processor waits for its memory: rows then go in several batches.
+_CACHE = 32 * 2**20
+
 #: Draws of all members by site, with the members in front.
 Draws = dict[str, Any]
 
@@ -154,7 +157,21 @@ class FixedNoiseNetwork:
     def __call__(self, noise: Draws, x: Tensor) -> Tensor:
         """Return log-probabilities of shape (n_members, n_samples, n_classes)."""
         traced = self.trace(x)
-        return self._ways[traced.decision](self, traced, noise, x)
+        compute = self._ways[traced.decision]
+        size = self._rows_at_once(traced) if x.device.type == "cpu" else max(len(x), 1)
+        parts = [compute(self, traced, noise, part) for part in x.split(size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def _rows_at_once(self, traced: _Traced) -> int:
+        """Return the number of rows whose activations, of all members, fit in the cache."""
+        sizes = [
+            leaf.numel() * leaf.element_size()
+            for site in traced.sites.values()
+            for leaf in tree_leaves(site.inputs)
+            if isinstance(leaf, Tensor)
+        ]
+        n_bytes = max(sizes, default=1)
+        return max(_CACHE // (self.n_members * n_bytes), 1)
 
     def _predict(self, traced: _Traced, visitor: Visitor, x: Tensor) -> Tensor:
         with visiting(visitor, functions=traced.functions):
