@@ -58,8 +58,6 @@ def test_predictions_that_are_none(measure, wrong, error, message):
             TypeError,
             "to_log_proba must return a Tensor of log-probabilities, got a ndarray",
         ),
-        ("no batches", "batches", None, TypeError, "batches must be a list of tensors, got a None"),
-        ("number", "batches", 3, TypeError, "batches must be a list of tensors, got a int"),
     ),
 )
 def test_posteriors_of_something_else(name, wrong, error, message):

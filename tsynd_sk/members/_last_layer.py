@@ -61,7 +61,11 @@ def last_linear(
     """Find the linear layer called last among those that the prediction depends on."""
     layers = {n: part for n, part in network.named_modules() if isinstance(part, nn.Linear)}
     with recorded(layers) as calls:
-        log_probs = check_head(to_log_proba(network(x)))
+        log_probs = to_log_proba(network(x))
+    if not isinstance(log_probs, Tensor):
+        raise TypeError(
+            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
+        )
     outputs = [call.output for call in calls]
     # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
     used: tuple[Tensor | None, ...] = ()
@@ -100,14 +104,6 @@ def last_layer_features(
                 "once, or receives more than one vector for each row"
             )
         yield calls[0].features
-
-
-def check_head(log_probs) -> Tensor:
-    if not isinstance(log_probs, Tensor):
-        raise TypeError(
-            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
-        )
-    return log_probs
 
 
 def check_plain(name: str, layer: nn.Linear) -> None:
