@@ -34,7 +34,7 @@ class Case:
         self.X, self.image_shape = LAYOUTS[layout]
         autoencoder = AutoencoderNet(max_epochs=1, epoch_size=32, module__width=8)
         classifier = net(max_epochs=2, batch_size=12)
-        params = {"n_members": 3, "plan": "fold", "random_state": 0}
+        params = {"n_members": 3, "random_state": 0}
         given = synthesizer(autoencoder=autoencoder, image_shape=self.image_shape, **params)
         if kind == "AugmentedClassifier":
             self.unfitted = augmented(classifier, given, refresh_every=1)

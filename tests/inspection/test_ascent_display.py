@@ -100,18 +100,6 @@ class TestFromEstimator:
             assert best[i, display.chosen[i]] == best[i].max()
         assert (~display.label_agreement).any()
 
-    def test_ascents_that_end_early_have_lines_that_do(self, frozen):
-        given = frozen(n_iter_no_change=1, max_iter=40)
-        X, labels = given._X[:12], given._y[:12]
-        display = AscentDisplay.from_estimator(given, X, labels, random_state=0)
-        n_points = np.isfinite(display.uncertainty).sum(axis=1)
-        assert n_points.min() < n_points.max()
-        for i, n in enumerate(n_points):
-            # Without gaps, and with what was chosen among the points.
-            assert np.isfinite(display.uncertainty[i, :n]).all()
-            if display.chosen[i] >= 0:
-                assert display.uncertainty[i, display.chosen[i]] == display.uncertainty_synthetic[i]
-
     def test_what_is_mended_is_no_step(self):
         case = cases("TargetedSynthesizer", "HW")
         given = case.copy().set_params(max_iter=1, radius=3.0, label_policy="constrain")

@@ -74,7 +74,7 @@ def frozen_nets(n_classes):
 def targeted(n_classes, **params):
     """Make a synthesizer that fits and samples in no time."""
     return TargetedSynthesizer(
-        *frozen_nets(n_classes), n_members=2, max_iter=1, plan="loop", random_state=0, **params
+        *frozen_nets(n_classes), n_members=2, max_iter=1, random_state=0, **params
     )
 
 

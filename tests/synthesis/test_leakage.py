@@ -118,7 +118,7 @@ def watched_synthesizer(autoencoder=WatchedAutoencoder, **params):
         WatchedPatches, max_epochs=2, epoch_size=32, module__width=8, dataset=WatchedDataset
     )
     # Of the ways to compute members this one shows the networks plain batches.
-    return synthesizer(autoencoder=net, n_members=3, plan="loop", random_state=0, **params)
+    return synthesizer(autoencoder=net, n_members=3, random_state=0, **params)
 
 
 def folds_of(estimator, images=X):

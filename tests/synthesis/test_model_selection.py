@@ -46,7 +46,7 @@ NAMES = {
 def learner(**params):
     """Make a small classifier that tells three digits apart."""
     estimator = net(**{"max_epochs": 5, "module__width": 6, "lr": 0.02, "batch_size": 8, **params})
-    return augmented(estimator, synthesizer(plan="fold"), warm_up=0.6)
+    return augmented(estimator, synthesizer(), warm_up=0.6)
 
 
 def flattened(images):

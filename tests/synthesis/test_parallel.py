@@ -108,7 +108,7 @@ class TestWorkers:
     def test_kind_of_workers_changes_nothing(self, frozen, jittered, workers):
         synthesizers = [
             frozen(batch_size=16),
-            frozen(batch_size=16, members="laplace", plan="loop"),
+            frozen(batch_size=16, members="laplace"),
             jittered,
         ]
         alone = [s.sample(100, return_info=True) for s in synthesizers]
