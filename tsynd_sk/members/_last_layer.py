@@ -90,7 +90,9 @@ def last_layer_features(
     ValueError
         If there is no such layer, or it receives more than one vector for each row.
     """
-    network, name, layer = private_copy(module), "", None
+    # Tensors made in a caller's inference mode could not be recorded.
+    with torch.inference_mode(False):
+        network, name, layer = private_copy(module), "", None
     for x in batches:
         with torch.inference_mode(False):
             if layer is None:
