@@ -204,11 +204,6 @@ class TestTrustRegion:
         tiny = task(constrain=False, objective=lambda p, y: 1e-30 * mutual_information(p))
         torch.testing.assert_close(tiny.latents, plain.latents, atol=1e-4, rtol=1e-4)
 
-    def test_start_is_where_the_ascent_starts(self, task):
-        start = torch.full_like(task.z_0, 0.1)
-        task(start=start)
-        torch.testing.assert_close(task.seen[0][0], task.decode(task.z_0 + 0.1).detach())
-
     def test_rows_without_gradient_stay_at_their_start(self, task):
         result = task(objective=lambda p, y: 0 * mutual_information(p), constrain=False)
         assert torch.equal(result.latents, task.z_0)

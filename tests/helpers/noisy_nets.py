@@ -215,16 +215,16 @@ NETWORKS = {
     "FeatureAlphaDropout": Case(
         lambda: _over_channels(nn.Conv2d(1, 8, 3), nn.FeatureAlphaDropout(0.5), 128), (1, 6, 6)
     ),
-    "residual": Case(Residual, (6,), "repeat"),
-    "stochastic depth": Case(_stochastic_depth, (3, 12, 12), "repeat"),
+    "residual": Case(Residual, (6,), "fold in "),
+    "stochastic depth": Case(_stochastic_depth, (3, 12, 12), "fold in features.1.1"),
     "sequence first": Case(SequenceFirst, (4, 6), "loop"),
-    "transformer": Case(Attentive, (4, 6), "repeat"),
-    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6), "repeat"),
+    "transformer": Case(Attentive, (4, 6), "fold in encoder.layers.0"),
+    "padded transformer": Case(lambda: Attentive(padded=True), (4, 6), "fold in encoder.layers.0"),
     "attention pooling": Case(Pooled, (4, 6)),
     "GRU": Case(lambda: Recurrent(nn.GRU), (4, 6)),
     "LSTM": Case(lambda: Recurrent(nn.LSTM), (4, 6)),
     "branching": Case(Branching, (6,), "loop"),
-    "writing": Case(Writing, (6,), "repeat"),
+    "writing": Case(Writing, (6,), "fold in "),
 }
 # In "branching" the sum over all rows decides, so that a row depends on its company.
 ROW_BY_ROW = [name for name in NETWORKS if name != "branching"]

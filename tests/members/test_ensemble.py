@@ -39,19 +39,12 @@ class TestEnsembleMembers:
         with pytest.raises(ValueError, match="modules is empty"):
             EnsembleMembers([], [])
 
-    @pytest.mark.parametrize(
-        ("modules", "heads", "error", "message"),
-        [
-            (nn.Sequential(nn.Linear(2, 2)), [log_softmax], TypeError, "modules .* a Sequenti"),
-            (nn.Linear(2, 2), [log_softmax], TypeError, "modules must be a list .* a Linear"),
-            ([nn.Linear(2, 2)], log_softmax, TypeError, "to_log_probas must be .* a function"),
-            ([nn.Linear(2, 2)] * 2, [log_softmax], ValueError, "to_log_probas .* 2 and 1"),
-            ([nn.Linear(2, 2)], [log_softmax] * 3, ValueError, "to_log_probas .* 1 and 3"),
-        ],
-    )
-    def test_of_something_else_are_refused(self, modules, heads, error, message):
-        with pytest.raises(error, match=message):
-            EnsembleMembers(modules, heads)
+    def test_of_something_else_are_refused(self):
+        for modules in (nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2)):
+            with pytest.raises(TypeError, match="modules must be a list of networks, got a"):
+                EnsembleMembers(modules, [log_softmax])
+        with pytest.raises(ValueError, match="shorter"):
+            EnsembleMembers([nn.Linear(2, 2)] * 2, [log_softmax])
 
     def test_of_different_classes_are_refused(self):
         nets = [nn.Linear(6, 3), nn.Linear(6, 2)]
@@ -102,17 +95,3 @@ class TestJoinedMembers:
     def test_without_groups_are_refused(self):
         with pytest.raises(ValueError, match="groups is empty"):
             JoinedMembers([])
-
-    @pytest.mark.parametrize(
-        ("groups", "message"),
-        [
-            (EnsembleMembers([nn.Linear(2, 2)], [log_softmax]), "groups .* got a EnsembleMembers"),
-            (nn.Sequential(nn.Linear(2, 2)), "groups must be a list of members, got a Sequential"),
-            (None, "groups must be a list of members, got a NoneType"),
-            ([nn.Linear(2, 2)], r"groups\[0\] must be members, .* got a Linear"),
-            ([DropoutMembers], r"groups\[0\] must be members, .* got the type DropoutMembers"),
-        ],
-    )
-    def test_of_something_else_are_refused(self, groups, message):
-        with pytest.raises(TypeError, match=message):
-            JoinedMembers(groups)

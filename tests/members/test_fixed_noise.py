@@ -8,7 +8,12 @@ import torchvision
 from helpers.noisy_nets import NETWORKS, SequenceFirst, build, decided, log_softmax
 from torch import nn
 
-from tsynd_sk.members import DropoutMembers, LaplaceMembers, last_layer_posterior
+from tsynd_sk.members import (
+    DropoutMembers,
+    LaplaceMembers,
+    _fixed_noise,
+    last_layer_posterior,
+)
 
 NOT_LOOPED = [name for name, case in NETWORKS.items() if case.decision != "loop"]
 
@@ -75,6 +80,14 @@ class TestMembersTogether:
         for length, n_samples in [(12, 3), (8, 2), (4, 4), (4, 1), (1, 1)]:
             x = torch.randn(n_samples, length, 6, dtype=torch.float64)
             assert_as_one_by_one(net, x, 1e-13)
+
+    def test_when_activations_of_all_rows_and_members_exceed_the_cache(self, monkeypatch):
+        net, x = build("convolutional", dtype=torch.float64)
+        expected = predicted(net, x)
+        # Two of the five rows at a time: 4 members of 4 x 8 x 8 numbers.
+        monkeypatch.setattr(_fixed_noise, "_CACHE", 2 * 4 * 4 * 8 * 8 * 8)
+        for one, other in zip(predicted(net, x), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
 
     @pytest.mark.parametrize("n_samples", [1, 3])
     def test_for_a_single_member(self, n_samples):
@@ -233,6 +246,24 @@ class TestWorkDone:
 
     def test_up_to_the_first_dropout(self):
         assert self.rows_seen(torch.ones(3, 4)) == [[3], [24], [24]]
+
+    def test_up_to_a_block_with_a_connection_around_its_dropout(self):
+        class Block(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.drop = nn.Dropout(0.5)
+
+            def forward(self, x):
+                return x + self.drop(x)
+
+        net = nn.Sequential(Counted(nn.Linear(4, 4)), Block(), Counted(nn.Linear(4, 2)))
+        x, decisions = torch.ones(3, 4), {}
+        members = DropoutMembers(net, log_softmax, n_members=8, decisions=decisions)
+        members(x)
+        assert decisions == {(4,): "fold in 1"}
+        net[0].seen.clear()
+        members(x)
+        assert net[0].seen == [3]
 
     def test_up_to_the_last_dropout_if_earlier_ones_rest(self):
         assert self.rows_seen(torch.ones(3, 4), restrict="last") == [[3], [3], [24]]

@@ -10,7 +10,6 @@ from torch import nn
 
 from tsynd_sk.members import (
     LaplaceMembers,
-    LastLayerPosterior,
     last_layer_posterior,
     strengthen_prior,
 )
@@ -67,21 +66,18 @@ class TestLaplaceMembers:
         assert not torch.equal(members.redrawn(5)(x), members(x))
 
     @pytest.mark.parametrize(
-        ("other", "message"),
+        "other",
         [
-            (lambda net: nn.Sequential(net[1]), "named '1', which Sequential does not have"),
-            (lambda net: nn.Sequential(net[1], nn.ReLU()), "named '1', which Sequential does not"),
-            (
-                lambda net: nn.Sequential(net[0], nn.Linear(6, 4)),
-                r"\(3, 6\).*\(4, 6\).*: fit it for",
-            ),
-            (lambda net: nn.Sequential(net[0], nn.Linear(6, 3, bias=False)), "'bias': None.*: fit"),
-            (lambda net: nn.Sequential(net[0], nn.Linear(6, 3)), "other weights.*: fit it anew"),
+            lambda net: nn.Sequential(net[1]),
+            lambda net: nn.Sequential(net[1], nn.ReLU()),
+            lambda net: nn.Sequential(net[0], nn.Linear(6, 4)),
+            lambda net: nn.Sequential(net[0], nn.Linear(6, 3, bias=False)),
+            lambda net: nn.Sequential(net[0], nn.Linear(6, 3)),
         ],
     )
-    def test_of_another_network_are_refused(self, other, message):
+    def test_of_another_network_are_refused(self, other):
         net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
-        with pytest.raises(ValueError, match=f"posterior .*{message}"):
+        with pytest.raises(ValueError, match=r"posterior is not of this Sequential .* layer '1'"):
             LaplaceMembers(other(net), log_softmax, fitted(net))
 
     @pytest.mark.parametrize("name", ["weight", "bias"])
@@ -92,13 +88,8 @@ class TestLaplaceMembers:
             LaplaceMembers(copy.deepcopy(net).to(dtype), log_softmax, posterior)
         with torch.no_grad():
             getattr(net[1], name).add_(1e-3)
-        with pytest.raises(ValueError, match=r"other weights .* was trained after its posterior"):
+        with pytest.raises(ValueError, match=r"other weights\. Fit it for this network, after its"):
             LaplaceMembers(net, log_softmax, posterior)
-
-    @pytest.mark.parametrize("posterior", [None, LastLayerPosterior, "1"])
-    def test_without_a_posterior_are_refused(self, posterior):
-        with pytest.raises(TypeError, match=r"posterior must be what .*last_layer_post"):
-            LaplaceMembers(nn.Linear(6, 3), log_softmax, posterior)
 
 
 class AroundTheLayer(nn.Module):

@@ -129,18 +129,9 @@ class TestRefusals:
     def test_no_rows(self, batches):
         self.refused(mlp(), batches, "batches must hold at least one row")
 
-    @pytest.mark.parametrize(
-        ("batches", "message"),
-        [
-            (rows(5, 4), r"batches is a tensor: .* batches\.split\(256\)"),
-            ([(rows(5, 4), torch.zeros(5))], r"got a tuple; .* \(X for X, _ in loader\)"),
-            ([rows(5, 4).numpy()], r"got a ndarray; .* torch\.from_numpy"),
-            (iter([rows(5, 4), [rows(5, 4)]]), "got a list"),
-        ],
-    )
-    def test_batches_that_are_not_images_alone(self, batches, message):
-        with pytest.raises(TypeError, match=message):
-            last_layer_posterior(mlp(), log_softmax, batches)
+    def test_a_tensor_in_place_of_batches(self):
+        with pytest.raises(TypeError, match=r"batches is a tensor: .* batches\.split\(256\)"):
+            last_layer_posterior(mlp(), log_softmax, rows(5, 4))
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_features_that_are_not_finite(self, value):

@@ -93,23 +93,19 @@ class TestRegistered:
 
 class TestRegistering:
     @pytest.mark.parametrize(
-        ("layer_type", "params", "error", "message"),
+        ("layer_type", "error", "message"),
         [
-            (Jitter(), {}, TypeError, r"got Jitter\(\), an instance of Jitter: give its type"),
-            (Tensor, {}, TypeError, "layer_type must be a subclass of torch.nn.Module or its qual"),
-            (None, {}, TypeError, "layer_type must be .* got None$"),
-            ("Jitter", {}, ValueError, r"qualified name such as 'package\.module.* got 'Jitter'"),
-            (Jitter, {"draw": 1}, TypeError, "draw must be callable, got a int"),
-            (Jitter, {"apply": None}, TypeError, "apply must be callable, got a NoneType"),
-            (Jitter, {"active": True}, TypeError, "active must be callable, got a bool"),
+            (Jitter(), TypeError, r"must be a subclass .* got Jitter\(\)"),
+            (Tensor, TypeError, "layer_type must be a subclass of torch.nn.Module or its qual"),
+            (None, TypeError, "layer_type must be .* got None$"),
+            ("Jitter", ValueError, r"qualified name such as 'package\.module.* got 'Jitter'"),
         ],
     )
     def test_of_something_else_is_refused_and_changes_nothing(
-        self, registered, layer_type, params, error, message
+        self, registered, layer_type, error, message
     ):
-        functions = {"draw": own_noise, "apply": torch.add} | params
         with pytest.raises(error, match=message):
-            register_stochastic(layer_type, **functions)
+            register_stochastic(layer_type, draw=own_noise, apply=torch.add)
         assert noise_of(Jitter()) is None
 
 

@@ -62,11 +62,6 @@ class EnsembleMembers:
         to_log_probas = check_list(
             "to_log_probas", to_log_probas, "callables, one for each network"
         )
-        if len(modules) != len(to_log_probas):
-            raise ValueError(
-                "modules and to_log_probas must be of one length, one head for each network; got "
-                f"{len(modules)} and {len(to_log_probas)}"
-            )
         for k, (module, head) in enumerate(zip(modules, to_log_probas, strict=True)):
             check_network(module, head, (f"modules[{k}]", f"to_log_probas[{k}]"))
         self.n_members = len(modules)

@@ -2,8 +2,9 @@
 
 Members are folded into the batch: what comes before the first random site is computed once; there
 the activations are repeated for every member, and one large batch goes on. Where a connection goes
-around that site, so that both meet again, the batch is repeated from the start. Where rows meet
-each other, or control flow looks at values, members run one by one.
+around that site, as in a residual block, they are repeated where the smallest part of the network
+begins that holds it all. Where rows meet each other, or control flow looks at values, members run
+one by one.
 
 Which of these it is, is decided on two rows and two members, once for a network and a shape of
 inputs. It is not decided by the clock: equal seeds are to give equal bits in every process.
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
 from tsynd_sk._utils._torch_validation import check_log_probs, check_network, check_tensor
@@ -26,8 +27,12 @@ from tsynd_sk.members._random_layers import Restriction, check_restriction, choo
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
 from tsynd_sk.members._stochastic_sites import Site, ValueWatch, trace, visiting
 
-#: How members are computed ("fold", "repeat" or "loop") by the shape of one row of the inputs.
+#: How members are computed, by the shape of one row of the inputs: "fold" (at the first random
+#: site), "fold in NAME" (where the part of that name begins, "" for the network) or "loop".
 Decisions = dict[tuple[int, ...], str]
+
+# Beyond so many bytes of activations a processor waits for its memory: rows go in several batches.
+_CACHE = 32 * 2**20
 
 #: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
 Head = Callable[[Any], Tensor]
@@ -37,10 +42,21 @@ Draws = dict[str, list]
 
 
 class _Found(NamedTuple):
-    """Random sites that make members, and whether any functions of the network are random."""
+    """What was found out about a network.
+
+    Attributes
+    ----------
+    sites : dict of str to Site
+        Random sites that make members.
+    functions : bool
+        Whether functions of the network are random, too.
+    n_bytes : int
+        Most bytes that a row has at a site.
+    """
 
     sites: dict[str, Site]
     functions: bool
+    n_bytes: int
 
 
 class FixedNoiseMembers:
@@ -113,8 +129,12 @@ class FixedNoiseMembers:
                 if shape not in self._found:
                     self._found[shape] = self._prepare(x)
                 self._draws[shape] = _draw(self._found[shape].sites, self.n_members, self._seed)
-        functions, draws = self._found[shape].functions, self._draws[shape]
-        return check_log_probs(self._predict(self._decisions[shape], functions, draws, x), x)
+        found, size = self._found[shape], max(len(x), 1)
+        if x.device.type == "cpu":
+            size = min(size, max(_CACHE // (self.n_members * found.n_bytes), 1))
+        given = self._decisions[shape], found.functions, self._draws[shape]
+        parts = [self._predict(*given, part) for part in x.split(size)]
+        return check_log_probs(parts[0] if len(parts) == 1 else torch.cat(parts, 1), x)
 
     def _prepare(self, x: Tensor) -> _Found:
         """Find the random sites for inputs like these, and decide how to compute members."""
@@ -122,7 +142,10 @@ class FixedNoiseMembers:
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
         every = self._network.prepare(rows, trace)
         functions = any(key.startswith("functional.") for key in every.sites)
-        found = _Found(choose_sites(every, self._restrict, self._network.name), functions)
+        sites = choose_sites(every, self._restrict, self._network.name)
+        leaves = [leaf for site in sites.values() for leaf in tree_leaves(site.inputs)]
+        sizes = [leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor)]
+        found = _Found(sites, functions, max(sizes, default=1))
         shape = tuple(x.shape[1:])
         if shape not in self._decisions:
             self._decisions[shape] = self._decide(found, rows)
@@ -146,7 +169,8 @@ class FixedNoiseMembers:
         # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
         exact = rows.device.type == "cpu" or rows.dtype == torch.float64
         rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
-        for decision in ("fold", "repeat"):
+        first = next(iter(found.sites.values())).layer_name
+        for decision in ("fold", *(f"fold in {name}" for name in self._parts_around(first))):
             x = rows.clone().requires_grad_()
             try:
                 with torch.enable_grad():
@@ -163,6 +187,12 @@ class FixedNoiseMembers:
                 return decision
         return "loop"
 
+    def _parts_around(self, layer_name: str) -> list[str]:
+        """Names of the parts of the network that hold a layer, the smallest first."""
+        names = [name for name, _ in self._network.module.named_modules()]
+        around = [name for name in names if name == "" or layer_name.startswith(f"{name}.")]
+        return sorted(around, key=len, reverse=True)
+
     def _predict(self, decision: str, functions: bool, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""
         n_members = len(next(iter(draws.values())))
@@ -173,9 +203,11 @@ class FixedNoiseMembers:
                 with visiting(_answer_with(member, len(x)), functions=functions):
                     outputs.append(self._network(x))
             return torch.stack(outputs)
-        entry = x.repeat(n_members, *[1] * (x.ndim - 1)) if decision == "repeat" else x
-        with visiting(_answer_with(draws, len(x)), functions=functions):
-            return self._network(entry).unflatten(0, (n_members, len(x)))
+        _, _, name = decision.partition("fold in ")
+        with visiting(_answer_with(draws, len(x)), functions=functions) as current:
+            if decision != "fold":
+                current.repeat = (name, len(x), n_members)
+            return self._network(x).unflatten(0, (n_members, len(x)))
 
 
 def _answer_with(draws: Draws, n_rows: int) -> Callable[..., Any]:

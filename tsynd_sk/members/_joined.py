@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tsynd_sk._utils._torch_validation import check_agreement
-from tsynd_sk._utils._validation import check_int, check_list, type_name
+from tsynd_sk._utils._validation import check_int, check_list
 
 
 class JoinedMembers:
@@ -27,7 +27,7 @@ class JoinedMembers:
     Raises
     ------
     TypeError
-        If `groups` is no list, or of anything but members.
+        If `groups` is no list.
     ValueError
         If there is no group, or, at a call, if groups differ in their classes.
 
@@ -44,12 +44,6 @@ class JoinedMembers:
 
     def __init__(self, groups: Sequence[Any]):
         self.groups = check_list("groups", groups, "members")
-        for k, group in enumerate(self.groups):
-            if isinstance(group, type) or not hasattr(group, "redrawn"):
-                raise TypeError(
-                    f"groups[{k}] must be members, such as DropoutMembers(...), got "
-                    f"{type_name(group)}"
-                )
         self.n_members = sum(group.n_members for group in self.groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:

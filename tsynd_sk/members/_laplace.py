@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tsynd_sk._utils._torch_validation import check_network
-from tsynd_sk._utils._validation import type_name
 from tsynd_sk.members._dropout import Head
 from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
@@ -68,7 +67,12 @@ class LaplaceMembers(FixedNoiseMembers):
         decisions: Decisions | None = None,
     ):
         check_network(module, to_log_proba)
-        _check_posterior(posterior, module)
+        if not posterior.is_of(module):
+            raise ValueError(
+                f"posterior is not of this {type(module).__name__} as it is now: it is of a linear "
+                f"layer {posterior.layer!r} with other weights. Fit it for this network, after its "
+                "training"
+            )
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
         super().__init__(
             module,
@@ -81,38 +85,6 @@ class LaplaceMembers(FixedNoiseMembers):
             restrict=[posterior.layer or type(module).__name__],
             decisions=decisions,
         )
-
-
-def _check_posterior(posterior: Any, module: nn.Module) -> None:
-    if not isinstance(posterior, LastLayerPosterior):
-        raise TypeError(
-            "posterior must be what tsynd_sk.members.last_layer_posterior gives, "
-            f"got {type_name(posterior)}"
-        )
-    if posterior.is_of(module):
-        return
-    layer = dict(module.named_modules()).get(posterior.layer)
-    if not isinstance(layer, nn.Linear):
-        raise ValueError(
-            f"posterior is of a torch.nn.Linear named {posterior.layer!r}, which "
-            f"{type(module).__name__} does not have: fit it for this network"
-        )
-    held, expected = (
-        {"weight": _shape(part.weight), "bias": _shape(part.bias)} for part in (layer, posterior)
-    )
-    if held != expected:
-        raise ValueError(
-            f"posterior is of a layer {posterior.layer!r} with shapes {expected}, but that of "
-            f"module has {held}: fit it for this network"
-        )
-    raise ValueError(
-        f"posterior has other weights of layer {posterior.layer!r} than module: the network was "
-        "trained after its posterior was fitted: fit it anew"
-    )
-
-
-def _shape(part: Tensor | None) -> tuple[int, ...] | None:
-    return None if part is None else tuple(part.shape)
 
 
 def _draw_weights(posterior: LastLayerPosterior, layer: Any, generator, x: Tensor) -> tuple:

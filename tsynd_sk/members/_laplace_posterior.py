@@ -6,7 +6,7 @@ its precision: narrow where the training rows pin the weights down, as wide as t
 do not. The classifier with weights drawn from it is a member, as one with a dropout mask is.
 
 This is code of its own rather than the package laplace-torch (0.3), whose sampling writes weights
-into the model that it was given, so that members neither hold still nor can be shared by threads,
+into the model that it was given, so that members neither stay nor can be shared by threads,
 and which holds weight and bias independent. It also fails for networks with a single logit, takes
 the output of networks that end in a softmax for logits, and pins an alpha release (asdfghjkl).
 """
@@ -17,14 +17,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._torch_validation import check_network
-from tsynd_sk._utils._validation import type_name
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
@@ -119,16 +117,10 @@ class LastLayerPosterior:
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
 
-        Raises
-        ------
-        TypeError
-            If `generator` is none.
         """
         if not isinstance(generator, torch.Generator):
-            raise TypeError(
-                f"generator must be a torch.Generator, got {type_name(generator)}; "
-                "torch.Generator().manual_seed(0) makes one"
-            )
+            # None would draw from the global state.
+            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
         precision = precision + self.prior_precision
         noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
@@ -226,33 +218,11 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
     return math.exp(low)
 
 
-def _check_prior_precision(prior_precision: float | None) -> None:
-    if isinstance(prior_precision, bool) or not isinstance(prior_precision, Real | None):
-        raise TypeError(
-            "prior_precision must be a number, or None for the one of the highest marginal "
-            f"likelihood; got {prior_precision!r}"
-        )
-    if prior_precision is not None and not 0 < prior_precision < math.inf:
-        raise ValueError(
-            f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
-        )
-
-
 def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Give the batches that have rows."""
+    """Return the batches that have rows."""
     if isinstance(batches, Tensor):
-        raise TypeError("batches is a tensor: give a list of batches, or batches.split(256)")
-    if not isinstance(batches, Iterable):
-        raise TypeError(f"batches must be a list of tensors, got {type_name(batches)}")
-    for batch in batches:
-        if not isinstance(batch, Tensor):
-            raise TypeError(
-                f"each of batches must be a tensor of images, got a {type(batch).__name__}; of "
-                "pairs with labels give images only, e.g. (X for X, _ in loader), and of numpy "
-                "arrays torch.from_numpy(X)"
-            )
-        if len(batch):
-            yield batch.detach()
+        raise TypeError("batches is a tensor: pass a list of batches, or batches.split(256)")
+    return (batch.detach() for batch in batches if len(batch))
 
 
 def last_layer_posterior(
@@ -293,8 +263,7 @@ def last_layer_posterior(
     Raises
     ------
     TypeError
-        If ``batches`` is a single tensor or holds anything but tensors, or if ``prior_precision``
-        is no number.
+        If ``batches`` is a single tensor.
     ValueError
         If ``prior_precision`` is not positive and finite, if ``batches`` has no rows, if the
         network calls no linear layer, or calls the last one more than once in a pass or with
@@ -312,7 +281,7 @@ def last_layer_posterior(
     Rows that the network is certain of have no curvature. The closer a network has come to a loss
     of zero, the weaker the prior that the marginal likelihood takes, down to samples that no longer
     fit the training rows. So compare some members with the network on those rows, and if they
-    differ, give a larger ``prior_precision``; ``dataclasses.replace`` exchanges it without another
+    differ, take a larger ``prior_precision``; ``dataclasses.replace`` exchanges it without another
     pass over the images.
 
     References
@@ -339,7 +308,10 @@ def last_layer_posterior(
     (torch.Size([3, 4]), torch.Size([3]))
     """
     check_network(module, to_log_proba)
-    _check_prior_precision(prior_precision)
+    if prior_precision is not None and not 0 < prior_precision < math.inf:
+        raise ValueError(
+            f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
+        )
     filled = _filled(batches)
     first = next(filled, None)
     if first is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._validation import type_name
 
 WAYS_OUT = (
@@ -61,7 +60,11 @@ def last_linear(
     """Find the linear layer called last among those that the prediction depends on."""
     layers = {n: part for n, part in network.named_modules() if isinstance(part, nn.Linear)}
     with recorded(layers) as calls:
-        log_probs = check_head(to_log_proba(network(x)))
+        log_probs = to_log_proba(network(x))
+    if not isinstance(log_probs, Tensor):
+        raise TypeError(
+            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
+        )
     outputs = [call.output for call in calls]
     # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
     used: tuple[Tensor | None, ...] = ()
@@ -74,40 +77,6 @@ def last_linear(
             f"that there is no last layer to be uncertain about. {WAYS_OUT}"
         )
     return last[0], layers[last[0]]
-
-
-def last_layer_features(
-    module: nn.Module, to_log_proba: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
-) -> Iterator[Tensor]:
-    """Return, batch by batch, what the last linear layer of a network receives in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer, or it receives more than one vector for each row.
-    """
-    network, name, layer = private_copy(module), "", None
-    for x in batches:
-        with torch.inference_mode(False):
-            if layer is None:
-                with torch.enable_grad():
-                    name, layer = last_linear(network, to_log_proba, x[:2])
-            with torch.no_grad(), recorded({name: layer}) as calls:
-                network(x)
-        if len(calls) != 1 or calls[0].features.ndim != 2 or len(calls[0].features) != len(x):
-            raise ValueError(
-                f"the last {layer_label(name)} of {type(network).__name__} is called more than "
-                "once, or receives more than one vector for each row"
-            )
-        yield calls[0].features
-
-
-def check_head(log_probs) -> Tensor:
-    if not isinstance(log_probs, Tensor):
-        raise TypeError(
-            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
-        )
-    return log_probs
 
 
 def check_plain(name: str, layer: nn.Linear) -> None:

@@ -1,7 +1,7 @@
 """Kinds of randomness in a network at prediction time, and how each is drawn.
 
 A network whose dropout stays active when it predicts is a distribution over networks. Its
-members hold what is random still. Known here are torch's dropout layers, the dropout of attention
+members fix what is random. Known here are torch's dropout layers, the dropout of attention
 weights, and the stochastic depth of torchvision and timm; `register_stochastic` adds others.
 """
 
@@ -38,7 +38,7 @@ def register_stochastic(
     apply: Callable[..., Tensor],
     active: Callable[[nn.Module], bool] | None = None,
 ) -> None:
-    """Tell how layers of a type are random, so that their noise can be drawn once and held.
+    """Tell how layers of a type are random, so that their noise can be drawn once and fixed.
 
     Parameters
     ----------
@@ -46,26 +46,26 @@ def register_stochastic(
         A subclass of Module, or the qualified name (``"package.module.Class"``) of one. Subclasses
         of `layer_type` are not meant.
     draw : callable
-        ``draw(layer, generator, x)`` gives the noise of one member: a tensor, or a tuple of
+        ``draw(layer, generator, x)`` returns the noise of one member: a tensor, or a tuple of
         tensors. `x`, and further arguments if there are any, are what ``layer.forward`` gets, for
         a batch of a single row; only its shape, dtype and device may matter. The noise must
         broadcast against any number of rows. `generator` is a `torch.Generator` on the CPU, the
         only source of randomness to be used.
     apply : callable
-        ``apply(layer, noise, x)`` gives the layer's output under that noise, differentiably.
+        ``apply(layer, noise, x)`` returns the layer's output under that noise, differentiably.
     active : callable or None, default=None
         ``active(layer)`` tells whether a layer is random at all; by default every one is.
 
     Raises
     ------
     TypeError
-        If `layer_type` is neither a subclass of Module nor a str, or a function is not callable.
+        If `layer_type` is neither a subclass of Module nor a str.
     ValueError
         If `layer_type` is a name without its module.
 
     Notes
     -----
-    Members hold these functions. Lambdas cannot be pickled: give functions of a module if members
+    Members keep these functions. Lambdas cannot be pickled: use functions of a module if members
     are to travel to other processes by pickle. (joblib's loky and dask use cloudpickle, which can.)
 
     Examples
@@ -93,17 +93,10 @@ def register_stochastic(
                 f"str; got {layer_type!r}"
             )
     elif not (isinstance(layer_type, type) and issubclass(layer_type, nn.Module)):
-        kind = type(layer_type).__name__
-        advice = (
-            f", an instance of {kind}: give its type" if isinstance(layer_type, nn.Module) else ""
-        )
         raise TypeError(
-            "layer_type must be a subclass of torch.nn.Module or its qualified name; "
-            f"got {layer_type!r}{advice}"
+            f"layer_type must be a subclass of torch.nn.Module or its qualified name; got "
+            f"{layer_type!r}"
         )
-    for name, function in (("draw", draw), ("apply", apply), ("active", active)):
-        if not (callable(function) or (name == "active" and function is None)):
-            raise TypeError(f"{name} must be callable, got a {type(function).__name__}")
     _NOISES[layer_type] = Noise(draw, apply, active or _always)
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tsynd_sk.members._rng_guard import Randomness, Watch
 from tsynd_sk.members._stochastic_layers import Noise, noise_of
@@ -66,6 +66,8 @@ class _Pass:
         # Which dropout functions are switched on, by key.
         self.switches: dict[str, bool] = {}
         self.inside = False
+        # Name of the part whose inputs are repeated, how many rows they have, and how often.
+        self.repeat: tuple[str, int, int] | None = None
 
 
 _PASS: ContextVar[_Pass] = ContextVar("_PASS")
@@ -161,8 +163,25 @@ class ValueWatch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> Any:
+    """Repeat the rows that a part receives, if the present pass wants it: a hook of each part."""
+    current = _PASS.get(None)
+    if current is None or current.repeat is None or current.repeat[0] != name:
+        return None
+    _, n_rows, n_times = current.repeat
+    current.repeat = None
+
+    def repeated(value: Any) -> Any:
+        whole = isinstance(value, Tensor) and value.shape[:1] == (n_rows,)
+        return torch.cat([value] * n_times) if whole else value
+
+    return tree_map(repeated, (inputs, kwargs))
+
+
 def fix_noise(module: nn.Module) -> nn.Module:
     """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
+    for path, part in module.named_modules():
+        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
     replaced: dict[nn.Module, FixedNoiseLayer] = {}
     root = nn.Sequential(module)
     for path, parent in list(root.named_modules()):

@@ -110,9 +110,9 @@ def _job(
 ) -> list[tuple[np.ndarray, np.ndarray, Columns]]:
     """Synthesise from a batch, in halves if it does not fit."""
     rows, message = batch.rows, ""
-    x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
     try:
         with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+            x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
             images, info = synthesis(x, codes, rows=rows, occurrence=batch.occurrence, seed=seed)
         array = image_format.to_array(images)
         return [(rows, synthesis.codec.value_range.clip_array(array), info)]
