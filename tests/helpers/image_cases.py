@@ -4,10 +4,10 @@ import copy
 from functools import cache
 
 import numpy as np
-from sklearn.base import clone
-
 from helpers.small import digits
 from helpers.tiny_nets import augmented, net, synthesizer
+from sklearn.base import clone
+
 from tsynd_sk.autoencoders import AutoencoderNet
 
 GREY, y = digits(24, 3)

@@ -1,10 +1,9 @@
 """Modules whose weights are not easily saved, or that differ a little from `Dense`."""
 
 import numpy as np
+from helpers.tiny_nets import Dense
 from skorch import NeuralNetClassifier
 from torch import nn
-
-from helpers.tiny_nets import Dense
 
 
 class Tied(nn.Module):

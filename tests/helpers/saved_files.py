@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import safetensors.torch
-
 from helpers.tiny_nets import IMAGES, LABELS, augmented, dense_net, net, own_net, synthesizer, y
+
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
 from tsynd_sk.synthesis import _saving
 

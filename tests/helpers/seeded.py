@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import torch
-
 from helpers.small import digits
+
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier

@@ -1,8 +1,8 @@
 """The two ways of use: around a user's net, or as a callback inside it."""
 
 import pytest
-
 from helpers.tiny_nets import X, augmented, synthesizer, y
+
 from tsynd_sk import TargetedSynthesis
 from tsynd_sk._skorch import scoped_seed
 

@@ -249,15 +249,15 @@ class Witness:
     """Notes, whenever rows are sampled, the state of the net and what its members tell."""
 
     def __init__(self, monkeypatch):
-        self.seen, sample = [], Engine.sample
+        self.seen, synthesize = [], Engine.synthesize
 
-        def sample_and_note(engine, params, *args, **kwargs):
+        def note_and_synthesize(engine, params, *args, **kwargs):
             net = FrozenEstimator(copy.deepcopy(engine.nets[0]))
             uncertainty = engine.uncertainty(params, engine.images)
             self.seen.append((clone(params).set_params(classifier=net), uncertainty))
-            return sample(engine, params, *args, **kwargs)
+            return synthesize(engine, params, *args, **kwargs)
 
-        monkeypatch.setattr(Engine, "sample", sample_and_note)
+        monkeypatch.setattr(Engine, "synthesize", note_and_synthesize)
 
 
 class TestNetsWithoutDropout:

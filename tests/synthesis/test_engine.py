@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from tsynd_sk.synthesis import _engine
 from tsynd_sk.synthesis._codec import Codec
 from tsynd_sk.synthesis._member_scheme import MemberScheme
+from tsynd_sk.synthesis._sampling import draw_sources
 
 X, y = digits(24)
 
@@ -70,7 +71,7 @@ class Counter:
     def __init__(self, monkeypatch):
         self.counts = {}
         for cls, name in [
-            (Codec, "prepare"),
+            (Codec, "__init__"),
             (MemberScheme, "members"),
             (MemberScheme, "posterior"),
             (MemberScheme, "resolve_kind"),
@@ -109,7 +110,7 @@ def test_nothing_is_prepared_twice(fitted, monkeypatch, members):
     refit = {"members": 1, "posterior": 1} if members == "laplace" else {"members": 1}
     assert counter.of(work) == refit
     halve_weights(synthesizer.autoencoder_)
-    assert counter.of(lambda: synthesizer.reconstruct(X)) == {"prepare": 1}
+    assert counter.of(lambda: synthesizer.reconstruct(X)) == {"__init__": 1}
 
 
 def test_prepared_copies_are_not_pickled_but_posteriors_and_decisions_are(fitted, monkeypatch):
@@ -121,7 +122,7 @@ def test_prepared_copies_are_not_pickled_but_posteriors_and_decisions_are(fitted
     assert all(value is None for name, value in vars(twin.engine_).items() if name[0] == "_")
     twin.engine_.decisions = [{}]
     counter = Counter(monkeypatch)
-    assert counter.of(lambda: twin.sample(2)) == {"prepare": 1, "members": 1}
+    assert counter.of(lambda: twin.sample(2)) == {"__init__": 1, "members": 1}
     assert_same_answer(twin.sample(20, return_info=True), expected)
 
 
@@ -131,9 +132,12 @@ def test_with_images_starts_from_others_by_the_same_nets(digits_synthesizer):
     assert other.nets is engine.nets
     assert other.decisions is engine.decisions
     wanted = np.repeat(engine.codes[:6], 2)
-    X_new, sources, _ = other.sample(digits_synthesizer, wanted, rng(0))
-    assert X_new.shape == (12, 8, 8)
+    sources, occurrence = draw_sources(wanted, other.codes, rng(0))
     assert sorted(sources) == sorted([*range(6)] * 2)
+    X_new, _ = other.synthesize(
+        digits_synthesizer, other.images[sources], wanted, occurrence, rng(0)
+    )
+    assert X_new.shape == (12, 8, 8)
     assert len(engine.images) > 6
 
 

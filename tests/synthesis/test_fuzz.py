@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis._sampling import (
     check_labels,
-    encode,
     requested_codes,
 )
 
@@ -115,7 +115,7 @@ def test_any_labels_are_learnt_or_refused(values, as_objects):
     with refusals():
         checked = check_labels(Seeing(), y, np.ones((len(values), 3)))
         classes = np.unique(checked)
-        codes = encode(checked, classes)
+        codes = encode_labels(checked, classes)
         np.testing.assert_array_equal(classes[codes], checked)
         assert len(classes) >= 2
 

@@ -7,6 +7,7 @@ from tsynd_sk._skorch._nets import (
     bare_module,
     check_autoencoder,
     check_classifier,
+    check_device,
     clone_net,
     copy_net,
     device_of,

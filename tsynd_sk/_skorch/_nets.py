@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,24 @@ def let_schedules_resume(net: NeuralNet) -> None:
             group.setdefault("initial_lr", group["lr"])
 
 
+@lru_cache(maxsize=8)
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device, or raise ValueError if there is none of this name."""
+    try:
+        torch.empty(1, device=device).tolist()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"device={device!r} is not available: {error}. Leave it at None, or use 'cpu'."
+        ) from None
+
+
 def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
     """Clone a net without what it has learnt, onto a device if one is given."""
-    return clone(net) if device is None else clone(net).set_params(device=device)
+    if device is None:
+        return clone(net)
+    check_device(device)
+    return clone(net).set_params(device=device)
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:

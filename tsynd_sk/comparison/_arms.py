@@ -180,7 +180,6 @@ class Arm:
         -------
         AugmentedClassifier
             With the parameters of this arm.
-
         """
         classifier = self._augmented()
         params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": list(callbacks)}

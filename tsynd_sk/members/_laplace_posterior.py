@@ -117,6 +117,10 @@ class LastLayerPosterior:
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
 
+        Raises
+        ------
+        TypeError
+            If `generator` is no generator.
         """
         if not isinstance(generator, torch.Generator):
             # None would draw from the global state.

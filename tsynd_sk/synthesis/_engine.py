@@ -110,7 +110,7 @@ class Engine:
         """Device on which everything is computed."""
         if params.device is None:
             return _skorch.device_of(self.nets[0])
-        return torch.device(params.device)
+        return _skorch.check_device(params.device)
 
     def codec(self, params: Any) -> Codec:
         """Private copy of the autoencoder, ready to encode and decode.

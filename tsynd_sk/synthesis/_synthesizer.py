@@ -78,8 +78,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         classified correctly, a mixture with as little of the source as restores the label.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
-        (= "auto"), "all"; the ratio of minority to majority rows for two classes; a dict from
-        label to the number of rows after resampling; or a callable that makes it from `y`.
+        (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
+        label to rows after resampling; or a callable that makes it from `y`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
@@ -105,8 +105,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     n_features_in_, image_shape_ : int, and tuple of int or None
         Values in an image, and its shape (C, H, W), which is None for tables.
     latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
-        Standard deviations of the codes of the training images: of each of the C channels of a
-        spatial code, or the d coordinates of a flat one.
+        Standard deviations of the codes: by channel of spatial ones, by coordinate of flat ones.
     sample_indices_ : ndarray of shape (n_rows,)
         After `fit_resample`: for every row returned, the row of `X` it is or comes from.
 
