@@ -21,7 +21,7 @@ minutes. ``python examples/breast_ultrasound.py`` runs it and writes that output
 import os
 from pathlib import Path
 
-from tsynd_sk.datasets._loaders import load_medmnist
+from tsynd_sk.datasets import load_medmnist
 
 ROOT = os.environ.get("TSYND_SK_DATA")
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "evidence" / "lesson"
@@ -63,7 +63,7 @@ keep("images.txt", lines)
 # (class 0 is malignant, class 1 normal or benign) is still true; we can only ask whether the image
 # still looks like ultrasound.
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection import SynthesisDisplay
 
 synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
 display = SynthesisDisplay.from_estimator(synthesizer, X, random_state=0).plot()
@@ -74,7 +74,7 @@ draw("synthesis", display.figure_)
 #    :alt: Eight ultrasound images, what was synthesised from them, and the differences
 #
 # The report counts what must not happen, and measures what the eye cannot see.
-from tsynd_sk.evaluation._synthesis_report import synthesis_report
+from tsynd_sk.evaluation import synthesis_report
 
 report = synthesis_report(synthesizer, X, y, n_samples=200, random_state=0)
 names = ["mutual_info_source", "mutual_info", "label_agreement", "displacement"]
