@@ -158,6 +158,32 @@ class TestDecision:
         assert DropoutMembers(net, log_softmax)(torch.ones(2, 4)).isnan().all()
 
 
+class Placed(nn.Module):
+    """A residual block that adds what all rows share, as a transformer adds its places."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x, shared):
+        return x + self.drop(x) + shared.mean(0)
+
+
+class SharedPlaces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block, self.head = Placed(), nn.Linear(6, 3)
+        self.register_buffer("places", torch.arange(30.0).reshape(5, 6) / 30)
+
+    def forward(self, x):
+        return self.head(self.block(x, self.places))
+
+
+def test_what_all_rows_share_may_be_as_long_as_a_batch():
+    members, x = DropoutMembers(SharedPlaces(), log_softmax, n_members=4), torch.randn(7, 6)
+    torch.testing.assert_close(members(x[:5]), members(x)[:, :5])
+
+
 class Counted(nn.Module):
     """Counts the rows that pass."""
 

@@ -9,7 +9,11 @@ import torch
 from helpers.small import assert_same_answer, digits, tiny
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from torch import nn
 
+from tsynd_sk import TargetedSynthesizer
+from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.synthesis import _engine
 from tsynd_sk.synthesis._codec import Codec
 from tsynd_sk.synthesis._member_scheme import MemberScheme
@@ -153,3 +157,47 @@ def test_without_its_images_it_says_what_to_do(digits_synthesizer):
 def test_several_nets_are_an_ensemble_unless_their_members_are_named(digits_synthesizer):
     assert _engine.scheme_of(digits_synthesizer, 2).kind == "ensemble"
     assert _engine.scheme_of(digits_synthesizer, 1).kind == "auto"
+
+
+def test_members_are_made_as_the_parameters_say_now(fitted):
+    synthesizer, laplace = fitted(), fitted(members="laplace")
+    dropout = synthesizer.uncertainty(X)
+    synthesizer.set_params(members="laplace")
+    np.testing.assert_allclose(synthesizer.uncertainty(X), laplace.uncertainty(X), atol=1e-6)
+    synthesizer.set_params(members="auto")
+    np.testing.assert_array_equal(synthesizer.uncertainty(X), dropout)
+
+
+def test_other_random_layers_are_decided_on_their_own():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Dropout(0.5), nn.Dropout(0.5)
+            self.head = nn.Linear(64, len(np.unique(y)))
+
+        def forward(self, x):
+            x = x.flatten(1)
+            return self.head(self.last(x + self.first(x))).softmax(-1)
+
+    net = NetClassifier(Residual, max_epochs=1)
+    autoencoder = AutoencoderNet(max_epochs=1, epoch_size=32)
+    synthesizer = TargetedSynthesizer(net, autoencoder, restrict="last", random_state=0).fit(X, y)
+    last = synthesizer.uncertainty(X)
+    every = synthesizer.set_params(restrict=None).uncertainty(X)
+    assert not np.allclose(every, last)
+    np.testing.assert_array_equal(synthesizer.set_params(restrict="last").uncertainty(X), last)
+
+
+def test_columns_of_a_frozen_net_keep_their_labels(digits_synthesizer):
+    classes = digits_synthesizer.classes_
+    # In falling order, other than that of the labels' own.
+    names = np.array([f"digit {9 - k}" for k in range(len(classes))])
+    labels = names[np.searchsorted(classes, y)]
+    net = copy.copy(digits_synthesizer.classifier_)
+    net.classes = names.tolist()
+    frozen = [FrozenEstimator(net), FrozenEstimator(digits_synthesizer.autoencoder_)]
+    synthesizer = TargetedSynthesizer(*frozen, random_state=0).fit(X, labels)
+    assert synthesizer.classes_.tolist() == names.tolist()
+    _, _, info = synthesizer.synthesize(X, labels, random_state=0, return_info=True)
+    _, _, expected = digits_synthesizer.synthesize(X, y, random_state=0, return_info=True)
+    np.testing.assert_array_equal(info.label_agreement, expected.label_agreement)

@@ -70,7 +70,7 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     if named is not None and len(named) == n_columns and set(present) <= set(named):
         return np.asarray(named)
     if present.dtype.kind in "iu" and present[0] >= 0 and present[-1] < n_columns:
-        return np.arange(n_columns)
+        return np.arange(n_columns, dtype=present.dtype)
     if len(present) == n_columns:
         return present
     raise ValueError(

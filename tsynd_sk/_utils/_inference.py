@@ -93,7 +93,8 @@ class InferenceCopy:
         # What is kept from here on is to serve gradients later.
         with PREPARING, torch.inference_mode(False), torch.no_grad(), in_float32(x):
             for layout in layouts:
-                _lay_out(self.module, layout)
+                if not self._prepared:
+                    _lay_out(self.module, layout)
                 row = x[:1].clone()
                 version = row._version
                 try:

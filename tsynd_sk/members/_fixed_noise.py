@@ -132,7 +132,7 @@ class FixedNoiseMembers:
         found, size = self._found[shape], max(len(x), 1)
         if x.device.type == "cpu":
             size = min(size, max(_CACHE // (self.n_members * found.n_bytes), 1))
-        given = self._decisions[shape], found.functions, self._draws[shape]
+        given = self._decisions[shape], found, self._draws[shape]
         parts = [self._predict(*given, part) for part in x.split(size)]
         return check_log_probs(parts[0] if len(parts) == 1 else torch.cat(parts, 1), x)
 
@@ -140,7 +140,8 @@ class FixedNoiseMembers:
         """Find the random sites for inputs like these, and decide how to compute members."""
         rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
-        every = self._network.prepare(rows, trace)
+        # In a copy, for tracing changes modes, and another thread may be predicting.
+        every = self._network.prepare(rows, lambda net, row: trace(copy.deepcopy(net), row))
         functions = any(key.startswith("functional.") for key in every.sites)
         sites = choose_sites(every, self._restrict, self._network.name)
         leaves = [leaf for site in sites.values() for leaf in tree_leaves(site.inputs)]
@@ -153,7 +154,7 @@ class FixedNoiseMembers:
 
     def _decide(self, found: _Found, rows: Tensor) -> str:
         """Choose the first way to compute members that gives what a loop gives."""
-        given = found.functions, _draw(found.sites, 2, seed=0)
+        given = found, _draw(found.sites, 2, seed=0)
         with torch.no_grad():
             one_by_one = self._predict("loop", *given, rows)
             if not _same_values(one_by_one, self._predict("loop", *given, rows), 0):
@@ -193,35 +194,37 @@ class FixedNoiseMembers:
         around = [name for name in names if name == "" or layer_name.startswith(f"{name}.")]
         return sorted(around, key=len, reverse=True)
 
-    def _predict(self, decision: str, functions: bool, draws: Draws, x: Tensor) -> Tensor:
+    def _predict(self, decision: str, found: _Found, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""
         n_members = len(next(iter(draws.values())))
         if decision == "loop":
             outputs = []
             for k in range(n_members):
                 member = {key: [each[k]] for key, each in draws.items()}
-                with visiting(_answer_with(member, len(x)), functions=functions):
+                with visiting(_answer_with(found, member, len(x)), functions=found.functions):
                     outputs.append(self._network(x))
             return torch.stack(outputs)
         _, _, name = decision.partition("fold in ")
-        with visiting(_answer_with(draws, len(x)), functions=functions) as current:
+        with visiting(_answer_with(found, draws, len(x)), functions=found.functions) as current:
             if decision != "fold":
                 current.repeat = (name, len(x), n_members)
             return self._network(x).unflatten(0, (n_members, len(x)))
 
 
-def _answer_with(draws: Draws, n_rows: int) -> Callable[..., Any]:
+def _answer_with(found: _Found, draws: Draws, n_rows: int) -> Callable[..., Any]:
     """Make the visitor that applies, at each site, each member's noise to the member's rows."""
 
     def answer(key, layer, noise, inputs, kwargs):
         if key not in draws:
             return layer(*inputs, **kwargs)
-        n_members = len(draws[key])
+        n_members, site = len(draws[key]), found.sites[key]
         leaves, structure = tree_flatten((inputs, kwargs))
-        # What has the rows of all members is theirs; anything else they share.
-        for i, leaf in enumerate(leaves):
-            whole = isinstance(leaf, Tensor) and leaf.shape[:1] == (n_members * n_rows,)
-            leaves[i] = leaf.chunk(n_members) if whole and n_rows else [leaf] * n_members
+        # What has the rows of all members is theirs; anything else they share. What had one row
+        # when one row was traced has rows: a mask as long as a batch has none.
+        for i, traced in enumerate(tree_leaves((site.inputs, site.kwargs))):
+            rows = isinstance(traced, Tensor) and traced.shape[:1] == (1,)
+            whole = rows and n_rows and leaves[i].shape[:1] == (n_members * n_rows,)
+            leaves[i] = leaves[i].chunk(n_members) if whole else [leaves[i]] * n_members
         outputs = []
         for k, draw in enumerate(draws[key]):
             args, named = tree_unflatten([leaf[k] for leaf in leaves], structure)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from tsynd_sk.members._rng_guard import Randomness, Watch
 from tsynd_sk.members._stochastic_layers import Noise, noise_of
@@ -111,11 +111,11 @@ class FixedNoiseLayer(nn.Module):
         # A layer that is used twice in a pass has noise of its own in each place.
         key = f"{self.name}#{current.calls[self.name]}"
         current.calls[self.name] += 1
-        current.inside = True
+        outside, current.inside = current.inside, True
         try:
             return current.visitor(key, layer, self.noise, inputs, kwargs)
         finally:
-            current.inside = False
+            current.inside = outside
 
 
 class _DropoutFunctions(TorchFunctionMode):
@@ -170,18 +170,17 @@ def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> A
         return None
     _, n_rows, n_times = current.repeat
     current.repeat = None
-
-    def repeated(value: Any) -> Any:
-        whole = isinstance(value, Tensor) and value.shape[:1] == (n_rows,)
-        return torch.cat([value] * n_times) if whole else value
-
-    return tree_map(repeated, (inputs, kwargs))
+    leaves, structure = tree_flatten((inputs, kwargs))
+    tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    if len(tensors) != 1 or leaves[tensors[0]].shape[:1] != (n_rows,):
+        # Of several tensors, one that all rows share could be as long as the batch by chance.
+        raise RuntimeError(f"{name} takes more than one tensor of rows")
+    leaves[tensors[0]] = torch.cat([leaves[tensors[0]]] * n_times)
+    return tree_unflatten(leaves, structure)
 
 
 def fix_noise(module: nn.Module) -> nn.Module:
     """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
-    for path, part in module.named_modules():
-        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
     replaced: dict[nn.Module, FixedNoiseLayer] = {}
     root = nn.Sequential(module)
     for path, parent in list(root.named_modules()):
@@ -194,6 +193,8 @@ def fix_noise(module: nn.Module) -> nn.Module:
                 full_name = f"{path}.{name}".lstrip(".").removeprefix("0").lstrip(".")
                 replaced[child] = FixedNoiseLayer(full_name or type(child).__name__, child, noise)
             parent._modules[name] = replaced[child]
+    for path, part in root[0].named_modules():
+        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
     return root[0]
 
 

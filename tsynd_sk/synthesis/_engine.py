@@ -51,11 +51,13 @@ class Engine:
     latent_scale : Tensor or None
         Standard deviations of the latent coordinates.
     kinds : list of str
-        What the members of each net are made of.
+        What the members of each net are made of; resolved again if `params.members` changes.
     posteriors : list of LastLayerPosterior or None
         For each net, where its members are drawn from a Laplace approximation.
     decisions : list of dict
-        For each net, how its members are computed for an input shape: decided once.
+        For each net, and each way to make its members, how they are computed: decided once.
+    members_asked : str or None
+        The parameter `members` that the kinds were resolved for.
     """
 
     nets: list
@@ -69,6 +71,7 @@ class Engine:
     kinds: list[str] = field(default_factory=list)
     posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
     decisions: list[dict] = field(default_factory=list)
+    members_asked: str | None = None
 
     def __post_init__(self) -> None:
         while len(self.decisions) < len(self.nets):
@@ -144,14 +147,12 @@ class Engine:
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
         if prepared is None or not prepared.is_of(modules, (scheme, device)):
-            # Posteriors that are there already, from a file say, may be of the nets as they are.
-            known = len(self.posteriors) == len(modules) and prepared is None
-            for posterior, module in zip(self.posteriors, modules, strict=False):
-                known = known and (posterior is None or posterior.is_of(module))
-            if not known and (prepared is None or not prepared.is_of(modules)):
+            if not self._posteriors_are_current(modules):
                 self.refit_posteriors(params)
+            way = f"{kind}, restrict={params.restrict}"
+            decisions = [of_net.setdefault(way, {}) for of_net in self.decisions]
             members = scheme.members(
-                self.nets, self.posteriors, seed=seed, device=device, decisions=self.decisions
+                self.nets, self.posteriors, seed=seed, device=device, decisions=decisions
             )
             self._prepared_members = prepared = _Prepared(members, modules, (scheme, device))
         return prepared.product.redrawn(seed)
@@ -177,10 +178,21 @@ class Engine:
             for net, kind in zip(self.nets, self.kinds, strict=True)
         ]
 
+    def _posteriors_are_current(self, modules: Sequence[nn.Module]) -> bool:
+        if len(self.posteriors) != len(modules):
+            return False
+        if self._prepared_members is not None and not self._prepared_members.is_of(modules):
+            return False
+        # Posteriors that came from a file, say, are current if their layer is as it was.
+        return all(p is None or p.is_of(m) for p, m in zip(self.posteriors, modules, strict=True))
+
     def _resolve_kinds(self, params: Any) -> list[str]:
-        scheme, example = scheme_of(params, len(self.nets)), self._example(params)
-        for net in self.nets[len(self.kinds) :]:
-            self.kinds.append(scheme.resolve_kind(net, example))
+        if self.members_asked != params.members:
+            scheme, example = scheme_of(params, len(self.nets)), self._example(params)
+            self.kinds = [scheme.resolve_kind(net, example) for net in self.nets]
+            if self.members_asked is not None:
+                self.posteriors = []
+            self.members_asked = params.members
         return self.kinds
 
     @torch.inference_mode(False)

@@ -1,4 +1,4 @@
-"""What the fits of all estimators share: checks of their parts, defaults, nothing by halves."""
+"""What the fits of all estimators share: checks of their parts, default nets, and a rollback."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class MembersCheck(Callback):
 
 
 def check_classifiers(given: Any, members: str) -> list:
-    """Return the classifiers as a list, None among them, or raise for what is none."""
+    """Return the classifiers as a list, None among them; raise if one is no classifier."""
     several = isinstance(given, list | tuple)
     classifiers = list(given) if several else [given]
     if several and len(classifiers) < 2:
@@ -92,12 +92,21 @@ def check_classifiers(given: Any, members: str) -> list:
 
 
 def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
-    """Labels of the classes: those in `y`, or all that a frozen classifier predicts."""
-    classes = np.unique(y)
-    for classifier in filter(_skorch.is_frozen, classifiers):
-        predicted = _skorch.classes_of_frozen(classifier.estimator, x, y)
-        classes = predicted if len(predicted) != len(classes) else classes
-    return classes
+    """Labels of the classes in the order of the columns that frozen classifiers predict.
+
+    Without any, they are those in `y`, in rising order.
+    """
+    orders = [
+        _skorch.classes_of_frozen(classifier.estimator, x, y)
+        for classifier in filter(_skorch.is_frozen, classifiers)
+    ]
+    for order in orders[1:]:
+        if not np.array_equal(order, orders[0]):
+            raise ValueError(
+                f"frozen classifiers predict columns of different classes: {orders[0].tolist()} "
+                f"and {order.tolist()}"
+            )
+    return orders[0] if orders else np.unique(y)
 
 
 def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> NetClassifier:

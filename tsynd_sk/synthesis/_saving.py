@@ -204,7 +204,8 @@ class Saved:
             nets.append(net)
         image_format, seed = synthesizer.format_, described["seed"]
         engine = Engine(nets, image_format, synthesizer.value_range_, None, None, seed)
-        engine.kinds = described["kinds"]
+        if described["kinds"]:
+            engine.kinds, engine.members_asked = described["kinds"], synthesizer.members
         engine.posteriors = [
             numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
             for i, numbers in enumerate(described["posteriors"])
