@@ -14,12 +14,12 @@ from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.members import DropoutMembers, register_stochastic
 from tsynd_sk.members import _stochastic_layers as stochastic_layers
 from tsynd_sk.members._stochastic_layers import noise_of
-from tsynd_sk.members._stochastic_sites import fix_noise, trace
+from tsynd_sk.members._stochastic_sites import replace_random_layers, trace
 from tsynd_sk.uncertainty import mutual_information
 
 
 def traced(net, x):
-    return trace(fix_noise(private_copy(net)), x)
+    return trace(replace_random_layers(private_copy(net)), x)
 
 
 class Jitter(nn.Module):

@@ -7,7 +7,7 @@ from torch import nn
 
 from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, Head
 from tsynd_sk.members._random_layers import Restriction
-from tsynd_sk.members._stochastic_sites import fix_noise
+from tsynd_sk.members._stochastic_sites import replace_random_layers
 
 
 class DropoutMembers(FixedNoiseMembers):
@@ -88,7 +88,7 @@ class DropoutMembers(FixedNoiseMembers):
         super().__init__(
             module,
             to_log_proba,
-            fix_noise,
+            replace_random_layers,
             n_members=n_members,
             seed=seed,
             device=device,

@@ -66,7 +66,7 @@ class FixedNoiseMembers:
     ----------
     module, to_log_proba, n_members, seed, device, restrict, decisions
         See `tsynd_sk.members.DropoutMembers`.
-    fix_noise : callable
+    replace_layers : callable
         Exchanges the random layers of a private copy for fixed ones, and returns it.
     """
 
@@ -74,7 +74,7 @@ class FixedNoiseMembers:
         self,
         module: nn.Module,
         to_log_proba: Head,
-        fix_noise: Callable[[nn.Module], nn.Module],
+        replace_layers: Callable[[nn.Module], nn.Module],
         *,
         n_members: int,
         seed: int,
@@ -84,7 +84,7 @@ class FixedNoiseMembers:
     ):
         check_network(module, to_log_proba)
         self.n_members = check_int_at_least("n_members", n_members, 1)
-        self._network = InferenceCopy(module, to_log_proba, device, exchange=fix_noise)
+        self._network = InferenceCopy(module, to_log_proba, device, exchange=replace_layers)
         self._restrict = check_restriction(restrict)
         self._decisions = {} if decisions is None else decisions
         self._seed = check_int("seed", seed)
@@ -155,9 +155,13 @@ class FixedNoiseMembers:
     def _decide(self, found: _Found, rows: Tensor) -> str:
         """Choose the first way to compute members that gives what a loop gives."""
         given = found, _draw(found.sites, 2, seed=0)
+        # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
+        exact = rows.device.type == "cpu" or rows.dtype == torch.float64
+        rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
         with torch.no_grad():
             one_by_one = self._predict("loop", *given, rows)
-            if not _same_values(one_by_one, self._predict("loop", *given, rows), 0):
+            again = self._predict("loop", *given, rows)
+            if not _same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
                 part = find_unsteady_part(
                     self._network.module, lambda: self._predict("loop", *given, rows)
                 )
@@ -167,9 +171,6 @@ class FixedNoiseMembers:
                     "from a generator of its own? Tell how by "
                     "tsynd_sk.members.register_stochastic."
                 )
-        # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
-        exact = rows.device.type == "cpu" or rows.dtype == torch.float64
-        rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
         first = next(iter(found.sites.values())).layer_name
         for decision in ("fold", *(f"fold in {name}" for name in self._parts_around(first))):
             x = rows.clone().requires_grad_()

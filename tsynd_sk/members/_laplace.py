@@ -14,7 +14,7 @@ from tsynd_sk.members._dropout import Head
 from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
 from tsynd_sk.members._stochastic_layers import Noise
-from tsynd_sk.members._stochastic_sites import fix_noise_of
+from tsynd_sk.members._stochastic_sites import replace_layer
 
 
 class LaplaceMembers(FixedNoiseMembers):
@@ -77,7 +77,7 @@ class LaplaceMembers(FixedNoiseMembers):
         super().__init__(
             module,
             to_log_proba,
-            partial(fix_noise_of, name=posterior.layer, noise=noise),
+            partial(replace_layer, name=posterior.layer, noise=noise),
             n_members=n_members,
             seed=seed,
             device=device,

@@ -9,7 +9,7 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy, without_fast_paths
-from tsynd_sk.members._stochastic_sites import Site, Trace, fix_noise, trace
+from tsynd_sk.members._stochastic_sites import Site, Trace, replace_random_layers, trace
 
 Restriction = str | int | Sequence[str] | None
 
@@ -38,7 +38,7 @@ def random_layers(
         cannot be fixed.
     """
     restrict = check_restriction(restrict)
-    found = trace(fix_noise(without_fast_paths(private_copy(module))), x[:1])
+    found = trace(replace_random_layers(without_fast_paths(private_copy(module))), x[:1])
     if found.sites:
         sites = restrict_sites(found.sites, restrict).values()
         return list(dict.fromkeys(site.layer_name for site in sites))

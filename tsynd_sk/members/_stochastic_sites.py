@@ -1,6 +1,6 @@
 """Random sites of a network: found in one forward pass, and answered in the following ones.
 
-A private copy of the network has a `FixedNoiseLayer` in the place of each random layer. During a
+A private copy of the network has a `RandomSiteLayer` in the place of each random layer. During a
 pass, a *visitor* answers for all of them: it knows the noise of the members, and each site has a
 key that tells it from the others of the pass.
 """
@@ -85,7 +85,7 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
         _PASS.reset(token)
 
 
-class FixedNoiseLayer(nn.Module):
+class RandomSiteLayer(nn.Module):
     """Stands where a random layer stood, and asks the visitor of the present pass for its output.
 
     Attributes that a network reads off its layer are those of the layer.
@@ -136,7 +136,7 @@ class _DropoutFunctions(TorchFunctionMode):
         current.calls[name] += 1
         on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
         current.switches[f"{call}#0"] = bool(on)
-        return FixedNoiseLayer(call, layer, noise_of(layer)).forward(x)  # type: ignore[arg-type]
+        return RandomSiteLayer(call, layer, noise_of(layer)).forward(x)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)
@@ -179,9 +179,9 @@ def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> A
     return tree_unflatten(leaves, structure)
 
 
-def fix_noise(module: nn.Module) -> nn.Module:
+def replace_random_layers(module: nn.Module) -> nn.Module:
     """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
-    replaced: dict[nn.Module, FixedNoiseLayer] = {}
+    replaced: dict[nn.Module, RandomSiteLayer] = {}
     root = nn.Sequential(module)
     for path, parent in list(root.named_modules()):
         # Not named_children, which passes over the second name of a layer.
@@ -191,22 +191,26 @@ def fix_noise(module: nn.Module) -> nn.Module:
                 continue
             if child not in replaced:
                 full_name = f"{path}.{name}".lstrip(".").removeprefix("0").lstrip(".")
-                replaced[child] = FixedNoiseLayer(full_name or type(child).__name__, child, noise)
+                replaced[child] = RandomSiteLayer(full_name or type(child).__name__, child, noise)
             parent._modules[name] = replaced[child]
-    for path, part in root[0].named_modules():
-        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
-    return root[0]
+    return _repeatable(root[0])
 
 
-def fix_noise_of(module: nn.Module, name: str, noise: Noise) -> nn.Module:
+def replace_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
     """Exchange the layer of a name in a private copy."""
     root = nn.Sequential(module)
     parent_name, _, child_name = f"0.{name}".rstrip(".").rpartition(".")
     parent = root.get_submodule(parent_name)
     layer = parent._modules[child_name]
     assert layer is not None
-    parent._modules[child_name] = FixedNoiseLayer(name or type(layer).__name__, layer, noise)
-    return root[0]
+    parent._modules[child_name] = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    return _repeatable(root[0])
+
+
+def _repeatable(module: nn.Module) -> nn.Module:
+    for path, part in module.named_modules():
+        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
+    return module
 
 
 def without_noise(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:
@@ -236,7 +240,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     Parameters
     ----------
     module : Module
-        Result of `fix_noise`.
+        Result of `replace_random_layers`.
     x : Tensor of shape (1, ...)
         One row of what the network takes.
 

@@ -146,7 +146,7 @@ class TargetedSynthesis(Callback):
         )
         synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
         check_synthesizer(synthesizer)
-        check_callbacks(net, n_allowed=1)
+        check_alone(net)
         # Another training, also one that goes on with the same net, has rows of its own.
         for name in ("synthesizer_", "seed_"):
             self.__dict__.pop(name, None)
@@ -272,9 +272,9 @@ def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) 
     return epoch >= first and (epoch - first) % refresh_every == 0
 
 
-def check_callbacks(net, *, n_allowed: int) -> None:
-    """Raise ValueError for more callbacks of this kind than there may be."""
-    if sum(isinstance(guest, TargetedSynthesis) for _, guest in net.callbacks_) > n_allowed:
+def check_alone(net) -> None:
+    """Raise ValueError if a net has more than one callback of this kind."""
+    if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
         raise ValueError(
             "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
             "rows; AugmentedClassifier brings its own, so that its estimator needs none"

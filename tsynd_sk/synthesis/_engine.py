@@ -335,4 +335,7 @@ class _Prepared:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+    if a.device != b.device or a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    # NaN, which a net may keep in a buffer, is the same NaN.
+    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
@@ -41,13 +42,12 @@ class SavingMixin:
         """Write what was learned to a safetensors file, which holds numbers and text but no code.
 
         Weights and histories of all nets, labels, format and range of the images, and what makes
-        the members. Not: parameters of the estimator, states of optimizers, training images.
+        the members. Not: the training images, nor states of optimizers.
 
         Parameters
         ----------
         path : path-like
-            File to write; by custom its name ends in ".safetensors". A file that is there is
-            replaced once the new one is whole.
+            File to write, such as "x.safetensors". One that is there is replaced by the whole one.
         with_images : bool, default=False
             Whether to write the training images and their labels too, which may be confidential.
             Only with them can `sample` draw from a synthesizer that loads the file.
@@ -56,10 +56,9 @@ class SavingMixin:
         ------
         NotFittedError
             If nothing was learned yet.
-        ValueError
-            If something that was learned is neither numbers nor text.
-        OSError
-            If the file cannot be written. What was there stays.
+        ValueError, OSError
+            If something that was learned is neither numbers nor text; if the file cannot be
+            written. What was there stays.
 
         See Also
         --------
@@ -67,10 +66,8 @@ class SavingMixin:
 
         Notes
         -----
-        `pickle` and `joblib` save the estimator as a whole, but reading a pickle runs whatever
-        code is in it.
-
-        A module class of your own with a ``from_data`` classmethod needs an attribute ``sizes``: a
+        `pickle` and `joblib` save the whole estimator, but reading a pickle runs the code in it. A
+        module class of your own with a ``from_data`` classmethod needs an attribute ``sizes``: a
         dict of what it has read off the data, as keyword arguments of its constructor.
 
         Examples
@@ -277,15 +274,18 @@ def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict
     if engine.latent_scale is not None:
         described["autoencoder"] = _add_net(tensors, engine.autoencoder, "autoencoder")
         tensors["latent_scale"] = engine.latent_scale.contiguous()
-    # A net without members predicts nevertheless, and says why when it is asked for more.
-    with suppress(ValueError):
+    try:
         # The images by which posteriors are fitted may stay out of the file.
         engine.members(synthesizer, seed=0)
-        for i, posterior in enumerate(engine.posteriors):
-            fields = asdict(posterior) if posterior else {}
-            for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
-                tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
-            described["posteriors"].append(fields or None)
+    except NotFittedError:
+        raise
+    except ValueError:
+        pass  # A net without members predicts nevertheless.
+    for i, posterior in enumerate(engine.posteriors):
+        fields = asdict(posterior) if posterior else {}
+        for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
+            tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
+        described["posteriors"].append(fields or None)
     described["kinds"] = engine.kinds
     if with_images:
         engine.check_has_images()
