@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
@@ -274,18 +273,15 @@ def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict
     if engine.latent_scale is not None:
         described["autoencoder"] = _add_net(tensors, engine.autoencoder, "autoencoder")
         tensors["latent_scale"] = engine.latent_scale.contiguous()
-    try:
-        # The images by which posteriors are fitted may stay out of the file.
+    # A net without members predicts nevertheless, and says why when it is asked for more. So does
+    # one that was trained on after its images had stayed out of a file.
+    with suppress(ValueError):
         engine.members(synthesizer, seed=0)
-    except NotFittedError:
-        raise
-    except ValueError:
-        pass  # A net without members predicts nevertheless.
-    for i, posterior in enumerate(engine.posteriors):
-        fields = asdict(posterior) if posterior else {}
-        for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
-            tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
-        described["posteriors"].append(fields or None)
+        for i, posterior in enumerate(engine.posteriors):
+            fields = asdict(posterior) if posterior else {}
+            for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
+                tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
+            described["posteriors"].append(fields or None)
     described["kinds"] = engine.kinds
     if with_images:
         engine.check_has_images()
