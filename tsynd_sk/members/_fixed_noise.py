@@ -133,8 +133,10 @@ class FixedNoiseMembers:
         if x.device.type == "cpu":
             size = min(size, max(_CACHE // (self.n_members * found.n_bytes), 1))
         given = self._decisions[shape], found, self._draws[shape]
+        if len(x) <= size:
+            return check_log_probs(self._predict(*given, x), x)
         parts = [self._predict(*given, part) for part in x.split(size)]
-        return check_log_probs(parts[0] if len(parts) == 1 else torch.cat(parts, 1), x)
+        return check_log_probs(torch.cat(parts, 1), x)
 
     def _prepare(self, x: Tensor) -> _Found:
         """Find the random sites for inputs like these, and decide how to compute members."""

@@ -41,15 +41,15 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags:
-            # Calls leave out trailing arguments that have their defaults.
-            schema = func._schema.arguments
-            given = {part.name: part.default_value for part in schema if part.has_default_value()}
-            given.update(zip([part.name for part in schema], args, strict=False))
-            given.update(kwargs)
+            given = {}
+            for i, part in enumerate(func._schema.arguments):
+                # Calls leave out trailing arguments that have their defaults.
+                default = part.default_value if part.has_default_value() else None
+                given[part.name] = args[i] if i < len(args) else kwargs.get(part.name, default)
             # Some operations are told by arguments not to draw.
-            off = any(given.get(name) is False for name in ("train", "training"))
-            rates = [given.get(name) for name in ("p", "dropout", "dropout_p")]
-            never = any(isinstance(rate, int | float) and rate == 0 for rate in rates)
+            off = given.get("train") is False or given.get("training") is False
+            rate = given.get("p", given.get("dropout", given.get("dropout_p")))
+            never = isinstance(rate, int | float) and rate == 0
             if given.get("generator") is None and not (off or never):
                 raise Randomness(func.name().removeprefix("aten::"))
         return func(*args, **kwargs)
