@@ -156,8 +156,8 @@ def assert_equal(answers, expected):
 CASES = [
     ("grey", "uint8", "memmap"),
     ("channels last", "float32", "hdf5"),
-    ("flat", "float64", "duck"),
-    ("table", ">f4", "zarr"),
+    ("flat", ">f4", "duck"),
+    ("table", "float64", "zarr"),
 ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.small import assert_same_answer, digits, tiny
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from torch import nn
@@ -195,8 +196,10 @@ def test_columns_of_a_frozen_net_keep_their_labels(digits_synthesizer):
     labels = names[np.searchsorted(classes, y)]
     net = copy.copy(digits_synthesizer.classifier_)
     net.classes = names.tolist()
-    frozen = [FrozenEstimator(net), FrozenEstimator(digits_synthesizer.autoencoder_)]
-    synthesizer = TargetedSynthesizer(*frozen, random_state=0).fit(X, labels)
+    autoencoder = FrozenEstimator(digits_synthesizer.autoencoder_)
+    synthesizer = clone(digits_synthesizer)
+    synthesizer.set_params(classifier=FrozenEstimator(net), autoencoder=autoencoder)
+    synthesizer.fit(X, labels)
     assert synthesizer.classes_.tolist() == names.tolist()
     _, _, info = synthesizer.synthesize(X, labels, random_state=0, return_info=True)
     _, _, expected = digits_synthesizer.synthesize(X, y, random_state=0, return_info=True)
