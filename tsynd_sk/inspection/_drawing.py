@@ -152,7 +152,7 @@ def as_displayed(X: np.ndarray, image_format: ImageFormat) -> np.ndarray:
 
 
 def channels_last(images: ArrayLike) -> np.ndarray:
-    """Give grey images (n, H, W) the axis of channels that colour images (n, H, W, C) have."""
+    """Add the axis of channels, as in colour images (n, H, W, C), to grey images (n, H, W)."""
     images = np.asarray(images)
     return images[..., np.newaxis] if images.ndim == 3 else images
 

@@ -98,7 +98,7 @@ def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
 
 
 def check_finite(values: Tensor, role: str) -> None:
-    """Refuse a net whose training has diverged."""
+    """Raise ValueError if the training of a net has diverged."""
     if not values.isfinite().all():
         raise ValueError(
             f"what the {role} gives for training images is not finite: its training has diverged. "

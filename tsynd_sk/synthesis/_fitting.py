@@ -54,9 +54,9 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
 
 
 class MembersCheck(Callback):
-    """Refuse a net that can have no members when it is about to train.
+    """Raise ValueError if a net can have no members, when it is about to train.
 
-    Not earlier, for other callbacks may size its module by the data.
+    Not earlier, because other callbacks may size its module by the data.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def take_engine(synthesizer: Any, engine: Engine) -> None:
 
 
 def take_data_attributes(estimator: Any, like: Any) -> None:
-    """Give an estimator what another one has learned of images and labels."""
+    """Copy what another estimator has learned of images and labels."""
     for name in DATA_ATTRIBUTES:
         if hasattr(like, name):
             setattr(estimator, name, getattr(like, name))

@@ -106,7 +106,7 @@ class AugmentingIterator:
         return len(self.loader_)
 
     def detach(self) -> None:
-        """Give the net its own ``iterator_train`` back: what is saved or cloned has no trace."""
+        """Put the net's own ``iterator_train`` back: what is saved or cloned has no trace."""
         if self.net.iterator_train is self:
             self.net.iterator_train = self.make_loader
 
