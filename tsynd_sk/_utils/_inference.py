@@ -43,6 +43,64 @@ def without_fast_paths(module: nn.Module) -> nn.Module:
     return module
 
 
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class _FixedNorm(nn.Module):
+    """Batch normalisation by running statistics, as one multiplication and one addition."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, norm: Any):
+        super().__init__()
+        self.norm = norm
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        scale = scale if norm.weight is None else scale * norm.weight
+        shift = -norm.running_mean * scale
+        shift = shift if norm.bias is None else shift + norm.bias
+        self.register_buffer("scale", scale.detach())
+        self.register_buffer("shift", shift.detach())
+
+    def __getattr__(self, name: str) -> Any:
+        # A network may read the statistics of its layers.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("norm"), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1, *[1] * (x.ndim - 2))
+        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
+
+
+class _GlobalMean(nn.Module):
+    """Adaptive pooling to a single pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((-2, -1), keepdim=True)
+
+
+def with_plain_arithmetic(module: nn.Module) -> nn.Module:
+    """Exchange, in a private copy, layers whose kernels are slower than plain arithmetic.
+
+    These are batch normalisation by running statistics, forward and back, and the pooling of
+    channels-last activations to a pixel.
+    """
+    root = nn.Sequential(module)
+    for parent in list(root.modules()):
+        for name, child in parent._modules.items():
+            # Hooks want what the layer itself takes and returns. Without running statistics a
+            # layer normalises by the batch.
+            if child is None or child._forward_hooks or child._forward_pre_hooks:
+                continue
+            if type(child) in _NORMS and child.running_mean is not None:
+                parent._modules[name] = _FixedNorm(child)
+            elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in (1, (1, 1), [1, 1]):
+                parent._modules[name] = _GlobalMean()
+    return root[0]
+
+
 def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
     """Lay the weights of two-dimensional convolutions out; activations follow them."""
     for part in module.modules():
@@ -75,7 +133,7 @@ class InferenceCopy:
         device: torch.device | None = None,
         exchange: Callable[[nn.Module], nn.Module] | None = None,
     ):
-        duplicate = without_fast_paths(private_copy(module, device))
+        duplicate = with_plain_arithmetic(without_fast_paths(private_copy(module, device)))
         self.name = type(module).__name__
         self.module = exchange(duplicate) if exchange else duplicate
         self.to_log_proba = to_log_proba

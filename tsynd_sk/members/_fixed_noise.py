@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from tsynd_sk._utils._torch_validation import check_log_probs, check_network, ch
 from tsynd_sk._utils._validation import check_int, check_int_at_least
 from tsynd_sk.members._random_layers import Restriction, check_restriction, choose_sites
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
+from tsynd_sk.members._stochastic_layers import ELEMENTWISE
 from tsynd_sk.members._stochastic_sites import Site, ValueWatch, trace, visiting
 
 #: How members are computed, by the shape of one row of the inputs: "fold" (at the first random
@@ -37,8 +39,8 @@ _CACHE = 32 * 2**20
 #: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
 Head = Callable[[Any], Tensor]
 
-#: Draws of the members, in a list for each site.
-Draws = dict[str, list]
+#: Draws of the members by site, with the members in front.
+Draws = dict[str, Any]
 
 
 class _Found(NamedTuple):
@@ -199,11 +201,11 @@ class FixedNoiseMembers:
 
     def _predict(self, decision: str, found: _Found, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""
-        n_members = len(next(iter(draws.values())))
+        n_members = len(tree_leaves(draws)[0])
         if decision == "loop":
             outputs = []
             for k in range(n_members):
-                member = {key: [each[k]] for key, each in draws.items()}
+                member = tree_map(partial(_one_of, k), draws)
                 with visiting(_answer_with(found, member, len(x)), functions=found.functions):
                     outputs.append(self._network(x))
             return torch.stack(outputs)
@@ -220,17 +222,24 @@ def _answer_with(found: _Found, draws: Draws, n_rows: int) -> Callable[..., Any]
     def answer(key, layer, noise, inputs, kwargs):
         if key not in draws:
             return layer(*inputs, **kwargs)
-        n_members, site = len(draws[key]), found.sites[key]
+        noises, site = draws[key], found.sites[key]
+        n_members = len(tree_leaves(noises)[0])
+        n_folded = n_members * n_rows
+        if noise.apply in ELEMENTWISE:
+            x = inputs[0]
+            x = x.unflatten(0, (n_members, -1)) if len(x) == n_folded else x.unsqueeze(0)
+            return noise.apply(layer, noises, x).flatten(0, 1)
         leaves, structure = tree_flatten((inputs, kwargs))
         # What has the rows of all members is theirs; anything else they share. What had one row
         # when one row was traced has rows: a mask as long as a batch has none.
         for i, traced in enumerate(tree_leaves((site.inputs, site.kwargs))):
             rows = isinstance(traced, Tensor) and traced.shape[:1] == (1,)
-            whole = rows and n_rows and leaves[i].shape[:1] == (n_members * n_rows,)
+            whole = rows and n_rows and leaves[i].shape[:1] == (n_folded,)
             leaves[i] = leaves[i].chunk(n_members) if whole else [leaves[i]] * n_members
         outputs = []
-        for k, draw in enumerate(draws[key]):
+        for k in range(n_members):
             args, named = tree_unflatten([leaf[k] for leaf in leaves], structure)
+            draw = tree_map(lambda part, k=k: part[k], noises)
             outputs.append(noise.apply(layer, draw, *args, **named))
         if isinstance(outputs[0], Tensor):
             return torch.cat(outputs)
@@ -244,8 +253,19 @@ def _joined(*parts: Any) -> Any:
 
 
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
-    generator = torch.Generator().manual_seed(seed)
-    return {key: [site.draw(generator) for _ in range(n_members)] for key, site in sites.items()}
+    generator, draws = torch.Generator().manual_seed(seed), {}
+    for key, site in sites.items():
+        each = [site.draw(generator) for _ in range(n_members)]
+        draws[key] = tree_map(_stacked, *each)
+    return draws
+
+
+def _stacked(*parts: Tensor) -> Tensor:
+    return torch.stack(parts)
+
+
+def _one_of(k: int, part: Tensor) -> Tensor:
+    return part[k : k + 1]
 
 
 def _same_values(one: Tensor, other: Tensor, rounding: float) -> bool:

@@ -165,6 +165,9 @@ def _affine(layer, noise, x):
     return x * scale + shift
 
 
+#: Applications that broadcast: the noise of all members, stacked, may be applied at once.
+ELEMENTWISE = (_multiply, _affine)
+
 register_stochastic(nn.Dropout, draw=_draw_dropout, apply=_multiply, active=_drops)
 for _layer_type in (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):
     register_stochastic(_layer_type, draw=_draw_channel_dropout, apply=_multiply, active=_drops)

@@ -41,7 +41,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         used as it is. A list is a deep ensemble. ``None``: a small convolutional network, or a
         dense one for tables.
     autoencoder : skorch net or None, default=None
-        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or in `FrozenEstimator`,
+        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen,
         which is how unlabelled images are put to use. ``None``: an `AutoencoderNet` around a
         `PatchAutoencoder`, or a `DenseAutoencoder` for tables.
     objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
