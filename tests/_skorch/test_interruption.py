@@ -291,3 +291,15 @@ def test_an_interrupt_outlives_another_error():
 
     with pytest.raises(KeyboardInterrupt):
         broken()
+
+
+def test_while_a_net_is_initialised_it_is_an_interruption_too():
+    class Interrupted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            signal.raise_signal(signal.SIGINT)
+
+    net = NeuralNetClassifier(Interrupted, max_epochs=3)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        synthesizer(classifier=net).fit(X, y)
+    assert "0 of 3 epochs" in "".join(caught.value.__notes__)

@@ -57,7 +57,7 @@ def test_ctrl_c_ends_it_soon_and_it_goes_on(command, undisturbed, tmp_path, n_jo
     job = Job(command(n_jobs), log)
     job.wait_until(lambda: runs(out))
     job.press_ctrl_c()
-    assert job.wait() == 130
+    assert job.wait() == 130, log.read_text()
     assert f"\ninterrupted\n{GOES_ON}\n" in log.read_text()
     assert 0 < len(results(out)) == len(runs(out)) < 4
     assert main(command()) == 0
