@@ -11,10 +11,10 @@ from helpers.noisy_nets import Calling, decided, distinct, identity, members_of
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
-from tsynd_sk.members import DropoutMembers, register_stochastic
-from tsynd_sk.members import _stochastic_layers as stochastic_layers
-from tsynd_sk.members._stochastic_layers import noise_of
-from tsynd_sk.members._stochastic_sites import replace_random_layers, trace
+from tsynd_sk.members import DropoutMembers, _noises, register_stochastic
+from tsynd_sk.members._noises import noise_of
+from tsynd_sk.members._tracing import trace
+from tsynd_sk.members._visits import replace_random_layers
 from tsynd_sk.uncertainty import mutual_information
 
 
@@ -48,7 +48,7 @@ def own_noise(layer, generator, x):
 @pytest.fixture
 def registered():
     """Types that are registered for one test, drawing a tuple of a mask and a shift."""
-    before = dict(stochastic_layers._NOISES)
+    before = dict(_noises._NOISES)
 
     def register(kind, **params):
         register_stochastic(
@@ -59,8 +59,8 @@ def registered():
         )
 
     yield register
-    stochastic_layers._NOISES.clear()
-    stochastic_layers._NOISES.update(before)
+    _noises._NOISES.clear()
+    _noises._NOISES.update(before)
 
 
 class TestRegistered:

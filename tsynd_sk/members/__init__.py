@@ -13,8 +13,8 @@ from tsynd_sk.members._faithful_prior import strengthen_prior
 from tsynd_sk.members._joined import JoinedMembers
 from tsynd_sk.members._laplace import LaplaceMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior, last_layer_posterior
-from tsynd_sk.members._random_layers import random_layers
-from tsynd_sk.members._stochastic_layers import register_stochastic
+from tsynd_sk.members._noises import register_stochastic
+from tsynd_sk.members._restriction import random_layers
 
 __all__ = [
     "DropoutMembers",

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, Head
-from tsynd_sk.members._random_layers import Restriction
-from tsynd_sk.members._stochastic_sites import replace_random_layers
+from tsynd_sk.members._restriction import Restriction
+from tsynd_sk.members._visits import replace_random_layers
 
 
 class DropoutMembers(FixedNoiseMembers):

@@ -18,7 +18,8 @@ from tsynd_sk._utils._torch_validation import (
 from tsynd_sk._utils._validation import check_list
 from tsynd_sk.members._fixed_noise import Head
 from tsynd_sk.members._rng_guard import keep_foreign_generators
-from tsynd_sk.members._stochastic_sites import trace, visiting, without_noise
+from tsynd_sk.members._tracing import trace
+from tsynd_sk.members._visits import visiting, without_noise
 
 
 class EnsembleMembers:

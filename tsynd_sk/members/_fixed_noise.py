@@ -24,10 +24,11 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
 from tsynd_sk._utils._torch_validation import check_log_probs, check_network, check_tensor
 from tsynd_sk._utils._validation import check_int, check_int_at_least
-from tsynd_sk.members._random_layers import Restriction, check_restriction, choose_sites
+from tsynd_sk.members._noises import ELEMENTWISE
+from tsynd_sk.members._restriction import Restriction, check_restriction, choose_sites
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
-from tsynd_sk.members._stochastic_layers import ELEMENTWISE
-from tsynd_sk.members._stochastic_sites import Site, ValueWatch, trace, visiting
+from tsynd_sk.members._tracing import Site, trace
+from tsynd_sk.members._visits import ValueWatch, visiting
 
 #: How members are computed, by the shape of one row of the inputs: "fold" (at the first random
 #: site), "fold in NAME" (where the part of that name begins, "" for the network) or "loop".

@@ -13,8 +13,8 @@ from tsynd_sk._utils._torch_validation import check_network
 from tsynd_sk.members._dropout import Head
 from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
-from tsynd_sk.members._stochastic_layers import Noise
-from tsynd_sk.members._stochastic_sites import replace_layer
+from tsynd_sk.members._noises import Noise
+from tsynd_sk.members._visits import replace_layer
 
 
 class LaplaceMembers(FixedNoiseMembers):

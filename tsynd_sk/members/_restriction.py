@@ -9,7 +9,8 @@ from numbers import Integral
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy, without_fast_paths
-from tsynd_sk.members._stochastic_sites import Site, Trace, replace_random_layers, trace
+from tsynd_sk.members._tracing import Site, Trace, trace
+from tsynd_sk.members._visits import replace_random_layers
 
 Restriction = str | int | Sequence[str] | None
 

@@ -1,0 +1,132 @@
+"""Random sites of a network, found by one row that passes through it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from tsynd_sk.members._noises import Noise
+from tsynd_sk.members._rng_guard import Randomness, Watch
+from tsynd_sk.members._visits import visiting
+
+
+class Site(NamedTuple):
+    """A place in the forward pass where something random happens, with one row of its inputs."""
+
+    layer_name: str
+    layer: nn.Module
+    noise: Noise
+    inputs: tuple
+    kwargs: dict
+
+    def draw(self, generator: torch.Generator) -> Any:
+        """Draw the noise of one member."""
+        return self.noise.draw(self.layer, generator, *self.inputs, **self.kwargs)
+
+
+class Trace(NamedTuple):
+    """What one row told about a network.
+
+    Attributes
+    ----------
+    sites : dict of str to Site
+        Random sites in the order of the forward pass.
+    resting : str or None
+        Names something that draws random numbers in training, in a way that is not known.
+    """
+
+    sites: dict[str, Site]
+    resting: str | None
+
+
+@torch.no_grad()
+def trace(module: nn.Module, x: Tensor) -> Trace:
+    """Find the random sites of a network with fixed noise.
+
+    Parameters
+    ----------
+    module : Module
+        Result of `replace_random_layers`.
+    x : Tensor of shape (1, ...)
+        One row of what the network takes.
+
+    Raises
+    ------
+    ValueError
+        If something draws random numbers that cannot be fixed.
+    """
+    sites: dict[str, Site] = {}
+    generator = torch.Generator().manual_seed(0)
+
+    def record(key, layer, noise, inputs, kwargs):
+        sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
+        try:
+            draw = noise.draw(layer, generator, *inputs, **kwargs)
+        except Randomness:
+            raise _draws_elsewhere(site) from None
+        try:
+            return noise.apply(layer, draw, *inputs, **kwargs)
+        except NotImplementedError as error:
+            raise ValueError(f"layer {site.layer_name!r}: {error}") from None
+
+    try:
+        with visiting(record, functions=True) as current, Watch():
+            module(x)
+    except Randomness as randomness:
+        raise ValueError(
+            f"{randomness.where(module)} of {type(module).__name__} draws random numbers when it "
+            "predicts, in a way that cannot be fixed, so that members cannot hold still. Tell how "
+            "it draws by tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its "
+            "place."
+        ) from None
+    for site in sites.values():
+        # A draw that comes from the generator alone can be repeated.
+        state = generator.get_state()
+        leaves = tree_leaves(site.draw(generator))
+        generator.set_state(state)
+        if not all(map(torch.equal, leaves, tree_leaves(site.draw(generator)))):
+            raise _draws_elsewhere(site)
+    switched_on, resting = _trace_training(module, x)
+    for key, on in current.switches.items():
+        # What is switched off even in training is not random.
+        if not on and not switched_on.get(key, True):
+            del sites[key]
+    return Trace(sites, resting)
+
+
+def _draws_elsewhere(site: Site) -> ValueError:
+    return ValueError(
+        f"the draw that is registered for {type(site.layer).__name__} (layer {site.layer_name!r}) "
+        "does not take all its random numbers from the generator that it is given, so that members "
+        "could not be drawn again"
+    )
+
+
+def _trace_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
+    """Tell which dropout functions are on in training, and name what else draws there."""
+    modes = {part: part.training for part in module.modules()}
+    generator = torch.Generator().manual_seed(0)
+
+    def answer(key, layer, noise, inputs, kwargs):
+        layer.eval()
+        draw = noise.draw(layer, generator, *inputs, **kwargs)
+        return noise.apply(layer, draw, *inputs, **kwargs)
+
+    for part in modes:
+        # Batch statistics of one row are none, and running ones are not to be moved.
+        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
+    try:
+        with visiting(answer, functions=True) as current, Watch():
+            module(x)
+    except Randomness as randomness:
+        return {}, randomness.where(module)
+    except Exception:
+        # In training mode a network may want other inputs; then there is nothing to be known.
+        return {}, None
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return current.switches, None
