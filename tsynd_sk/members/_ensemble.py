@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import PREPARING, InferenceCopy
+from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._torch_validation import (
     check_agreement,
     check_log_probs,
@@ -70,8 +69,8 @@ class EnsembleMembers:
             InferenceCopy(module, head, device)
             for module, head in zip(modules, to_log_probas, strict=True)
         ]
-        self._functions = False
-        self._prepared = False
+        # Whether dropout functions are called; None before the first call.
+        self._functions: bool | None = None
 
     def redrawn(self, seed: int) -> EnsembleMembers:
         """Return the members themselves, in which nothing is drawn.
@@ -88,20 +87,14 @@ class EnsembleMembers:
         """
         return self
 
-    def _prepare(self, x: Tensor) -> None:
-        """Lay the networks out, and raise if something random in them cannot rest."""
-        with keep_foreign_generators():
-            traces = [network.prepare(x, trace) for network in self._copies]
-        self._functions = any(found.sites for found in traces)
-        self._prepared = True
-
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every network; see `DropoutMembers`."""
         check_tensor("x", x)
-        # Tracing changes modes for a moment, which threads that share the copies must not see.
-        with nullcontext() if self._prepared else PREPARING:
-            if not self._prepared:
-                self._prepare(x)
+        if self._functions is None:
+            # Raise if something random in a network cannot rest.
+            with keep_foreign_generators():
+                traces = [network.prepare(x, trace) for network in self._copies]
+            self._functions = any(found.functions for found in traces)
         with visiting(without_noise, functions=self._functions):
             predictions = [network(x) for network in self._copies]
         check_agreement(predictions, "modules")

@@ -145,13 +145,11 @@ class FixedNoiseMembers:
         """Find the random sites for inputs like these, and decide how to compute members."""
         rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
-        # In a copy, for tracing changes modes, and another thread may be predicting.
-        every = self._network.prepare(rows, lambda net, row: trace(copy.deepcopy(net), row))
-        functions = any(key.startswith("functional.") for key in every.sites)
-        sites = choose_sites(every, self._restrict, self._network.name)
-        leaves = [leaf for site in sites.values() for leaf in tree_leaves(site.inputs)]
-        sizes = [leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor)]
-        found = _Found(sites, functions, max(sizes, default=1))
+        every = self._network.prepare(rows, trace)
+        sites, n_bytes = choose_sites(every, self._restrict, self._network.name), 1
+        for leaf in tree_leaves(list(sites.values())):
+            n_bytes = max(n_bytes, leaf.nbytes) if isinstance(leaf, Tensor) else n_bytes
+        found = _Found(sites, every.functions, n_bytes)
         shape = tuple(x.shape[1:])
         if shape not in self._decisions:
             self._decisions[shape] = self._decide(found, rows)
@@ -176,8 +174,11 @@ class FixedNoiseMembers:
                     "from a generator of its own? Tell how by "
                     "tsynd_sk.members.register_stochastic."
                 )
-        first = next(iter(found.sites.values())).layer_name
-        for decision in ("fold", *(f"fold in {name}" for name in self._parts_around(first))):
+        # At the first random layer, or in a part of the network that holds it, the smallest first.
+        around = next(iter(found.sites.values())).layer_name.split(".")[:-1]
+        for length in range(len(around) + 1, -1, -1):
+            part = f"fold in {'.'.join(around[:length])}"
+            decision = part if length <= len(around) else "fold"
             x = rows.clone().requires_grad_()
             try:
                 with torch.enable_grad():
@@ -193,12 +194,6 @@ class FixedNoiseMembers:
             if _same_values(folded, one_by_one, rounding):
                 return decision
         return "loop"
-
-    def _parts_around(self, layer_name: str) -> list[str]:
-        """Names of the parts of the network that hold a layer, the smallest first."""
-        names = [name for name, _ in self._network.module.named_modules()]
-        around = [name for name in names if name == "" or layer_name.startswith(f"{name}.")]
-        return sorted(around, key=len, reverse=True)
 
     def _predict(self, decision: str, found: _Found, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""

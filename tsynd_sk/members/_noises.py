@@ -118,16 +118,12 @@ def _drops(layer: Any) -> bool:
     return float(layer.p) > 0
 
 
-def _kept(generator: torch.Generator, shape: Sequence[int], p: float, like: Tensor) -> Tensor:
-    return (torch.rand(tuple(shape), generator=generator) >= p).to(like)
-
-
-def _scaled(kept: Tensor, p: float) -> Tensor:
-    return kept / (1 - p) if p < 1 else kept
-
-
-def _unit_shape(x: Tensor) -> list[int]:
-    return [1, *x.shape[1:]]
+def _mask(
+    generator: torch.Generator, shape: Sequence[int], p: float, like: Tensor, scaled: bool = True
+) -> Tensor:
+    """Draw zeros with probability `p`, ones otherwise, scaled so that their mean is one."""
+    kept = (torch.rand(tuple(shape), generator=generator) >= p).to(like)
+    return kept / (1 - p) if scaled and p < 1 else kept
 
 
 def _channel_shape(x: Tensor) -> list[int]:
@@ -135,11 +131,11 @@ def _channel_shape(x: Tensor) -> list[int]:
 
 
 def _draw_dropout(layer, generator, x):
-    return _scaled(_kept(generator, _unit_shape(x), layer.p, x), layer.p)
+    return _mask(generator, (1, *x.shape[1:]), layer.p, x)
 
 
 def _draw_channel_dropout(layer, generator, x):
-    return _scaled(_kept(generator, _channel_shape(x), layer.p, x), layer.p)
+    return _mask(generator, _channel_shape(x), layer.p, x)
 
 
 def _multiply(layer, noise, x):
@@ -153,11 +149,11 @@ def _affine_of_alpha(kept: Tensor, p: float) -> tuple[Tensor, Tensor]:
 
 
 def _draw_alpha(layer, generator, x):
-    return _affine_of_alpha(_kept(generator, _unit_shape(x), layer.p, x), layer.p)
+    return _affine_of_alpha(_mask(generator, (1, *x.shape[1:]), layer.p, x, scaled=False), layer.p)
 
 
 def _draw_channel_alpha(layer, generator, x):
-    return _affine_of_alpha(_kept(generator, _channel_shape(x), layer.p, x), layer.p)
+    return _affine_of_alpha(_mask(generator, _channel_shape(x), layer.p, x, scaled=False), layer.p)
 
 
 def _affine(layer, noise, x):
@@ -185,9 +181,8 @@ def _skips(layer: nn.Module) -> bool:
 
 
 def _draw_depth(layer, generator, x):
-    p = _depth_rate(layer)
-    kept = _kept(generator, [1] * x.ndim, p, x)
-    return _scaled(kept, p) if getattr(layer, "scale_by_keep", True) else kept
+    scaled = getattr(layer, "scale_by_keep", True)
+    return _mask(generator, [1] * x.ndim, _depth_rate(layer), x, scaled=scaled)
 
 
 for _name in (
@@ -205,7 +200,7 @@ def _attention_drops(layer: Any) -> bool:
 def _draw_attention(layer, generator, query, key, *args, **kwargs):
     rows = 1 if layer.batch_first else 0
     shape = (1, layer.num_heads, query.shape[rows], key.shape[rows])
-    return _scaled(_kept(generator, shape, layer.dropout, query), layer.dropout)
+    return _mask(generator, shape, layer.dropout, query)
 
 
 def _masked_attention(

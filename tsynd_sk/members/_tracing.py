@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -34,11 +35,14 @@ class Trace(NamedTuple):
     ----------
     sites : dict of str to Site
         Random sites in the order of the forward pass.
+    functions : bool
+        Whether dropout functions are called, which may be among the sites.
     resting : str or None
         Names something that draws random numbers in training, in a way that is not known.
     """
 
     sites: dict[str, Site]
+    functions: bool
     resting: str | None
 
 
@@ -49,7 +53,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     Parameters
     ----------
     module : Module
-        Result of `replace_random_layers`.
+        Result of `replace_random_layers`; it stays as it is.
     x : Tensor of shape (1, ...)
         One row of what the network takes.
 
@@ -58,10 +62,14 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     ValueError
         If something draws random numbers that cannot be fixed.
     """
+    # In a copy, for modes change, and another thread may be predicting.
+    module = copy.deepcopy(module)
     sites: dict[str, Site] = {}
     generator = torch.Generator().manual_seed(0)
 
     def record(key, layer, noise, inputs, kwargs):
+        # What is applied is the noise alone, also where the network is in training mode.
+        layer.eval()
         sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
         try:
             draw = noise.draw(layer, generator, *inputs, **kwargs)
@@ -73,7 +81,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             raise ValueError(f"layer {site.layer_name!r}: {error}") from None
 
     try:
-        with visiting(record, functions=True) as current, Watch():
+        with visiting(record, functions=True) as predicting, Watch():
             module(x)
     except Randomness as randomness:
         raise ValueError(
@@ -82,19 +90,35 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "it draws by tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its "
             "place."
         ) from None
-    for site in sites.values():
+    found = dict(sites)
+    for site in found.values():
         # A draw that comes from the generator alone can be repeated.
         state = generator.get_state()
         leaves = tree_leaves(site.draw(generator))
         generator.set_state(state)
         if not all(map(torch.equal, leaves, tree_leaves(site.draw(generator)))):
             raise _draws_elsewhere(site)
-    switched_on, resting = _trace_training(module, x)
-    for key, on in current.switches.items():
-        # What is switched off even in training is not random.
-        if not on and not switched_on.get(key, True):
-            del sites[key]
-    return Trace(sites, resting)
+
+    resting, modes = None, {part: part.training for part in module.modules()}
+    for part in modes:
+        # Batch statistics of one row are none, and running ones are not to be moved.
+        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
+    try:
+        with visiting(record, functions=True) as training, Watch():
+            module(x)
+        for key, on in predicting.switches.items():
+            # What is switched off even in training is not random.
+            if not on and not training.switches.get(key, True):
+                del found[key]
+    except Randomness as randomness:
+        resting = randomness.where(module)
+    except Exception:
+        # In training mode a network may want other inputs; then there is nothing to be known.
+        pass
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+    return Trace(found, bool(predicting.switches), resting)
 
 
 def _draws_elsewhere(site: Site) -> ValueError:
@@ -103,30 +127,3 @@ def _draws_elsewhere(site: Site) -> ValueError:
         "does not take all its random numbers from the generator that it is given, so that members "
         "could not be drawn again"
     )
-
-
-def _trace_training(module: nn.Module, x: Tensor) -> tuple[dict[str, bool], str | None]:
-    """Tell which dropout functions are on in training, and name what else draws there."""
-    modes = {part: part.training for part in module.modules()}
-    generator = torch.Generator().manual_seed(0)
-
-    def answer(key, layer, noise, inputs, kwargs):
-        layer.eval()
-        draw = noise.draw(layer, generator, *inputs, **kwargs)
-        return noise.apply(layer, draw, *inputs, **kwargs)
-
-    for part in modes:
-        # Batch statistics of one row are none, and running ones are not to be moved.
-        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
-    try:
-        with visiting(answer, functions=True) as current, Watch():
-            module(x)
-    except Randomness as randomness:
-        return {}, randomness.where(module)
-    except Exception:
-        # In training mode a network may want other inputs; then there is nothing to be known.
-        return {}, None
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-    return current.switches, None

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -43,17 +44,17 @@ _FUNCTIONS = {
 Visitor = Callable[[str, nn.Module, Noise, tuple, dict], Any]
 
 
+@dataclass
 class _Pass:
     """State of one forward pass in one thread."""
 
-    def __init__(self, visitor: Visitor):
-        self.visitor = visitor
-        self.calls: Counter[str] = Counter()
-        # Which dropout functions are switched on, by key.
-        self.switches: dict[str, bool] = {}
-        self.inside = False
-        # Name of the part whose inputs are repeated, how many rows they have, and how often.
-        self.repeat: tuple[str, int, int] | None = None
+    visitor: Visitor
+    calls: Counter[str] = field(default_factory=Counter)
+    # Which dropout functions are switched on, by key.
+    switches: dict[str, bool] = field(default_factory=dict)
+    inside: bool = False
+    # Name of the part whose inputs are repeated, how many rows they have, and how often.
+    repeat: tuple[str, int, int] | None = None
 
 
 _PASS: ContextVar[_Pass] = ContextVar("_PASS")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,14 +50,14 @@ class Engine:
         Fitted; None if nothing is to be synthesised.
     latent_scale : Tensor or None
         Standard deviations of the latent coordinates.
-    kinds : list of str
+    kind : str or None
         What the members of each net are made of; resolved again if `params.members` changes.
     posteriors : list of LastLayerPosterior or None
         For each net, where its members are drawn from a Laplace approximation.
     decisions : list of dict
         For each net, and each way to make its members, how they are computed: decided once.
     members_asked : str or None
-        The parameter `members` that the kinds were resolved for.
+        The parameter `members` that the kind was resolved for.
     """
 
     nets: list
@@ -68,7 +68,7 @@ class Engine:
     seed: int
     autoencoder: Any = None
     latent_scale: Any = None
-    kinds: list[str] = field(default_factory=list)
+    kind: str | None = None
     posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
     decisions: list[dict] = field(default_factory=list)
     members_asked: str | None = None
@@ -132,7 +132,8 @@ class Engine:
         prepared = self._prepared_codec
         if prepared is None or not prepared.is_of([module], device):
             codec = Codec(module, self.value_range, self._example(params), device)
-            self._prepared_codec = prepared = _Prepared(codec, [module], device)
+            weights = list(map(torch.clone, _weights_of([module])))
+            self._prepared_codec = prepared = _Prepared(codec, [module], device, weights)
         return prepared.product
 
     @torch.inference_mode(False)
@@ -142,8 +143,8 @@ class Engine:
         This is the one place that notices when a net has been trained on: its posterior is then
         fitted anew, and its private copies are made anew.
         """
-        modules, device = [_skorch.bare_module(net) for net in self.nets], self.device(params)
-        kind = self._resolve_kinds(params)[0]
+        modules, device = list(map(_skorch.bare_module, self.nets)), self.device(params)
+        kind = self._resolve_kind(params)
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
         if prepared is None or not prepared.is_of(modules, (scheme, device)):
@@ -154,7 +155,9 @@ class Engine:
             members = scheme.members(
                 self.nets, self.posteriors, seed=seed, device=device, decisions=decisions
             )
-            self._prepared_members = prepared = _Prepared(members, modules, (scheme, device))
+            weights = list(map(torch.clone, _weights_of(modules)))
+            prepared = _Prepared(members, modules, (scheme, device), weights)
+            self._prepared_members = prepared
         return prepared.product.redrawn(seed)
 
     def refit_posteriors(self, params: Any) -> None:
@@ -165,7 +168,7 @@ class Engine:
         NotFittedError
             If the real images were not kept.
         """
-        if "laplace" not in self._resolve_kinds(params):
+        if self._resolve_kind(params) != "laplace":
             self.posteriors = [None] * len(self.nets)
             return
         self.check_has_images()
@@ -173,9 +176,7 @@ class Engine:
         scheme = scheme_of(params, len(self.nets))
         self.posteriors = [
             scheme.posterior(net, self._batches(params), list(self._batches(params, judged)))
-            if kind == "laplace"
-            else None
-            for net, kind in zip(self.nets, self.kinds, strict=True)
+            for net in self.nets
         ]
 
     def _posteriors_are_current(self, modules: Sequence[nn.Module]) -> bool:
@@ -186,14 +187,14 @@ class Engine:
         # Posteriors that came from a file, say, are current if their layer is as it was.
         return all(p is None or p.is_of(m) for p, m in zip(self.posteriors, modules, strict=True))
 
-    def _resolve_kinds(self, params: Any) -> list[str]:
-        if self.members_asked != params.members:
-            scheme, example = scheme_of(params, len(self.nets)), self._example(params)
-            self.kinds = [scheme.resolve_kind(net, example) for net in self.nets]
-            if self.members_asked is not None:
+    def _resolve_kind(self, params: Any) -> str:
+        if self.kind is None or self.members_asked != params.members:
+            if self.kind is not None:
                 self.posteriors = []
+            scheme = scheme_of(params, len(self.nets))
+            self.kind = scheme.resolve_kind(self.nets, self._example(params))
             self.members_asked = params.members
-        return self.kinds
+        return self.kind
 
     @torch.inference_mode(False)
     def batch_synthesis(self, params: Any, callback: Any = None) -> BatchSynthesis:
@@ -309,29 +310,29 @@ def scheme_of(params: Any, n_nets: int) -> MemberScheme:
     return MemberScheme(kind, params.n_members, params.restrict)
 
 
-class _Prepared:
+class _Prepared(NamedTuple):
     """Something made from networks and settings, with a copy of the weights at that moment."""
 
-    def __init__(self, product: Any, modules: Sequence[nn.Module], settings: Any):
-        self.product = product
-        self.settings = settings
-        self.modules = list(modules)
-        self.weights = [
-            [part.detach().clone() for part in (*module.parameters(), *module.buffers())]
-            for module in modules
-        ]
+    product: Any
+    modules: list[nn.Module]
+    settings: Any
+    weights: list[Tensor]
 
     def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
-        """Tell whether it was made from these networks, with their weights as they are now."""
-        if settings is not None and settings != self.settings:
+        """Return whether it was made from these networks, with their weights as they are now."""
+        if list(map(id, modules)) != list(map(id, self.modules)):
             return False
-        if any(a is not b for a, b in zip(modules, self.modules, strict=True)):
-            return False
-        for module, before in zip(modules, self.weights, strict=True):
-            now = [*module.parameters(), *module.buffers()]
-            if len(now) != len(before) or not all(map(_equal, now, before)):
-                return False
-        return True
+        now = _weights_of(modules)
+        return settings in (None, self.settings) and (
+            len(now) == len(self.weights) and all(map(_equal, now, self.weights))
+        )
+
+
+def _weights_of(modules: Sequence[nn.Module]) -> list[Tensor]:
+    weights: list[Tensor] = []
+    for module in modules:
+        weights += [*module.parameters(), *module.buffers()]
+    return list(map(Tensor.detach, weights))
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -72,7 +72,7 @@ class MembersCheck(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError if the net can have no members."""
-        self.scheme.resolve_kind(net, torch.from_numpy(self.x))
+        self.scheme.resolve_kind([net], torch.from_numpy(self.x))
 
 
 def check_classifiers(given: Any, members: str) -> list:

@@ -44,27 +44,30 @@ class MemberScheme:
     n_members: int
     restrict: Any
 
-    def resolve_kind(self, net: Any, x: Tensor) -> str:
-        """Return what members of a net are made of; raise if it can have none.
+    def resolve_kind(self, nets: Sequence[Any], x: Tensor) -> str:
+        """Return what members of nets are made of; raise if one of them can have none.
 
         Parameters
         ----------
-        net : skorch classifier
-            Initialised; it need not be trained.
+        nets : sequence of skorch classifiers
+            Initialised; they need not be trained.
         x : Tensor of shape (n, ...)
             Some images.
         """
-        module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
-        if self.kind == "ensemble":
-            EnsembleMembers([module], [head])
-            return "ensemble"
-        x = x[:2].to(_skorch.device_of(net))
-        if self.kind != "laplace":
-            required = self.kind == "dropout"
-            if random_layers(module, x, restrict=self.restrict, required=required):
-                return "dropout"
-        last_layer_posterior(module, head, [x])
-        return "laplace"
+        kind = self.kind
+        for net in nets:
+            module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
+            if self.kind == "ensemble":
+                EnsembleMembers([module], [head])
+                continue
+            row = x[:2].to(_skorch.device_of(net))
+            required, names = self.kind == "dropout", []
+            if self.kind != "laplace":
+                names = random_layers(module, row, restrict=self.restrict, required=required)
+            kind = "dropout" if names else "laplace"
+            if not names:
+                last_layer_posterior(module, head, [row])
+        return kind
 
     def posterior(
         self, net: Any, batches: Iterable[Tensor], judged: Sequence[Tensor]

@@ -187,7 +187,7 @@ class Saved:
         given = given if isinstance(given, list | tuple) else [given]
         _check_same("the number of classifiers", len(described["classifiers"]), len(given))
         asked = scheme_of(synthesizer, len(given)).kind
-        for kind in described["kinds"]:
+        if kind := described["kind"]:
             _check_same("members", kind, kind if asked == "auto" else asked)
         nets = []
         for i, net in enumerate(given):
@@ -200,8 +200,8 @@ class Saved:
             nets.append(net)
         image_format, seed = synthesizer.format_, described["seed"]
         engine = Engine(nets, image_format, synthesizer.value_range_, None, None, seed)
-        if described["kinds"]:
-            engine.kinds, engine.members_asked = described["kinds"], synthesizer.members
+        if kind:
+            engine.kind, engine.members_asked = kind, synthesizer.members
         engine.posteriors = [
             numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
             for i, numbers in enumerate(described["posteriors"])
@@ -282,7 +282,7 @@ def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict
             for name in [name for name, value in fields.items() if isinstance(value, Tensor)]:
                 tensors[f"posterior{i}.{name}"] = fields.pop(name).contiguous()
             described["posteriors"].append(fields or None)
-    described["kinds"] = engine.kinds
+    described["kind"] = engine.kind
     if with_images:
         engine.check_has_images()
         tensors["images"] = _bytes(np.asarray(engine.images), image_format.dtype)
