@@ -162,12 +162,14 @@ class TestRoundTrip:
             assert (torch.get_rng_state() == before[0]).all()
             assert pickle.dumps(np.random.get_state()) == before[1]  # noqa: NPY002
 
-    def test_synthesizer_of_a_classifier_has_a_file_of_its_own(self, images, path):
+    def test_a_file_serves_a_classifier_and_its_synthesizer_alike(self, images, path):
         rows, labels = digits()
-        images.synthesizer_.save_params(path)
-        other = clone(images.synthesizer_).set_params(classifier=net(module__width=2))
-        X_new, _ = other.load_params(path).synthesize(rows[:5], labels[:5])
-        assert (X_new == images.synthesizer_.synthesize(rows[:5], labels[:5])[0]).all()
+        own = clone(images.synthesizer_).set_params(classifier=net(module__width=2))
+        for fitted in (images, images.synthesizer_):
+            fitted.save_params(path, with_images=True)
+            for like, other in ((images.synthesizer_, clone(own)), (images, image_classifier())):
+                found = answers(other.load_params(path), rows[:5], labels[:5])
+                assert_same(answers(like, rows[:5], labels[:5]), found)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_trained_on_an_accelerator_and_loaded_on_the_processor(self, path):

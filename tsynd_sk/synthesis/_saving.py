@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,9 +69,8 @@ class SavingMixin:
         --------
         >>> from tempfile import TemporaryDirectory
         >>> from tsynd_sk import AugmentedClassifier, datasets
-        >>> from tsynd_sk.classifiers import NetClassifier
         >>> X, y, _ = datasets.load_digits_images()
-        >>> fitted = AugmentedClassifier(NetClassifier(max_epochs=2), synthetic_ratio=0).fit(X, y)
+        >>> fitted = AugmentedClassifier(synthetic_ratio=0).fit(X[:50], y[:50])
         >>> with TemporaryDirectory() as folder:
         ...     fitted.save_params(f"{folder}/digits.safetensors")
         ...     loaded = AugmentedClassifier().load_params(f"{folder}/digits.safetensors")
@@ -126,7 +124,7 @@ class SavingMixin:
         except Exception as error:
             # By modules and torch, of any type.
             raise ValueError(
-                f"cannot load {os.fspath(path)!r}: {error}. Construct the estimator with the "
+                f"cannot load {str(path)!r}: {error}. Construct the estimator with the "
                 "parameters of the one that was saved."
             ) from error
         return self
@@ -139,37 +137,31 @@ class SavingMixin:
 
 def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors that a synthesizer has learned, and a description of the rest for JSON."""
-    engine, labels, seed = synthesizer.engine_, synthesizer.classes_, synthesizer.random_state
+    engine, classes, seed = synthesizer.engine_, synthesizer.classes_, synthesizer.random_state
     row_shape, dtype = engine.image_format.row_shape, engine.image_format.dtype
     # An image of lowest values and one of highest: what a fit learns of images, it learns of these.
     extremes = [np.broadcast_to(values, row_shape) for values in engine.value_range.extremes]
-    # Objects are strings, as fit checks.
-    plain_labels = labels.astype(str) if labels.dtype == object else labels
-    tensors = {
-        "extremes": _bytes(extremes, dtype),
-        "labels": _bytes(plain_labels, plain_labels.dtype),
-    }
+    # Objects are strings: a fit takes no others.
+    labels = classes.astype(str) if classes.dtype == object else classes
+    tensors = {"extremes": _bytes(extremes, dtype), "labels": _bytes(labels, labels.dtype)}
     description: dict[str, Any] = {
         "dtype": dtype.str,
         "layout": _json_part(vars(engine.image_format)),
         "feature_names": list(getattr(synthesizer, "feature_names_in_", [])),
-        "labels": plain_labels.dtype.str,
-        "labels_are_objects": labels.dtype == object,
+        "labels": labels.dtype.str,
+        "labels_are_objects": classes.dtype == object,
         "members": synthesizer.members,
         "seed": int(engine.seed),
         # An `AugmentedClassifier` without a seed draws one for its synthesizer.
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
-        "nets": {},
         "posteriors": [],
     }
     nets = {f"classifier{i}": net for i, net in enumerate(engine.nets)}
     if engine.latent_scale is not None:
         nets["autoencoder"] = engine.autoencoder
         tensors["latent_scale"] = engine.latent_scale.contiguous()
-    for role, net in nets.items():
-        description["nets"][role] = _add_net(tensors, net, role)
-    # A net without members predicts nevertheless, and says why when it is asked for more. So does
-    # one that was trained on after its images had stayed out of a file.
+    description["nets"] = {role: _add_net(tensors, net, role) for role, net in nets.items()}
+    # A net predicts even if it can have no members, or lacks the images that they are fitted to.
     with suppress(ValueError):
         engine.members(synthesizer, seed=0)
         for i, posterior in enumerate(engine.posteriors):
@@ -223,12 +215,11 @@ def _module_params(net: NeuralNet) -> dict[str, Any]:
 
 
 def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries that JSON can hold, as they are read back."""
+    """Return the entries that JSON can hold, as they are read back; arrays are lists there."""
     kept = {}
     for name, value in fields.items():
         with suppress(TypeError, ValueError, AttributeError):
-            # Of numpy and torch.
-            kept[name] = json.loads(json.dumps(value, default=lambda number: number.tolist()))
+            kept[name] = json.loads(json.dumps(value, default=lambda array: array.tolist()))
     return kept
 
 
@@ -246,9 +237,9 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return total.hexdigest()
 
 
-def _read(path: str | os.PathLike[str]) -> SavedFile:
+def _read(path: Any) -> SavedFile:
     """Read a file; raise ValueError if it is damaged, or was written by something else."""
-    refused = f"cannot load {os.fspath(path)!r}: it"
+    refused = f"cannot load {str(path)!r}: it"
     # For errors of the system in Python's words.
     Path(path).open("rb").close()
     try:
@@ -298,7 +289,7 @@ class SavedFile:
 
     def engine(self, synthesizer: Any) -> Engine:
         """Return an engine with nets that are built as the parameters of a synthesizer say."""
-        description, image_format = self.description, synthesizer.format_
+        description, seed = self.description, self.description["seed"]
         shape, verbose = synthesizer.image_shape_, synthesizer.verbose - 1
         _check_same("members", description["members"], synthesizer.members)
         given = synthesizer.classifier
@@ -311,8 +302,7 @@ class SavedFile:
             nets.append(self._net(net, f"classifier{i}", synthesizer.device))
             # skorch reads them off the labels of a fit.
             vars(nets[i]).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
-        value_range, seed = synthesizer.value_range_, description["seed"]
-        engine = Engine(nets, image_format, value_range, None, None, seed)
+        engine = Engine(nets, synthesizer.format_, synthesizer.value_range_, None, None, seed)
         engine.posteriors = [
             numbers and LastLayerPosterior(**numbers, **self._take(f"posterior{i}."))
             for i, numbers in enumerate(description["posteriors"])
@@ -322,7 +312,7 @@ class SavedFile:
             engine.autoencoder = self._net(net, "autoencoder", synthesizer.device)
             engine.latent_scale = self.tensors.pop("latent_scale")
         if "images" in self.tensors:
-            engine.images = self._array("images", image_format.dtype)
+            engine.images = self._array("images", description["dtype"])
             engine.codes = self.tensors.pop("image_classes").numpy()
         return engine
 
@@ -347,7 +337,6 @@ class SavedFile:
                 _check_same(f"the dtype of {role}.{part}.{key}", dtype, own.dtype)
             module.load_state_dict(weights)
         net.history = History(json.loads(self.tensors.pop(f"{role}_history").numpy().tobytes()))
-        # Its optimizer starts afresh.
         _skorch.let_schedules_resume(net)
         return net
 
