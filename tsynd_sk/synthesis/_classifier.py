@@ -200,8 +200,6 @@ class AugmentedClassifier(
         """Attributes of a fit that would stop now."""
         return {**vars(self), "estimator_": net, "history_": net.history}
 
-    _saved_as = "AugmentedClassifier"
-
     def _restore(self, saved) -> None:
         """Take over what a file holds: that of a synthesizer which targets the net."""
         synthesizer = self._check_parts().set_params(classifier=self.estimator)
