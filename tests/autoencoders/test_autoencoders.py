@@ -12,9 +12,13 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from tsynd_sk._skorch import scoped_seed
+from tsynd_sk.autoencoders import _components
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._dense_pca import DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode, holdout
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
+from tsynd_sk.autoencoders._patch_pca import PatchPCA
+from tsynd_sk.synthesis._fitting import default_autoencoder
 
 
 def smooth_images(n, shape, seed=0):
@@ -53,18 +57,17 @@ def reconstruction(autoencoder, X):
     return autoencoder.eval()(torch.as_tensor(X)).numpy()
 
 
-class TestPatchAutoencoder:
+@pytest.mark.parametrize("cls", [PatchPCA, PatchAutoencoder])
+class TestComponentsOfPatches:
     @pytest.mark.parametrize(
         ("shape", "patch_size"),
         [((1, 30, 27), 4), ((3, 28, 28), 4), ((2, 64, 50), 8), ((1, 12, 12), 3)],
     )
     @pytest.mark.parametrize("n_components", [4, 0.8])
-    def test_starts_as_pca_of_patches(self, shape, patch_size, n_components):
+    def test_is_pca_of_patches(self, cls, shape, patch_size, n_components):
         X, X_new = smooth_images(12, shape), smooth_images(3, shape, seed=1)
         params = {"patch_size": patch_size} if patch_size == 3 else {}
-        autoencoder = PatchAutoencoder.from_data(
-            torch.from_numpy(X), n_components=n_components, **params
-        )
+        autoencoder = cls.from_data(torch.from_numpy(X), n_components=n_components, **params)
         rows = patches_of(X, patch_size)
         pca = PCA(n_components, svd_solver="full").fit(rows.reshape(-1, rows.shape[-1]))
         assert autoencoder.n_components == pca.n_components_
@@ -75,9 +78,9 @@ class TestPatchAutoencoder:
             np.testing.assert_allclose(reconstruction(autoencoder, images), expected, atol=1e-4)
 
     @pytest.mark.parametrize("n_components", [3, 0.95])
-    def test_one_latent_unit_is_one_standard_deviation(self, n_components):
+    def test_one_latent_unit_is_one_standard_deviation(self, cls, n_components):
         X = torch.from_numpy(50 * smooth_images(20, (3, 28, 28)) - 7)
-        autoencoder = PatchAutoencoder.from_data(X, n_components=n_components).eval()
+        autoencoder = cls.from_data(X, n_components=n_components).eval()
         with torch.no_grad():
             channels = autoencoder.encode(X).movedim(1, 0).flatten(1)
         np.testing.assert_allclose(channels.mean(1), 0, atol=1e-3)
@@ -92,9 +95,9 @@ class TestPatchAutoencoder:
             ((28, 200), (2, 13)),
         ],
     )
-    def test_code_is_spatial_and_decodes_to_the_shape_of_the_images(self, sides, latent):
+    def test_code_is_spatial_and_decodes_to_the_shape_of_the_images(self, cls, sides, latent):
         X = torch.from_numpy(smooth_images(3, (3, *sides)))
-        autoencoder = PatchAutoencoder.from_data(X, n_components=5).eval()
+        autoencoder = cls.from_data(X, n_components=5).eval()
         with torch.no_grad():
             z = autoencoder.encode(X)
             assert z.shape == (3, 5, *latent)
@@ -102,26 +105,42 @@ class TestPatchAutoencoder:
 
     @pytest.mark.parametrize("n", [1, 5])
     @pytest.mark.parametrize("value", [0.0, 0.1])
-    def test_images_without_any_contrast_come_back(self, n, value):
+    def test_images_without_any_contrast_come_back(self, cls, n, value):
         X = torch.full((n, 1, 12, 12), value)
-        autoencoder = PatchAutoencoder.from_data(X)
+        autoencoder = cls.from_data(X)
         np.testing.assert_allclose(reconstruction(autoencoder, X), X, rtol=1e-5)
         with torch.no_grad():
             assert autoencoder.encode(X + 0.01).abs().max() < 10
-        assert autoencoder.scale == 1
+        assert getattr(autoencoder, "scale", 1) == 1
 
-    def test_equal_data_give_an_equal_start(self):
+    def test_equal_data_give_equal_components(self, cls):
         X = torch.from_numpy(smooth_images(12, (1, 12, 12)))
-        first, second = (PatchAutoencoder.from_data(X, n_components=4) for _ in range(2))
+        first, second = (cls.from_data(X, n_components=4) for _ in range(2))
         assert torch.equal(first.project.weight, second.project.weight)
         # Components are determined up to sign: the largest entry of each is positive.
         axes = first.expand.weight.flatten(1).T
         assert (axes.gather(1, axes.abs().argmax(1, keepdim=True)) > 0).all()
-        mirrored = PatchAutoencoder.from_data(X.flip(0), n_components=4)
+        mirrored = cls.from_data(X.flip(0), n_components=4)
         torch.testing.assert_close(
             mirrored.project.weight, first.project.weight, atol=1e-3, rtol=1e-3
         )
 
+    def test_large_and_many_images_take_as_few_patches_as_suffice(self, cls, monkeypatch):
+        X = torch.from_numpy(smooth_images(200, (1, 30, 30)))
+        full = cls.from_data(X, n_components=4)
+        monkeypatch.setattr(_components, "_MAX_ROWS", 4000)
+        some, again = (cls.from_data(X, n_components=4) for _ in range(2))
+        assert torch.equal(some.expand.weight, again.expand.weight)
+        assert not torch.equal(some.expand.weight, full.expand.weight)
+        error, bar = rmse(reconstruction(some, X), X), rmse(reconstruction(full, X), X)
+        assert bar < error < 1.01 * bar
+
+    def test_wrong_dimensions_are_named(self, cls):
+        with pytest.raises(ValueError, match=r"\(5, 12, 12\); expected \(n, channels, height"):
+            cls.from_data(torch.zeros(5, 12, 12))
+
+
+class TestPatchAutoencoder:
     def test_noise_is_added_to_codes_while_training_only(self):
         X = torch.from_numpy(smooth_images(8, (1, 12, 12)))
         autoencoder = PatchAutoencoder.from_data(X, n_components=16)
@@ -153,16 +172,13 @@ class TestPatchAutoencoder:
             ]
             assert any(torch.equal(view[..., 4:12, 4:12], candidate) for candidate in moved)
 
-    def test_wrong_dimensions_are_named(self):
-        with pytest.raises(ValueError, match=r"\(5, 12, 12\); expected \(n, channels, height"):
-            PatchAutoencoder.from_data(torch.zeros(5, 12, 12))
 
-
-class TestDenseAutoencoder:
+@pytest.mark.parametrize("cls", [DensePCA, DenseAutoencoder])
+class TestComponentsOfTables:
     @pytest.mark.parametrize("n_components", [1, 4, 0.9])
-    def test_starts_as_pca_of_standardised_features(self, n_components):
+    def test_is_pca_of_standardised_features(self, cls, n_components):
         X = (load_iris().data * [1, 10, 100, 1e4]).astype(np.float32)
-        autoencoder = DenseAutoencoder.from_data(torch.from_numpy(X), n_components=n_components)
+        autoencoder = cls.from_data(torch.from_numpy(X), n_components=n_components)
         scaler = StandardScaler().fit(X)
         pca = PCA(n_components, svd_solver="full").fit(scaler.transform(X))
         assert autoencoder.n_components == pca.n_components_
@@ -174,12 +190,12 @@ class TestDenseAutoencoder:
     @pytest.mark.parametrize("value", [0.1, -123.456])
     @pytest.mark.parametrize("n", [7, 4000])
     @pytest.mark.parametrize("rounding", [False, True])
-    def test_constant_features_come_back_and_do_not_blow_up_codes(self, value, n, rounding):
+    def test_constant_features_come_back_and_do_not_blow_up_codes(self, cls, value, n, rounding):
         X = torch.from_numpy(load_iris().data).float().repeat(27, 1)[:n]
         X = torch.cat([X, torch.full((n, 1), value)], 1)
         if rounding:
             X[::2, 4] = torch.nextafter(X[::2, 4], X[::2, 4] + 1)
-        autoencoder = DenseAutoencoder.from_data(X, n_components=0.95)
+        autoencoder = cls.from_data(X, n_components=0.95)
         result = reconstruction(autoencoder, X)
         np.testing.assert_allclose(result[:, 4], value, rtol=1e-4, atol=1e-5)
         with torch.no_grad():
@@ -188,7 +204,9 @@ class TestDenseAutoencoder:
 
 
 MAKERS = {
+    PatchPCA: (torch.from_numpy(smooth_images(4, (1, 8, 8))), (1, 8, 8)),
     PatchAutoencoder: (torch.from_numpy(smooth_images(4, (1, 8, 8))), (1, 8, 8)),
+    DensePCA: (torch.from_numpy(load_iris().data).float(), 4),
     DenseAutoencoder: (torch.from_numpy(load_iris().data).float(), 4),
 }
 
@@ -209,6 +227,46 @@ class TestComponents:
     def test_fraction_of_variance_without_data_is_told_where_to_go(self, cls):
         with pytest.raises(ValueError, match=rf"{cls.__name__}\.from_data, or AutoencoderNet"):
             cls(MAKERS[cls][1], n_components=0.9)
+
+
+class TestClosedForm:
+    """`AutoencoderNet` of no epoch, as estimators have it by default."""
+
+    @pytest.fixture(autouse=True)
+    def no_step(self, monkeypatch):
+        def refuse(*args, **kwargs):
+            pytest.fail("nothing is to be trained")
+
+        for name in ("train_step", "validation_step"):
+            monkeypatch.setattr(AutoencoderNet, name, refuse)
+
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("n", [1, 4, 30])
+    @pytest.mark.parametrize("table", [True, False])
+    def test_default_is_fitted_without_a_training_step(self, table, n):
+        X = load_iris().data[:n].astype(np.float32) if table else smooth_images(n, (3, 30, 27))
+        net = default_autoencoder(None if table else (3, 30, 27), verbose=0)
+        net.fit(X)
+        assert type(net.module_) is (DensePCA if table else PatchPCA)
+        expected = type(net.module_).from_data(torch.from_numpy(X))
+        np.testing.assert_array_equal(net.predict(X), reconstruction(expected, X))
+        assert len(net.history) == 0
+        other = pickle.loads(pickle.dumps(net)).fit(X)
+        np.testing.assert_array_equal(net.predict(X), other.predict(X))
+
+    @pytest.mark.parametrize("side", [8, 31, 64, 130, 512])
+    def test_images_of_any_size_in_any_number_of_channels_will_do(self, side):
+        X = smooth_images(2, (3, side, side + 1))
+        net = default_autoencoder(X.shape[1:], verbose=0).fit(X)
+        assert rmse(net.predict(X), X) < 0.15
+
+    def test_module_learns_where_epochs_are_asked_for(self, monkeypatch):
+        monkeypatch.undo()
+        X = digits_images()[:64]
+        net = fitted(X, module=PatchPCA, module__n_components=2, max_epochs=2)
+        assert len(net.history) == 2
+        start = PatchPCA.from_data(torch.from_numpy(X), n_components=2)
+        assert not torch.equal(net.module_.expand.weight, start.expand.weight)
 
 
 class Plain(nn.Module):
