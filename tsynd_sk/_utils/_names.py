@@ -9,20 +9,22 @@ ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 #: What an arm of a comparison can do to training images besides, or in place of, synthesis.
 AUGMENTATIONS = ("standard", "mixup", "trivial_augment", "smote", "adversarial")
 
+#: Objectives that displace nothing: the control of lossless synthesis, and that of the literal one.
+UNMOVED = ("duplicate", "reconstruction")
+
+#: Objectives of the arms that come with a comparison.
+_OF_ARMS = ("duplicate", "random", "entropy", "mutual_info")
+
 #: Values of `TargetedSynthesizer.objective`.
-OBJECTIVE_NAMES = ("reconstruction", "random", "entropy", "mutual_info")
+OBJECTIVE_NAMES = (*_OF_ARMS, "reconstruction")
 
 #: Arms of a comparison: nothing, an augmentation, an objective, or both.
 ARM_NAMES = (
     "plain",
     *AUGMENTATIONS,
-    *OBJECTIVE_NAMES,
-    *(
-        f"{first}+{second}"
-        for first in ("standard", "trivial_augment")
-        for second in OBJECTIVE_NAMES
-    ),
+    *_OF_ARMS,
+    *(f"{first}+{second}" for first in ("standard", "trivial_augment") for second in _OF_ARMS),
 )
 
 #: Arms that are compared unless others are asked for.
-DEFAULT_ARMS = ("plain", "standard", *OBJECTIVE_NAMES, "standard+mutual_info")
+DEFAULT_ARMS = ("plain", "standard", *_OF_ARMS, "standard+mutual_info")

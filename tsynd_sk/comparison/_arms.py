@@ -45,8 +45,10 @@ class Arm:
         operations (Müller and Hutter, 2021). "smote": further images are mixtures of neighbours of
         a class, in pixels (Chawla et al., 2002). "adversarial": images are attacked (Madry et al.,
         2018).
-    objective : {"reconstruction", "random", "entropy", "mutual_info"} or None, default=None
-        Objective of the synthesizer. None: nothing is synthesised.
+    objective : {"duplicate", "random", "entropy", "mutual_info", "reconstruction"} or None, \
+            default=None
+        Objective of the synthesizer. None: nothing is synthesised. "reconstruction" needs
+        ``synthesizer={"keep_detail": False}``.
     synthesizer, classifier, net, autoencoder : dict, default={}
         Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network (`NetClassifier`)
         and the `AutoencoderNet` that differ from their defaults. Without an objective, those of the
@@ -108,7 +110,8 @@ class Arm:
                 )
         # Raise for wrong names and values now, not after hours of other arms.
         self._augmented()._validate_params()
-        TargetedSynthesizer().set_params(**self.synthesizer)._validate_params()
+        synthesizer = TargetedSynthesizer(objective=self.objective or "mutual_info")
+        synthesizer.set_params(**self.synthesizer)._validate_params()
         self._net_class()().set_params(**self.net)
         self.make_autoencoder(1)
 

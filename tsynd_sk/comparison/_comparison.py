@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.comparison._picture import draw_synthesis
@@ -300,7 +301,7 @@ class Comparison:
         targeted = [
             name
             for name, arm in self._arms.items()
-            if arm.needs_autoencoder and arm.objective != "reconstruction"
+            if arm.needs_autoencoder and arm.objective not in UNMOVED
         ]
         return targeted[-1] if targeted else None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk.ascent import (
     OBJECTIVES,
     AscentResult,
@@ -25,9 +26,9 @@ from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 # another maximum. What stays beside its source is still told from an equal one.
 _LATER_START, _BESIDE = 0.5, 0.1
 
-# Shares of the source image that are tried where a reconstruction alone has lost the label.
-# The source itself comes last, for it is no new image.
-_BLENDS = (0.25, 0.5, 0.75, 0.9, 0.97, 1.0)
+# Where even this share of the radius costs a label that the source has, smaller ones are tried.
+# None at all comes last, for it gives no new image.
+_NEARER = (0.03, 0.01, 0.0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class BatchSynthesis:
         Makes the members from a seed: equal seeds, equal members.
     latent_scale : Tensor
         Standard deviation of the latent coordinates, broadcastable to codes.
-    objective : str or callable
+    objective, keep_detail
         See `TargetedSynthesizer`.
     random_start : float
         Length of the random first step as a share of `radius`.
@@ -58,6 +59,7 @@ class BatchSynthesis:
     make_members: Callable[[int], Callable[[Tensor], Tensor]]
     latent_scale: Tensor
     objective: str | Objective
+    keep_detail: bool
     random_start: float
     radius: float
     max_iter: int
@@ -93,7 +95,8 @@ class BatchSynthesis:
         members = self.make_members(derived_seed(seed, occurrence))
         z_0 = self.codec.encode(x)
         moves: dict = {"objective": None}
-        if self.objective != "reconstruction":
+        moving = self.objective not in UNMOVED
+        if moving:
             name, direction = self.objective, normalise(_noise(seed, rows, z_0))
             share = max(self.random_start, _LATER_START) if occurrence else self.random_start
             if name == "random":
@@ -103,7 +106,7 @@ class BatchSynthesis:
             moves["start"] = share * self.radius * direction
         result = ascend(
             members,
-            self.codec.decode,
+            self._decoder(x, z_0),
             z_0,
             y,
             scale=self.latent_scale.to(z_0),
@@ -115,11 +118,9 @@ class BatchSynthesis:
         )
         with torch.no_grad():
             log_probs = members(x)
-            if self.constrain and self.objective != "reconstruction":
-                result = self._back(result, z_0, y, _BESIDE * self.radius * direction, members)
-                lost = (mean_log_proba(log_probs).argmax(-1) == y) & ~result.agreement
-                if lost.any():
-                    result = self._towards_source(result, x, y, lost, members)
+            if self.constrain and moving:
+                had_label = mean_log_proba(log_probs).argmax(-1) == y
+                result = self._back(result, x, z_0, y, direction, had_label, members)
             error = (self.codec.decode(z_0) - x).flatten(1).square().mean(1).sqrt()
             info = {
                 "uncertainty_source": mutual_information(log_probs),
@@ -130,45 +131,43 @@ class BatchSynthesis:
             }
         return result.images, {name: value.cpu().numpy() for name, value in info.items()}
 
+    def _decoder(self, x: Tensor, z_0: Tensor) -> Callable[[Tensor], Tensor]:
+        return self.codec.decoder(x, z_0) if self.keep_detail else self.codec.decode
+
     def _back(
-        self, result: AscentResult, z_0: Tensor, y: Tensor, beside: Tensor, members
+        self,
+        result: AscentResult,
+        x: Tensor,
+        z_0: Tensor,
+        y: Tensor,
+        direction: Tensor,
+        had_label: Tensor,
+        members,
     ) -> AscentResult:
         """Bring rows that never had their label back beside their source."""
-        strayed = ~result.agreement & (result.displacement > displacement_norm(beside))
-        rows = strayed.nonzero()[:, 0]
-        if len(rows) == 0:
-            return result
-        there = ascend(
-            members,
-            self.codec.decode,
-            z_0[rows],
-            y[rows],
-            objective=None,
-            start=beside[rows],
-            scale=self.latent_scale.to(z_0),
-            radius=self.radius,
-            constrain=False,
-        )
-        return result.with_rows(rows, there)
-
-    def _towards_source(
-        self, result: AscentResult, x: Tensor, y: Tensor, lost: Tensor, members
-    ) -> AscentResult:
-        """Mend rows whose autoencoder lost the label of a source that was classified correctly."""
-        images, uncertainty = result.images.clone(), result.uncertainty.clone()
-        agreement = result.agreement.clone()
-        rows = lost.nonzero()[:, 0]
-        for blend in _BLENDS:
-            mixed = self.codec.value_range.clip(torch.lerp(result.images[rows], x[rows], blend))
-            log_probs = members(mixed)
-            mended = mean_log_proba(log_probs).argmax(-1) == y[rows]
-            images[rows[mended]] = mixed[mended]
-            uncertainty[rows[mended]] = mutual_information(log_probs)[mended]
-            agreement[rows[mended]] = True
-            rows = rows[~mended]
+        for share in (_BESIDE, *_NEARER):
+            beside = share * self.radius * direction
+            strayed = ~result.agreement & (result.displacement > displacement_norm(beside))
+            if share != _BESIDE:
+                strayed &= had_label
+            rows = strayed.nonzero()[:, 0]
             if len(rows) == 0:
-                break
-        return replace(result, images=images, uncertainty=uncertainty, agreement=agreement)
+                continue
+            there = ascend(
+                members,
+                self._decoder(x[rows], z_0[rows]),
+                z_0[rows],
+                y[rows],
+                objective=None,
+                start=beside[rows],
+                scale=self.latent_scale.to(z_0),
+                radius=self.radius,
+                constrain=False,
+            )
+            # What an autoencoder has lost does not come back by going nearer.
+            kept = there.agreement | (share == _BESIDE)
+            result = result.with_rows(rows[kept], there.rows(kept))
+        return result
 
 
 def derived_seed(seed: int, stream: int) -> int:

@@ -1,8 +1,8 @@
-"""An autoencoder as synthesis uses it: frozen, fast, and within the range of real images."""
+"""An autoencoder as synthesis uses it: frozen, fast, lossless, in the range of real images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,6 +45,40 @@ class Codec:
 
     def decode(self, z: Tensor) -> Tensor:
         """Images of codes, in the range of real images; differentiable."""
+        return self.value_range.clip(self.decode_unclipped(z))
+
+    def decoder(self, x: Tensor, z_0: Tensor) -> Callable[[Tensor], Tensor]:
+        """Make the function that decodes displaced codes of images with what the code has lost.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            Images.
+        z_0 : Tensor of shape (n, ...)
+            Their codes.
+
+        Returns
+        -------
+        callable
+            Maps n codes, displaced from `z_0`, to n images in the range of real images,
+            differentiably; what was not displaced is the row of `x` to the bit.
+        """
+        decoded_sources: dict[bool, Tensor] = {}
+
+        def decode(z: Tensor) -> Tensor:
+            # Torch may choose another kernel, and so another rounding, where it needs no gradient.
+            mode = z.requires_grad
+            if mode not in decoded_sources:
+                source = self.decode_unclipped(z_0.detach().clone().requires_grad_(mode))
+                decoded_sources[mode] = source.detach()
+            # Unclipped, for a decoder that saturates is to have a gradient. The difference comes
+            # first: x is lost in the rounding of any other order.
+            return self.value_range.clip(x + (self.decode_unclipped(z) - decoded_sources[mode]))
+
+        return decode
+
+    def decode_unclipped(self, z: Tensor) -> Tensor:
+        """Images of codes as the autoencoder itself makes them; differentiable."""
         with in_float32(z):
             decoded = self._module.decode(z.clone() if self._writes else z)
         if isinstance(decoded, tuple | list):
@@ -52,7 +86,7 @@ class Codec:
         elif not isinstance(decoded, Tensor):
             # Variational autoencoders of diffusers and pythae wrap what they decode.
             decoded = getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
-        return self.value_range.clip(decoded)
+        return decoded
 
 
 def _identity(output: Any) -> Any:
@@ -108,7 +142,7 @@ def check_finite(values: Tensor, role: str) -> None:
 
 def _check_decoded(codec: Codec, x: Tensor, z: Tensor) -> None:
     with torch.no_grad():
-        decoded = codec.decode(z)
+        decoded = codec.decode_unclipped(z)
     if decoded.shape != x.shape:
         raise ValueError(
             f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "

@@ -211,6 +211,7 @@ class Engine:
             make_members=members.redrawn,
             latent_scale=self.latent_scale,
             objective=params.objective,
+            keep_detail=params.keep_detail,
             random_start=params.random_start,
             radius=params.radius,
             max_iter=params.max_iter,

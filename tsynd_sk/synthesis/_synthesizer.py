@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
 from tsynd_sk._skorch import CallbackSupportMixin
 from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk._utils._names import OBJECTIVE_NAMES
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._member_scheme import KINDS
-from tsynd_sk.synthesis._resampling import STRATEGIES, ResamplingMixin
+from tsynd_sk.synthesis._parameters import CONSTRAINTS, check_control
+from tsynd_sk.synthesis._resampling import ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
-
-_COUNT = Interval(Integral, 1, None, closed="left")
-_RATIO = Interval(Real, 0, 1, closed="right")
 
 
 class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, BaseEstimator):
@@ -32,7 +24,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
     on the mutual information between the prediction and the classifier's members, inside a trust
-    region around it, and decoded [1]_. The new image keeps the label of its source.
+    region around it, and decoded [1]_. What the code has lost is added again, and the label kept.
 
     Parameters
     ----------
@@ -44,12 +36,18 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen,
         which is how unlabelled images are put to use. ``None``: an `AutoencoderNet` around a
         `PatchAutoencoder`, or a `DenseAutoencoder` for tables.
-    objective : {"mutual_info", "entropy", "random", "reconstruction"} or callable, \
+    objective : {"mutual_info", "entropy", "random", "duplicate", "reconstruction"} or callable, \
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction. Controls:
         "random" goes to the surface of the trust region in a random direction, as far as the label
-        policy allows; "reconstruction" does not move. A callable maps ``(log_probs, y)``, tensors
-        of shapes (n_members, n, n_classes) and (n,), to values (n,), differentiably.
+        policy allows; "duplicate" does not move, so that images are copies of their sources, and
+        "reconstruction" is that control for ``keep_detail=False``. A callable maps
+        ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to values (n,),
+        differentiably.
+    keep_detail : bool, default=True
+        Whether an image is ``x + decode(z) - decode(z_0)``, clipped to the range of real ones: its
+        source `x`, of the code `z_0`, and the displacement alone, so that nothing is lost that the
+        autoencoder cannot express. With False it is ``decode(z)``, as in [1]_.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         What tells how uncertain a classifier is. "dropout": the classifier under fixed draws of
         all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer,
@@ -74,8 +72,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         Both give the label of the source. "keep" takes the most uncertain iterate; a small
         `radius` guards the label. "constrain" takes the most uncertain one for which the members
         predict the label, for wider radii, or where images are used without the classifier. Where
-        there is none, it takes a point beside the source's code, or, if the source itself was
-        classified correctly, a mixture with as little of the source as restores the label.
+        there is none, it takes a point beside the source's code, the nearer the more the label
+        asks for, and in the end the source itself if that was classified correctly.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
@@ -136,25 +134,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     >>> X_balanced, y_balanced = synthesizer.fit_resample(X[:30], y[:30] == 0)
     """
 
-    _parameter_constraints: dict = {
-        "classifier": "no_validation",
-        "autoencoder": "no_validation",
-        "objective": [StrOptions(set(OBJECTIVE_NAMES)), callable],
-        "members": [StrOptions(set(KINDS))],
-        "n_members": [Interval(Integral, 2, None, closed="left")],
-        "restrict": [StrOptions({"last"}), _COUNT, list, tuple, None],
-        "radius": [Interval(Real, 0, None, closed="neither")],
-        "random_start": [Interval(Real, 0, 1, closed="both")],
-        "max_iter": [_COUNT],
-        "label_policy": [StrOptions({"keep", "constrain"})],
-        "sampling_strategy": [StrOptions(set(STRATEGIES)), _RATIO, dict, callable],
-        "image_shape": [tuple, list, None],
-        "batch_size": [_COUNT, StrOptions({"auto"})],
-        "device": [str, torch.device, None],
-        "n_jobs": [_COUNT, Interval(Integral, None, -1, closed="right"), None],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints: dict = CONSTRAINTS
 
     def __init__(
         self,
@@ -162,6 +142,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         autoencoder=None,
         *,
         objective="mutual_info",
+        keep_detail=True,
         members="auto",
         n_members=16,
         restrict=None,
@@ -180,6 +161,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         self.classifier = classifier
         self.autoencoder = autoencoder
         self.objective = objective
+        self.keep_detail = keep_detail
         self.members = members
         self.n_members = n_members
         self.restrict = restrict
@@ -267,9 +249,12 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
 
+        Share them as you may share the real ones: each is its source plus a small change, and so
+        as confidential as its source.
+
         Every image of a class is used once before one is used again; then it starts from another
-        point, against other members, so that no row comes twice. (With
-        ``objective="reconstruction"`` nothing moves, and a repeated source gives a repeated row.)
+        point, against other members, so that no row comes twice. (With the objectives "duplicate"
+        and "reconstruction" nothing moves, and a repeated source gives a repeated row.)
 
         Parameters
         ----------
@@ -393,6 +378,10 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         check_is_fitted(self, "engine_")
         # Parameters of synthesis may have been set after fit.
         self._validate_params()
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        check_control(self.objective, self.keep_detail)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
