@@ -93,9 +93,10 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--autoencoder-epochs",
         type=int,
-        default=60,
+        default=0,
         metavar="E",
-        help="training epochs of the autoencoder, at most (default: 60)",
+        help="training epochs of the autoencoder, at most; 0 (default): principal components, in "
+        "closed form",
     )
     add(
         "--n-jobs",

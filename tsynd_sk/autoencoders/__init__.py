@@ -1,12 +1,21 @@
-"""Autoencoders that are good with few images: principal components first, then learned detail.
+"""Autoencoders that are good with few images: principal components, and what is learned beyond.
 
-The linear part of both autoencoders is a principal component analysis in closed form, whitened,
-so that one latent unit is one standard deviation. Around it lie convolutional (or dense)
-residuals whose last layer starts at zero: training starts where the components end.
+`PatchPCA` and `DensePCA` are principal component analyses in closed form, whitened, so that one
+latent unit is one standard deviation. `PatchAutoencoder` and `DenseAutoencoder` add convolutional
+(or dense) residuals whose last layer starts at zero: training starts where the components end.
 """
 
 from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._dense_pca import DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
+from tsynd_sk.autoencoders._patch_pca import PatchPCA
 
-__all__ = ["AutoencoderNet", "DenseAutoencoder", "PatchAutoencoder", "encode"]
+__all__ = [
+    "AutoencoderNet",
+    "DenseAutoencoder",
+    "DensePCA",
+    "PatchAutoencoder",
+    "PatchPCA",
+    "encode",
+]

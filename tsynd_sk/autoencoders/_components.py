@@ -1,16 +1,25 @@
-"""Principal components in closed form, for the linear start of autoencoders."""
+"""Principal components in closed form, and what the autoencoders around them share."""
 
 from __future__ import annotations
 
 from numbers import Integral
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import FLOAT32_ROUNDING
 
-# Rows beyond this number change principal components by less than training does afterwards.
-_MAX_ROWS = 50_000
+# More rows would change principal components by less than another draw of as many images.
+_MAX_ROWS = 20_000
+
+
+def chosen_rows(n_rows: int) -> np.ndarray:
+    """Choose rows for principal components: all, or as many as suffice, the same every time."""
+    if n_rows <= _MAX_ROWS:
+        return np.arange(n_rows)
+    # At random, for every seventh patch might be from the same place in all images.
+    return np.sort(np.random.default_rng(0).choice(n_rows, _MAX_ROWS, replace=False))
 
 
 def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tensor, Tensor, Tensor]:
@@ -24,9 +33,7 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
             "float between 0 and 1 for the fraction of variance to be explained"
         )
     if len(rows) > _MAX_ROWS:
-        # At random, for every seventh patch might be from the same place in all images.
-        generator = torch.Generator().manual_seed(0)
-        rows = rows[torch.randperm(len(rows), generator=generator)[:_MAX_ROWS]]
+        rows = rows[torch.from_numpy(chosen_rows(len(rows)))]
     rows = rows.double()
     mean = rows.mean(0)
     centred = rows - mean
@@ -50,7 +57,7 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
 
 
 class ComponentAutoencoder(nn.Module):
-    """What both autoencoders share: linear maps that components initialise, and latent noise.
+    """What all autoencoders share: linear maps that components initialise, and latent noise.
 
     Parameters
     ----------
@@ -58,7 +65,7 @@ class ComponentAutoencoder(nn.Module):
         Values that are projected, in a patch or in a row.
     n_components : int
         Components to project on, at most `n_values`.
-    noise : float
+    noise : float, default=0.0
         Standard deviation of the noise on codes while training, in latent standard deviations.
     """
 
@@ -66,10 +73,11 @@ class ComponentAutoencoder(nn.Module):
     scale: Tensor
     project: nn.Linear | nn.Conv2d
     expand: nn.Linear | nn.Conv2d
+    n_values: int
     n_components: int
     noise: float
 
-    def __init__(self, n_values: int, n_components: int, noise: float):
+    def __init__(self, n_values: int, n_components: int, noise: float = 0.0):
         super().__init__()
         if type(n_components) is bool or not isinstance(n_components, Integral) or n_components < 1:
             raise ValueError(
@@ -77,6 +85,7 @@ class ComponentAutoencoder(nn.Module):
                 "float between 0 and 1 for a fraction of variance, which needs data: use "
                 f"{type(self).__name__}.from_data, or AutoencoderNet, which calls it"
             )
+        self.n_values = n_values
         self.n_components = min(int(n_components), n_values)
         self.noise = noise
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
+from tsynd_sk.autoencoders._dense_pca import DensePCA
 
 __all__ = ["DenseAutoencoder"]
 
 
-class DenseAutoencoder(ComponentAutoencoder):
+class DenseAutoencoder(DensePCA):
     """Autoencoder for the rows of a table: principal components and dense residuals.
 
     Features are standardised inside; codes have one standard deviation per coordinate.
@@ -46,12 +43,8 @@ class DenseAutoencoder(ComponentAutoencoder):
     def __init__(
         self, n_features: int, *, n_components: int = 8, width: int = 64, noise: float = 0.1
     ):
-        super().__init__(n_features, n_components, noise)
-        self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        self.project = nn.Linear(n_features, self.n_components)
-        self.expand = nn.Linear(self.n_components, n_features)
+        super().__init__(n_features, n_components=n_components)
+        self.noise = noise
         self.encoder_residual = _dense(n_features, self.n_components, width)
         self.decoder_residual = _dense(self.n_components, n_features, width)
         self.whiten = nn.BatchNorm1d(self.n_components, affine=False, momentum=0.01)
@@ -62,30 +55,15 @@ class DenseAutoencoder(ComponentAutoencoder):
 
         Parameters
         ----------
-        X : Tensor of shape (n, n_features)
-            Training rows.
-        y : ignored
-            Autoencoders need no labels.
-        **params
-            Parameters of the class. `n_components` may be a float between 0 and 1: as many
-            components as explain that fraction of the standardised features' variance; its
-            default is 0.95.
+        X, y, **params
+            As those of `DensePCA.from_data`.
 
         Returns
         -------
         DenseAutoencoder
             On the CPU, not trained yet.
         """
-        X = check_training_data(X, 2, "expected (n, n_features)")
-        n_components = params.pop("n_components", 0.95)
-        params.setdefault("n_features", X.shape[1])
-        mean, scale = X.mean(0), safe_scale(X, (0,))
-        offset, axes, spread = principal_components((X - mean) / scale, n_components)
-        autoencoder = cls(n_components=len(axes), **params)
-        autoencoder.mean.copy_(mean)
-        autoencoder.scale.copy_(scale)
-        autoencoder.set_components(offset, axes, spread)
-        return autoencoder
+        return super().from_data(X, y, **params)
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode rows as latent coordinates, in standard deviations.

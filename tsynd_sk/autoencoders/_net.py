@@ -92,7 +92,8 @@ class AutoencoderNet(SizedFromData):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int, default=60
-        Epochs at most.
+        Epochs at most. With 0, the module stays as its ``from_data`` has made it, which is all that
+        `PatchPCA` and `DensePCA` need.
     epoch_size : int, default=1600
         Images in an epoch.
     batch_size : int, default=64
@@ -118,6 +119,13 @@ class AutoencoderNet(SizedFromData):
     >>> net = AutoencoderNet(PatchAutoencoder, module__n_components=3, max_epochs=1)
     >>> net.fit(X).predict(X).shape
     (40, 1, 8, 8)
+
+    In closed form, as `TargetedSynthesizer` does unless it is given another:
+
+    >>> from tsynd_sk.autoencoders import PatchPCA
+    >>> net = AutoencoderNet(PatchPCA, max_epochs=0).fit(X)
+    >>> len(net.history)
+    0
     """
 
     def __init__(
@@ -150,6 +158,9 @@ class AutoencoderNet(SizedFromData):
 
     @property
     def _default_callbacks(self):
+        if self.max_epochs == 0:
+            # A schedule without epochs, and a best one among none, do not exist.
+            return super()._default_callbacks
         monitor = "valid_loss" if self.train_split else "train_loss"
         return [
             *super()._default_callbacks,

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
+from tsynd_sk.autoencoders._patch_pca import PatchPCA, patches_of
 
 __all__ = ["PatchAutoencoder"]
 
@@ -34,7 +33,7 @@ def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequentia
     return nn.Sequential(first, *blocks, nn.GELU(), last)
 
 
-class PatchAutoencoder(ComponentAutoencoder):
+class PatchAutoencoder(PatchPCA):
     """Convolutional autoencoder whose spatial code starts as principal components of patches.
 
     The image is cut into patches; each is projected on whitened principal components, which gives
@@ -85,23 +84,12 @@ class PatchAutoencoder(ComponentAutoencoder):
         depth: int = 2,
         noise: float = 0.1,
     ):
-        channels, height, width_px = map(int, image_shape)
-        patch_size = int(patch_size or _patch_size_for(max(height, width_px)))
-        n_values = channels * patch_size**2
-        super().__init__(n_values, n_components, noise)
-        self.image_size = (height, width_px)
-        self.patch_size = patch_size
-        self.sizes = {
-            "image_shape": (channels, height, width_px),
-            "patch_size": patch_size,
-            "n_components": self.n_components,
-        }
+        super().__init__(image_shape, patch_size=patch_size, n_components=n_components)
+        self.noise = noise
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
-        self.project = nn.Conv2d(n_values, self.n_components, 1)
-        self.expand = nn.Conv2d(self.n_components, n_values, 1)
-        self.encoder_residual = _convolutions(n_values, self.n_components, width, 1)
-        self.decoder_residual = _convolutions(self.n_components, n_values, width, depth)
+        self.encoder_residual = _convolutions(self.n_values, self.n_components, width, 1)
+        self.decoder_residual = _convolutions(self.n_components, self.n_values, width, depth)
         # Without it, the encoder would drown the noise by inflating its codes.
         self.whiten = nn.BatchNorm2d(self.n_components, affine=False, momentum=0.01)
 
@@ -111,29 +99,17 @@ class PatchAutoencoder(ComponentAutoencoder):
 
         Parameters
         ----------
-        X : Tensor of shape (n, n_channels, height, width)
-            Training images.
-        y : ignored
-            Autoencoders need no labels.
-        **params
-            Parameters of the class. `n_components` may be a float between 0 and 1: as many
-            components as explain that fraction of the patches' variance; its default is 0.95.
+        X, y, **params
+            As those of `PatchPCA.from_data`.
 
         Returns
         -------
         PatchAutoencoder
             On the CPU, not trained yet.
         """
-        X = check_training_data(X, 4, "expected (n, channels, height, width)")
-        n_components = params.pop("n_components", 0.95)
-        params.setdefault("image_shape", tuple(X.shape[1:]))
-        patch_size = params.pop("patch_size", None) or _patch_size_for(max(X.shape[2:]))
-        patches = _patches(X, patch_size)
-        mean, axes, scale = principal_components(patches.movedim(1, -1).flatten(0, 2), n_components)
-        autoencoder = cls(patch_size=patch_size, n_components=len(axes), **params)
+        autoencoder = super().from_data(X, y, **params)
         autoencoder.mean.copy_(X.mean())
         autoencoder.scale.copy_(safe_scale(X))
-        autoencoder.set_components(mean, axes, scale)
         return autoencoder
 
     def encode(self, x: Tensor) -> Tensor:
@@ -149,7 +125,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         Tensor of shape (n, n_components, h, w)
             Codes, one vector for each patch.
         """
-        patches = _patches(x, self.patch_size)
+        patches = patches_of(x, self.patch_size)
         detail = self.encoder_residual((patches - self.mean) / self.scale)
         return self.whiten(self.project(patches) + detail)
 
@@ -166,10 +142,7 @@ class PatchAutoencoder(ComponentAutoencoder):
         Tensor of shape (n, C, H, W)
             Images.
         """
-        patches = self.expand(z) + self.scale * self.decoder_residual(z)
-        images = F.pixel_shuffle(patches, self.patch_size)
-        height, width = self.image_size
-        return images[..., :height, :width]
+        return self._images_of(self.expand(z) + self.scale * self.decoder_residual(z))
 
     def augment(self, x: Tensor) -> Tensor:
         """Mirror and shift a batch while training, which multiplies the patches to learn from.
@@ -193,13 +166,3 @@ class PatchAutoencoder(ComponentAutoencoder):
             padded = F.pad(x, (margin, margin, margin, margin), mode="replicate")
             x = padded[..., top : top + height, left : left + width]
         return x
-
-
-def _patch_size_for(side: int) -> int:
-    return 4 if side <= 48 else 8 if side <= 96 else 16
-
-
-def _patches(x: Tensor, side: int) -> Tensor:
-    bottom, right = -x.shape[-2] % side, -x.shape[-1] % side
-    x = F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-    return F.pixel_unshuffle(x, side)

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 
 from tsynd_sk._utils._names import ARM_NAMES, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVE_NAMES
 from tsynd_sk.augmentation import TransformRows, standard_transform
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
@@ -137,7 +137,8 @@ class Arm:
         Parameters
         ----------
         max_epochs : int
-            Epochs at most.
+            Epochs at most. 0: principal components in closed form (`PatchPCA`), not a
+            `PatchAutoencoder`, which is trained.
         **params
             Further parameters of `AutoencoderNet`.
 
@@ -146,7 +147,8 @@ class Arm:
         AutoencoderNet
             With the parameters of this arm.
         """
-        net = AutoencoderNet(max_epochs=max_epochs, **params)
+        module = PatchAutoencoder if max_epochs else PatchPCA
+        net = AutoencoderNet(module, max_epochs=max_epochs, **params)
         return net.set_params(**self.autoencoder)
 
     def make_classifier(
@@ -171,7 +173,7 @@ class Arm:
         max_epochs : int
             Epochs.
         autoencoder : skorch net, frozen or not, or None, default=None
-            Autoencoder. None: its own, which is trained for as many epochs as the classifier.
+            Autoencoder. None: its own, principal components in closed form.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
         callbacks : sequence of skorch callbacks, default=()
@@ -211,7 +213,7 @@ class Arm:
             autoencoder=autoencoder if self.objective else None,
         )
         if self.objective and autoencoder is None:
-            synthesizer.autoencoder = self.make_autoencoder(max_epochs)
+            synthesizer.autoencoder = self.make_autoencoder(0)
         return classifier.set_params(
             estimator=self._net_class()(**params).set_params(**self.net),
             synthesizer=synthesizer.set_params(**self.synthesizer),

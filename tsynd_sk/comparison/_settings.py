@@ -10,7 +10,7 @@ from typing import Any
 
 from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._splits import Splits
@@ -24,6 +24,7 @@ _PARTS = (
     ConvNet,
     AutoencoderNet,
     PatchAutoencoder,
+    PatchPCA,
 )
 
 
@@ -41,8 +42,9 @@ class Settings:
         Number of seeds, 0 to ``seeds - 1``.
     epochs : int, default=60
         Training epochs of each classifier.
-    autoencoder_epochs : int, default=60
-        Training epochs of the autoencoder of each seed, at most.
+    autoencoder_epochs : int, default=0
+        Training epochs of the autoencoder of each seed, at most. 0: principal components in closed
+        form, as `TargetedSynthesizer` has them; more: a `PatchAutoencoder`.
     eps : tuple of float, default=()
         Strengths of attacks, in 255ths of the range of values. By default there is no attack.
     attacks : tuple of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
@@ -71,14 +73,15 @@ class Settings:
     arms: tuple[str, ...] | Mapping[str, Arm] = DEFAULT_ARMS
     seeds: int = 3
     epochs: int = 60
-    autoencoder_epochs: int = 60
+    autoencoder_epochs: int = 0
     eps: tuple[float, ...] = ()
     attacks: tuple[str, ...] = ("pgd",)
     n_attacked: int | None = 256
 
     def __post_init__(self):
-        for name in ("n_train", "seeds", "epochs", "autoencoder_epochs"):
-            number = check_int_at_least(name, getattr(self, name), 1)
+        least = {"n_train": 1, "seeds": 1, "epochs": 1, "autoencoder_epochs": 0}
+        for name, lowest in least.items():
+            number = check_int_at_least(name, getattr(self, name), lowest)
             object.__setattr__(self, name, number)
         own = isinstance(self.arms, Mapping)
         names = list(dict.fromkeys(self.arms))

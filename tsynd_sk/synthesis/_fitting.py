@@ -11,7 +11,7 @@ import torch
 from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, PatchAutoencoder
+from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._member_scheme import MemberScheme
@@ -117,8 +117,8 @@ def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> Net
 
 def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> AutoencoderNet:
     """Return the autoencoder for images, or for the rows of a table, where none is given."""
-    module = DenseAutoencoder if image_shape is None else PatchAutoencoder
-    return AutoencoderNet(module, verbose=max(int(verbose), 0))
+    module = DensePCA if image_shape is None else PatchPCA
+    return AutoencoderNet(module, max_epochs=0, verbose=max(int(verbose), 0))
 
 
 def take_engine(synthesizer: Any, engine: Engine) -> None:

@@ -34,8 +34,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         dense one for tables.
     autoencoder : skorch net or None, default=None
         Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen,
-        which is how unlabelled images are put to use. ``None``: an `AutoencoderNet` around a
-        `PatchAutoencoder`, or a `DenseAutoencoder` for tables.
+        which is how unlabelled images are put to use. ``None``: principal components in closed
+        form, `PatchPCA` or, for tables, `DensePCA`, in an `AutoencoderNet` of no epoch.
     objective : {"mutual_info", "entropy", "random", "duplicate", "reconstruction"} or callable, \
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction. Controls:

@@ -1,0 +1,129 @@
+"""Principal components of the rows of a table, in closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tsynd_sk._utils._tensors import safe_scale
+from tsynd_sk._utils._torch_validation import check_training_data
+from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
+
+__all__ = ["DensePCA"]
+
+
+class DensePCA(ComponentAutoencoder):
+    r"""Principal components of a table: a linear autoencoder of its rows in closed form.
+
+    Features are standardised inside; codes have one standard deviation per coordinate.
+    `from_data` does all that there is to learn: nothing is gained by training it.
+
+    Parameters
+    ----------
+    n_features : int
+        Features in a row.
+    n_components : int or float, default=8
+        Latent coordinates, at most `n_features`. A float needs data, see `from_data`.
+
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training rows, as arguments of the class, by which a saved
+        autoencoder is made anew.
+
+    See Also
+    --------
+    DenseAutoencoder : Starts from them, and learns what they miss.
+
+    Notes
+    -----
+    With the mean :math:`m` and the standard deviations :math:`s` of features, the axes :math:`V` of
+    their correlation matrix as columns, and the standard deviations :math:`\sigma` along them, a
+    row :math:`x` and its code :math:`z` are [1]_
+
+    .. math:: z = \operatorname{diag}(\sigma)^{-1} V^\top \operatorname{diag}(s)^{-1} (x - m),
+              \qquad \hat x = m + \operatorname{diag}(s) V \operatorname{diag}(\sigma) z .
+
+    References
+    ----------
+    .. [1] I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer, 2002.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import DensePCA
+    >>> autoencoder = DensePCA.from_data(torch.randn(50, 6), n_components=2)
+    >>> autoencoder.encode(torch.randn(3, 6)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, n_features: int, *, n_components: int = 8):
+        super().__init__(n_features, n_components)
+        self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.project = nn.Linear(n_features, self.n_components)
+        self.expand = nn.Linear(self.n_components, n_features)
+
+    @classmethod
+    def from_data(cls, X: Tensor, y=None, **params) -> Any:
+        """Build an autoencoder for rows by their principal components.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_features)
+            Training rows.
+        y : ignored
+            Autoencoders need no labels.
+        **params
+            Parameters of the class. `n_components` may be a float between 0 and 1: as many
+            components as explain that fraction of the standardised features' variance; its
+            default is 0.95.
+
+        Returns
+        -------
+        DensePCA
+            On the CPU.
+        """
+        X = check_training_data(X, 2, "expected (n, n_features)")
+        n_components = params.pop("n_components", 0.95)
+        params.setdefault("n_features", X.shape[1])
+        mean, scale = X.mean(0), safe_scale(X, (0,))
+        offset, axes, spread = principal_components((X - mean) / scale, n_components)
+        autoencoder = cls(n_components=len(axes), **params)
+        autoencoder.mean.copy_(mean)
+        autoencoder.scale.copy_(scale)
+        autoencoder.set_components(offset, axes, spread)
+        return autoencoder
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode rows as latent coordinates, in standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components)
+            Codes.
+        """
+        return self.project((x - self.mean) / self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode latent coordinates to rows.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, n_features)
+            Rows.
+        """
+        return self.mean + self.scale * self.expand(z)
