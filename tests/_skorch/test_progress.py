@@ -19,6 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Checkpoint
 
+from tsynd_sk._skorch import _progress
+
 ROWS = X.reshape(len(X), -1)
 
 
@@ -26,10 +28,27 @@ class TestBars:
     @pytest.mark.parametrize("verbose", [0, 1])
     def test_every_phase_of_augmented_training_has_one(self, verbose, capfd):
         augmented(net(max_epochs=2), warm_up=0.5, verbose=verbose).fit(X, y)
-        told = capfd.readouterr().err
+        told = capfd.readouterr()
         for phase in ("classifier", "autoencoder", "synthesis"):
-            assert (f"{phase}: " in told) == bool(verbose)
-        assert ("2/2" in told) == bool(verbose)
+            assert (f"{phase}: " in told.err) == bool(verbose)
+        # 80 rows twice, and 80 more; 80 codes move so many times; an autoencoder of 64 images.
+        line = "Image passes: classifier 240, synthesis 160, autoencoder 64\n"
+        assert told.out == line * verbose
+        assert ("464/464" in told.err) == bool(verbose)
+
+    def test_of_a_training_counts_what_passes_before_its_batches(self, monkeypatch):
+        seen = []
+
+        class Bar(_progress.tqdm):
+            def update(self, n=1):
+                seen.append(n)
+                return super().update(n)
+
+        monkeypatch.setattr(_progress, "tqdm", Bar)
+        bare = net(max_epochs=2, batch_size=40)
+        augmented(bare, warm_up=0.5, verbose=1).fit(X, y)
+        # In between, the one batch of the autoencoder.
+        assert seen == [0, 40, 40, 0, 64, 160 + 64, 40, 40, 40, 40]
 
     @pytest.mark.parametrize("verbose", [0, 1])
     def test_every_phase_of_a_synthesizer_has_one(self, verbose, capfd):

@@ -27,8 +27,9 @@ from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
-from tsynd_sk.synthesis._callback import is_refresh
 from tsynd_sk.synthesis._engine import Engine
+from tsynd_sk.synthesis._fitting import default_autoencoder
+from tsynd_sk.synthesis._schedule import is_refresh
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -186,6 +187,42 @@ class TestInUsersNets:
 def test_schedule(warm_up, refresh_every, max_epochs, expected):
     epochs = range(max_epochs)
     assert [i for i in epochs if is_refresh(i, max_epochs, warm_up, refresh_every)] == expected
+
+
+class TestImagePasses:
+    def counted(self, synthesizer=None, shape=(1, 8, 8), **params):
+        dataset = [(np.zeros(shape), 0)] * 80
+        synthesis = TargetedSynthesis(synthesizer, **params)
+        return synthesis.image_passes(own_net(max_epochs=4), dataset)
+
+    def test_are_counted_by_part_and_epoch(self):
+        passes = self.counted(synthesizer(max_iter=3), refresh_every=2)
+        expected = {
+            "classifier": [80, 120, 120, 120],
+            "synthesis": [0, 120, 0, 120],
+            "autoencoder": [0, 64, 0, 0],
+        }
+        assert {name: part.tolist() for name, part in passes.items()} == expected
+
+    def test_of_what_does_not_move_are_one_an_image(self):
+        passes = self.counted(synthesizer(objective="reconstruction"), refresh_every=2)
+        assert passes["synthesis"].tolist() == [0, 40, 0, 40]
+
+    def test_of_a_frozen_autoencoder_are_none(self):
+        frozen = FrozenEstimator(AutoencoderNet())
+        assert not self.counted(synthesizer(autoencoder=frozen))["autoencoder"].any()
+
+    def test_of_the_default_autoencoder_are_those_of_its_training(self):
+        for shape in ((1, 8, 8), (64,)):
+            default = default_autoencoder(shape if len(shape) > 1 else None, 0)
+            passes = self.counted(shape=shape)["autoencoder"]
+            assert passes.sum() == default.max_epochs * getattr(default, "epoch_size", 80)
+
+    @pytest.mark.parametrize("params", [{"synthetic_ratio": 0}, {"warm_up": 1}])
+    def test_without_synthesis_are_those_of_the_real_rows(self, params):
+        passes = self.counted(**params)
+        assert passes.pop("classifier").tolist() == [80] * 4
+        assert not any(part.any() for part in passes.values())
 
 
 class TestLeavesNoTrace:

@@ -18,7 +18,8 @@ from torch import nn
 
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.images import ImageFormat, Selection, ValueRange
-from tsynd_sk.synthesis._parallel import synthesize_in_batches
+from tsynd_sk.synthesis import _parallel
+from tsynd_sk.synthesis._parallel import images_at_a_time, synthesize_in_batches
 
 
 def margin(log_probs, y):
@@ -213,6 +214,32 @@ OUT_OF_MEMORY = {
 
 
 class TestMemory:
+    @pytest.mark.parametrize(
+        ("shape", "n"),
+        [
+            ((1, 28, 28), 256),
+            ((3, 64, 64), 49),
+            ((1, 224, 224), 4),
+            ((3, 512, 512), 1),
+            ((1, 8, 8), 256),
+            ((30,), 256),
+            ((50_000,), 4),
+        ],
+    )
+    def test_of_large_images_few_are_computed_at_a_time(self, shape, n):
+        assert images_at_a_time(shape, torch.device("cpu")) == n
+        assert images_at_a_time(shape, torch.device("meta")) == 256
+
+    def test_takes_as_many_images_at_a_time_as_are_asked_for(self, crowded, monkeypatch):
+        synthesizer, module = crowded
+        monkeypatch.setattr(_parallel, "_PIXELS", 11 * 8 * 8)
+        for batch_size, most in (("auto", 11), (7, 7)):
+            synthesizer.set_params(batch_size=batch_size)
+            module.tried.clear()
+            synthesizer.sample(30)
+            synthesizer.reconstruct(digits()[0][:30])
+            assert max(module.tried) == most
+
     @pytest.mark.filterwarnings("ignore:out of memory:RuntimeWarning")
     @pytest.mark.parametrize(
         ("kind", "n_jobs"), [("accelerator", 2), ("metal", 1), ("processor", 1)]

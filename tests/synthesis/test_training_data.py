@@ -15,6 +15,7 @@ from helpers.tiny_nets import (
 )
 from helpers.ways import IMAGES, both_ways, inside
 from skorch.dataset import Dataset
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -25,10 +26,11 @@ from torch.utils.data import (
 )
 
 from tsynd_sk._skorch import scoped_seed
+from tsynd_sk._utils._batches import Batches
+from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.synthesis._training_data import (
     AugmentedDataset,
     AugmentingIterator,
-    BatchesApart,
     SourceSampler,
 )
 
@@ -251,11 +253,11 @@ def test_sampler_over_a_training_part():
         assert not held_out & row_set(recorder.rows(epoch))
 
 
-@pytest.mark.parametrize(("n_real", "n_synthetic"), [(10, 5), (8, 8), (7, 0)])
+@pytest.mark.parametrize(("n_real", "n_synthetic"), [(10, 5), (8, 8), (7, 0), (1, 0)])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_batches_apart_are_those_that_a_loader_counts(n_real, n_synthetic, drop_last):
     order = np.random.default_rng(0).permutation(n_real + n_synthetic)
-    batches = BatchesApart(order, n_real, 4, drop_last)
+    batches = Batches(order, 4, drop_last, n_real)
     drawn = list(batches)
     plain = list(BatchSampler(order, 4, drop_last))
     assert [len(batch) for batch in drawn] == [len(batch) for batch in plain]
@@ -264,6 +266,53 @@ def test_batches_apart_are_those_that_a_loader_counts(n_real, n_synthetic, drop_
     assert len(set(rows)) == len(rows)
     mixed = [i for i, batch in enumerate(drawn) if len({row >= n_real for row in batch}) == 2]
     assert set(mixed) <= {len(drawn) - 2, len(drawn) - 1}
+
+
+@pytest.mark.parametrize(("n_real", "n_synthetic"), [(6, 3), (7, 6), (8, 1), (9, 0)])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_single_row_that_is_left_joins_the_batch_before_it(n_real, n_synthetic, apart):
+    order = np.random.default_rng(0).permutation(n_real + n_synthetic)
+    batches = Batches(order, 4, n_real=n_real if apart else None)
+    drawn = list(batches)
+    assert [len(batch) for batch in drawn] == [4] * (len(batches) - 1) + [5]
+    assert sorted(row for batch in drawn for row in batch) == list(range(len(order)))
+    dropped = Batches(order, 4, True, n_real=n_real if apart else None)
+    assert [len(batch) for batch in dropped] == [4] * len(dropped)
+    assert len(dropped) == len(batches)
+    # Nobody wants another batch where each is of one row.
+    assert [len(batch) for batch in Batches(order, 1)] == [1] * len(order)
+
+
+class Normalising(nn.Module):
+    """Refuses to learn from a single row."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 10)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class TestBatchNormalisation:
+    @pytest.mark.parametrize("batches", ["apart", "mixed"])
+    # Of 43 rows and 22 more, or of the real ones alone, one is left.
+    @pytest.mark.parametrize(("n", "batch_size"), [(43, 64), (65, 32)])
+    def test_learns_from_all_batches(self, batches, n, batch_size):
+        params = {"max_epochs": 2, "module": Normalising, "batch_size": batch_size}
+        net = own_net(train_split=None, callbacks=[Recorder()], **params)
+        rows = {"synthetic_ratio": 0.5, "warm_up": 0.5, "batches": batches}
+        inside(net, synthesizer(**KEEP), (IMAGES[:n], y[:n]), **rows)
+        assert recorder_of(net).n_rows() == [n, n + round(n / 2)]
+        assert n_batches(net)[1] == (n + round(n / 2)) // batch_size
+
+    def test_learns_from_all_batches_of_the_default_net(self):
+        net = NetClassifier(Normalising, max_epochs=1, batch_size=16, callbacks=[Recorder()])
+        net.fit(IMAGES[:65], y[:65])
+        assert [row["train_batch_size"] for row in net.history[0, "batches"]] == [16] * 3 + [17]
+        assert recorder_of(net).n_rows() == [65]
 
 
 def test_synthetic_rows_follow_the_real_ones_in_their_types():

@@ -16,7 +16,13 @@ from tsynd_sk._skorch._nets import (
     parts_of,
     unfreeze,
 )
-from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
+from tsynd_sk._skorch._progress import (
+    CallbackSupportMixin,
+    EpochTasks,
+    Task,
+    TrainingBar,
+    rows_in_epoch,
+)
 from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
 from tsynd_sk._skorch._sized_from_data import (
     SizedFromData,

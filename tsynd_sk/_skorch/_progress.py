@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
@@ -19,33 +20,66 @@ except ImportError:
         """Stands in for the mixin of scikit-learn, which has callbacks from version 1.9 on."""
 
 
-__all__ = ["CallbackSupportMixin", "EpochBar", "EpochTasks", "Task"]
+__all__ = ["CallbackSupportMixin", "EpochTasks", "Task", "TrainingBar", "rows_in_epoch"]
 
 
-class EpochBar(Callback):
-    """Progress bar of a net's epochs; `label` says what is trained."""
+def rows_in_epoch(net: Any, dataset: Any) -> int:
+    """Rows that a net draws from a data set in an epoch."""
+    return getattr(net, "epoch_size", len(dataset))
 
-    def __init__(self, label: str):
+
+class TrainingBar(Callback):
+    """Progress bar of a net's training, which counts the images that pass through networks.
+
+    Parameters
+    ----------
+    label : str
+        What is trained.
+    image_passes : callable or None, default=None
+        Tells from the net and its training rows how many images pass in each epoch: by part of the
+        work, of which that named `label` is the batches, and others precede them.
+    """
+
+    def __init__(self, label: str, image_passes: Callable[..., dict[str, Any]] | None = None):
         self.label = label
+        self.image_passes = image_passes
 
     def on_train_begin(self, net, **kwargs):
-        """Draw the bar."""
-        # Inside another bar it vanishes when it is full.
-        self.bar_ = tqdm(total=net.max_epochs, desc=self.label, unit="epoch", leave=None)
+        """Wait for the training rows."""
+        self.bar_: Any = None
+
+    def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+        """Draw the bar before the first epoch; move on by what precedes the batches."""
+        if self.bar_ is None:
+            passes = {self.label: np.full(net.max_epochs, rows_in_epoch(net, dataset_train))}
+            if self.image_passes is not None:
+                passes = self.image_passes(net, dataset_train)
+            ends = np.cumsum(sum(passes.values()))
+            self.starts_ = iter((ends - passes[self.label]).tolist())
+            # Inside another bar it vanishes when it is full. The mean speed tells the time that is
+            # left: that of the latest batches does not know of syntheses.
+            shown = {"unit": "image", "unit_scale": True, "leave": None, "smoothing": 0}
+            self.bar_ = tqdm(desc=self.label, total=int(ends[-1]), **shown)
+        self.bar_.update(next(self.starts_, self.bar_.n) - self.bar_.n)
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        """Move on by the rows of a batch."""
+        if training:
+            self.bar_.update(net.history[-1, "batches", -1, "train_batch_size"])
 
     def on_epoch_end(self, net, **kwargs):
-        """Move on by an epoch."""
+        """Tell the losses."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({k: v for k, v in losses.items() if v is not None}, refresh=False)
-        self.bar_.update()
 
     def on_train_end(self, net, **kwargs):
         """Leave the bar as it is."""
-        self.bar_.close()
+        if self.bar_ is not None:
+            self.bar_.close()
 
     def __getstate__(self):
         # A net that is saved while it trains takes no terminal along.
-        return {"label": self.label}
+        return {"label": self.label, "image_passes": None}
 
 
 class Task:

@@ -1,45 +1,69 @@
-"""Batches of real rows and batches of further ones."""
+"""Batches of training rows: none of a single one, and real rows apart from further ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 
-class BatchesApart(Sampler):
-    """Batches of real rows and batches of further ones, as they fill in the order of a sampler.
+class Batches(Sampler):
+    """Batches in the order of a sampler; a single row that is left joins the batch before it.
 
-    Both have batch statistics of their own, as Xie and Yuille (ICLR 2020) advise for adversarial
-    images. What remains in the end is joined, so that there are as many batches as without it.
+    Batch normalisation cannot learn from a batch of one row.
 
     Parameters
     ----------
     sampler : iterable of int
-        Draws rows: real ones, which are numbered first, and further ones.
-    n_real : int
-        Number of real rows.
+        Draws rows.
     batch_size : int
         Rows in a batch.
-    drop_last : bool
+    drop_last : bool, default=False
         Whether a last batch of fewer rows is left out.
+    n_real : int or None, default=None
+        Number of real rows, which are numbered first. They and the others are in batches of their
+        own, as they fill, and so have batch statistics of their own, as Xie and Yuille (ICLR 2020)
+        advise for adversarial images. What remains in the end is together, so that there are as
+        many batches as otherwise. ``None``: all rows are of one kind.
     """
 
-    def __init__(self, sampler: Any, n_real: int, batch_size: int, drop_last: bool = False):
+    def __init__(
+        self, sampler: Any, batch_size: int, drop_last: bool = False, n_real: int | None = None
+    ):
         self.sampler = sampler
-        self.n_real = n_real
         self.batch_size = batch_size
         self.drop_last = drop_last
+        self.n_real = n_real
 
     def __len__(self) -> int:
         n_full, n_rest = divmod(len(self.sampler), self.batch_size)
-        return n_full + (n_rest > 0 and not self.drop_last)
+        joins = n_rest == 1 and n_full > 0 and self._can_join
+        return n_full + (n_rest > 0 and not joins and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
+        before: list[int] = []
+        for batch in self._drawn():
+            if before and len(batch) == 1 and self._can_join:
+                before += batch
+                continue
+            if before:
+                yield before
+            before = batch
+        if before:
+            yield before
+
+    @property
+    def _can_join(self) -> bool:
+        # Several processes fill the last batch up, which must not be the larger one.
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return self.batch_size > 1 and not distributed
+
+    def _drawn(self) -> Iterator[list[int]]:
         filling: tuple[list[int], list[int]] = ([], [])
         for row in self.sampler:
-            batch = filling[int(row) >= self.n_real]
+            batch = filling[self.n_real is not None and int(row) >= self.n_real]
             batch.append(int(row))
             if len(batch) == self.batch_size:
                 yield batch.copy()
@@ -50,3 +74,15 @@ class BatchesApart(Sampler):
             rest = rest[self.batch_size :]
         if rest and not self.drop_last:
             yield rest
+
+
+def load(dataset: Any, *, n_real: int | None = None, **kwargs: Any) -> DataLoader:
+    """Make torch's `DataLoader` of these parameters, but with the batches of `Batches`."""
+    loader = DataLoader(dataset, **kwargs)
+    if loader.batch_size is None or isinstance(dataset, IterableDataset):
+        # Batches that the user, or nobody, makes.
+        return loader
+    batches = Batches(loader.sampler, loader.batch_size, loader.drop_last, n_real)
+    for name in ("batch_size", "shuffle", "sampler", "drop_last"):
+        kwargs.pop(name, None)
+    return DataLoader(dataset, batch_sampler=batches, **kwargs)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tsynd_sk._skorch import Schedule, SizedFromData
+from tsynd_sk._utils._batches import load
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._torch_validation import check_training_data
 
@@ -197,7 +198,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     max_epochs : int, default=60
         Epochs.
     batch_size : int, default=16
-        Images in a batch.
+        Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None
         By default every image is trained on: few labels are too precious to be held out.
     verbose : int, default=0
@@ -260,3 +261,12 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         if prefix == "iterator_train" and self.iterator_train is DataLoader and not ordered:
             params.setdefault("shuffle", True)
         return params
+
+    def get_iterator(self, dataset, training=False):
+        """Make batches; for training none is of a single row, see skorch."""
+        if not training or self.iterator_train is not DataLoader:
+            return super().get_iterator(dataset, training)
+        kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
+        if kwargs["batch_size"] == -1:
+            kwargs["batch_size"] = len(dataset)
+        return load(dataset, **kwargs)

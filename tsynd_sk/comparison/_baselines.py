@@ -15,9 +15,9 @@ from sklearn.utils import check_random_state
 from skorch.dataset import Dataset, unpack_data
 from skorch.utils import to_device
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, RandomSampler, default_collate
+from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
-from tsynd_sk._utils._batches import BatchesApart
+from tsynd_sk._utils._batches import load
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 
 # imbalanced-learn's default.
@@ -70,10 +70,9 @@ class MoreRows:
         return iter(self._loader())
 
     def _loader(self) -> DataLoader:
-        if self.rows is self.real or not self.apart:
-            return DataLoader(self.rows, self.batch_size, shuffle=True, **self.loader_params)
-        batches = BatchesApart(RandomSampler(self.rows), len(self.real), self.batch_size)
-        return DataLoader(self.rows, batch_sampler=batches, **self.loader_params)
+        n_real = len(self.real) if self.apart else None
+        params = {"batch_size": self.batch_size, "shuffle": True, **self.loader_params}
+        return load(self.rows, n_real=n_real, **params)
 
     def _further(self) -> Dataset:
         X, y = (

@@ -36,7 +36,7 @@ class ImageSpace:
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return what the last linear layer of the (first) classifier receives."""
         nets = self.synthesizer.classifier_
-        size = self.synthesizer.batch_size
+        size = self.synthesizer.engine_.batch_size(self.synthesizer)
         x = self.synthesizer.format_.to_tensor(images)
         return last_layer_features(nets[0] if isinstance(nets, list) else nets, x.split(size))
 

@@ -27,7 +27,7 @@ def trace_ascents(
     rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
     # As in ``synthesize``, which draws the seed of a pass from that of the call.
     seed = check_random_state(rng).randint(2**31 - 1)
-    size = min(synthesizer.batch_size, _BATCH)
+    size = min(synthesizer.engine_.batch_size(synthesizer), _BATCH)
     steps: list[AscentResult] = []
 
     def record(step: int, *points: Any) -> None:

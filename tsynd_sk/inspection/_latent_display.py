@@ -242,7 +242,7 @@ def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     scale = synthesizer.latent_scale_.double().numpy()
     # A coordinate that is always the same has no unit, and no place on the map.
     scale = np.where(scale > 0, scale, 1)
-    net, size = synthesizer.autoencoder_, synthesizer.batch_size
+    net, size = synthesizer.autoencoder_, synthesizer.engine_.batch_size(synthesizer)
     module, device = private_copy(_skorch.bare_module(net)), _skorch.device_of(net)
     with torch.no_grad():
         codes = [

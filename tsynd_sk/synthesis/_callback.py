@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
@@ -23,6 +22,7 @@ from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on
 from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._fitting import MembersCheck
 from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
+from tsynd_sk.synthesis._schedule import image_passes, is_refresh, n_synthetic
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
@@ -178,6 +178,9 @@ class TargetedSynthesis(Callback):
                 "iterator_train, so that synthetic rows cannot join: let it call super()"
             )
         epoch = len(net.history) - 1 - self.first_epoch_
+        if epoch == 0 and getattr(self.synthesizer, "verbose", False):
+            parts = self.image_passes(net, dataset_train).items()
+            print("Image passes:", ", ".join(f"{name} {part.sum():,}" for name, part in parts))
         if not is_refresh(epoch, net.max_epochs, self.warm_up, self.refresh_every):
             return
         start = perf_counter()
@@ -188,7 +191,7 @@ class TargetedSynthesis(Callback):
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
         # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
         rng = check_random_state(self.rng_.randint(2**31 - 1))
-        n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
+        n_samples = n_synthetic(self.synthetic_ratio, len(dataset_train))
         wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         sources, occurrence = draw_sources(wanted, engine.codes, rng)
         X = Selection(engine.images, sources)
@@ -198,6 +201,11 @@ class TargetedSynthesis(Callback):
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
+
+    def image_passes(self, net, dataset_train):
+        """Count how often an image will pass through a network, by part and epoch."""
+        given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+        return image_passes(self, given, net, dataset_train)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the training data."""
@@ -263,13 +271,6 @@ class TargetedSynthesis(Callback):
     def __getstate__(self):
         # A net that is saved while it trains takes no loader along.
         return {name: value for name, value in vars(self).items() if name != "rows_"}
-
-
-def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
-    """Tell whether synthetic rows are exchanged at the beginning of an epoch, counted from 0."""
-    # In floating point 0.28 * 25 is a little more than 7.
-    first = math.ceil(round(warm_up * max_epochs, 6))
-    return epoch >= first and (epoch - first) % refresh_every == 0
 
 
 def check_alone(net) -> None:

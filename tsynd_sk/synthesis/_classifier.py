@@ -53,8 +53,9 @@ class AugmentedClassifier(
         own; but for the last batch of an epoch, or two, which take what is left. Nets with an
         ``iterator_train`` of their own make their batches as they do.
     verbose : int, default=0
-        With 1, a progress bar for each net, the autoencoder and each synthesis; with 2, the default
-        nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
+        With 1, a line that says before the training how many images will pass through the nets, and
+        a progress bar that counts them, besides one for the autoencoder and each synthesis; with 2,
+        the default nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, autoencoder, synthesis.
 
@@ -158,7 +159,8 @@ class AugmentedClassifier(
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
-            bars = [_skorch.EpochBar("classifier")] if self.verbose else []
+            bar = _skorch.TrainingBar("classifier", synthesis.image_passes)
+            bars = [bar] if self.verbose else []
             net = self.estimator
             if net is None:
                 net = default_classifier(self.image_shape_, verbose=self.verbose - 1)

@@ -17,7 +17,7 @@ from tsynd_sk.members import LastLayerPosterior
 from tsynd_sk.synthesis._batch import BatchSynthesis, derived_seed
 from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
 from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
-from tsynd_sk.synthesis._parallel import Columns, synthesize_in_batches
+from tsynd_sk.synthesis._parallel import Columns, images_at_a_time, synthesize_in_batches
 from tsynd_sk.uncertainty import mutual_information
 
 # A stream of random numbers of its own; occurrences of sources count up from zero.
@@ -114,6 +114,13 @@ class Engine:
         if params.device is None:
             return _skorch.device_of(self.nets[0])
         return _skorch.check_device(params.device)
+
+    def batch_size(self, params: Any) -> int:
+        """Images that are computed at a time."""
+        if params.batch_size != "auto":
+            return params.batch_size
+        shape = self.image_format.image_shape or self.image_format.row_shape
+        return images_at_a_time(shape, self.device(params))
 
     def codec(self, params: Any) -> Codec:
         """Private copy of the autoencoder, ready to encode and decode.
@@ -253,7 +260,7 @@ class Engine:
             occurrence,
             self.image_format,
             seed=rng.randint(2**31 - 1),
-            batch_size=params.batch_size,
+            batch_size=self.batch_size(params),
             n_jobs=params.n_jobs,
             verbose=params.verbose,
             empty=empty,
@@ -291,8 +298,9 @@ class Engine:
     def _batches(self, params: Any, X: Any = None) -> Iterator[Tensor]:
         """Images as networks see them, those of training by default."""
         X, device = self.images if X is None else X, self.device(params)
-        for first in range(0, len(X), params.batch_size):
-            yield self.image_format.to_tensor(X[first : first + params.batch_size]).to(device)
+        size = self.batch_size(params)
+        for first in range(0, len(X), size):
+            yield self.image_format.to_tensor(X[first : first + size]).to(device)
 
     def _example(self, params: Any) -> Tensor:
         """One training image as networks see it, or noise in its range where none was kept."""

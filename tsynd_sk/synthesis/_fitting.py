@@ -49,7 +49,7 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
         yield []
         return
     subtask = task.subtask(role, getattr(net, "max_epochs", None))
-    yield [_skorch.EpochTasks(subtask), *([_skorch.EpochBar(role)] if verbose else [])]
+    yield [_skorch.EpochTasks(subtask), *([_skorch.TrainingBar(role)] if verbose else [])]
     subtask.end()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,19 @@ from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._batch import BatchSynthesis
 
 Columns = dict[str, np.ndarray]
+
+# Where no number of images is given, so many are computed at a time, and on a processor no more
+# pixels than so many images of 28 x 28 have: 4 images of 224 x 224. More take memory for
+# activations, some kilobytes a pixel, and are no faster.
+_IMAGES = 256
+_PIXELS = _IMAGES * 28**2
+
+
+def images_at_a_time(shape: tuple[int, ...], device: torch.device) -> int:
+    """Tell how many images of a shape, (C, H, W) or (n_features,), to compute at a time."""
+    # An accelerator needs many at a time; batches that do not fit are halved.
+    n_pixels = math.prod(shape[-2:]) if device.type == "cpu" else 1
+    return max(min(_IMAGES, _PIXELS // n_pixels), 1)
 
 
 def synthesize_in_batches(
@@ -50,7 +64,9 @@ def synthesize_in_batches(
         The user's layout and dtype.
     seed : int
         Seed of the whole pass.
-    batch_size, n_jobs, verbose
+    batch_size : int
+        Images at a time.
+    n_jobs, verbose
         See `TargetedSynthesizer`.
     empty : callable, default=numpy.empty
         Makes the array of images from its shape and dtype.

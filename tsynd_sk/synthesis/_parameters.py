@@ -29,7 +29,7 @@ CONSTRAINTS: dict = {
     "label_policy": [StrOptions({"keep", "constrain"})],
     "sampling_strategy": [StrOptions(set(STRATEGIES)), _RATIO, dict, callable],
     "image_shape": [tuple, list, None],
-    "batch_size": [_COUNT],
+    "batch_size": [_COUNT, StrOptions({"auto"})],
     "device": [str, torch.device, None],
     "n_jobs": [_COUNT, Interval(Integral, None, -1, closed="right"), None],
     "verbose": ["verbose"],

@@ -81,9 +81,10 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
-    batch_size : int, default=256
-        Images that are synthesised at a time. Changes results by rounding only. Batches that do
-        not fit in memory are halved, with a warning.
+    batch_size : int or "auto", default="auto"
+        Images that are synthesised at a time. Changes results by rounding only. "auto": 256, and
+        on the processor fewer of more than 28 x 28 pixels, as 4 of 224 x 224. Batches that do not
+        fit in memory are halved, with a warning.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
@@ -151,7 +152,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         label_policy="keep",
         sampling_strategy="auto",
         image_shape=None,
-        batch_size=256,
+        batch_size="auto",
         device=None,
         n_jobs=None,
         verbose=0,

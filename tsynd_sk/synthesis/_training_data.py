@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import DataLoader, RandomSampler, Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
-from tsynd_sk._utils._batches import BatchesApart
+from tsynd_sk._utils._batches import load
 from tsynd_sk.images import NetworkInput, Selection
 
 # Passes of a user's sampler after which no more sources are looked for.
@@ -96,7 +96,7 @@ class AugmentingIterator:
         """Make the loader of real rows; skorch takes the answer for the training iterator."""
         self.detach()
         self.real, self.kwargs = dataset, {**self.own_kwargs, **kwargs}
-        self.loader_ = self._prepared(self.make_loader(dataset, **self.kwargs))
+        self.loader_ = self._made(dataset, self.kwargs)
         return self
 
     def __iter__(self) -> Iterator:
@@ -120,16 +120,17 @@ class AugmentingIterator:
         if self.own_kwargs.get("batch_size", self.net.batch_size) == -1:
             # For skorch that is all rows.
             kwargs["batch_size"] = len(dataset)
-        make_loader = self.make_loader
         if kwargs.get("sampler") is not None:
             kwargs["sampler"] = SourceSampler(kwargs["sampler"], dataset)
-        elif make_loader is DataLoader and not kwargs.get("shuffle"):
+        elif self.make_loader is DataLoader and not kwargs.get("shuffle"):
             kwargs["sampler"] = InterleavingSampler(dataset)
-        if make_loader is DataLoader and self.apart:
-            make_loader = load_apart
-        self.loader_ = self._prepared(make_loader(dataset, **kwargs))
+        self.loader_ = self._made(dataset, kwargs, n_real=len(self.real) if self.apart else None)
 
-    def _prepared(self, loader: Any) -> Any:
+    def _made(self, dataset: Any, kwargs: dict[str, Any], n_real: int | None = None) -> Any:
+        if self.make_loader is DataLoader:
+            loader: Any = load(dataset, n_real=n_real, **kwargs)
+        else:
+            loader = self.make_loader(dataset, **kwargs)
         # skorch.hf.AccelerateMixin would hand its share of the rows to each process, had it made
         # the loader itself.
         accelerator = getattr(self.net, "accelerator", None)
@@ -172,24 +173,6 @@ def _stored_rows(dataset: Any, n: int) -> tuple[Selection, np.ndarray] | None:
     if type(dataset) is not Dataset or not isinstance(dataset.X, NetworkInput):
         return None
     return Selection(dataset.X, index), np.asarray(dataset.y)[index].astype(np.int64)
-
-
-def load_apart(
-    dataset: AugmentedDataset,
-    batch_size: int,
-    sampler: Any = None,
-    shuffle: bool = False,
-    drop_last: bool = False,
-    **kwargs: Any,
-) -> DataLoader:
-    """Make a loader whose batches are of real or of synthetic rows; parameters as of DataLoader.
-
-    Without a sampler it shuffles, whatever `shuffle` is: an order to be kept comes by a sampler.
-    """
-    if sampler is None:
-        sampler = RandomSampler(dataset, generator=kwargs.get("generator"))
-    batches = BatchesApart(sampler, len(dataset.real), batch_size, drop_last)
-    return DataLoader(dataset, batch_sampler=batches, **kwargs)
 
 
 class InterleavingSampler(Sampler):
