@@ -13,7 +13,6 @@ import torch
 
 import tsynd_sk
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -46,11 +45,9 @@ def main():
     warnings.simplefilter("ignore")
     X, y, _ = load_digits_images()
     X, y = X[:100], y[:100]
-    net, autoencoder = NetClassifier(max_epochs=2), AutoencoderNet(max_epochs=1, epoch_size=100)
-    synthesizer = TargetedSynthesizer(net, autoencoder, n_members=4, random_state=0)
-    classifier = AugmentedClassifier(
-        net, TargetedSynthesizer(autoencoder=autoencoder, n_members=4), random_state=0
-    )
+    net = NetClassifier(max_epochs=2)
+    synthesizer = TargetedSynthesizer(net, n_members=4, random_state=0)
+    classifier = AugmentedClassifier(net, TargetedSynthesizer(n_members=4), random_state=0)
     print(f"{'method':28s} modules functions frames")
     for name, call in {
         "TargetedSynthesizer.fit": lambda: synthesizer.fit(X, y),
