@@ -143,7 +143,7 @@ def synthesis_report(
     n_samples: int | None = None,
     random_state: Any = None,
 ) -> SynthesisReport:
-    """Sample from a fitted synthesizer, and tell what the samples are like.
+    """Sample from a fitted synthesizer, and describe what the samples are like.
 
     Parameters
     ----------
