@@ -9,7 +9,7 @@ from typing import Any
 
 
 def type_name(value: Any) -> str:
-    """Name what came in place of what was expected."""
+    """Return what to call a value of the wrong type in a message."""
     return f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 

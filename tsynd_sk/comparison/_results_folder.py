@@ -123,7 +123,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], float] | None:
 
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Let seeds and arms join, for that leaves the runs that are there what they are."""
+    """Return their settings with our seeds and arms, for more of these change no earlier run."""
     grown = dict(theirs)
     seeds, arms = theirs.get("seeds"), theirs.get("arms")
     if isinstance(seeds, int):
@@ -134,7 +134,7 @@ def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
-    """Name what differs, in dicts within dicts too."""
+    """Yield a line for each value that differs, in dicts within dicts too."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         if theirs != ours:
             yield f"{name}: {theirs!r} -> {ours!r}"

@@ -140,7 +140,7 @@ def load_splits(
 def _source(
     dataset: str, path: Path, size: int | None, root: str | None
 ) -> tuple[str, Callable[..., LabeledImages], set[str]]:
-    """Name a data set, and say how it is loaded and which splits of its own it has."""
+    """Return the name of a data set, the function that loads it, and the splits that it has."""
     if path.is_dir():
         name, side = path.resolve().name, size or 28
         splits = {split for split in ("train", "val", "test") if (path / split).is_dir()}

@@ -245,7 +245,7 @@ _RISING = 0.9
 
 
 def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
-    """Say where a stronger attack did worse than a weaker one; the first row is of clean images."""
+    """Describe where a stronger attack did worse than a weaker one; row 0 is of clean images."""
     slack = max(_SLACK, 1 / n) + 1e-9
     accuracy = {(row["attack"], row["eps"]): row["accuracy"] for row in rows[1:]}
     signs = []

@@ -144,7 +144,7 @@ def synthesis_report(
     n_samples: int | None = None,
     random_state: Any = None,
 ) -> SynthesisReport:
-    """Sample from a fitted synthesizer, and tell what the samples are like.
+    """Sample from a fitted synthesizer, and describe what the samples are like.
 
     Whatever it tells, samples are as confidential as the real images: each is its source plus a
     small change.

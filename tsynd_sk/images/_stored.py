@@ -20,7 +20,7 @@ _ARRAY_LIKE = ("shape", "dtype", "ndim", "__getitem__")
 
 
 def is_stored(X: Any) -> bool:
-    """Tell whether an array is to be read in parts: `numpy.memmap`, zarr, h5py, dask and their kin.
+    """Return whether an array is read in parts, as `numpy.memmap`, zarr, h5py and dask are.
 
     Arrays of other libraries that live in memory (torch, cupy, pandas, scipy) are not.
     """

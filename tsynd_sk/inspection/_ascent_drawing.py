@@ -134,7 +134,7 @@ def _colour(i: int) -> str:
 
 
 def _names(display: AscentDisplay, n_named: int) -> list[str]:
-    """Tell rows by their label, and rows of one label by their number, too."""
+    """Return names of rows: their label, with the row's number where a label repeats."""
     if display.labels is None:
         return [f"row {i}" for i in range(n_named)]
     names = [label_text(label) for label in list(display.labels)[:n_named]]
@@ -142,5 +142,5 @@ def _names(display: AscentDisplay, n_named: int) -> list[str]:
 
 
 def _aside(last: int) -> float:
-    """Distance, in steps, at which what is no step stands beside them."""
+    """Return the distance, in steps, from the steps to what is drawn beside them."""
     return max(1.0, last / 8)

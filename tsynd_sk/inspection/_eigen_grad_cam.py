@@ -120,7 +120,7 @@ def eigen_grad_cam(
 
 
 def _scores(output: Any) -> Tensor:
-    """Read scores of classes off what a network gives."""
+    """Return scores of classes from what a network returns."""
     scores = output[0] if isinstance(output, tuple) else output
     if isinstance(scores, Tensor) and (scores.ndim == 1 or scores.shape[1:] == (1,)):
         logit = scores.reshape(-1)
@@ -138,7 +138,7 @@ def _is_spatial(output: Any, n: int) -> bool:
 
 
 def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
-    """Names of the layers that give spatial tensors, in the order of their last calls."""
+    """Return names of the layers with spatial output, in the order of their last calls."""
     names: dict[str, None] = {}
 
     def note(name: str) -> Callable:
@@ -164,7 +164,7 @@ def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
 
 
 def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
-    """Name the layer that is asked for, if it is one of those that can be mapped."""
+    """Return the name of the layer that is asked for; raise if it cannot be mapped."""
     kind = type(module).__name__
     if not spatial:
         raise ValueError(
@@ -189,7 +189,7 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
 def _activations(
     network: InferenceCopy, name: str, x: Tensor, targets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Activations of a layer, and the gradients of class scores with respect to them."""
+    """Return activations of a layer, and gradients of class scores with respect to them."""
     kept: list[Tensor] = []
 
     def hook(layer, inputs, output) -> Tensor | None:
@@ -225,7 +225,7 @@ def _activations(
 
 
 def _projection(activations: Tensor, grads: Tensor) -> Tensor:
-    """First principal component over positions, signed, of shape (n, height, width), float64."""
+    """Return the first principal component over positions, signed: (n, height, width), float64."""
     # In double precision, which not all accelerators have.
     product = activations.cpu().double() * grads.cpu().double()
     by_position = product.flatten(2).transpose(1, 2)

@@ -259,7 +259,7 @@ class RobustnessDisplay:
         return self
 
     def _explain(self, ax: Any) -> None:
-        """Say what markers mean."""
+        """Draw a legend of the markers."""
         from matplotlib.lines import Line2D
 
         p = f"{1 - self.confidence_level:.2g}"
