@@ -319,6 +319,10 @@ class TestMisfits:
                 "Construct the estimator with the parameters of the one that was saved.",
             ),
             (
+                other_parameters(estimator__criterion=torch.nn.NLLLoss),
+                "criterion of classifier0 is CrossEntropyLoss in the file, but NLLLoss in",
+            ),
+            (
                 other_parameters(synthesizer__autoencoder__module__n_components=3),
                 "module__n_components of autoencoder is 2",
             ),

@@ -204,14 +204,16 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
 
 
 def _module_params(net: NeuralNet) -> dict[str, Any]:
-    """Return name and parameters of a module, default ones included, as far as JSON goes."""
+    """Return what a net is built of, default parameters included, as far as JSON goes."""
     params: dict[str, Any] = {}
     if not isinstance(net.module, nn.Module):
         signature = inspect.signature(net.module).parameters.values()
         params = {p.name: p.default for p in signature if p.default is not p.empty}
     params.update(net.get_params_for("module"))
-    name = getattr(net.module, "__name__", type(net.module).__name__)
-    return _json_part({"module": name, **{f"module__{key}": params[key] for key in params}})
+    # With another criterion, the same weights would be read as other probabilities.
+    built = {"module": net.module, "criterion": net.criterion}
+    names = {part: getattr(made, "__name__", type(made).__name__) for part, made in built.items()}
+    return _json_part({**names, **{f"module__{key}": params[key] for key in params}})
 
 
 def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
