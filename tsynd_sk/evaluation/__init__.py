@@ -5,6 +5,7 @@ from tsynd_sk.evaluation._attacks import (
     GradientMaskingWarning,
     adversarial_scores,
 )
+from tsynd_sk.evaluation._bootstrap import holm
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier, check_differentiable
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
@@ -14,6 +15,7 @@ from tsynd_sk.evaluation._scores import (
     TITLES,
     classification_scores,
     expected_calibration_error,
+    weighted_scores,
 )
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
 

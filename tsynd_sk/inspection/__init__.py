@@ -8,6 +8,7 @@ arrays, and ``plot`` draws them with matplotlib and returns the display, on whic
 
 from tsynd_sk.inspection._ascent_display import AscentDisplay
 from tsynd_sk.inspection._attribution_display import AttributionDisplay
+from tsynd_sk.inspection._difference_display import DifferenceDisplay
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 from tsynd_sk.inspection._latent_display import LatentDisplay
 from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
@@ -18,6 +19,7 @@ from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
 __all__ = [
     "AscentDisplay",
     "AttributionDisplay",
+    "DifferenceDisplay",
     "LatentDisplay",
     "PerturbationDisplay",
     "RobustnessDisplay",

@@ -1,0 +1,154 @@
+"""Paired differences between the arms of a comparison: means, intervals and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from tsynd_sk.evaluation import holm, weighted_scores
+
+#: Scores of predicted probabilities, and how people call them. Of `LOWER_IS_BETTER`, less is more.
+SCORES = {
+    "roc_auc": "ROC AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "nll": "NLL",
+    "expected_calibration_error": "calibration error",
+}
+LOWER_IS_BETTER = ("nll", "expected_calibration_error")
+
+_N_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the paired differences in a score between an arm and its reference.
+
+    Attributes
+    ----------
+    arm, reference, score : str
+        What is compared.
+    mean, low, high : float
+        Mean over runs, and its 95 % interval; the ends are nan with a single run.
+    p : float
+        Two-sided p-value; nan with a single run.
+    p_corrected : float
+        The same, corrected for all arms of the comparison (Holm, 1979).
+    """
+
+    arm: str
+    reference: str
+    score: str
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float = float("nan")
+
+    @property
+    def is_found(self) -> bool:
+        """Whether a difference holds after correction, at the level of 5 %."""
+        return self.p_corrected < 0.05
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the arm is the better one."""
+        return self.mean < 0 if self.score in LOWER_IS_BETTER else self.mean > 0
+
+
+def predicted_scores(
+    codes: np.ndarray, proba: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the scores of predicted probabilities, one for each weighting of the images.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), int64
+        Columns of the true classes.
+    proba : ndarray of shape (n, n_classes)
+        Predicted probabilities.
+    weights : ndarray of shape (n, n_weightings) or None, default=None
+        Weights of the images; by default all weigh the same, in one weighting.
+    """
+    weights = np.ones((len(codes), 1)) if weights is None else weights
+    area, balanced, _, calibration = weighted_scores(codes, proba, weights)
+    # Probabilities come from float32.
+    likelihood = proba[np.arange(len(codes)), codes].clip(np.finfo(np.float32).tiny)
+    nll = -np.log(likelihood) @ weights / weights.sum(0)
+    return dict(zip(SCORES, (area, balanced, nll, calibration), strict=True))
+
+
+def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Draw images, or groups of them, with replacement: how often each is in a resample."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        # Within classes, of which every resample has as many images as the split.
+        weights = np.zeros((len(codes), _N_RESAMPLES))
+        for code in np.unique(codes):
+            rows = np.flatnonzero(codes == code)
+            share = np.full(len(rows), 1 / len(rows))
+            weights[rows] = rng.multinomial(len(rows), share, size=_N_RESAMPLES).T
+        return weights
+    place = np.unique(groups, return_inverse=True)[1]
+    n_groups = place.max() + 1
+    share = np.full(n_groups, 1 / n_groups)
+    return rng.multinomial(n_groups, share, size=_N_RESAMPLES).T[place].astype(float)
+
+
+def over_hold_outs(
+    differences: np.ndarray, n_test_to_train: float
+) -> tuple[float, float, float, float]:
+    """Return mean, interval and p-value of differences, each on a part that a run held out.
+
+    Such runs share most of their training images. The variance of their mean is larger than that
+    of independent ones: by Nadeau and Bengio (2003), ``(1 / n + n_test / n_train)`` times the
+    variance of the differences.
+    """
+    n, mean = len(differences), float(differences.mean())
+    if n < 2:
+        return mean, float("nan"), float("nan"), float("nan")
+    error = float(differences.var(ddof=1) * (1 / n + n_test_to_train)) ** 0.5
+    return _interval(mean, error, n - 1)
+
+
+def over_images_and_seeds(
+    differences: np.ndarray, resampled: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Return mean, interval and p-value of differences, all of them on the same test images.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_runs,)
+        On the test images as they are.
+    resampled : ndarray of shape (n_resamples,)
+        Means over runs, on test images that were drawn with replacement.
+    """
+    n, mean = len(differences), float(differences.mean())
+    if n < 2:
+        return mean, float("nan"), float("nan"), float("nan")
+    of_seeds = float(differences.var(ddof=1)) / n
+    error = of_seeds + float(np.nanvar(resampled, ddof=1))
+    # Satterthwaite (1946), where the variance over images is as good as known.
+    freedom = (n - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
+    return _interval(mean, error**0.5, freedom)
+
+
+def _interval(mean: float, error: float, freedom: float) -> tuple[float, float, float, float]:
+    if error == 0:
+        return mean, mean, mean, float(mean == 0)
+    width = float(stats.t.isf(0.025, freedom)) * error
+    return mean, mean - width, mean + width, 2 * float(stats.t.sf(abs(mean) / error, freedom))
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """Return differences with p-values that hold for all of them at once."""
+    p = np.array([difference.p for difference in differences])
+    together = np.full(len(p), np.nan)
+    known = ~np.isnan(p)
+    together[known] = holm(p[known])
+    return [
+        Difference(**{**vars(difference), "p_corrected": float(value)})
+        for difference, value in zip(differences, together, strict=True)
+    ]

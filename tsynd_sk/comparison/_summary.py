@@ -1,0 +1,77 @@
+"""Results of a comparison as a table for the terminal."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsynd_sk._utils._names import ATTACKS
+from tsynd_sk._utils._table import format_table
+from tsynd_sk.comparison._differences import SCORES
+
+if TYPE_CHECKING:
+    from tsynd_sk.comparison._result import ComparisonResult
+
+_SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal. acc.", "nll": "NLL"}
+
+
+def summary_of(result: ComparisonResult) -> str:
+    """Tabulate means over seeds, and differences to plain training and to the twin."""
+    arms = list(result.arms)
+    first = next(arm for arm in arms if arm not in result.references)
+    found = {d.arm: d for d in result.differences()} if result.n_runs > 1 else {}
+    attacked = [name for name in result.rows[0] if _attack(name)]
+    others = [score for score in _SHORT if score != result.primary]
+    headings = [
+        "",
+        f"clean\n{_SHORT.get(result.primary, SCORES[result.primary])}",
+        f"to\n{first}",
+        "to\ntwin",
+        *(f"clean\n{_SHORT[score]}" for score in others),
+        f"perturbed\n{_SHORT.get(result.primary, '')}",
+        *(_attack(name) for name in attacked),
+        "time",
+    ]
+    lines = []
+    for arm in arms:
+        primary = result.values(arm, result.primary)
+        reference = result.references.get(arm)
+        to_first = "" if arm == first else _signed(primary - result.values(first, result.primary))
+        to_twin = ""
+        if reference not in (None, first):
+            to_twin = _signed(primary - result.values(reference, result.primary))
+        if arm in found and found[arm].is_found:
+            to_twin, to_first = (f"{to_twin}*", to_first) if to_twin else ("", f"{to_first}*")
+        seconds = np.median(result.values(arm, "seconds") / result.values(first, "seconds"))
+        converged = result.values(arm, "converged").all()
+        lines.append(
+            [
+                arm if converged else f"{arm} (!)",
+                f"{primary.mean():.3f}",
+                to_first,
+                to_twin,
+                *(f"{result.values(arm, score).mean():.3f}" for score in others),
+                f"{result.values(arm, f'perturbed_{result.primary}').mean():.3f}",
+                *(f"{result.values(arm, name).mean():.3f}" for name in attacked),
+                f"{seconds:.1f}x",
+            ]
+        )
+    notes = [
+        f"Means over {result.n_runs} seeds; time: processor time, as a multiple of {first}'s.",
+        "*: found after correction for all arms (Holm, 5 %).",
+    ]
+    if any("(!)" in line[0] for line in lines):
+        notes.append("(!): not converged.")
+    return "\n".join([format_table(headings, lines), "", *notes])
+
+
+def _attack(name: str) -> str:
+    """Return the heading of a column of accuracies under attack, "" for other columns."""
+    match = re.fullmatch(rf"({'|'.join(ATTACKS)})_([^_]+)_accuracy", name)
+    return f"{match[1]}\n{match[2]}/255" if match else ""
+
+
+def _signed(values: np.ndarray) -> str:
+    return f"{values.mean():+.3f}"

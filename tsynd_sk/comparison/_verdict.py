@@ -1,0 +1,135 @@
+"""What a comparison says, in plain words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tsynd_sk.comparison._differences import SCORES, Difference
+
+if TYPE_CHECKING:
+    from tsynd_sk.comparison._result import ComparisonResult
+
+# Test images of a class below which scores say little.
+_FEW = 10
+
+# How a gain in each score is called; in the first one, it is named by the score.
+_WORDS = {
+    "nll": ("better calibrated", "worse calibrated"),
+    "balanced_accuracy": ("better in balanced accuracy", "worse in balanced accuracy"),
+    "roc_auc": ("better in ROC AUC", "worse in ROC AUC"),
+    "perturbed_roc_auc": ("more robust to corruption", "less robust to corruption"),
+}
+
+
+def verdict_of(result: ComparisonResult) -> str:
+    """Return sentences on the primary score, on the others, on costs, and on what to doubt."""
+    if result.n_runs == 1:
+        sentences = [
+            "One seed decides nothing: differences of one run are mostly chance. Compare over "
+            "five seeds or more."
+        ]
+    else:
+        sentences = [*_on_primary(result), *_on_others(result)]
+    paragraphs = [*sentences, *_doubts(result)]
+    return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
+
+
+def recommended(result: ComparisonResult) -> str:
+    """Return the arm with the best primary score among those found better than their reference.
+
+    Each must also be better than, or be, what its reference is set against. If none is, the first
+    arm without a reference, which is the simplest one.
+    """
+    gains = {d.arm: d for d in result.differences() if d.is_found and d.is_gain}
+    simple = next(arm for arm in result.arms if arm not in result.references)
+    sign = -1 if result.primary == "nll" else 1
+
+    def score(arm: str) -> float:
+        return sign * float(result.values(arm, result.primary).mean())
+
+    return max([simple, *gains], key=lambda arm: (score(arm), arm == simple))
+
+
+def _on_primary(result: ComparisonResult) -> Iterator[str]:
+    name, n = SCORES[result.primary], result.n_runs
+    differences = result.differences()
+    gains = [d for d in differences if d.is_found and d.is_gain]
+    losses = [d for d in differences if d.is_found and not d.is_gain]
+    if not gains:
+        simple = next(arm for arm in result.arms if arm not in result.references)
+        yield (
+            f"Over {n} seeds nothing is found better than its reference in {name} on clean images: "
+            f"keep to `{simple}`."
+        )
+    else:
+        parts = [
+            f"`{d.arm}` is better than `{d.reference}` by {_number(d)}{_cost(result, d.arm)}"
+            for d in gains
+        ]
+        yield f"Over {n} seeds, in {name} on clean images, {_listed(parts)}."
+    if losses:
+        parts = [f"`{d.arm}` is worse than `{d.reference}` by {_number(d)}" for d in losses]
+        yield f"{_capital(_listed(parts))}: do not use {'it' if len(losses) == 1 else 'them'} here."
+    if gains:
+        best = recommended(result)
+        yield f"Recommended: `{best}`."
+
+
+def _on_others(result: ComparisonResult) -> Iterator[str]:
+    """Say what other scores show, arm by arm, each corrected for all arms."""
+    by_arm: dict[str, list[str]] = {}
+    for score, (better, worse) in _WORDS.items():
+        if score == result.primary or np.isnan(result.values(next(iter(result.arms)), score)).all():
+            continue
+        label = {"nll": "NLL "}.get(score, "")
+        for d in result.differences(score):
+            if d.is_found:
+                words = better if d.is_gain else worse
+                by_arm.setdefault(d.arm, []).append(f"{words} ({label}{_number(d)})")
+    for arm, found in by_arm.items():
+        yield f"`{arm}` is {_listed(found)} than `{result.references[arm]}`."
+
+
+def _cost(result: ComparisonResult, arm: str) -> str:
+    """Say what an arm costs, as a multiple of its reference in the same run."""
+    reference = result.references.get(arm)
+    if reference is None:
+        return ""
+    ratio = np.median(result.values(arm, "seconds") / result.values(reference, "seconds"))
+    return f", at {ratio:.1f} times its cost" if ratio >= 1.05 else ""
+
+
+def _doubts(result: ComparisonResult) -> Iterator[str]:
+    late = [arm for arm in result.arms if not result.values(arm, "converged").all()]
+    if late:
+        yield (
+            f"Not converged: {_listed([f'`{arm}`' for arm in late])}; their training loss still "
+            "fell when training ended, so that more steps may change the order of the arms."
+        )
+    counts = [
+        np.bincount(result.codes[rows], minlength=len(result.classes)) for rows in result.test_rows
+    ]
+    fewest = np.min(counts, axis=0)
+    few = [f"{result.classes[k]}" for k in np.flatnonzero(fewest < _FEW)]
+    if few:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        yield (
+            f"Few test images (fewer than {_FEW}) of {', '.join(few[:5])}{more}: one image moves "
+            "the scores visibly."
+        )
+
+
+def _number(d: Difference) -> str:
+    return f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
