@@ -39,6 +39,7 @@ LOOKS = {
     "entropy": (GREEN, "s"),
     "mutual_info": (RED, "o"),
     "reconstruction": (PURPLE, "v"),
+    "duplicate": (PURPLE, "v"),
     "mixup": (SKY, "P"),
     "trivial_augment": (ORANGE, "X"),
     "smote": (GREY, "<"),

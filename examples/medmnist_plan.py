@@ -35,9 +35,8 @@ AUTOENCODER_EPOCHS = 40
 # These joined when the first results on test images had shown how strong TrivialAugment is.
 LATER_ARMS = ("trivial_augment+random", "trivial_augment+mutual_info")
 
-# Every rival that a user has without this library, the controls of synthesis (images decoded as
-# they are, and displaced at random by as much), and both objectives, alone and with standard
-# augmentation.
+# Every rival that a user has without this library, the controls of synthesis (images as they are,
+# and displaced at random by as much), and both objectives, alone and with standard augmentation.
 MAIN_ARMS = (
     "plain",
     "standard",
@@ -45,7 +44,7 @@ MAIN_ARMS = (
     "trivial_augment",
     "smote",
     "adversarial",
-    "reconstruction",
+    "duplicate",
     "random",
     "entropy",
     "mutual_info",

@@ -55,8 +55,8 @@ ON_TRIVIAL = [Pair(f"{TRIVIAL}+{objective}", TRIVIAL) for objective in ("mutual_
 ON_TRIVIAL_RANDOM = [Pair(f"{TRIVIAL}+mutual_info", f"{TRIVIAL}+random")]
 RIVALS = [Pair(MI, rival) for rival in (TRIVIAL, "adversarial", "mixup", "smote")]
 
-# Synthesis alone.
-SYNTHESIS = ("mutual_info", "random", "entropy", "reconstruction")
+# Synthesis alone. What was decoded literally has "reconstruction" where now there are duplicates.
+SYNTHESIS = ("mutual_info", "random", "entropy", "reconstruction", "duplicate")
 ON_PLAIN = [Pair(arm, "plain") for arm in SYNTHESIS]
 
 # Whether the target matters, and which.

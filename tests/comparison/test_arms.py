@@ -15,7 +15,7 @@ from tsynd_sk.comparison import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
 
 EPOCHS, N = 8, 30
 # One arm of each kind; other objectives cost the same steps.
-KINDS = ("plain", *AUGMENTATIONS, "random", "standard+random", "standard+reconstruction")
+KINDS = ("plain", *AUGMENTATIONS, "random", "standard+random", "standard+duplicate")
 TINY_SYNTHESIS = {"n_members": 4, "max_iter": 2}
 
 
@@ -107,7 +107,7 @@ class TestWhatArmsTrainOn:
         assert row_set(found) == row_set(X[:N].reshape(N, -1))
         assert sorted(counts) == [1] * (N // 2) + [2] * (N // 2)
 
-    @pytest.mark.parametrize("name", ["standard", "trivial_augment", "standard+reconstruction"])
+    @pytest.mark.parametrize("name", ["standard", "trivial_augment", "standard+duplicate"])
     def test_further_rows_are_augmented_independently(self, name, classifiers):
         rows = rows_of(classifiers[name])
         # The mildest of TrivialAugment's operations do nothing at all.
@@ -145,7 +145,7 @@ class TestWhatArmsTrainOn:
 class TestDefinition:
     def test_there_are_the_arms_that_were_asked_for(self):
         augmentations = ("standard", "trivial_augment")
-        objectives = ["reconstruction", "random", "entropy", "mutual_info"]
+        objectives = ["duplicate", "random", "entropy", "mutual_info"]
         combined = [f"{first}+{second}" for first in augmentations for second in objectives]
         assert list(ARMS) == ["plain", *AUGMENTATIONS, *objectives, *combined]
         assert ARMS["plain"] == Arm()
@@ -190,7 +190,8 @@ class TestWrongArms:
                 {"augmentation": "cutmix"},
                 "augmentation must be None or one of standard",
             ),
-            ({"objective": abs}, "objective must be None or one of reconstruction"),
+            ({"objective": abs}, "objective must be None or one of duplicate"),
+            ({"objective": "reconstruction"}, "give objective='duplicate', or keep_detail=False"),
             ({"augmentation": "smote", "objective": "random"}, "choose one"),
             ({"synthesizer": {"radius": 1}}, "no effect without an objective"),
             ({"unlabelled": True}, "no effect without an objective"),

@@ -123,7 +123,7 @@ class TestFromEstimator:
         assert len(display.uncertainty) == 50
         assert len(display.source) == 3
 
-    @pytest.mark.parametrize(("objective", "n_points"), [("reconstruction", 1), ("random", 3)])
+    @pytest.mark.parametrize(("objective", "n_points"), [("duplicate", 1), ("random", 3)])
     def test_controls_have_a_way_of_their_own(self, objective, n_points):
         case = cases("TargetedSynthesizer", "HWC")
         given = case.copy().set_params(objective=objective)

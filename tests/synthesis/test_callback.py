@@ -235,7 +235,7 @@ class TestSecondRound:
 
     def test_synthesises_from_the_rows_of_the_present_round(self, digits):
         X, y = digits
-        callback = synthesis(synthesizer(label_policy="keep", objective="reconstruction"))
+        callback = synthesis(synthesizer(objective="reconstruction", keep_detail=False))
         net = train(net_with(callback, Recorder()), X[:40], y[:40])
         train(net, X[40:], y[40:], how="partial_fit")
         synthetic = row_set(recorder_of(net).rows(5)) - row_set(X[40:])

@@ -176,7 +176,8 @@ def tasks(draw):
     X, image_shape = draw(images(n_rows=draw(st.sampled_from([2, 3, 5, 11, 24, 40]))))
     y = draw(labels(len(X)))
     params = {
-        "objective": draw(st.sampled_from(["mutual_info", "entropy", "random", "reconstruction"])),
+        "objective": draw(st.sampled_from(["mutual_info", "entropy", "random", None])),
+        "keep_detail": draw(st.booleans()),
         "members": draw(st.sampled_from(["auto", "dropout", "laplace"])),
         "label_policy": draw(st.sampled_from(["constrain", "keep"])),
         "radius": draw(st.sampled_from([1e-6, 0.5, np.float32(3), 100])),
@@ -184,6 +185,8 @@ def tasks(draw):
         "n_members": draw(st.integers(2, 4)),
         "random_state": draw(st.integers(0, 2**32 - 1)),
     }
+    if params["objective"] is None:
+        params["objective"] = "duplicate" if params["keep_detail"] else "reconstruction"
     table = X.ndim == 2 and image_shape is None
     return X, y, TargetedSynthesizer(*nets(table), image_shape=image_shape, max_iter=2, **params)
 

@@ -162,14 +162,13 @@ class TestRows:
         path = tmp_path / "images.npy"
         np.save(path, np.tile(X, (100, 1, 1)))
         on_disk = np.load(path, mmap_mode="r")
-        synthesizer = frozen(objective="reconstruction").fit(on_disk, np.tile(y, 100))
+        synthesizer = frozen(objective="duplicate").fit(on_disk, np.tile(y, 100))
         tracemalloc.start()
         X_new, _, info = synthesizer.sample(20, return_info=True)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < on_disk.nbytes / 4
-        expected = synthesizer.reconstruct(on_disk[info.source_index])
-        np.testing.assert_allclose(X_new, expected, atol=1e-6)
+        np.testing.assert_array_equal(X_new, on_disk[info.source_index])
 
 
 class Crowded(nn.Module):

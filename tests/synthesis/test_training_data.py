@@ -114,7 +114,7 @@ class TestSamplers:
     def test_of_a_subset_keep_the_others_out(self):
         chosen = np.arange(0, 80, 4)
         sampler = SubsetRandomSampler(chosen.tolist())
-        reconstruct = synthesizer(objective="reconstruction", label_policy="keep")
+        reconstruct = synthesizer(objective="reconstruction", keep_detail=False)
         net = recorded(inside, reconstruct, iterator_train__sampler=sampler)
         recorder = recorder_of(net)
         assert recorder.n_rows() == [20] * 2 + [40] * 6
