@@ -188,11 +188,11 @@ print(
 # Was it worth it?
 # ----------------
 # Two rivals have the same net, schedule, stopping and augmentation: one without synthesis, and one
-# with images that are decoded without being moved, so that it trains on as many rows. Equal seeds
+# with copies of the real images, so that it trains on as many rows. Equal seeds
 # mean equal initial weights. The differences are paired by seed.
 from sklearn.metrics import log_loss
 
-rivals = {"no synthesis": None, "reconstruction": "reconstruction", "targeted": "mutual_info"}
+rivals = {"no synthesis": None, "duplicate": "duplicate", "targeted": "mutual_info"}
 losses = {}
 for name, objective in rivals.items():
     scores = []
@@ -209,7 +209,7 @@ for name, objective in rivals.items():
         f"{name:<16} accuracies {' '.join(f'{value:.3f}' for value in accuracy)}, "
         f"mean log-loss {losses[name].mean():.3f} nats, epochs {lengths.astype(int).tolist()}"
     )
-for name in ["no synthesis", "reconstruction"]:
+for name in ["no synthesis", "duplicate"]:
     difference = losses["targeted"] - losses[name]
     error = difference.std(ddof=1) / len(difference) ** 0.5
     told = "not told from nothing"

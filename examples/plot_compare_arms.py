@@ -56,7 +56,7 @@ for name, arm in ARMS.items():
 # %%
 # Stars mark :obj:`~tsynd_sk.comparison.DEFAULT_ARMS`. A lesson has less time, and one question:
 # with standard augmentation, does targeted synthesis help on these images, and with which radius?
-# That takes the rival (``standard``), the control (the same rows, decoded without being moved), and
+# That takes the rival (``standard``), the control (as many rows, copied and not moved), and
 # an arm for each radius. An :class:`~tsynd_sk.comparison.Arm` is made from parts, or is a variant
 # of another by ``dataclasses.replace``. Its dictionaries hold parameters that differ from the
 # defaults: ours make all networks small, and quick to train. (The wider radius is here to be
@@ -64,7 +64,7 @@ for name, arm in ARMS.items():
 # :doc:`/guide/objectives`.)
 small = {"net": {"module__width": 12, "lr": 5e-3}}
 standard = Arm("standard", **small)
-control = Arm("standard", "reconstruction", autoencoder={"module__width": 32}, **small)
+control = Arm("standard", "duplicate", autoencoder={"module__width": 32}, **small)
 arms = {
     "standard": standard,
     "control": control,
@@ -134,9 +134,9 @@ axes[0].set(yticks=range(len(others)), yticklabels=others, ylim=(len(others) - 0
 plt.show()
 
 # %%
-# Read it from the control downwards. What the control gains or loses is due to what the autoencoder
-# does to images. Only what a targeted arm has beyond that is due to targeting, and that is a
-# difference of its own:
+# Read it from the control downwards. It differs from the rival in little but the batches that its
+# copies come in: what it gains or loses is about what chance does. Only what a targeted arm has
+# beyond that is due to targeting, and that is a difference of its own:
 for arm in others[1:]:
     difference = 100 * (scores[arm] - scores["control"])[:, METRIC]
     error = stats.sem(difference)

@@ -66,7 +66,7 @@ frozen = FrozenEstimator(autoencoder)
 # ----------
 # ``image_shape`` tells the synthesizer that flat rows are images. Parameters are reached by their
 # names, with two underscores between the levels. The grid has two parts: targeted images of
-# different radii, and a control, in which images are only encoded and decoded. All candidates
+# different radii, and a control, in which images are copied and not moved. All candidates
 # train on equally many rows, so that a lead of the targeted ones is not one of longer training.
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -88,7 +88,7 @@ objective = "augmentedclassifier__synthesizer__objective"
 radius = "augmentedclassifier__synthesizer__radius"
 lr = "augmentedclassifier__estimator__lr"
 grid = [
-    {objective: ["reconstruction"], lr: [2e-3, 1e-2]},
+    {objective: ["duplicate"], lr: [2e-3, 1e-2]},
     {objective: ["mutual_info"], radius: [0.25, 1.0], lr: [2e-3, 1e-2]},
 ]
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -107,8 +107,8 @@ import matplotlib.pyplot as plt
 
 results = search.cv_results_
 names = [
-    "control, reconstruction"
-    if params[objective] == "reconstruction"
+    "control, duplicate"
+    if params[objective] == "duplicate"
     else f"targeted, radius {params[radius]}"
     for params in results["params"]
 ]

@@ -127,9 +127,10 @@ for synthesizer in synthesizers.values():
 # Is it good enough?
 # ------------------
 # ``reconstruct`` encodes and decodes images as synthesis does, with no displacement. Ask it
-# about images that it was not trained on. Besides the error it matters what the classifier makes of
-# reconstructions: where it errs on them and not on the images, synthetic images differ from real
-# ones for reasons that have nothing to do with targeting.
+# about images that it was not trained on. Synthetic images are not lost in this way: what the code
+# has no room for is added again. But a displacement can change only what the code has, and so it
+# matters, besides the error, what the classifier makes of reconstructions: where it errs on them
+# and not on the images, what decides is not in the code.
 reconstructed = {}
 for name, synthesizer in synthesizers.items():
     reconstructed[name] = synthesizer.reconstruct(X_test)
@@ -185,8 +186,8 @@ for line, (name, images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-# More mutual information is no merit of an autoencoder by itself: one that blurs or adds noise
-# makes a classifier uncertain, too. Compare it with the reconstructions, and with your eyes.
+# More mutual information is no merit of an autoencoder by itself: one that adds noise makes a
+# classifier uncertain, too. Compare the images with their sources, and by your eyes.
 #
 # Try next
 # --------

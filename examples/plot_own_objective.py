@@ -70,7 +70,7 @@ def soft_variation_ratio(log_probs, y):
 # ``set_params`` after ``fit`` trains nothing again, and equal seeds start the ascents from
 # the same points: what differs is the objective alone. ``synthesize`` makes one image from each.
 objectives = {
-    "reconstruction": "reconstruction",
+    "random": "random",
     "mutual_info": "mutual_info",
     "small_margin": small_margin,
     "soft_variation_ratio": soft_variation_ratio,
@@ -155,7 +155,7 @@ plt.show()
 
 # %%
 # None of this says which images are better to train on. That takes a comparison of trained
-# classifiers over several splits, with the controls ``"random"`` and ``"reconstruction"`` in it.
+# classifiers over several splits, with the control ``"random"`` in it.
 #
 # Try next
 # --------

@@ -10,7 +10,7 @@ of images that are changed at random, and what scores on them mean, and what the
 # %%
 # Three synthesizers that differ in one word
 # ------------------------------------------
-# A synthesizer can be judged against its controls alone. ``"reconstruction"`` decodes codes
+# A synthesizer can be judged against its controls alone. ``"duplicate"`` copies images
 # without moving them, ``"random"`` moves them as far as ``"mutual_info"`` does, without an aim. All
 # three have the same classifier and the same autoencoder, which are trained once.
 import numpy as np
@@ -42,7 +42,7 @@ synthesizers = {
         objective=objective,
         random_state=0,
     ).fit(X_train, y_train)
-    for objective in ("reconstruction", "random", "mutual_info")
+    for objective in ("duplicate", "random", "mutual_info")
 }
 
 # %%
@@ -81,11 +81,11 @@ for measure in chosen:
 # %%
 # Are they copies?
 # ----------------
-# Four of these measures are about memorisation, and the control tells how to read them. A
-# reconstruction is a copy with the errors of the autoencoder, and nothing else: as near to real
-# images as its column says is as near as a copy is. ``nearest_real_of_real`` is the yardstick at
-# the other end, how far real images are from each other. Samples whose ``nearest_real`` and
-# ``authenticity`` stay near those of the control have not moved away, whatever they look like.
+# Four of these measures are about memorisation, and the control tells how to read them. A duplicate
+# is a copy and nothing else: what its column says is what copies are like.
+# ``nearest_real_of_real`` is the yardstick at the other end, how far real images are from each
+# other. Samples whose ``nearest_real`` and ``authenticity`` stay near those of the control have not
+# moved away, whatever they look like.
 #
 # ``nearest_is_source`` is a warning. Of so large a share of the samples, whoever holds the real
 # images can tell which of them they were made from. Synthetic images of patients need the
@@ -206,7 +206,7 @@ for name in ["real twice", *synthesizers]:
 # Never score on synthetic data, and never put a real image into the test whose
 # synthetic descendants were trained on.
 #
-# In the other columns compare lines with those of ``reconstruction``. Here synthesis was done once,
+# In the other columns compare lines with those of ``duplicate``. Here synthesis was done once,
 # against one net, and the images were used to train others. `AugmentedClassifier` alternates
 # instead, and one split is not enough to judge either:
 # :ref:`sphx_glr_auto_examples_plot_compare_arms.py`.

@@ -85,9 +85,9 @@ print(f"{(many < few).mean():.0%} of the test images lie below the diagonal")
 # Does the classifier gain?
 # -------------------------
 # ``FrozenEstimator`` says that the autoencoder is to be used as it is; without it a clone would be
-# trained on the labelled images. The control decodes codes without moving them, through the
-# better autoencoder, so that it trains on as many rows. Three seeds, for one says little; they
-# vary the training of the classifier, not the fifty images.
+# trained on the labelled images. The control copies images without moving them, so that it trains
+# on as many rows. Three seeds, for one says little; they vary the training of the classifier, not
+# the fifty images.
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
@@ -95,7 +95,7 @@ from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk.classifiers import NetClassifier
 
 arms = {
-    "control (reconstruction), all": ("all", "reconstruction"),
+    "control (duplicate)": ("all", "duplicate"),
     "targeted, 50 labelled": ("50 labelled", "mutual_info"),
     "targeted, all": ("all", "mutual_info"),
 }
@@ -117,7 +117,7 @@ for arm, (name, objective) in arms.items():
     accuracies = " ".join(f"{score[0]:.3f}" for score in scores)
     print(f"{arm:<30} accuracies {accuracies}, mean log-loss {losses[arm].mean():.3f} nats")
 
-for rival in ["targeted, 50 labelled", "control (reconstruction), all"]:
+for rival in ["targeted, 50 labelled", "control (duplicate)"]:
     difference = losses["targeted, all"] - losses[rival]
     error = difference.std(ddof=1) / len(difference) ** 0.5
     told = "not told from nothing"
@@ -131,10 +131,10 @@ for rival in ["targeted, 50 labelled", "control (reconstruction), all"]:
 # %%
 # The lesson of the first half is safe: more images make a better autoencoder, and what it
 # decodes looks more like a real image. The second half need not follow from it. The first of the
-# last two lines says whether better reconstructions made a better classifier of these fifty
-# images, the second whether targeting did. They need not: eight by eight pixels have little
-# detail to lose, and training on images that it is unsure of can make a classifier less sure of
-# clean ones, which the log-loss holds against it. Measure it in this way on your images, and on
+# last two lines says whether a better autoencoder made a better classifier of these fifty
+# images, the second whether targeting did. They need not: what an autoencoder loses is added again
+# to synthetic images, and training on images that it is unsure of can make a classifier less sure
+# of clean ones, which the log-loss holds against it. Measure it in this way on your images, and on
 # corrupted ones too (:doc:`/guide/evaluation`).
 #
 # Try next

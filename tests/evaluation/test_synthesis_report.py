@@ -327,7 +327,7 @@ class TestReport:
         assert frame.meaning.str.len().min() > 5
         text = str(report)
         assert text.startswith("32 synthetic and 120 real images")
-        for part in (*values, *report.notes, "which have to be 0: perfect"):
+        for part in (*values, *report.notes, "which have to be 0: perfect", "as confidential"):
             assert part in text
         wrong = SynthesisReport({"copy": 2}, {}, [], [], 5, 10)
         assert "NOT PERFECT" in str(wrong)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from helpers.small import digits, distinct, mean_prediction, members_used, textbook_information
+from helpers.small import (
+    correct_sources,
+    digits,
+    distinct,
+    mean_prediction,
+    members_used,
+    textbook_information,
+)
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
@@ -113,7 +120,8 @@ class TestDisplaced:
 
     @pytest.mark.parametrize("kind", ["untrained", "blurred", "saturated"])
     def test_uncertainty_rises_for_nine_images_in_ten(self, lossless, kind):
-        info = lossless(kind, radius=0.25).sample(160, return_info=True)[2]
+        X, _ = digits()
+        info = lossless(kind, X, radius=0.25).sample(160, return_info=True)[2]
         assert (info.uncertainty > info.uncertainty_source).mean() >= 0.9
 
     def test_there_is_a_gradient_where_the_decoder_saturates(self, lossless):
@@ -133,6 +141,22 @@ class TestDisplaced:
         new = members(synthesizer.format_.to_tensor(X_new))
         np.testing.assert_allclose(info.uncertainty, textbook_information(new), atol=2e-6)
         np.testing.assert_array_equal(info.label_agreement, mean_prediction(new) == y_new)
+
+    @pytest.mark.parametrize("levels", [None, 255])
+    def test_labels_that_sources_have_come_back(self, lossless, levels):
+        # So wide that even a tenth of it costs labels.
+        X, y = digits()
+        X = X if levels is None else np.round(levels * X).astype(np.uint8)
+        wide = {"objective": "random", "label_policy": "constrain", "radius": 30.0}
+        synthesizer = lossless(X=X, **wide)
+        (X_new, y_new, info), (members,) = members_used(synthesizer, n_samples=160)
+        correct = correct_sources(synthesizer, members, X, y, info)
+        assert correct.mean() > 0.7
+        new = members(synthesizer.format_.to_tensor(X_new))
+        np.testing.assert_array_equal(info.label_agreement, mean_prediction(new) == y_new)
+        assert info.label_agreement[correct].all()
+        assert (info.displacement[correct] < 2.9).any()
+        np.testing.assert_allclose(info.uncertainty, textbook_information(new), atol=2e-6)
 
     @pytest.mark.parametrize("objective", ["mutual_info", "entropy", "random"])
     @pytest.mark.parametrize("dtype", ["float32", "uint8"])

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tsynd_sk.images import spread
 
-# Size of the rows by which a module is sized and initialised, of more data than that.
-_BYTES_TO_SIZE_BY = 2**25
+# Size of the rows by which a module is sized and initialised, of more data than that; and the
+# number of rows that it takes at least, whatever their size.
+_BYTES_TO_SIZE_BY, _ROWS_TO_SIZE_BY = 2**25, 100
 
 # By this, where it exists, skorch's `fit` tells its `partial_fit` who was called.
 _AS_FIT = {"_routing_method": "fit"}
@@ -88,7 +89,7 @@ def _representatives(X, y) -> tuple[Tensor, Any]:
     """Choose rows evenly over the data, at least one of each class, that surely fit in memory."""
     X = X if hasattr(X, "shape") else np.asarray(X)
     bytes_a_row = max(4 * int(np.prod(X.shape[1:])), 1)
-    n_rows = max(_BYTES_TO_SIZE_BY // bytes_a_row, 1000)
+    n_rows = max(_BYTES_TO_SIZE_BY // bytes_a_row, _ROWS_TO_SIZE_BY)
     if len(X) <= n_rows:
         # The data may be a torch or numpy array, or one that is not in memory.
         return torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X[:])), y

@@ -127,6 +127,7 @@ class SynthesisReport:
         lines = [
             f"{self.n_samples} synthetic and {self.n_real} real images; diagnostics, which have to "
             f"be 0: {verdict}",
+            "Synthetic images are as confidential as the real ones that they come from.",
             "",
             format_table(["diagnostics"], [*rows[0], ["quality"], *rows[1]], align="<><"),
             *([""] if self.notes else []),
@@ -144,6 +145,9 @@ def synthesis_report(
     random_state: Any = None,
 ) -> SynthesisReport:
     """Sample from a fitted synthesizer, and tell what the samples are like.
+
+    Whatever it tells, samples are as confidential as the real images: each is its source plus a
+    small change.
 
     Parameters
     ----------
@@ -176,9 +180,9 @@ def synthesis_report(
 
     Notes
     -----
-    *Diagnostics* must be 0. (With ``objective="reconstruction"`` repeated sources give duplicates,
-    and with ``label_policy="constrain"`` a source can come back unchanged where nothing else keeps
-    its label.)
+    *Diagnostics* must be 0. (With the objectives "duplicate", whose samples are copies, and
+    "reconstruction", repeated sources give duplicates; and with ``label_policy="constrain"`` a
+    source can come back unchanged where nothing else keeps its label.)
 
     *Targets and labels.* The mutual information before and after, the agreement of labels and the
     reconstruction error are those that the synthesizer's ``sample`` returns.
@@ -187,9 +191,9 @@ def synthesis_report(
     networks see; columns of a table are divided by their standard deviations first. Samples that
     are nearer to real images than these are to each other ("nearest_real" below
     "nearest_real_of_real") are little but copies. A sample is authentic [1]_ if it is not nearer to
-    its nearest real image than the next real image is. None of this guarantees privacy: samples
-    start at real images, and the nearest one of many is their source ("nearest_is_source"), so that
-    they need the protection of the images that they come from.
+    its nearest real image than the next real image is. None of this guarantees privacy: a
+    sample is its source but for a small change, and the nearest one of many real images is that
+    source ("nearest_is_source").
 
     *Distributions* are compared in the feature space of the classifier (the first, if there are
     several): the input of its last linear layer in evaluation mode. The Fréchet distance [2]_ is
