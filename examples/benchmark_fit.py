@@ -278,7 +278,7 @@ def own_peak() -> float:
 
 def measure_memory(case: str) -> list[Row]:
     rows: list[Row] = []
-    for side, n in ((224, 100), (512, 40)):
+    for side, n in ((224, 100), (512, 20)):
         peaks = {}
         for kind in ("plain", "augmented"):
             command = [sys.executable, __file__, "--work", kind, str(side), str(n)]
