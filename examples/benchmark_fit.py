@@ -11,7 +11,8 @@ to a CSV file, case by case; cases that are there already are not measured again
 
 Run with ``python examples/benchmark_fit.py`` (about 30 minutes), or name the cases, as in
 ``--cases fit-28 uncertainty``, which measures them again. ``python examples/benchmark_fit.py
-report --table docs/guide/fit_costs.csv`` compares with what is asked for and writes the guide's table.
+report --table docs/guide/fit_costs.csv`` compares with what is asked for, and writes the table of
+the guide.
 """
 
 from __future__ import annotations
