@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder, DensePCA
 from tsynd_sk.classifiers import DenseNet, NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -94,7 +94,7 @@ class TestLayouts:
         synthesizer = TargetedSynthesizer(random_state=0).fit(X.reshape(40, -1), y)
         assert isinstance(synthesizer.classifier_, NetClassifier)
         assert isinstance(synthesizer.classifier_.module_, DenseNet)
-        assert isinstance(synthesizer.autoencoder_.module_, DenseAutoencoder)
+        assert isinstance(synthesizer.autoencoder_.module_, DensePCA)
         assert synthesizer.sample(2)[0].shape == (2, 64)
 
 

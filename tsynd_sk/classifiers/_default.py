@@ -51,14 +51,12 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         n_out = width
         while side > 4 or len(layers) < 3 * 3:
-            layers += [
-                nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(n_out),
-                nn.ReLU(),
-            ]
+            layers += [nn.Conv2d(n_in, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out)]
             if side > 4:
+                # Before the ReLU, which then has a quarter of the values and gives the same.
                 layers.append(nn.MaxPool2d(2, ceil_mode=True))
                 side = -(-side // 2)
+            layers.append(nn.ReLU())
             n_in, n_out = n_out, min(2 * n_out, 4 * width)
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Sequential(

@@ -21,11 +21,10 @@ from tsynd_sk.synthesis._batch import BatchSynthesis
 
 Columns = dict[str, np.ndarray]
 
-# Where no number of images is given, so many are computed at a time, and on a processor no more
-# pixels than so many images of 28 x 28 have: 4 images of 224 x 224. More take memory for
-# activations, some kilobytes a pixel, and are no faster.
-_IMAGES = 256
-_PIXELS = _IMAGES * 28**2
+# Where no number of images is given, so many are computed at a time, and on a processor so many
+# pixels: 83 images of 28 x 28, or 1 of 224 x 224. More take memory for activations, of which there
+# are hundreds of bytes a pixel, and are slower, for they do not stay in the caches.
+_IMAGES, _PIXELS = 256, 2**16
 
 
 def images_at_a_time(shape: tuple[int, ...], device: torch.device) -> int:

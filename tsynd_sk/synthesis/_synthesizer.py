@@ -82,9 +82,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
     batch_size : int or "auto", default="auto"
-        Images that are synthesised at a time. Changes results by rounding only. "auto": 256, and
-        on the processor fewer of more than 28 x 28 pixels, as 4 of 224 x 224. Batches that do not
-        fit in memory are halved, with a warning.
+        Images that are synthesised at a time. Changes results by rounding only. "auto": 256, but
+        on a processor no more than 65,536 pixels: 83 images of 28 x 28, one of 224 x 224. Batches
+        that do not fit in memory are halved, with a warning.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: where each net says.
     n_jobs : int or None, default=None
