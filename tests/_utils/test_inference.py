@@ -5,7 +5,7 @@ import torch
 from helpers.noisy_nets import build, log_softmax
 from torch import nn
 
-from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._inference import InferenceCopy, _FixedNorm, _FoldedNorm
 from tsynd_sk.members import DropoutMembers, EnsembleMembers
 
 
@@ -86,3 +86,47 @@ def test_does_not_compute_in_the_format_that_its_surroundings_ask_for():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(members(x), expected)
     assert torch.equal(members(x), expected)
+
+
+def trained_norm(**params):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3, **params)
+    norm.train()(5 + 2 * torch.randn(9, 3, 4, 4))
+    return norm
+
+
+def with_hook(conv):
+    conv.register_forward_hook(lambda layer, inputs, output: 2 * output)
+    return conv
+
+
+def named_by_its_forward(conv, norm):
+    class Reversed(nn.Sequential):
+        def forward(self, x):
+            return self[0](self[1](x))
+
+    return Reversed(conv, norm)
+
+
+@pytest.mark.parametrize(
+    ("make", "is_folded"),
+    [
+        (lambda conv: nn.Sequential(conv, trained_norm(), nn.ReLU()), True),
+        (lambda conv: nn.Sequential(conv, trained_norm(affine=False)), True),
+        (lambda conv: nn.Sequential(conv, trained_norm(), conv, trained_norm()), True),
+        (lambda conv: nn.Sequential(conv, nn.ReLU(), trained_norm()), False),
+        (lambda conv: nn.Sequential(with_hook(conv), trained_norm()), False),
+        (lambda conv: named_by_its_forward(conv, trained_norm()), False),
+    ],
+)
+def test_folds_a_norm_into_the_convolution_before_it(make, is_folded):
+    network = make(nn.Conv2d(3, 3, 3, padding=1)).eval()
+    copied = InferenceCopy(network, lambda output: output)
+    x = torch.rand(2, 3, 6, 6)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.testing.assert_close(copied(x), network(x), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    norms = [part for part in copied.module.modules() if isinstance(part, _FixedNorm)]
+    assert norms
+    assert all((type(norm) is _FoldedNorm) == is_folded for norm in norms)
+    assert torch.equal(norms[0].running_mean, norms[0].norm.running_mean)

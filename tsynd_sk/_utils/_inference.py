@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: Preparing a copy changes its modes and weights for a moment; threads that share it must wait.
 PREPARING = threading.RLock()
@@ -43,6 +44,7 @@ def without_fast_paths(module: nn.Module) -> nn.Module:
     return module
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -74,6 +76,13 @@ class _FixedNorm(nn.Module):
         return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
 
 
+class _FoldedNorm(_FixedNorm):
+    """Batch normalisation that the convolution before it computes as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class _GlobalMean(nn.Module):
     """Adaptive pooling to a single pixel."""
 
@@ -84,20 +93,29 @@ class _GlobalMean(nn.Module):
 def with_plain_arithmetic(module: nn.Module) -> nn.Module:
     """Exchange, in a private copy, layers whose kernels are slower than plain arithmetic.
 
-    These are batch normalisation by running statistics, forward and back, and the pooling of
+    These are batch normalisation by running statistics, forward and back, which disappears in the
+    weights of a convolution that is followed by it in an `nn.Sequential`; and the pooling of
     channels-last activations to a pixel.
     """
     root = nn.Sequential(module)
     for parent in list(root.modules()):
-        for name, child in parent._modules.items():
+        # Elsewhere, nobody but the forward knows what follows what.
+        in_order = type(parent).forward is nn.Sequential.forward
+        before, children = "", dict[str, Any](parent._modules)
+        for name, child in children.items():
             # Hooks want what the layer itself takes and returns. Without running statistics a
             # layer normalises by the batch.
             if child is None or child._forward_hooks or child._forward_pre_hooks:
+                before = ""
                 continue
             if type(child) in _NORMS and child.running_mean is not None:
-                parent._modules[name] = _FixedNorm(child)
+                if before:
+                    fused = fuse_conv_bn_eval(children[before], child)
+                    parent._modules[before] = fused.requires_grad_(False)
+                parent._modules[name] = (_FoldedNorm if before else _FixedNorm)(child)
             elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in (1, (1, 1), [1, 1]):
                 parent._modules[name] = _GlobalMean()
+            before = name if in_order and type(child) in _CONVOLUTIONS else ""
     return root[0]
 
 
