@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.datasets._image_folder import LabeledImages
+from tsynd_sk.datasets._labeled_images import LabeledImages
 
 _SPLITS = ("train", "val", "test")
 
