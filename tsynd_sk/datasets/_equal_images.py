@@ -11,7 +11,7 @@ import numpy as np
 def digest_of(pixels: np.ndarray) -> bytes:
     """Return a checksum of pixels as they are stored, before any scale or size."""
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 
 
@@ -28,8 +28,8 @@ def told(
 
     Empty if there is none.
     """
-    again = np.flatnonzero(first != np.arange(len(first)))
-    if not len(again):
+    again = np.flatnonzero(first != np.arange(len(first))).tolist()
+    if not again:
         return ""
 
     def pairs(values: Sequence[str]) -> list[str]:

@@ -76,10 +76,12 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
 def _by_table(names: Sequence[str], rows: list[tuple[str, str]], source: str) -> list[str]:
     table: dict[str, str] = {}
     for file, group in rows:
-        key = file.replace("\\", "/").removeprefix("./")
-        if table.setdefault(key, group) != group:
-            raise ValueError(f"{source} has two groups for {file!r}: {table[key]!r} and {group!r}")
-    found, missed, shared = [], [], Counter(PurePosixPath(name).name for name in names)
+        path = file.replace("\\", "/").removeprefix("./")
+        if table.setdefault(path, group) != group:
+            raise ValueError(f"{source} has two groups for {path!r}: {table[path]!r} and {group!r}")
+    found: list[str] = []
+    missed: list[str] = []
+    shared = Counter(PurePosixPath(name).name for name in names)
     for name in names:
         short = PurePosixPath(name)
         key = next((k for k in (name, short.name, short.stem) if k in table), None)

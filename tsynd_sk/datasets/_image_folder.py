@@ -48,8 +48,9 @@ def load_image_folder(
         train or training, val, valid, validation or dev, and test or testing in any case, which
         hold the classes' folders.
     split : {"train", "val", "test"}, list of these or None, default=None
-        Which of the folder's own splits to return. Of a list, those that there are. Size and scale
-        are those of the whole folder all the same. None: all images.
+        Which of the folder's own splits to return; of a list those that there are, and all images
+        if there are no splits. Size and scale are those of the whole folder all the same. None: all
+        images.
     size : int, "auto" or "native", default="auto"
         Side in pixels of square images; "native" leaves images as they are, which must all have one
         size. "auto" does the same if they have, and it is at most 224; otherwise images are square,
@@ -185,7 +186,7 @@ def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
             f"split must be one, or a list, of {', '.join(SPLITS)}; got {unknown[0]!r}"
         )
     wanted = [name for name in asked if name in splits]
-    if isinstance(split, str) and not wanted:
+    if not wanted and (splits or isinstance(split, str)):
         raise ValueError(f"{folder} has no split {split!r}; it has {list(splits) or 'none'}")
     return wanted
 

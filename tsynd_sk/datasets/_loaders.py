@@ -246,7 +246,10 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
             X = file[f"{split}_images"]
             labels = {s: file[f"{s}_labels"] for s in _SPLITS if f"{s}_labels" in file.files}
         except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-            hint = "Arrays of Python objects are unsafe to load: save labels.astype(str) instead"
+            hint = (
+                "Arrays of Python objects are unsafe to load: save labels.astype(str) instead, and "
+                "images of different sizes as files, which load_image_folder resizes"
+            )
             raise ValueError(f"{path} cannot be read: {error}. {hint}") from error
     if X.ndim == 4 and X.shape[-1] == 1:
         X = X[..., 0]

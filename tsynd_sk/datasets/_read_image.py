@@ -15,9 +15,9 @@ from tsynd_sk.datasets._read_dicom import look_at_dicom, read_dicom
 from tsynd_sk.datasets._read_tiff import look_at_tiff, read_tiff, refuse_no_pixels
 
 #: What names of image files end in. DICOM files are known by their first bytes, too.
-SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .tif .tiff .bmp .webp .gif .jp2 .j2k .pgm .ppm .pbm .pnm .dcm "
-    ".dicom".split()
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
+    *(".jp2", ".j2k", ".pgm", ".ppm", ".pbm", ".pnm", ".dcm", ".dicom"),
 )
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

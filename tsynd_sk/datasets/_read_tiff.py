@@ -13,8 +13,8 @@ from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts, turne
 def look_at_tiff(path: Path) -> ImageFacts | None:
     """Return what a TIFF file says about itself; None if Pillow reads it well.
 
-    Pillow cuts 16-bit colours to 8 bits, takes signed bytes for unsigned ones, overflows at 32 bits,
-    leaves 16-bit negatives as they are, and opens no float64.
+    Pillow cuts 16-bit colours to 8 bits, takes signed bytes for unsigned ones, overflows at 32
+    bits, leaves 16-bit negatives as they are, and opens no float64.
     """
     import tifffile
 
@@ -28,7 +28,7 @@ def look_at_tiff(path: Path) -> ImageFacts | None:
         if photometric not in ("MINISBLACK", "MINISWHITE", "RGB") or page.ndim > 3:
             raise FileFault(
                 "TIFF files of an unknown kind",
-                f"{page.bitspersample}-bit TIFF of kind {photometric or '?'}; save it as grey or RGB",
+                f"{page.bitspersample}-bit TIFF, kind {photometric or '?'}: save it as grey or RGB",
             )
         height, width = page.imagelength, page.imagewidth
         if page.tags.valueof("Orientation", default=1) >= 5:
@@ -60,10 +60,12 @@ def read_tiff(path: Path, page_number: int) -> np.ndarray:
             if "imagecodecs" not in str(error):
                 raise
             return _read_by_pillow(path, page_number, str(error))
-        if page.ndim == 3 and page.axes.startswith("S"):
+        described = page.keyframe
+        assert described is not None
+        if pixels.ndim == 3 and described.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
-        pixels = turned(pixels, page.tags.valueof("Orientation", default=1))
-        return _without_alpha(pixels, [int(kind) for kind in page.extrasamples])
+        pixels = turned(pixels, described.tags.valueof("Orientation", default=1))
+        return _without_alpha(pixels, [int(kind) for kind in described.extrasamples])
 
 
 def _read_by_pillow(path: Path, page_number: int, why: str) -> np.ndarray:
