@@ -244,9 +244,12 @@ class TestManyBits:
         Image.fromarray(RAMP16.astype(np.uint16)).save(file, compression="tiff_lzw")
         assert row_of(silently_loaded(folder), "b/x.tif").tolist() == RAMP8
 
-    def test_orientation_of_many_bits(self, folder):
-        tag = (274, "H", 1, 6, True)
-        tiff(folder / "b" / "x.tif", RAMP16.astype(np.uint16), extratags=[tag])
+    @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+    def test_orientation_of_many_bits(self, folder, compression):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = Image.fromarray(RAMP16.astype(np.uint16))
+        image.save(folder / "b" / "x.tif", exif=exif, compression=compression)
         assert row_of(silently_loaded(folder), "b/x.tif").tolist() == np.rot90(RAMP8, -1).tolist()
 
     def test_resized_in_full_precision(self, tmp_path):

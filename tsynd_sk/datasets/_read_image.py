@@ -99,6 +99,9 @@ def look(path: Path) -> ImageFacts:
 def _look_by_pillow(path: Path, start: bytes) -> ImageFacts:
     with Image.open(path) as image:
         width, height = image.size
+        if image.format == "TIFF":
+            # As stored: newer versions of Pillow have turned the size already.
+            width, height = image.tag_v2[256], image.tag_v2[257]
         # Pillow would decode the whole of a PNG to look for EXIF data behind it.
         has_exif = image.format != "PNG" or "exif" in image.info
         if has_exif and image.getexif().get(0x0112, 1) >= 5:
@@ -144,7 +147,8 @@ def read_page(path: Path, facts: ImageFacts, page: int = 0) -> np.ndarray:
 
 
 def _read(path: Path, page: int) -> np.ndarray:
-    with Image.open(path) as file:
+    # Given a path, Pillow 13 maps a TIFF file that is to be turned with sides exchanged.
+    with path.open("rb") as opened, Image.open(opened) as file:
         if page:
             file.seek(page)
         image = ImageOps.exif_transpose(file)

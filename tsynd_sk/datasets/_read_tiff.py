@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts, turned
 
@@ -70,14 +70,14 @@ def read_tiff(path: Path, page_number: int) -> np.ndarray:
 
 def _read_by_pillow(path: Path, page_number: int, why: str) -> np.ndarray:
     """Read what tifffile has no codec for; Pillow keeps the values of grey images alone."""
-    with Image.open(path) as image:
+    with path.open("rb") as opened, Image.open(opened) as image:
         image.seek(page_number)
         if image.mode != "F" and not image.mode.startswith("I"):
             raise FileFault(
                 "TIFF files that need the package imagecodecs",
                 f"{why}: pip install imagecodecs, or save it without compression",
             )
-        return turned(np.asarray(image), image.getexif().get(0x0112, 1))
+        return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _without_alpha(pixels: np.ndarray, extra: list[int]) -> np.ndarray:
