@@ -131,9 +131,7 @@ class TestDatasets:
         with pytest.warns(UserWarning, match="4 of 48"):
             data = load_image_folder(tmp_path, group_pattern=r"p\d+")
         group = dict(zip((x.tobytes() for x in data.X), data.groups, strict=True))
-        train, test = (
-            {group[x.tobytes()] for x in X} for X in (splits.X_train, splits.X_test)
-        )
+        train, test = ({group[x.tobytes()] for x in X} for X in (splits.X_train, splits.X_test))
         assert not train & test
         assert not {x.tobytes() for x in splits.X_train} & {x.tobytes() for x in splits.X_test}
         assert abs(len(splits.X_test) - 12) <= 4

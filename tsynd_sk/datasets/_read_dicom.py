@@ -66,9 +66,10 @@ def read_dicom(path: Path, page_number: int) -> np.ndarray:
     pixels = pydicom.pixels.pixel_array(dataset, index=page_number)
     photometric = dataset.PhotometricInterpretation
     if photometric in _MONOCHROME:
-        # What lies outside of the field of view is no tissue, and would widen the range.
-        outside = pixels == dataset.get("PixelPaddingValue", pixels.min())
-        pixels = np.where(outside, pixels[~outside].min(initial=pixels.max()), pixels)
+        if "PixelPaddingValue" in dataset:
+            # What lies outside of the field of view is no tissue, and would widen the range.
+            outside = pixels == dataset.PixelPaddingValue
+            pixels = np.where(outside, pixels[~outside].min(initial=pixels.max()), pixels)
         return pydicom.pixels.apply_modality_lut(pixels, dataset)
     if photometric == "PALETTE COLOR":
         pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
