@@ -7,10 +7,11 @@ import hashlib
 import json
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS
 
@@ -179,20 +180,28 @@ _FILE_OPTIONS = (
 )
 
 
+def _show_plainly(
+    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
+) -> None:
+    """Warn of something about the data, without the place in the code that it was found at."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def _prepare(arguments: argparse.Namespace) -> Comparison:
     # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
     from tsynd_sk.comparison import Comparison, Settings, described, load_splits
 
-    splits = load_splits(
-        arguments.dataset,
-        size=arguments.size,
-        root=arguments.root,
-        score_on=arguments.score_on,
-        flip=not arguments.no_flip,
-        **{
-            name: value for name in _FILE_OPTIONS if (value := getattr(arguments, name)) is not None
-        },
-    )
+    given = {name: getattr(arguments, name) for name in _FILE_OPTIONS}
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_plainly
+        splits = load_splits(
+            arguments.dataset,
+            size=arguments.size,
+            root=arguments.root,
+            score_on=arguments.score_on,
+            flip=not arguments.no_flip,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     settings = Settings(
         n_train=arguments.n_train or min(100, len(splits.X_train)),
         arms=tuple(arguments.arms),

@@ -67,7 +67,9 @@ def test_all_options_reach_the_files(folder, tmp_path, capsys, untrained):
     options = ["--size", "12", "--fit", "pad", "--colour", "--window", "-10", "200"]
     options += ["--exclude", "*_mask.png", "--exclude", "odd.*", "--groups", str(table)]
     options += ["--on-error", "skip", "--duplicates", "drop", "--pages", "all"]
-    _, out, _ = printed(folder, tmp_path, capsys, *options)
+    _, out, err = printed(folder, tmp_path, capsys, *options)
+    [warning] = [line for line in err.splitlines() if line.startswith("warning: Left out of")]
+    assert "1 damaged files (a/cut.png)" in warning
     assert "  size: 12 x 12 pixels (as asked for), pad to fit, colour (48 grey" in out
     assert "  values: [-10, 200] become black to white, as asked for" in out
     assert "  groups: 12 by groups.csv; none has images on two sides" in out

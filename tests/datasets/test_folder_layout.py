@@ -1,7 +1,5 @@
 """What folders mean: classes or splits, links, and what is left out."""
 
-import os
-
 import pytest
 from helpers.image_files import grey, loaded, silently_loaded
 
@@ -53,6 +51,12 @@ class TestClasses:
         assert data.files == ["a/1.png", "b/2.png"]
         assert data.left_out == {"excluded by name": ["a/1_mask.png"]}
         assert data.notes[-1] == "left out: 1 excluded by name (a/1_mask.png)"
+
+    def test_names_that_look_like_masks_are_a_hint(self, tmp_path):
+        make(tmp_path, "a/1.png", "a/1_mask.png", "a/1_Mask_1.png", "b/2.png", "b/damask.png")
+        data = silently_loaded(tmp_path)
+        assert len(data.files) == 5
+        assert "2 images, such as a/1_Mask_1.png, look like masks" in data.notes[-1]
 
     def test_an_excluded_folder_is_no_class(self, tmp_path):
         make(tmp_path, "a/1.png", "b/2.png", "masks/1.png", "masks/2.png")
@@ -186,8 +190,8 @@ class TestLinks:
 
     def test_that_lead_to_each_other_are_broken(self, tmp_path):
         make(tmp_path, "a/1.png", "b/2.png")
-        os.symlink(tmp_path / "a" / "y", tmp_path / "a" / "x")
-        os.symlink(tmp_path / "a" / "x", tmp_path / "a" / "y")
+        (tmp_path / "a" / "x").symlink_to(tmp_path / "a" / "y")
+        (tmp_path / "a" / "y").symlink_to(tmp_path / "a" / "x")
         data, [message] = loaded(tmp_path)
         assert "2 broken links" in message
         assert len(data.X) == 2

@@ -285,7 +285,7 @@ class TestGroups:
             load_image_folder(folder, groups={"dark.png": "x"})
         table = tmp_path_factory.mktemp("table") / "groups.csv"
         table.write_text("a/dark.png,x\na/dark.png,y\n")
-        with pytest.raises(ValueError, match="two groups for 'a/dark.png': 'x' and 'y'"):
+        with pytest.raises(ValueError, match=r"two groups for 'a/dark\.png': 'x' and 'y'"):
             load_image_folder(folder, groups=table)
         table.write_text("a/dark.png\n")
         with pytest.raises(ValueError, match=r"row 1 is \['a/dark.png'\]; expected a file and"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._pixel_scale import scale_of
 from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
-from tsynd_sk.datasets._reading import reading_of
+from tsynd_sk.datasets._reading import as_read, reading_of
+
+# How names of masks end, which often stand beside their images.
+_MASK = re.compile(r"(?i)[ _.-](mask|seg|segmentation|annotation)s?([ _-]?\d+)?\.\w+$")
 
 
 class FolderLoad:
@@ -105,6 +109,11 @@ class FolderLoad:
         if scale.is_guess:
             self.warnings.append(f"{self.folder}: {scale.note}")
         self._note_losses(facts)
+        if masks := [file.name for file in self.files if _MASK.search(file.name)]:
+            self.notes.append(
+                f"names: {len(masks)} images, such as {masks[0]}, look like masks of others; leave "
+                "such out by exclude (--exclude '*_mask*', say)"
+            )
 
     def _note_losses(self, facts: list[ImageFacts]) -> None:
         n_paged = sum(fact.n_pages > 1 for fact in facts)
@@ -173,7 +182,7 @@ class FolderLoad:
             file, page = rows[place]
             fact = facts[file.name]
             pixels = read_page(file.path, fact, page)
-            X[place] = reading.apply(pixels, fact)
+            X[place] = as_read(reading, pixels, fact)
             return digest_of(pixels)
 
         with quiet_readers():

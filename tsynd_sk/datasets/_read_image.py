@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts
 from tsynd_sk.datasets._read_dicom import look_at_dicom, read_dicom
@@ -99,7 +100,7 @@ def look(path: Path) -> ImageFacts:
 def _look_by_pillow(path: Path, start: bytes) -> ImageFacts:
     with Image.open(path) as image:
         width, height = image.size
-        if image.format == "TIFF":
+        if isinstance(image, TiffImageFile):
             # As stored: newer versions of Pillow have turned the size already.
             width, height = image.tag_v2[256], image.tag_v2[257]
         # Pillow would decode the whole of a PNG to look for EXIF data behind it.

@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 from tsynd_sk.datasets._image_facts import FileFault
 from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
-from tsynd_sk.datasets._reading import Reading
+from tsynd_sk.datasets._reading import Reading, as_read, check_fits
 
 __all__ = ["read_images"]
 
@@ -64,10 +64,10 @@ def read_images(
 
     def read(path: Path) -> list[np.ndarray]:
         facts = look(path)
-        reading.check(facts)
+        check_fits(reading, facts)
         n_pages = facts.n_pages if reading.pages == "all" else 1
         pages = (read_page(path, facts, page) for page in range(n_pages))
-        return [np.broadcast_to(reading.apply(page, facts), shape) for page in pages]
+        return [np.broadcast_to(as_read(reading, page, facts), shape) for page in pages]
 
     files = [Path(path).expanduser() for path in paths]
     with quiet_readers():

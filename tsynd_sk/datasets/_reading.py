@@ -69,47 +69,52 @@ class Reading:
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
 
-    def check(self, facts: ImageFacts) -> None:
-        """Raise FileFault if a file cannot be read in this way."""
-        if (self.window if facts.deep else self.window_8bit) is None:
-            kinds = ("8 bits", "more than 8 bits, signed values or floats")
-            is_, were = kinds if not facts.deep else kinds[::-1]
-            raise FileFault(
-                "files of another depth",
-                f"it has {is_}, but the set had only files of {were}, and so no scale for it",
-            )
-        if self.fit == "native" and facts.shape != self.size:
-            raise FileFault(
-                "files of another size",
-                f"it is {_wide(facts.shape)}, the others {_wide(self.size)}; resize by size",
-            )
 
-    def apply(self, pixels: np.ndarray, facts: ImageFacts) -> np.ndarray:
-        """Return the pixels of a file as uint8, of shape `size` or (*size, 3)."""
-        window = self.window if facts.deep else self.window_8bit
-        assert window is not None
-        if facts.deep or window != (0, 255):
-            pixels = _scaled(pixels, window, facts.white_is_zero)
-        if self.grayscale and pixels.ndim == 3:
-            pixels = _as_grey(pixels)
-        if pixels.shape[:2] != self.size:
-            pixels = self._resized(pixels)
-        if pixels.dtype != np.uint8:
-            pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
-        if pixels.ndim == 2 and not self.grayscale:
-            pixels = pixels[..., None]  # is broadcast over channels
-        return pixels
+def check_fits(reading: Reading, facts: ImageFacts) -> None:
+    """Raise FileFault if a file cannot be read as a set was."""
+    if (reading.window if facts.deep else reading.window_8bit) is None:
+        kinds = ("8 bits", "more than 8 bits, signed values or floats")
+        is_, were = kinds if not facts.deep else kinds[::-1]
+        raise FileFault(
+            "files of another depth",
+            f"it has {is_}, but the set had only files of {were}, and so no scale for it",
+        )
+    if reading.fit == "native" and facts.shape != reading.size:
+        raise _other_size(facts.shape, reading)
 
-    def _resized(self, pixels: np.ndarray) -> np.ndarray:
-        if self.fit == "native":
-            shape = pixels.shape
-            raise FileFault("files of another size", f"a page is {_wide(shape)}; resize by size")
-        fitted = ImageOps.fit if self.fit == "crop" else ImageOps.pad
-        to = (self.size[1], self.size[0])
-        if pixels.ndim == 2 or pixels.dtype == np.uint8:
-            return np.asarray(fitted(Image.fromarray(pixels), to, method=_BICUBIC))
-        channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(pixels, -1, 0)]
-        return np.stack([np.asarray(fitted(c, to, method=_BICUBIC)) for c in channels], axis=-1)
+
+def as_read(reading: Reading, pixels: np.ndarray, facts: ImageFacts) -> np.ndarray:
+    """Return the pixels of a file as uint8, of shape (H, W), (H, W, 3) or, if grey, (H, W, 1)."""
+    window = reading.window if facts.deep else reading.window_8bit
+    assert window is not None
+    if facts.deep or window != (0, 255):
+        pixels = _scaled(pixels, window, facts.white_is_zero)
+    if reading.grayscale and pixels.ndim == 3:
+        pixels = _as_grey(pixels)
+    if pixels.shape[:2] != reading.size:
+        pixels = _resized(pixels, reading)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    # The one channel of a grey image among colours is broadcast.
+    return pixels[..., None] if pixels.ndim == 2 and not reading.grayscale else pixels
+
+
+def _resized(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+    if reading.fit == "native":
+        raise _other_size(pixels.shape, reading)
+    fitted = ImageOps.fit if reading.fit == "crop" else ImageOps.pad
+    to = (reading.size[1], reading.size[0])
+    if pixels.ndim == 2 or pixels.dtype == np.uint8:
+        return np.asarray(fitted(Image.fromarray(pixels), to, method=_BICUBIC))
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(pixels, -1, 0)]
+    return np.stack([np.asarray(fitted(c, to, method=_BICUBIC)) for c in channels], axis=-1)
+
+
+def _other_size(shape: tuple[int, ...], reading: Reading) -> FileFault:
+    return FileFault(
+        "files of another size",
+        f"it is {_wide(shape)}, the others {_wide(reading.size)}; resize by size",
+    )
 
 
 def _scaled(pixels: np.ndarray, window: tuple[float, float], white_is_zero: bool) -> np.ndarray:
