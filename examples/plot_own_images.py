@@ -35,9 +35,9 @@ for name, digit, n_files in [("common", 3, 120), ("rare", 8, 12)]:
         picture.save(folder / name / f"{k:03}.png")
 
 # %%
-# All images of an array have one size. Where files differ, they are resized until they fill a square,
-# and their centres are cropped. ``notes`` says what was chosen; ``size="native"`` would leave images
-# as they are, and so refuses these:
+# All images of an array have one size. Where files differ, they are resized until they fill a
+# square, and their centres are cropped. ``notes`` says what was chosen; ``size="native"`` would
+# leave images as they are, and so refuses these:
 from tsynd_sk.datasets import load_image_folder
 
 print(*load_image_folder(folder, verbose=False).notes, sep="\n")
@@ -47,8 +47,8 @@ except ValueError as error:
     print(str(error).replace(str(folder), "scans"))
 
 # %%
-# A file that cannot be read is an error that names it, or left out, with a warning that counts, as is
-# everything else that is no image. We cut one short:
+# A file that cannot be read is an error that names it, or left out, with a warning that counts, as
+# is everything else that is no image. We cut one short:
 import warnings
 
 damaged = folder / "common" / "005.png"
@@ -95,9 +95,10 @@ X_train, y_train, X_test, y_test = X[rows], y[rows], X[rest], y[rest]
 # One file for all splits
 # -----------------------
 # A folder may hold ``train``, ``val`` and ``test``, each with a subfolder for every class; then
-# ``data.split`` says which is which. The other common form is an ``.npz`` file with MedMNIST's names.
-# Labels may be words: codes follow their sorted order in all splits together, so that they mean the
-# same in each.
+# ``data.split`` says which is which. The other common form is an ``.npz`` file with MedMNIST's
+# names. Labels may be words: codes follow their sorted order in all splits together, so that they
+# mean the same in each. What comes is a :class:`~tsynd_sk.datasets.LabeledImages`, a named tuple of
+# images, codes and names.
 from tsynd_sk.datasets import load_npz
 
 file = Path(temporary.name, "scans.npz")

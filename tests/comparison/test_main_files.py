@@ -69,13 +69,13 @@ def test_all_options_reach_the_files(folder, tmp_path, capsys, untrained):
     options += ["--on-error", "skip", "--duplicates", "drop", "--pages", "all"]
     _, out, err = printed(folder, tmp_path, capsys, *options)
     [warning] = [line for line in err.splitlines() if line.startswith("warning: Left out of")]
-    assert "1 damaged files (a/cut.png)" in warning
+    assert "damaged files: 1 (a/cut.png)" in warning
     assert "  size: 12 x 12 pixels (as asked for), pad to fit, colour (48 grey" in out
     assert "  values: [-10, 200] become black to white, as asked for" in out
     assert "  groups: 12 by groups.csv; none has images on two sides" in out
     assert "held out by class, with groups kept on one side" in out
-    assert "left out: 3 excluded by name" in out
-    assert "1 damaged files (a/cut.png)" in out
+    assert "left out: excluded by name: 3" in out
+    assert "damaged files: 1 (a/cut.png)" in out
     [comparison] = untrained
     splits = comparison.splits
     assert splits.X_train.shape[1:] == (12, 12, 3)

@@ -95,7 +95,7 @@ def test_names_need_no_ending_and_frames_are_pages(tmp_path):
     dicom(tmp_path / "b" / "1.2.840.113", frames + 50)
     data, messages = loaded(tmp_path)
     assert data.files == ["a/IM0001", "b/1.2.840.113"]
-    assert "2 files' further pages" in messages[0]
+    assert "further pages of files, which" in messages[0]
     assert len(loaded(tmp_path, pages="all")[0].X) == 4
 
 

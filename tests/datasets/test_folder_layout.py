@@ -33,11 +33,11 @@ class TestClasses:
         data, [message] = loaded(tmp_path, exclude="*_mask.png")
         assert data.files == ["a/1.png", "b/2.png"]
         for part in (
-            "4 hidden files and those of the system (.git, __MACOSX, a/._1.png, ...)",
-            "1 files that are no images by their name (a/notes.txt)",
-            "1 broken links and what is no file (a/gone.png)",
-            "1 files outside of the classes' folders (loose.png)",
-            "1 excluded by name (b/1_mask.png)",
+            "hidden files and those of the system: 4 (.git, __MACOSX, a/._1.png, ...)",
+            "files that are no images by their name: 1 (a/notes.txt)",
+            "broken links and what is no file: 1 (a/gone.png)",
+            "files outside of the classes' folders: 1 (loose.png)",
+            "excluded by name: 1 (b/1_mask.png)",
         ):
             assert part in message
         assert sum(map(len, data.left_out.values())) == 8
@@ -50,7 +50,7 @@ class TestClasses:
         data = silently_loaded(tmp_path, exclude=exclude)
         assert data.files == ["a/1.png", "b/2.png"]
         assert data.left_out == {"excluded by name": ["a/1_mask.png"]}
-        assert data.notes[-1] == "left out: 1 excluded by name (a/1_mask.png)"
+        assert data.notes[-1] == "left out: excluded by name: 1 (a/1_mask.png)"
 
     def test_names_that_look_like_masks_are_a_hint(self, tmp_path):
         make(tmp_path, "a/1.png", "a/1_mask.png", "a/1_Mask_1.png", "b/2.png", "b/damask.png")
@@ -67,7 +67,7 @@ class TestClasses:
         (tmp_path / "c").mkdir()
         (tmp_path / "d").mkdir()
         (tmp_path / "d" / "x.png").touch()
-        with pytest.raises(ValueError, match=r"No image .* for \['c', 'd'\].*zero bytes \(d/x"):
+        with pytest.raises(ValueError, match=r"No image .* for \['c', 'd'\].*zero bytes: 1 \(d/x"):
             load_image_folder(tmp_path, on_error="skip")
 
     def test_missing_folders_and_files_are_refused(self, tmp_path):
@@ -193,5 +193,5 @@ class TestLinks:
         (tmp_path / "a" / "x").symlink_to(tmp_path / "a" / "y")
         (tmp_path / "a" / "y").symlink_to(tmp_path / "a" / "x")
         data, [message] = loaded(tmp_path)
-        assert "2 broken links" in message
+        assert "broken links and what is no file: 2" in message
         assert len(data.X) == 2

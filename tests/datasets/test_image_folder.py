@@ -144,11 +144,11 @@ class TestFaults:
         assert data.files == ["a/dark.png", "b/dark.png"]
         assert data.X[:, 0, 0, 0].tolist() == [0, 1]
         for part in (
-            "1 files of zero bytes (a/empty.png)",
-            "1 Git LFS pointers (a/pointer.png)",
-            "3 decompression bombs (b/big bomb.png, b/bomb.png, b/bomb.tif)",
-            "5 damaged files (",
-            "1 images of more than four channels (b/five.tif)",
+            "files of zero bytes: 1 (a/empty.png)",
+            "Git LFS pointers: 1 (a/pointer.png)",
+            "decompression bombs: 3 (b/big bomb.png, b/bomb.png, b/bomb.tif)",
+            "damaged files: 5 (",
+            "images of more than four channels: 1 (b/five.tif)",
         ):
             assert part in messages[0]
         assert sum(map(len, data.left_out.values())) == 11

@@ -118,7 +118,7 @@ class FolderLoad:
     def _note_losses(self, facts: list[ImageFacts]) -> None:
         n_paged = sum(fact.n_pages > 1 for fact in facts)
         if n_paged and self.reading.pages == "first":
-            self.left_out['files\' further pages, which pages="all" (--pages all) reads'] = [
+            self.left_out['further pages of files, which pages="all" (--pages all) reads'] = [
                 file.name for file, fact in zip(self.files, facts, strict=True) if fact.n_pages > 1
             ]
         if n_cut := sum(fact.loses_bits for fact in facts):
@@ -220,5 +220,5 @@ def counted(left_out: dict[str, list[str]]) -> str:
     parts = []
     for reason, names in left_out.items():
         more = ", ..." if len(names) > 3 else ""
-        parts.append(f"{len(names)} {reason} ({', '.join(names[:3])}{more})")
+        parts.append(f"{reason}: {len(names)} ({', '.join(names[:3])}{more})")
     return "; ".join(parts)
