@@ -139,7 +139,7 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (["train/a/1", "train/b/2", "test/3"], "'test' is called as splits are, but has no fo"),
+            (["train/a/1", "train/b/2", "test/3"], "'test' is called as splits are, but has no"),
             (["train/1", "test/2"], "'test', 'train' is called as splits are, but has no folder"),
             (["train/a/1", "train/b/2", "more/a/3"], "'more' stands beside 'train': is it a class"),
             (["training_set/a/1", "test_set/a/2"], "'test_set', 'training_set' may be a split or"),

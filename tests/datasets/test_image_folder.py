@@ -1,15 +1,22 @@
 """Sets of image files: size, faults, equal pixels, groups, and how others are read alike."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.image_files import grey, loaded, noise, row_of, silently_loaded, tiff
+from joblib import cpu_count
 from PIL import Image
 
 from tsynd_sk.datasets import Reading, load_image_folder, read_images
+from tsynd_sk.datasets._image_facts import ImageFacts
+from tsynd_sk.datasets._many_files import n_threads
 
 
 @pytest.fixture
@@ -203,6 +210,12 @@ class TestEqualPixels:
             message
         )
 
+    def test_a_negative_is_no_copy(self, tmp_path):
+        values = noise(0, high=65536, dtype=np.uint16)
+        for name, kind in (("a", "minisblack"), ("b", "miniswhite")):
+            tiff(tmp_path / name / "x.tif", values, photometric=kind)
+        assert silently_loaded(tmp_path).first_equal.tolist() == [0, 1]
+
     def test_equality_is_that_of_the_files_not_of_what_is_left_at_a_size(self, tmp_path):
         for k, shape in enumerate([(4, 4), (8, 8)]):
             grey(tmp_path / "ab"[k] / "x.png", 5, shape)
@@ -348,6 +361,48 @@ def test_progress_is_shown_unless_it_is_not_wanted(folder, capsys):
     assert "files of" in capsys.readouterr().err
     load_image_folder(folder, verbose=False)
     assert capsys.readouterr().err == ""
+
+
+def test_threads_share_a_budget_of_memory():
+    small, large = (ImageFacts("pillow", (side, side), colour=True) for side in (28, 4000))
+    assert n_threads([small] * 3) == min(cpu_count(), 16)
+    assert n_threads([small, large]) == 1
+
+
+MEASURED = """
+import resource, sys, time
+from tsynd_sk.datasets import load_image_folder
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+before, start = peak(), time.perf_counter()
+data = load_image_folder(sys.argv[1], verbose=False)
+print(len(data.X), time.perf_counter() - start, peak() - before - data.X.nbytes / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "shape", "seconds"), [(10_000, (28, 28), 60), (12, (3000, 2500), 60)]
+)
+def test_time_and_memory(tmp_path, n, shape, seconds):
+    for k in range(n):
+        if n > 100:
+            path = tmp_path / "ab"[k % 2] / f"{k}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(noise(k, shape)).save(path)
+        else:
+            tiff(tmp_path / "ab"[k % 2] / f"{k}.tif", noise(k, shape, np.uint16, 4096))
+    command = [sys.executable, "-W", "ignore", "-c", MEASURED, str(tmp_path)]
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": here}
+    )
+    n_read, taken, beyond = map(float, done.stdout.split())
+    assert n_read == n
+    assert taken < seconds
+    assert beyond < 200
 
 
 def test_filters_of_warnings_are_left_as_they_were(folder):

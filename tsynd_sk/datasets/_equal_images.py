@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def digest_of(pixels: np.ndarray) -> bytes:
+def digest_of(pixels: np.ndarray, white_is_zero: bool) -> bytes:
     """Return a checksum of pixels as they are stored, before any scale or size."""
-    digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((pixels.shape, white_is_zero)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.digest()
 

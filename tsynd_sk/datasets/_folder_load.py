@@ -183,7 +183,7 @@ class FolderLoad:
             fact = facts[file.name]
             pixels = read_page(file.path, fact, page)
             X[place] = as_read(reading, pixels, fact)
-            return digest_of(pixels)
+            return digest_of(pixels, fact.white_is_zero)
 
         with quiet_readers():
             threads = n_threads(facts[file.name] for file in files)

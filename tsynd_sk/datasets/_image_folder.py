@@ -165,7 +165,9 @@ def load_image_folder(
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     # The bar is there before the first file is found, which takes long on remote disks.
-    with tqdm(desc=f"files of {folder.name}", unit="file", disable=not verbose, leave=False) as bar:
+    with tqdm(
+        desc=f"files of {folder.name}", unit=" files", disable=not verbose, leave=False
+    ) as bar:
         layout = layout_of(folder, exclude, bar.update)
         wanted = _wanted_splits(split, layout.splits, folder)
         bar.reset(total=2 * len(layout.files))

@@ -65,9 +65,10 @@ class Reading:
 
     def __post_init__(self):
         # JSON knows lists only.
-        for name in ("size", "window", "window_8bit"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
+        object.__setattr__(self, "size", tuple(self.size))
+        for name in ("window", "window_8bit"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(map(float, value)))
 
 
 def check_fits(reading: Reading, facts: ImageFacts) -> None:
