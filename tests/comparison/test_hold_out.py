@@ -32,6 +32,9 @@ def test_equal_images_stay_together_across_groups():
     first_equal = np.arange(40)
     first_equal[[2, 4, 6]] = 0
     for seed in range(5):
+        train, held, how = hold_out(y, NAMES, first_equal=first_equal, random_state=seed)
+        assert len({row in held for row in (0, 2, 4, 6)}) == 1
+        assert how == "by class, with images of equal pixels kept on one side"
         train, held, how = hold_out(
             y, NAMES, groups=groups, first_equal=first_equal, random_state=seed
         )

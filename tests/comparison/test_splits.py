@@ -165,6 +165,22 @@ class TestDatasets:
         assert np.bincount(splits.y_test).tolist() == [2, 2]
         assert len(splits.X_train) == 12
 
+    def test_equal_images_of_an_npz_are_counted_and_held_out_together(self, tmp_path):
+        X, y = np.arange(40, dtype=np.uint8).repeat(64).reshape(40, 8, 8), np.arange(40) % 2
+        X[20:] = X[:20]
+        np.savez(tmp_path / "x.npz", train_images=X, train_labels=y)
+        splits = load_splits(str(tmp_path / "x.npz"))
+        train, test = (set(X[:, 0, 0]) for X in (splits.X_train, splits.X_test))
+        assert not train & test
+        assert "with images of equal pixels kept on one side" in splits.notes[0]
+        n = len(splits.y_test) // 2
+        assert splits.notes[1] == f"equal pixels: {20 - n} repeats in train, {n} repeats in test"
+        arrays = {"train_images": X[:9], "train_labels": y[:9]}
+        arrays |= {"test_images": X[8:12], "test_labels": y[8:12]}
+        np.savez(tmp_path / "x.npz", **arrays)
+        splits = load_splits(str(tmp_path / "x.npz"))
+        assert splits.notes[1] == "equal pixels: 1 images of test that are in train, too"
+
     def test_images_of_different_sizes_in_an_npz_are_refused(self, tmp_path):
         X, y = np.zeros((4, 8, 8)), [0, 1, 0, 1]
         np.savez(

@@ -154,7 +154,7 @@ def load_splits(
             )
         source = _arrays(dataset, path, size, root)
     train = source.load("train")
-    notes = [*source.notes]
+    notes = list(source.notes)
     for split in ("test", "val"):
         # Held out before the validation images, so that choices never see a test image.
         if split in source.splits:
@@ -174,6 +174,8 @@ def load_splits(
             f"{scored.X.shape[1:]} in {score_on}; resize them, and make all grey or all colour"
         )
     notes += _missing_classes(names, train.y, scored.y, score_on)
+    if not path.is_dir():
+        notes += _copies(train.X, scored.X, score_on)
     flip = flip and source.mirrors
     return Splits(
         *(name, train.X, train.y, scored.X, scored.y, names, flip, score_on, tuple(notes)),
@@ -248,7 +250,12 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
 
 
 def _as_side(load: Callable[..., LabeledImages]) -> Callable[[str], _Side]:
-    return lambda split: _Side(*load(split=split))
+    def side(split: str) -> _Side:
+        images = load(split=split)
+        _, first_equal = np.unique([_checksum(x) for x in images.X], return_inverse=True)
+        return _Side(*images, first_equal=first_equal)
+
+    return side
 
 
 def _splits_in(path: Path) -> frozenset[str]:
@@ -265,6 +272,23 @@ def _held_out(side: _Side) -> tuple[_Side, _Side, str]:
         side.y, side.class_names, groups=side.groups, first_equal=side.first_equal
     )
     return side.take(train), side.take(held), how
+
+
+def _checksum(image: np.ndarray) -> bytes:
+    return hashlib.md5(np.ascontiguousarray(image).data, usedforsecurity=False).digest()
+
+
+def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
+    """Say how many images of arrays stand there twice; loading files says it with their names."""
+    train, scored = ([_checksum(x) for x in images] for images in (X, X_scored))
+    in_train, in_scored = set(train), set(scored)
+    counts = {
+        "repeats in train": len(train) - len(in_train),
+        f"repeats in {split}": len(scored) - len(in_scored),
+        f"images of {split} that are in train, too": sum(x in in_train for x in scored),
+    }
+    if any(counts.values()):
+        yield "equal pixels: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
 
 
 def _missing_classes(
