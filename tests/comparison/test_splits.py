@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import train_test_split
 
 from tsynd_sk.comparison._comparison import Comparison
 from tsynd_sk.comparison._settings import Settings
@@ -34,6 +35,18 @@ class TestDatasets:
         assert splits.name == "scans"
         assert splits.class_names == ["ill", "well"]
         assert splits.X_train.shape == (9, 8, 8)
+        assert splits.X_train.base is splits.X_test.base is not None  # there is one array
+        data = load_image_folder(folder, size=8, verbose=False)
+        X, X_test, y, y_test = train_test_split(
+            data.X, data.y, test_size=0.25, stratify=data.y, random_state=0
+        )
+        for ours, expected in (
+            (splits.X_train, X),
+            (splits.X_test, X_test),
+            (splits.y_train, y),
+            (splits.y_test, y_test),
+        ):
+            np.testing.assert_array_equal(ours, expected)
         assert np.bincount(splits.y_test).min() >= 1
         assert splits.digest() == load_splits(folder, size=8).digest()
 
@@ -46,8 +59,7 @@ class TestDatasets:
         assert splits.reading.size == (12, 9)
         assert splits.notes[-1] == "scored on: its own test images"
         assert splits.counts() == "images per class (train + test): ill 4 + 2, well 4 + 2"
-        # Rows that follow each other are not copied.
-        assert splits.X_train.base is not None
+        assert splits.X_train.base is splits.X_test.base is not None  # there is one array
 
     def test_a_class_that_is_never_trained_is_refused_before_training(self, tmp_path):
         self.folder(tmp_path / "train")
@@ -113,6 +125,16 @@ class TestDatasets:
         val = load_splits(str(tmp_path), score_on="val")
         kept, held = ({x.tobytes() for x in X} for X in (val.X_train, splits.X_test))
         assert not kept & held
+
+    def test_a_split_without_an_image_that_can_be_read_is_named(self, tmp_path):
+        self.folder(tmp_path / "train", 8)
+        (tmp_path / "test" / "ill").mkdir(parents=True)
+        (tmp_path / "test" / "ill" / "x.png").write_bytes(b"no image")
+        with (
+            pytest.warns(UserWarning, match="damaged files: 1"),
+            pytest.raises(ValueError, match="no image of its split test can be read"),
+        ):
+            load_splits(str(tmp_path), on_error="skip")
 
     def test_only_training_images(self, tmp_path):
         self.folder(tmp_path / "train", 8)

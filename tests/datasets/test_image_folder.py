@@ -300,6 +300,9 @@ class TestGroups:
         table.write_text("a/dark.png,x\na/dark.png,y\n")
         with pytest.raises(ValueError, match=r"two groups for 'a/dark\.png': 'x' and 'y'"):
             load_image_folder(folder, groups=table)
+        table.write_bytes("a/dark.png,Müller\n".encode("latin-1"))
+        with pytest.raises(ValueError, match=r"groups\.csv is no text in UTF-8"):
+            load_image_folder(folder, groups=table)
         table.write_text("a/dark.png\n")
         with pytest.raises(ValueError, match=r"row 1 is \['a/dark.png'\]; expected a file and"):
             load_image_folder(folder, groups=table)

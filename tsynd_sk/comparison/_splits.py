@@ -193,19 +193,10 @@ class _Side:
     groups: np.ndarray | None = None
     first_equal: np.ndarray | None = None
 
-    def take(self, rows: np.ndarray) -> _Side:
-        whole = (self.X, self.y, self.groups, self.first_equal)
-        X, y, groups, first_equal = (None if a is None else _taken(a, rows) for a in whole)
-        assert X is not None
-        assert y is not None
-        return _Side(X, y, self.class_names, groups, first_equal)
-
-
-def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return rows, as a view if they follow each other: images may be many."""
-    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
-        return values[rows[0] : rows[0] + len(rows)]
-    return values[rows]
+    def take(self, rows: slice) -> _Side:
+        """Return some rows, as views: images may be many."""
+        others = (None if a is None else a[rows] for a in (self.groups, self.first_equal))
+        return _Side(self.X[rows], self.y[rows], self.class_names, *others)
 
 
 @dataclass(frozen=True)
@@ -229,7 +220,12 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
     whole = _Side(data.X, data.y, data.class_names, data.groups, data.first_equal)
 
     def load(split: str) -> _Side:
-        return whole if data.split is None else whole.take(np.flatnonzero(data.split == split))
+        if data.split is None:
+            return whole
+        rows = np.flatnonzero(data.split == split)
+        if not len(rows):
+            raise ValueError(f"{path}: no image of its split {split} can be read")
+        return whole.take(slice(rows[0], rows[-1] + 1))  # rows go by split
 
     name, splits = path.resolve().name, frozenset(data.splits)
     return _Source(name, load, splits, notes=tuple(data.notes), reading=data.reading)
@@ -271,7 +267,26 @@ def _held_out(side: _Side) -> tuple[_Side, _Side, str]:
     train, held, how = hold_out(
         side.y, side.class_names, groups=side.groups, first_equal=side.first_equal
     )
-    return side.take(train), side.take(held), how
+    order = np.concatenate([train, held])
+    # In place, so that there is never a second array of all images.
+    _reorder(side.X, order)
+    others = (None if a is None else a[order] for a in (side.groups, side.first_equal))
+    divided = _Side(side.X, side.y[order], side.class_names, *others)
+    return divided.take(slice(len(train))), divided.take(slice(len(train), None)), how
+
+
+def _reorder(X: np.ndarray, order: np.ndarray) -> None:
+    """Let ``X`` become ``X[order]``, cycle by cycle of the permutation."""
+    open_ = np.ones(len(order), dtype=bool)
+    for start in range(len(order)):
+        if open_[start]:
+            first, place = X[start].copy(), start
+            while (source := order[place]) != start:
+                X[place] = X[source]
+                open_[place] = False
+                place = source
+            X[place] = first
+            open_[place] = False
 
 
 def _checksum(image: np.ndarray) -> bytes:

@@ -57,7 +57,10 @@ def _by_pattern(names: Sequence[str], pattern: str) -> list[str]:
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     """Read files and groups from the columns of these names, else from the first two."""
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}; save it as CSV UTF-8") from None
     first = text.partition("\n")[0]
     rows = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
     rows = [row for row in rows if row]
