@@ -1,5 +1,7 @@
 """What folders mean: classes or splits, links, and what is left out."""
 
+import os
+
 import pytest
 from helpers.image_files import grey, loaded, silently_loaded
 
@@ -57,6 +59,16 @@ class TestClasses:
         data = silently_loaded(tmp_path)
         assert len(data.files) == 5
         assert "2 images, such as a/1_Mask_1.png, look like masks" in data.notes[-1]
+
+    def test_names_in_another_encoding_can_be_printed(self, tmp_path):
+        make(tmp_path, "a/1.png", "b/2.png")
+        try:
+            (tmp_path / "b" / "2.png").rename(tmp_path / "b" / os.fsdecode(b"M\xfcller.png"))
+        except OSError:
+            pytest.skip("the file system has UTF-8 names only")
+        data = silently_loaded(tmp_path)
+        assert data.files == ["a/1.png", "b/M\\udcfcller.png"]
+        assert data.X[1].max() == 1
 
     def test_an_excluded_folder_is_no_class(self, tmp_path):
         make(tmp_path, "a/1.png", "b/2.png", "masks/1.png", "masks/2.png")

@@ -96,7 +96,8 @@ class _Found:
         with os.scandir(folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
-            own = (*parts, entry.name)
+            # Names that are no UTF-8 cannot be printed as they are.
+            own = (*parts, entry.name.encode("utf-8", "backslashreplace").decode())
             name = "/".join(own)
             if any(fnmatchcase(t, g) for g in self.exclude for t in (name, entry.name)):
                 self.left_out["excluded by name"].append(name)
