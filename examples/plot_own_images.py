@@ -35,32 +35,41 @@ for name, digit, n_files in [("common", 3, 120), ("rare", 8, 12)]:
         picture.save(folder / name / f"{k:03}.png")
 
 # %%
-# All images of an array have one size. Where files differ, loading them says so:
+# All images of an array have one size. Where files differ, they are resized until they fill a
+# square, and their centres are cropped. ``notes`` says what was chosen; ``size="native"`` would
+# leave images as they are, and so refuses these:
 from tsynd_sk.datasets import load_image_folder
 
+print(*load_image_folder(folder, verbose=False).notes, sep="\n")
 try:
-    load_image_folder(folder)
+    load_image_folder(folder, size="native", verbose=False)
 except ValueError as error:
     print(str(error).replace(str(folder), "scans"))
 
 # %%
-# With ``size`` they are resized, and their centres cropped. A file that cannot be read is left out,
-# with a warning that names it. We cut one short:
+# A file that cannot be read is an error that names it, or left out, with a warning that counts, as
+# is everything else that is no image. We cut one short:
 import warnings
 
 damaged = folder / "common" / "005.png"
 damaged.write_bytes(damaged.read_bytes()[:100])
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    data = load_image_folder(folder, size=16)
+    data = load_image_folder(folder, size=16, on_error="skip", verbose=False)
 for warning in caught:
     print(str(warning.message).replace(str(folder), "scans"))
 
 # %%
-# What all loaders return is a :class:`~tsynd_sk.datasets.LabeledImages`, a named tuple of images,
-# class codes, and the names that the codes stand for.
-X, y, class_names = data
+# The result is a :class:`~sklearn.utils.Bunch`: images, class codes, the names that the codes stand
+# for, where each image is from, and how it was read. :func:`~tsynd_sk.datasets.read_images` reads
+# further files in the same way: those that a fitted classifier is to be asked about, say.
+from tsynd_sk.datasets import read_images
+
+X, y, class_names = data.X, data.y, data.class_names
 print(X.shape, X.dtype, f"values from {X.min()} to {X.max()}")
+print(data.reading)
+again = read_images(folder / data.files[7], like=data)
+print("read once more, equal to the bit:", bool((again[0] == X[7]).all()))
 for code, name in enumerate(class_names):
     print(f"{(y == code).sum():>4} images of class {code}, {name!r}")
 
@@ -85,10 +94,11 @@ X_train, y_train, X_test, y_test = X[rows], y[rows], X[rest], y[rest]
 # %%
 # One file for all splits
 # -----------------------
-# Folders ``train``, ``val`` and ``test``, each with a subfolder for every class, are three calls
-# of ``load_image_folder``. The other common form is an ``.npz`` file with MedMNIST's names.
-# Labels may be words: codes follow their sorted order in all splits together, so that they mean the
-# same in each.
+# A folder may hold ``train``, ``val`` and ``test``, each with a subfolder for every class; then
+# ``data.split`` says which is which. The other common form is an ``.npz`` file with MedMNIST's
+# names. Labels may be words: codes follow their sorted order in all splits together, so that they
+# mean the same in each. What comes is a :class:`~tsynd_sk.datasets.LabeledImages`, a named tuple of
+# images, codes and names.
 from tsynd_sk.datasets import load_npz
 
 file = Path(temporary.name, "scans.npz")
@@ -267,6 +277,7 @@ temporary.cleanup()
 #
 # Try next
 # --------
+# - :doc:`/guide/image_files`: files of every kind, patients, copies.
 # - :doc:`/guide/images`: ambiguous layouts, flat images, images that do not fit in memory.
 # - ``python -m tsynd_sk --dataset path/to/folder --size 64`` compares ways of training on a folder,
 #   or on an ``.npz`` file; :ref:`sphx_glr_auto_examples_plot_compare_arms.py` does so in Python.

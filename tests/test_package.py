@@ -45,7 +45,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_use_loads_nothing_that_is_not_needed():
-    late = {"medmnist", "torchvision", "matplotlib", "art", "skimage", "PIL"}
+    late = {"medmnist", "torchvision", "matplotlib", "art", "skimage", "PIL", "tifffile"}
     # scikit-learn imports pandas where it is installed.
     use = "from tsynd_sk import TargetedSynthesizer, evaluation, inspection"
     before = "import torch, sklearn, skorch; before = set(sys.modules)"

@@ -7,10 +7,11 @@ import hashlib
 import json
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS
 
@@ -35,9 +36,16 @@ def build_parser() -> argparse.ArgumentParser:
         default="digits",
         help="digits (default, embedded), a MedMNIST name such as breastmnist, a folder with one "
         "subfolder per class (or with train/, val/ and test/ of that kind), or an .npz with "
-        "MedMNIST's keys",
+        "MedMNIST's keys; a split that is missing is held out",
     )
-    add("--size", type=int, metavar="PX", help="side of the images in pixels (default: 28)")
+    add(
+        "--size",
+        type=_size,
+        metavar="PX",
+        help="side of the images in pixels, or native (default: MedMNIST 28; files: their own size "
+        "if all have the same, of at most 224, else the median side or 224, whichever is smaller)",
+    )
+    _add_file_options(parser.add_argument_group("folders of image files"))
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
@@ -109,17 +117,92 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _size(text: str) -> int | str:
+    return text if text == "native" else int(text)
+
+
+def _add_file_options(group: argparse._ArgumentGroup) -> None:
+    """Describe how image files are read: parameters of `load_image_folder`, None if not given."""
+    add = group.add_argument
+    add(
+        "--fit",
+        choices=("crop", "pad"),
+        help="images of another size: crop the centre (default), or pad with black",
+    )
+    add(
+        "--grayscale",
+        action="store_true",
+        default=None,
+        help="turn colours grey (default: colour if any file has it)",
+    )
+    add(
+        "--colour",
+        "--color",
+        dest="grayscale",
+        action="store_false",
+        help="three channels, also if all files are grey",
+    )
+    add(
+        "--window",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="values of the files that become black and white (default: one scale for all files, "
+        "by their type or by what they use)",
+    )
+    add(
+        "--exclude",
+        action="append",
+        metavar="GLOB",
+        help="leave out files or folders, such as '*_mask.png'; may be given several times",
+    )
+    add(
+        "--groups",
+        metavar="CSV",
+        help="file with columns file and group (patient, slide, camera): none is on two sides",
+    )
+    add("--group-pattern", metavar="REGEX", help="the same, found in the files' names")
+    add("--pages", choices=("first", "all"), help="of files with several (default: first)")
+    add(
+        "--duplicates",
+        choices=("keep", "drop"),
+        help="images with the pixels of an earlier one (default: keep, on one side)",
+    )
+    add(
+        "--on-error",
+        choices=("raise", "skip"),
+        help="files that cannot be read: stop and name them (default), or leave them out",
+    )
+
+
+_FILE_OPTIONS = (
+    *("fit", "grayscale", "window", "exclude", "groups", "group_pattern", "pages"),
+    *("duplicates", "on_error"),
+)
+
+
+def _show_plainly(
+    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
+) -> None:
+    """Warn of something about the data, without the place in the code that it was found at."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 def _prepare(arguments: argparse.Namespace) -> Comparison:
     # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
     from tsynd_sk.comparison import Comparison, Settings, described, load_splits
 
-    splits = load_splits(
-        arguments.dataset,
-        size=arguments.size,
-        root=arguments.root,
-        score_on=arguments.score_on,
-        flip=not arguments.no_flip,
-    )
+    given = {name: getattr(arguments, name) for name in _FILE_OPTIONS}
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_plainly
+        splits = load_splits(
+            arguments.dataset,
+            size=arguments.size,
+            root=arguments.root,
+            score_on=arguments.score_on,
+            flip=not arguments.no_flip,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     settings = Settings(
         n_train=arguments.n_train or min(100, len(splits.X_train)),
         arms=tuple(arguments.arms),
@@ -149,6 +232,7 @@ def _run(comparison: Comparison) -> None:
         f"{len(splits.class_names)} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
         f"{settings.epochs} epochs"
     )
+    print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
     missing = comparison.missing()
     done = settings.seeds * len(settings.arms) - len(missing)
     if done:

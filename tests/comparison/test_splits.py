@@ -1,17 +1,21 @@
 """Images of a comparison: training, and what is scored."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import train_test_split
 
 from tsynd_sk.comparison._comparison import Comparison
 from tsynd_sk.comparison._settings import Settings
 from tsynd_sk.comparison._splits import Splits, load_splits
+from tsynd_sk.datasets import load_image_folder
 
 
 class TestDatasets:
     def folder(self, path, n=6, size=(9, 12)):
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(sum(path.name.encode()))
         for name in ("ill", "well"):
             (path / name).mkdir(parents=True)
             for i in range(n):
@@ -31,22 +35,56 @@ class TestDatasets:
         assert splits.name == "scans"
         assert splits.class_names == ["ill", "well"]
         assert splits.X_train.shape == (9, 8, 8)
+        assert splits.X_train.base is splits.X_test.base is not None  # there is one array
+        data = load_image_folder(folder, size=8, verbose=False)
+        X, X_test, y, y_test = train_test_split(
+            data.X, data.y, test_size=0.25, stratify=data.y, random_state=0
+        )
+        for ours, expected in (
+            (splits.X_train, X),
+            (splits.X_test, X_test),
+            (splits.y_train, y),
+            (splits.y_test, y_test),
+        ):
+            np.testing.assert_array_equal(ours, expected)
         assert np.bincount(splits.y_test).min() >= 1
         assert splits.digest() == load_splits(folder, size=8).digest()
 
     def test_a_folder_keeps_its_own_test_split(self, tmp_path):
-        self.folder(tmp_path / "train", 4)
-        self.folder(tmp_path / "test", 2)
+        self.folder(tmp_path / "Training", 4)
+        self.folder(tmp_path / "TEST", 2)
         splits = load_splits(str(tmp_path))
-        assert splits.X_train.shape == (8, 28, 28)
-        assert splits.X_test.shape == (4, 28, 28)
+        assert splits.X_train.shape == (8, 12, 9)
+        assert splits.X_test.shape == (4, 12, 9)
+        assert splits.reading.size == (12, 9)
+        assert splits.notes[-1] == "scored on: its own test images"
+        assert splits.counts() == "images per class (train + test): ill 4 + 2, well 4 + 2"
+        assert splits.X_train.base is splits.X_test.base is not None  # there is one array
 
-    def test_classes_of_train_and_test_must_agree(self, tmp_path):
+    def test_a_class_that_is_never_trained_is_refused_before_training(self, tmp_path):
         self.folder(tmp_path / "train")
         self.folder(tmp_path / "test")
         (tmp_path / "test" / "ill").rename(tmp_path / "test" / "odd")
-        with pytest.raises(ValueError, match=r"\['ill', 'well'\] in train, but \['odd'"):
-            load_splits(str(tmp_path))
+        splits = load_splits(str(tmp_path))
+        assert splits.class_names == ["ill", "odd", "well"]
+        assert "classes: test has no images of 'ill'; scores are means over" in splits.notes[-1]
+        with pytest.raises(ValueError, match=r"no training ones of \['odd'\]"):
+            Comparison(splits, Settings(4), tmp_path)
+
+    @pytest.mark.parametrize("kind", ["folder", "npz"])
+    def test_a_test_split_of_one_class_has_no_auc_and_that_is_said(self, tmp_path, kind):
+        if kind == "folder":
+            self.folder(tmp_path / "train")
+            self.folder(tmp_path / "test")
+            shutil.rmtree(tmp_path / "test" / "ill")
+            splits = load_splits(str(tmp_path))
+        else:
+            X, y = np.arange(6 * 64).reshape(6, 8, 8), np.array(["ill", "well"] * 3)
+            arrays = {"train_images": X, "train_labels": y, "test_images": X[1::2] + 1}
+            np.savez(tmp_path / "x.npz", **arrays, test_labels=y[1::2])
+            splits = load_splits(str(tmp_path / "x.npz"))
+        message = "classes: test has images of 'well' only: there is no ROC AUC"
+        assert splits.notes[-1] == message
 
     def test_a_class_without_training_images_is_refused(self, tmp_path):
         X = np.zeros((4, 8, 8), np.uint8)
@@ -73,14 +111,56 @@ class TestDatasets:
             test = load_splits(str(tmp_path))
             assert len(test.X_test) == 4
         val = load_splits(str(tmp_path), score_on="val")
-        assert (len(val.X_train), len(val.X_test)) == (8, 6)
+        # What will be the test images is held out first: no choice may depend on them.
+        assert (len(val.X_train), len(val.X_test)) == (8 if with_test else 6, 6)
         assert not with_test or (val.X_train == test.X_train).all()
 
-    def test_a_folder_without_test_images_is_explained(self, tmp_path):
-        self.folder(tmp_path / "train")
+    def test_test_images_that_are_missing_are_held_out_of_the_training_images(self, tmp_path):
+        self.folder(tmp_path / "train", 8)
         self.folder(tmp_path / "val")
-        with pytest.raises(ValueError, match="--score-on val"):
-            load_splits(str(tmp_path))
+        splits = load_splits(str(tmp_path))
+        assert (len(splits.X_train), len(splits.X_test)) == (12, 4)
+        assert np.bincount(splits.y_test).tolist() == [2, 2]
+        assert splits.notes[-1] == "scored on: 4 images that are held out by class"
+        val = load_splits(str(tmp_path), score_on="val")
+        kept, held = ({x.tobytes() for x in X} for X in (val.X_train, splits.X_test))
+        assert not kept & held
+
+    def test_a_split_without_an_image_that_can_be_read_is_named(self, tmp_path):
+        self.folder(tmp_path / "train", 8)
+        (tmp_path / "test" / "ill").mkdir(parents=True)
+        (tmp_path / "test" / "ill" / "x.png").write_bytes(b"no image")
+        with (
+            pytest.warns(UserWarning, match="damaged files: 1"),
+            pytest.raises(ValueError, match="no image of its split test can be read"),
+        ):
+            load_splits(str(tmp_path), on_error="skip")
+
+    def test_only_training_images(self, tmp_path):
+        self.folder(tmp_path / "train", 8)
+        assert load_splits(str(tmp_path)).digest() == load_splits(str(tmp_path / "train")).digest()
+
+    def test_groups_and_equal_images_stay_on_one_side(self, tmp_path):
+        for k in range(48):
+            name = f"{'ill' if k % 2 else 'well'}/p{k // 4:02}_{k}.png"
+            # The last image of a patient is that of the next patient but one.
+            seed = k + 5 if k % 12 == 3 else k
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            pixels = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name)
+        with pytest.warns(UserWarning, match="4 of 48 images have the pixels of another one"):
+            splits = load_splits(str(tmp_path), group_pattern=r"p\d+")
+        with pytest.warns(UserWarning, match="4 of 48"):
+            data = load_image_folder(tmp_path, group_pattern=r"p\d+")
+        group = dict(zip((x.tobytes() for x in data.X), data.groups, strict=True))
+        train, test = ({group[x.tobytes()] for x in X} for X in (splits.X_train, splits.X_test))
+        assert not train & test
+        assert not {x.tobytes() for x in splits.X_train} & {x.tobytes() for x in splits.X_test}
+        assert abs(len(splits.X_test) - 12) <= 4
+        assert set(splits.y_test) == {0, 1}
+        how = "held out by class, with groups and images of equal pixels kept on one side"
+        assert how in splits.notes[-1]
+        assert any(note.startswith("groups: 12 by group_pattern") for note in splits.notes)
 
     @pytest.mark.parametrize("splits", [("train", "test"), ()])
     def test_a_folder_without_validation_images_spares_some(self, tmp_path, splits):
@@ -99,6 +179,45 @@ class TestDatasets:
         np.savez(tmp_path / "own.npz", **arrays)
         val = load_splits(str(tmp_path / "own.npz"), score_on="val")
         assert (len(val.X_train), len(val.X_test)) == ((16, 6) if own else (12, 4))
+
+    def test_an_npz_without_test_images_spares_some(self, tmp_path):
+        X, y = np.arange(16 * 64, dtype=np.float32).reshape(16, 8, 8), np.arange(16) % 2
+        np.savez(tmp_path / "own.npz", train_images=X, train_labels=y)
+        splits = load_splits(str(tmp_path / "own.npz"))
+        assert np.bincount(splits.y_test).tolist() == [2, 2]
+        assert len(splits.X_train) == 12
+
+    def test_equal_images_of_an_npz_are_counted_and_held_out_together(self, tmp_path):
+        X, y = np.arange(40, dtype=np.uint8).repeat(64).reshape(40, 8, 8), np.arange(40) % 2
+        X[20:] = X[:20]
+        np.savez(tmp_path / "x.npz", train_images=X, train_labels=y)
+        splits = load_splits(str(tmp_path / "x.npz"))
+        train, test = (set(X[:, 0, 0]) for X in (splits.X_train, splits.X_test))
+        assert not train & test
+        assert "with images of equal pixels kept on one side" in splits.notes[0]
+        n = len(splits.y_test) // 2
+        assert splits.notes[1] == f"equal pixels: {20 - n} repeats in train, {n} repeats in test"
+        arrays = {"train_images": X[:9], "train_labels": y[:9]}
+        arrays |= {"test_images": X[8:12], "test_labels": y[8:12]}
+        np.savez(tmp_path / "x.npz", **arrays)
+        splits = load_splits(str(tmp_path / "x.npz"))
+        assert splits.notes[1] == "equal pixels: 1 images of test that are in train, too"
+
+    def test_images_of_different_sizes_in_an_npz_are_refused(self, tmp_path):
+        X, y = np.zeros((4, 8, 8)), [0, 1, 0, 1]
+        np.savez(
+            tmp_path / "x.npz", train_images=X, train_labels=y, test_images=X[:, 1:], test_labels=y
+        )
+        with pytest.raises(ValueError, match=r"\(8, 8\) in train, but of \(7, 8\) in test"):
+            load_splits(str(tmp_path / "x.npz"))
+        ragged = np.array([np.zeros((2, 2)), np.zeros((3, 3))], dtype=object)
+        np.savez(tmp_path / "x.npz", train_images=ragged, train_labels=y[:2])
+        with pytest.raises(ValueError, match="images of different sizes as files"):
+            load_splits(str(tmp_path / "x.npz"))
+
+    def test_options_for_files_are_refused_where_there_are_none(self):
+        with pytest.raises(ValueError, match="window, groups: how files are read applies to fold"):
+            load_splits("digits", window=(0, 1), groups="x.csv")
 
     def test_official_validation_images_leave_the_training_images_as_they_are(self, medmnist_root):
         test, val = (

@@ -3,16 +3,19 @@ import io
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torchvision.datasets.utils
-from PIL import Image
 
-from tsynd_sk.datasets._image_folder import LabeledImages, load_image_folder
-from tsynd_sk.datasets._loaders import load_digits_images, load_medmnist, load_npz, subsample
+from tsynd_sk.datasets import (
+    LabeledImages,
+    load_digits_images,
+    load_medmnist,
+    load_npz,
+    subsample,
+)
 
 
 class TestSubsample:
@@ -279,172 +282,3 @@ class TestNpz:
         with pytest.raises(ValueError, match=r"other\.npz is not an \.npz file") as caught:
             load_npz(path)
         assert "pickle" not in str(caught.value)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two classes with one black 2 x 2 image each, to which tests add."""
-    for name in ("b", "a"):
-        (tmp_path / name).mkdir()
-        Image.new("L", (2, 2)).save(tmp_path / name / "black.png")
-    return tmp_path
-
-
-def only_image(folder, **options):
-    """Read the one image beside the two black ones, as the last row."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        X, y, _ = load_image_folder(folder, **options)
-    assert y.tolist() == [0, 1, 1]
-    return X[2]
-
-
-RAMP16 = np.array([[0, 256], [32768, 65535]])
-RAMP8 = [[0, 1], [128, 255]]
-
-
-class TestImageFolder:
-    def test_classes_and_files_come_sorted_from_any_depth(self, folder):
-        (folder / "a" / "patient 2" / "left").mkdir(parents=True)
-        Image.new("L", (2, 2), 9).save(folder / "a" / "patient 2" / "left" / "Z.PNG")
-        Image.new("L", (2, 2), 7).save(folder / "a" / "aa.bmp")
-        X, y, class_names = load_image_folder(str(folder))
-        assert class_names == ["a", "b"]
-        assert X[:, 0, 0].tolist() == [7, 0, 9, 0]
-        assert X.dtype == np.uint8
-        assert y.tolist() == [0, 0, 0, 1]
-        assert y.dtype == np.int64
-
-    def test_hidden_and_other_files_are_ignored_silently(self, folder):
-        (folder / ".git").mkdir()
-        for name in (".git/x.png", "a/notes.txt", "a/._black.png", "readme.png"):
-            (folder / name).write_bytes(b"no image")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert len(load_image_folder(folder).X) == 2
-
-    @pytest.mark.parametrize(
-        ("mode", "values", "suffix", "expected"),
-        [
-            ("1", np.array([[0, 255], [255, 0]], np.uint8), "png", [[0, 255], [255, 0]]),
-            ("1", np.array([[0, 255], [255, 0]], np.uint8), "bmp", [[0, 255], [255, 0]]),
-            ("L", np.array([[0, 50], [100, 255]], np.uint8), "png", [[0, 50], [100, 255]]),
-            ("I;16", RAMP16.astype(np.uint16), "png", RAMP8),
-            ("I;16", RAMP16.astype(np.uint16), "tiff", RAMP8),
-            ("I", RAMP16.astype(np.int32), "tif", RAMP8),
-            ("F", np.array([[0, 0.2], [0.5, 1]], np.float32), "tiff", [[0, 51], [128, 255]]),
-            ("F", np.array([[0, 20], [99.6, 255]], np.float32), "tiff", [[0, 20], [100, 255]]),
-        ],
-    )
-    def test_grey_modes_keep_their_grey_levels(self, folder, mode, values, suffix, expected):
-        image = Image.fromarray(values)
-        image = image.convert(mode) if mode == "1" else image
-        assert image.mode == mode
-        image.save(folder / "b" / f"x.{suffix}")
-        np.testing.assert_array_equal(only_image(folder), expected)
-
-    @pytest.mark.parametrize(
-        ("mode", "colour", "suffix"),
-        [
-            ("RGB", (200, 100, 50), "png"),
-            ("RGB", (200, 100, 50), "bmp"),
-            ("RGBA", (200, 100, 50, 255), "png"),
-            ("CMYK", (55, 155, 205, 0), "tiff"),
-        ],
-    )
-    def test_colour_modes_become_rgb_and_take_grey_ones_along(self, folder, mode, colour, suffix):
-        Image.new(mode, (2, 2), colour).save(folder / "b" / f"x.{suffix}")
-        assert only_image(folder)[0, 0].tolist() == [200, 100, 50]
-        assert load_image_folder(folder).X.shape == (3, 2, 2, 3)
-
-    def test_palette_counts_as_colour(self, folder):
-        image = Image.new("P", (2, 2), 1)
-        image.putpalette([0, 0, 0, 200, 100, 50])
-        image.save(folder / "b" / "x.png")
-        assert only_image(folder)[0, 0].tolist() == [200, 100, 50]
-
-    def test_grayscale_gives_luminance_without_channels(self, folder):
-        Image.new("RGB", (2, 2), (200, 100, 50)).save(folder / "b" / "x.png")
-        image = only_image(folder, grayscale=True)
-        assert image.shape == (2, 2)
-        assert image[0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
-
-    @pytest.mark.parametrize("suffix", ["png", "tiff"])
-    def test_transparent_pixels_lie_over_black(self, folder, suffix):
-        Image.new("RGBA", (2, 2), (200, 100, 50, 0)).save(folder / "b" / f"x.{suffix}")
-        assert only_image(folder).max() == 0
-        Image.new("RGBA", (2, 2), (200, 100, 50, 51)).save(folder / "b" / f"x.{suffix}")
-        assert only_image(folder)[0, 0].tolist() == [40, 20, 10]
-
-    def test_transparent_palette_entry_lies_over_black(self, folder):
-        image = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8), "P")
-        image.putpalette([200, 200, 200, 60, 70, 80])
-        image.save(folder / "b" / "x.png", transparency=0)
-        assert only_image(folder)[0].tolist() == [[0, 0, 0], [60, 70, 80]]
-
-    @pytest.mark.parametrize("mode", ["L", "I;16"])
-    def test_exif_orientation_is_respected(self, folder, mode):
-        values = np.arange(4).reshape(2, 2) * 50
-        image = Image.fromarray(
-            values.astype(np.uint8) if mode == "L" else (values * 257).astype(np.uint16)
-        )
-        exif = Image.Exif()
-        exif[0x0112] = 6  # to be shown turned clockwise by a quarter
-        image.save(folder / "b" / "x.png", exif=exif)
-        np.testing.assert_array_equal(only_image(folder), np.rot90(values, -1))
-
-    @pytest.mark.parametrize("shape", [(40, 100), (100, 40)])
-    def test_size_crops_the_centre_and_keeps_the_aspect_ratio(self, folder, shape):
-        values = np.zeros(shape, np.uint8)
-        middle = tuple(slice(side // 2 - 20, side // 2 + 20) for side in shape)
-        values[middle] = 200
-        Image.fromarray(values).save(folder / "b" / "x.png")
-        X = load_image_folder(folder, size=8).X
-        assert X.shape == (3, 8, 8)
-        # The filter reaches a little beyond the cut; squeezing all in would give black margins.
-        assert np.abs(X[2].astype(int) - 200).max() < 20
-
-    def test_different_sizes_are_refused_with_examples(self, folder):
-        Image.new("L", (30, 20)).save(folder / "a" / "wide.png")
-        Image.new("L", (20, 30)).save(folder / "b" / "tall.png")
-        with pytest.raises(ValueError, match=r"3 different sizes.*size=") as caught:
-            load_image_folder(folder)
-        assert "2x2 (a/black.png)" in str(caught.value)
-        assert "30x20 (a/wide.png)" in str(caught.value)
-
-    def test_unreadable_files_are_left_out_and_named_once(self, folder):
-        noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
-        for suffix in ("jpg", "png", "tiff"):
-            file = folder / "b" / f"cut.{suffix}"
-            Image.fromarray(noise).save(file)
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        (folder / "a" / "empty.png").touch()
-        nan = np.array([[np.nan, 0.5]], np.float32)
-        for name, values in {
-            "nan": nan,
-            "deep": np.array([[-3.0, 500.0]], np.float32),
-            "huge": np.array([[0, 70000]], np.int32),
-        }.items():
-            Image.fromarray(values).save(folder / "b" / f"{name}.tif")
-        with pytest.warns(UserWarning, match="Left out 7 unreadable") as caught:
-            data = load_image_folder(folder)
-        assert len(caught) == 1
-        assert caught[0].filename == __file__
-        message = str(caught[0].message)
-        assert "a/empty.png (not an image that Pillow knows)" in message
-        assert "b/nan.tif (F values outside" in message
-        assert "b/deep.tif (F values outside [0, 255])" in message
-        assert "b/huge.tif (I values outside [0, 65535])" in message
-        for suffix in ("jpg", "png", "tiff"):
-            assert f"b/cut.{suffix} (" in message
-        assert len(data.X) == len(data.y) == 2
-
-    def test_class_without_readable_image_is_named(self, folder):
-        (folder / "c").mkdir()
-        (folder / "d").mkdir()
-        (folder / "d" / "x.png").touch()
-        with (
-            pytest.warns(UserWarning, match="d/x.png"),
-            pytest.raises(ValueError, match=r"No readable image .*\['c', 'd'\]"),
-        ):
-            load_image_folder(folder)

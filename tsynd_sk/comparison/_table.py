@@ -61,6 +61,8 @@ def format_results(rows: Sequence[dict]) -> str:
 def _mean(values: Sequence[float], sign: str = "") -> str:
     if not values:
         return "-"
+    if np.isnan(values).any():
+        return "one class"  # by which images cannot be ranked: there is no ROC AUC
     mean = f"{np.mean(values):{sign}.3f}"
     if len(values) == 1:
         return mean

@@ -1,13 +1,18 @@
 """Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
 
-from tsynd_sk.datasets._image_folder import LabeledImages, load_image_folder
+from tsynd_sk.datasets._image_folder import load_image_folder
+from tsynd_sk.datasets._labeled_images import LabeledImages
 from tsynd_sk.datasets._loaders import load_digits_images, load_medmnist, load_npz, subsample
+from tsynd_sk.datasets._read_images import read_images
+from tsynd_sk.datasets._reading import Reading
 
 __all__ = [
     "LabeledImages",
+    "Reading",
     "load_digits_images",
     "load_image_folder",
     "load_medmnist",
     "load_npz",
+    "read_images",
     "subsample",
 ]

@@ -1,104 +1,145 @@
 """Labelled images from a folder with one subfolder of image files per class."""
 
+from __future__ import annotations
+
 import os
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from sklearn.utils import Bunch
+from tqdm import tqdm
 
-from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.datasets._equal_images import first_equal, told
+from tsynd_sk.datasets._folder_layout import SPLITS, layout_of
+from tsynd_sk.datasets._folder_load import FolderLoad, counted, moved_up
+from tsynd_sk.datasets._pixel_scale import check_window
+from tsynd_sk.datasets._reading import check_choices
 
-__all__ = ["LabeledImages", "load_image_folder"]
-
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-
-
-class LabeledImages(NamedTuple):
-    """Images, their classes and the names of the classes.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n, H, W) or (n, H, W, C)
-        Images.
-    y : ndarray of shape (n,), int64
-        Class codes.
-    class_names : list of str
-        Names of the classes: ``class_names[code]``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tsynd_sk.datasets import LabeledImages
-    >>> X, y, class_names = LabeledImages(np.zeros((2, 8, 8)), np.array([1, 0]), ["fit", "sick"])
-    >>> [class_names[code] for code in y]
-    ['sick', 'fit']
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    class_names: list[str]
-
-
-def _read_image(path: Path, size: int | None, grayscale: bool) -> np.ndarray:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file)
-    if image.mode == "F" or image.mode.startswith("I"):
-        # Pillow's own conversion would clip at 255 and turn nearly every 16-bit picture white.
-        values = np.asarray(image).astype(np.float64)
-        top = 65535 if image.mode != "F" else 1 if values.max() <= 1 else 255
-        # Written so that NaN fails as well.
-        if not (values.min() >= 0 and values.max() <= top):
-            raise ValueError(f"{image.mode} values outside [0, {top}]")
-        image = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
-    grey = grayscale or image.mode in ("1", "L", "LA")
-    if "transparency" in image.info or image.mode in ("LA", "PA", "RGBA"):
-        # Pillow's own conversion drops the alpha and lets hidden colours show.
-        black = Image.new("RGBA", image.size, "black")
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    image = image.convert("RGB").convert("L") if grey else image.convert("RGB")
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-    return np.asarray(image)
+__all__ = ["load_image_folder"]
 
 
 def load_image_folder(
-    path: str | os.PathLike, *, size: int | None = None, grayscale: bool = False
-) -> LabeledImages:
-    """Load a folder that holds one subfolder of image files per class.
+    path: str | os.PathLike,
+    *,
+    split: str | Iterable[str] | None = None,
+    size: int | str = "auto",
+    fit: str = "crop",
+    grayscale: bool | None = None,
+    window: tuple[float, float] | None = None,
+    pages: str = "first",
+    exclude: str | Iterable[str] = (),
+    groups: str | os.PathLike | Mapping[str, str] | None = None,
+    group_pattern: str | None = None,
+    duplicates: str = "keep",
+    on_error: str = "raise",
+    verbose: bool = True,
+) -> Bunch:
+    """Load a folder that holds one subfolder of image files per class, or splits of that kind.
 
-    PNG, JPEG, TIFF (first page) and BMP files are found at any depth below a class's folder; other
-    and hidden files are ignored. Files that cannot be read are left out and named in a warning.
+    PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PGM and DICOM files are found at any depth below a
+    class's folder. All are read alike, with one scale, whatever split they are in.
 
     Parameters
     ----------
     path : str or path
-        The folder. Its subfolders' sorted names become the class names.
-    size : int or None, default=None
-        Side of the square images returned: resized (bicubic) with the aspect ratio kept, then the
-        centre cropped, as in MedMNIST. None keeps the original size, which all must then share.
-    grayscale : bool, default=False
-        Turn colour images grey. Otherwise, grey images among coloured ones become RGB.
+        The folder. Its subfolders' sorted names become the class names; or they are splits, called
+        train or training, val, valid, validation or dev, and test or testing in any case, which
+        hold the classes' folders.
+    split : {"train", "val", "test"}, list of these or None, default=None
+        Which of the folder's own splits to return; of a list those that there are, and all images
+        if there are no splits. Size and scale are those of the whole folder all the same. None: all
+        images.
+    size : int, "auto" or "native", default="auto"
+        Side in pixels of square images; "native" leaves images as they are, which must all have one
+        size. "auto" does the same if they have, and it is at most 224; otherwise images are square,
+        with the median of the shorter sides, or 224 if that is smaller.
+    fit : {"crop", "pad"}, default="crop"
+        Images of another size are resized (bicubic, with the aspect ratio kept) until they fill
+        `size`, and the centre is cropped; or until they fit in, with black margins.
+    grayscale : bool or None, default=None
+        True: turn colours grey. False: images have three channels, also where all are grey. None:
+        three channels if any file has colours.
+    window : (float, float) or None, default=None
+        Values of the files that become black and white, for all files. None chooses, see Notes.
+    pages : {"first", "all"}, default="first"
+        Which pages, or frames, of a file with several become images.
+    exclude : str or list of str, default=()
+        Files and folders that are left out: globs of their names, or of their paths below the
+        folder, such as ``"*_mask.png"``.
+    groups : path, dict or None, default=None
+        What belongs together (a patient, slide or camera): a CSV file whose columns "file" and
+        "group", or first two columns, are paths below the folder, or names, of files, and their
+        groups; or a dict of these. None: the tag PatientID, if DICOM files have it.
+    group_pattern : str or None, default=None
+        Regular expression that finds the group in a file's path below the folder: what its
+        parentheses match, or else all that it matches.
+    duplicates : {"keep", "drop"}, default="keep"
+        Whether images with the pixels of an earlier one, in the order of the result, are dropped.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether files that cannot be read are an error, or left out and counted in the warning.
+    verbose : bool, default=True
+        Show progress.
 
     Returns
     -------
-    data : LabeledImages
-        `X` is uint8 of shape (n, H, W) if `grayscale` or if all files are grey (a palette counts
-        as colour), else (n, H, W, 3). Rows go by class, then by file name.
+    data : Bunch
+        Rows go by split, class and file name, whatever the file system.
+
+        X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
+            Images.
+        y : ndarray of shape (n,), int64
+            Class codes.
+        class_names : list of str
+            Names of the classes of all splits: ``class_names[code]``.
+        files : list of str
+            Where each image is from, below the folder.
+        split : ndarray of shape (n,) or None
+            Split of each image; None if the folder has none.
+        splits : list of str
+            The folder's own splits.
+        groups : ndarray of shape (n,) or None
+            Group of each image.
+        grouped_by : str
+            What tells the groups, or "".
+        first_equal : ndarray of shape (n,), int64
+            The first row with the same pixels, the row itself as a rule.
+        reading : Reading
+            How files became arrays; `read_images` repeats it on others.
+        left_out : dict
+            Names of the files and folders that are no part of the result, by reason.
+        notes : list of str
+            What was chosen, and what else there is to know, in sentences.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
         If `path` is missing or is a file.
+    ImportError
+        If there are DICOM files, but no pydicom.
     ValueError
-        If there are fewer than two classes, one has no readable image, or `size` is None and the
-        images' sizes differ.
+        If there are fewer than two classes, one has no image, it is in doubt what a subfolder
+        means, links form a loop, files cannot be read, a file has no group, a group has images in
+        two splits, or an argument does not fit.
+
+    Warns
+    -----
+    UserWarning
+        If anything was left out, counted by reason; if images have equal pixels; if values had to
+        be stretched by guess.
+
+    See Also
+    --------
+    read_images : Read further files in the same way.
 
     Notes
     -----
-    EXIF orientation is respected; transparent pixels are laid over black. 16-bit values are scaled
-    from [0, 65535] to [0, 255] alike in all images; floats must be within [0, 1] or [0, 255].
+    8-bit values stay as they are. Files with more bits, signed values or floats have one scale for
+    the whole folder: the window of DICOM files if all have the same; the range of their type (for
+    floats [0, 1] or [0, 255]) if they use half of it or more; otherwise the range that all of them
+    together use. White-is-zero and MONOCHROME1 are turned round, the orientation of EXIF is
+    respected, and transparent pixels are laid over black.
 
     Examples
     --------
@@ -106,49 +147,90 @@ def load_image_folder(
     >>> from PIL import Image
     >>> from tsynd_sk.datasets import load_image_folder
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("benign", "malignant"):
+    ...     for k, name in enumerate(("benign", "malignant")):
     ...         os.mkdir(f"{folder}/{name}")
-    ...         Image.new("L", (30, 20)).save(f"{folder}/{name}/first.png")
-    ...     load_image_folder(folder, size=16).X.shape
-    (2, 16, 16)
+    ...         Image.new("L", (30, 20), k).save(f"{folder}/{name}/first.png")
+    ...     data = load_image_folder(folder, size=16)
+    >>> data.X.shape, data.class_names, data.reading.fit
+    ((2, 16, 16), ['benign', 'malignant'], 'crop')
     """
-    if size is not None:
-        check_int_at_least("size", size, 1)
+    size = check_choices(size, fit, grayscale, pages)
+    check_window(window)
+    for name, value, known in (
+        ("duplicates", duplicates, ("keep", "drop")),
+        ("on_error", on_error, ("raise", "skip")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
     folder = Path(path).expanduser()
-    class_names = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
-    if len(class_names) < 2:
-        raise ValueError(f"{folder} needs a subfolder for each of 2+ classes, found {class_names}")
-    images: list[np.ndarray] = []
-    codes: list[int] = []
-    bad: list[str] = []
-    example_of_size: dict[tuple[int, ...], str] = {}
-    for code, class_name in enumerate(class_names):
-        files = (f for f in (folder / class_name).rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
-        for file in sorted(files, key=Path.as_posix):
-            shown = file.relative_to(folder).as_posix()
-            if "/." in shown or not file.is_file():
-                continue
-            try:
-                image = _read_image(file, size, grayscale)
-            except UnidentifiedImageError:
-                bad.append(f"{shown} (not an image that Pillow knows)")
-            except Exception as error:  # Pillow's decoders fail in a dozen ways on broken files.
-                bad.append(f"{shown} ({str(error) or type(error).__name__})")
-            else:
-                images.append(image)
-                codes.append(code)
-                example_of_size.setdefault(image.shape[:2], shown)
-    if bad:
-        named = ", ".join(bad[:10]) + (f" and {len(bad) - 10} more" if len(bad) > 10 else "")
-        message = f"Left out {len(bad)} unreadable image files in {folder}: {named}"
-        warnings.warn(message, UserWarning, stacklevel=2)
-    empty = [name for code, name in enumerate(class_names) if code not in set(codes)]
-    if empty:
-        raise ValueError(f"No readable image (PNG, JPEG, TIFF, BMP) for {empty} in {folder}")
-    if len(example_of_size) > 1:
-        two = [f"{w}x{h} ({file})" for (h, w), file in list(example_of_size.items())[:2]]
-        sizes = f"{len(example_of_size)} different sizes, such as {' and '.join(two)}"
-        raise ValueError(f"The images in {folder} have {sizes}; pass size= to resize them")
-    if any(image.ndim == 3 for image in images):
-        images = [i if i.ndim == 3 else np.repeat(i[..., None], 3, axis=-1) for i in images]
-    return LabeledImages(np.stack(images), np.asarray(codes, dtype=np.int64), class_names)
+    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
+    # The bar is there before the first file is found, which takes long on remote disks.
+    with tqdm(
+        desc=f"files of {folder.name}", unit=" files", disable=not verbose, leave=False
+    ) as bar:
+        layout = layout_of(folder, exclude, bar.update)
+        wanted = _wanted_splits(split, layout.splits, folder)
+        bar.reset(total=2 * len(layout.files))
+        load = FolderLoad(layout, folder, on_error, bar)
+        load.look()
+        load.choose_reading(size, fit, grayscale, window, pages)
+        by = load.group(groups, group_pattern, pages)
+        data = load.read([f for f in load.files if f.split in wanted] if wanted else load.files)
+    return _finished(data, load, by, duplicates, wanted)
+
+
+def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
+    if split is None:
+        return []
+    asked = [split] if isinstance(split, str) else list(split)
+    if unknown := [name for name in asked if name not in SPLITS]:
+        raise ValueError(
+            f"split must be one, or a list, of {', '.join(SPLITS)}; got {unknown[0]!r}"
+        )
+    wanted = [name for name in asked if name in splits]
+    if not wanted and (splits or isinstance(split, str)):
+        raise ValueError(f"{folder} has no split {split!r}; it has {list(splits) or 'none'}")
+    return wanted
+
+
+def _finished(data: dict, load: FolderLoad, by: str, duplicates: str, wanted: list[str]) -> Bunch:
+    layout, files = load.layout, data["files"]
+    names = [file.name for file in files]
+    first = first_equal(data["digests"])
+    equal = told(first, names, [file.class_name for file in files], [file.split for file in files])
+    X = data["X"]
+    if duplicates == "drop" and equal:
+        kept = np.flatnonzero(first == np.arange(len(first))).tolist()
+        load.left_out["equal to an earlier image"] = [
+            name for row, name in enumerate(names) if first[row] != row
+        ]
+        X, files = moved_up(X, kept), [files[row] for row in kept]
+        names, first = [file.name for file in files], np.arange(len(kept))
+        equal += "; the first of each is kept"
+    if equal:
+        load.notes.append(f"equal pixels: {equal}")
+        load.warnings.append(
+            f"{load.folder}: {equal}"
+            + ("" if duplicates == "drop" else '; duplicates="drop" (--duplicates drop) keeps one')
+        )
+    if load.left_out:
+        load.notes.append(f"left out: {counted(load.left_out)}")
+        if set(load.left_out) - {"excluded by name", "equal to an earlier image"}:
+            load.warnings.insert(0, f"Left out of {load.folder}: {counted(load.left_out)}")
+    for message in load.warnings:
+        warnings.warn(message, UserWarning, stacklevel=3)
+    codes = {name: code for code, name in enumerate(layout.class_names)}
+    return Bunch(
+        X=X,
+        y=np.array([codes[file.class_name] for file in files], dtype=np.int64),
+        class_names=layout.class_names,
+        files=names,
+        split=np.array([file.split for file in files]) if layout.splits else None,
+        splits=list(layout.splits),
+        groups=None if load.groups is None else np.array([load.groups[name] for name in names]),
+        grouped_by=by,
+        first_equal=first,
+        reading=load.reading,
+        left_out=load.left_out,
+        notes=load.notes,
+    )

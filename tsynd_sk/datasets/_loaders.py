@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.datasets._image_folder import LabeledImages
+from tsynd_sk.datasets._labeled_images import LabeledImages
 
 _SPLITS = ("train", "val", "test")
 
@@ -246,7 +246,10 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
             X = file[f"{split}_images"]
             labels = {s: file[f"{s}_labels"] for s in _SPLITS if f"{s}_labels" in file.files}
         except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-            hint = "Arrays of Python objects are unsafe to load: save labels.astype(str) instead"
+            hint = (
+                "Arrays of Python objects are unsafe to load: save labels.astype(str) instead, and "
+                "images of different sizes as files, which load_image_folder resizes"
+            )
             raise ValueError(f"{path} cannot be read: {error}. {hint}") from error
     if X.ndim == 4 and X.shape[-1] == 1:
         X = X[..., 0]

@@ -1,0 +1,122 @@
+"""Which images are held out of a set, where it has no split of its own for them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+
+#: One part in so many is held out.
+_PARTS = 4
+
+
+def hold_out(
+    y: np.ndarray,
+    class_names: list[str],
+    *,
+    groups: np.ndarray | None = None,
+    first_equal: np.ndarray | None = None,
+    random_state: Any = 0,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Divide rows into those to train on and a quarter that is held out.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Class codes, whose shares are kept.
+    class_names : list of str
+        Names of the classes.
+    groups : ndarray of shape (n,) or None, default=None
+        Rows of a group stay on one side.
+    first_equal : ndarray of shape (n,) or None, default=None
+        For each row a number that images with the same pixels share; they stay on one side, too.
+    random_state : int, RandomState instance or None, default=0
+        Makes the draw repeatable.
+
+    Returns
+    -------
+    train, held : ndarray
+        Rows, in random order.
+    how : str
+        What was kept together.
+
+    Raises
+    ------
+    ValueError
+        If there are too few images, or groups, for both sides.
+    """
+    kept_together = []
+    if groups is not None:
+        kept_together.append("groups")
+    if first_equal is not None and len(np.unique(first_equal)) < len(y):
+        kept_together.append("images of equal pixels")
+    together = _together(len(y), groups, first_equal)
+    n_of_class = [len(np.unique(together[y == code])) for code in range(len(class_names))]
+    if lone := [class_names[code] for code, n in enumerate(n_of_class) if n == 1]:
+        what = "group (or image of its own)" if kept_together else "image"
+        raise ValueError(
+            f"no split can be held out: there is one {what} only of {lone}; add images of it, or "
+            "bring a split of your own (folders train and test, or arrays of these names)"
+        )
+    if not kept_together:
+        try:
+            train, held = train_test_split(
+                np.arange(len(y)), test_size=1 / _PARTS, stratify=y, random_state=random_state
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"a quarter of {len(y)} images of {len(set(y.tolist()))} classes cannot be held "
+                f"out: {error}"
+            ) from None
+        return train, held, "by class"
+    train, held = _by_group(y, together, random_state)
+    return train, held, f"by class, with {' and '.join(kept_together)} kept on one side"
+
+
+def _together(n: int, groups: np.ndarray | None, first_equal: np.ndarray | None) -> np.ndarray:
+    """Return the number of what each row must stay with: its group, and those of equal images."""
+    rows = np.arange(n)
+    # Rows of equal pixels are numbers of their own here, whatever rows were dropped before.
+    equal = rows if first_equal is None else np.unique(first_equal, return_inverse=True)[1]
+    if groups is None:
+        return equal
+    codes = np.unique(groups, return_inverse=True)[1]
+    n_groups = int(codes.max(initial=-1)) + 1
+    ends = np.ones(n), (codes, n_groups + equal)
+    n_nodes = n_groups + int(equal.max(initial=-1)) + 1
+    graph = csr_array(ends, shape=(n_nodes, n_nodes))
+    return connected_components(graph, directed=False)[1][codes]
+
+
+def _by_group(
+    y: np.ndarray, together: np.ndarray, random_state: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    n_groups = len(np.unique(together))
+    folds = StratifiedGroupKFold(min(_PARTS, n_groups), shuffle=True, random_state=random_state)
+    with warnings.catch_warnings():
+        # Said in the words of the set where it matters, when classes are counted.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            sides = list(folds.split(y, y, together))
+        except ValueError as error:
+            raise ValueError(
+                f"nothing can be held out of {len(y)} images in {n_groups} groups: {error}"
+            ) from None
+    classes = set(y.tolist())
+
+    def faults(side: tuple[np.ndarray, np.ndarray]) -> tuple[int, int, float]:
+        train, held = side
+        lost = len(classes - set(y[train].tolist())), len(classes - set(y[held].tolist()))
+        return *lost, abs(len(held) / len(y) - 1 / _PARTS)
+
+    train, held = min(sides, key=faults)
+    if lost := faults((train, held))[0]:
+        raise ValueError(
+            f"{lost} classes would have no training images if groups are kept on one side; use "
+            "larger sets, finer groups, or a split of your own"
+        )
+    return train, held

@@ -1,0 +1,137 @@
+"""One scale for all images of a set: which values become black and white."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tsynd_sk.datasets._image_facts import ImageFacts
+
+#: A set that uses less than this share of what its type can hold is stretched.
+_SMALL_PART = 0.5
+_USUAL_FLOATS = ((0.0, 1.0), (0.0, 255.0))
+
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values that become black and white, and how that came about.
+
+    `deep` is for values of more than 8 bits, signed ones and floats; `shallow` for 8 bits. Each is
+    None if the set has no such file.
+    """
+
+    deep: Window | None
+    shallow: Window | None
+    note: str = ""
+    #: Whether somebody should know who has not asked.
+    is_guess: bool = False
+
+
+def check_window(window: Any) -> Window | None:
+    """Return `window` as two floats in ascending order, or None."""
+    if window is None:
+        return None
+    try:
+        low, high = map(float, window)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (low < high and np.isfinite([low, high]).all()):
+        raise ValueError(
+            "window must be two finite numbers, the value that becomes black and a higher one that "
+            f"becomes white, such as (-160, 240); got {window!r}"
+        )
+    return low, high
+
+
+def scale_of(
+    facts: Sequence[ImageFacts], ranges: Sequence[Window], names: Sequence[str], window: Any
+) -> Scale:
+    """Choose one scale for a set.
+
+    Parameters
+    ----------
+    facts : sequence of ImageFacts
+        Of all files.
+    ranges : sequence of tuple
+        Lowest and highest value of each deep file.
+    names : sequence of str
+        Names of the deep files.
+    window : tuple of float or None
+        What the user wants.
+    """
+    deep = [fact for fact in facts if fact.deep]
+    n_shallow = len(facts) - len(deep)
+    if (asked := check_window(window)) is not None:
+        note = f"values: {_shown(asked)} become black to white, as asked for"
+        return Scale(asked if deep else None, asked if n_shallow else None, note)
+    shallow = (0.0, 255.0) if n_shallow else None
+    if not deep:
+        return Scale(None, shallow)
+    windows = {fact.window for fact in deep}
+    if len(windows) == 1 and None not in windows:
+        (own,) = windows
+        assert own is not None
+        scale = Scale(own, shallow, f"values: the window of all DICOM files, {_shown(own)}")
+    else:
+        scale = _stretched(deep, np.asarray(ranges, dtype=float), names, shallow)
+        if windows - {None}:
+            differ = (
+                "; the DICOM files' windows differ, and a window for each would hide brightness"
+            )
+            scale = Scale(scale.deep, shallow, scale.note + differ, True)
+    if n_shallow and scale.is_guess:
+        mixed = f"; {n_shallow} files of 8 bits beside them keep 0 to 255: do they compare?"
+        scale = Scale(scale.deep, shallow, scale.note + mixed, True)
+    return scale
+
+
+def _stretched(
+    deep: Sequence[ImageFacts], ranges: np.ndarray, names: Sequence[str], shallow: Window | None
+) -> Scale:
+    low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+    whole = _whole_range(deep, low, high)
+    few = _few_that_widen(ranges, names, (low, high))
+    if whole and high - low >= _SMALL_PART * (whole[1] - whole[0]):
+        if not few:
+            return Scale(whole, shallow, f"values: {_shown(whole)} become black to white")
+        return Scale(whole, shallow, f"values: {_shown(whole)} become black to white{few}", True)
+    used = (low, high if high > low else low + 1)
+    of = f" of {_shown(whole)}" if whole else ""
+    note = (
+        f"values: all files together use {_shown((low, high))}{of}, which is stretched to black to "
+        f"white, alike in all; window=(low, high) (--window LOW HIGH) sets another scale{few}"
+    )
+    return Scale(used, shallow, note, True)
+
+
+def _whole_range(deep: Sequence[ImageFacts], low: float, high: float) -> Window | None:
+    limits = [fact.limits for fact in deep if fact.limits]
+    if len(limits) == len(deep):
+        return min(bottom for bottom, _ in limits), max(top for _, top in limits)
+    if limits:
+        return None
+    return next((usual for usual in _USUAL_FLOATS if usual[0] <= low and high <= usual[1]), None)
+
+
+def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: Window) -> str:
+    """Name files without which far less of the range would be used: hot pixels, say."""
+    if len(ranges) < 20:
+        return ""
+    low, high = np.quantile(ranges[:, 0], 0.05), np.quantile(ranges[:, 1], 0.95)
+    if not 0 < high - low < _SMALL_PART * (used[1] - used[0]):
+        return ""
+    beyond = np.flatnonzero((ranges[:, 0] < low) | (ranges[:, 1] > high))
+    named = ", ".join(names[row] for row in beyond[:3])
+    return (
+        f"; but for {len(beyond)} files such as {named} they would use {_shown((low, high))}: see "
+        "them, or set window (--window)"
+    )
+
+
+def _shown(window: Window) -> str:
+    return f"[{window[0]:g}, {window[1]:g}]"

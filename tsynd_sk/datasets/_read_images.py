@@ -1,0 +1,83 @@
+"""Single image files, read as those of a set were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from tsynd_sk.datasets._image_facts import FileFault
+from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
+from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
+from tsynd_sk.datasets._reading import Reading, as_read, check_fits
+
+__all__ = ["read_images"]
+
+
+def read_images(
+    paths: str | os.PathLike | Iterable[str | os.PathLike], *, like: Bunch | Reading
+) -> np.ndarray:
+    """Read image files as those of a set were read, with the same scale, size and colours.
+
+    Parameters
+    ----------
+    paths : path or list of paths
+        Files.
+    like : Bunch or Reading
+        What `load_image_folder` returned, or its ``reading``.
+
+    Returns
+    -------
+    X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
+        Images, in the order of the files; the pages of a file follow each other if the set was read
+        with ``pages="all"``.
+
+    Raises
+    ------
+    ValueError
+        If files cannot be read, or not in this way: each is named with the reason.
+
+    See Also
+    --------
+    load_image_folder : Load a set and choose how its files are read.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from PIL import Image
+    >>> from tsynd_sk.datasets import load_image_folder, read_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for k, name in enumerate(("benign", "malignant")):
+    ...         os.mkdir(f"{folder}/{name}")
+    ...         Image.new("L", (30, 20), k).save(f"{folder}/{name}/first.png")
+    ...     data = load_image_folder(folder, size=16)
+    ...     Image.new("L", (50, 50), 7).save(f"{folder}/new.png")
+    ...     read_images(f"{folder}/new.png", like=data).shape
+    (1, 16, 16)
+    """
+    reading = like if isinstance(like, Reading) else like.reading
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    shape = (*reading.size, *(() if reading.grayscale else (3,)))
+
+    def read(path: Path) -> list[np.ndarray]:
+        facts = look(path)
+        check_fits(reading, facts)
+        n_pages = facts.n_pages if reading.pages == "all" else 1
+        pages = (read_page(path, facts, page) for page in range(n_pages))
+        return [np.broadcast_to(as_read(reading, page, facts), shape) for page in pages]
+
+    files = [Path(path).expanduser() for path in paths]
+    with quiet_readers():
+        results = in_threads(read, files, min(4, n_threads()), lambda n: None)
+    faults = {
+        str(file): result
+        for file, result in zip(files, results, strict=True)
+        if isinstance(result, FileFault)
+    }
+    if faults:
+        raise refusal(faults, "", "leave them out of paths")
+    images = [image for result in results if not isinstance(result, FileFault) for image in result]
+    return np.stack(images) if images else np.empty((0, *shape), dtype=np.uint8)

@@ -1,0 +1,195 @@
+"""How the images of a set are read: size, fit, colour and scale, alike for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
+from tsynd_sk.datasets._pixel_scale import Scale
+
+__all__ = ["Reading"]
+
+FITS = ("crop", "pad")
+_LARGEST = 224
+_BICUBIC = Image.Resampling.BICUBIC
+# Of ITU-R 601, as Pillow has it.
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How image files become arrays, alike for all files of a set.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width in pixels.
+    fit : {"crop", "pad", "native"}
+        What happens to files of another size: resized until they fill `size`, and the centre
+        cropped; resized until they fit in, with black margins; or refused.
+    grayscale : bool
+        Whether images are grey, of shape (H, W), or have three channels.
+    window : tuple of float or None
+        Values that become 0 and 255, of files with more than 8 bits, signed values or floats. None
+        if the set has no such file.
+    window_8bit : tuple of float or None
+        The same of files with 8 bits.
+    pages : {"first", "all"}
+        Which pages of a file with several are images.
+
+    Notes
+    -----
+    ``dataclasses.asdict`` makes a dict of it that JSON can hold, and ``Reading(**kept)`` a Reading
+    of that again.
+
+    Examples
+    --------
+    >>> from dataclasses import asdict
+    >>> from tsynd_sk.datasets import Reading
+    >>> reading = Reading((64, 64), "crop", True, (-160.0, 240.0), None)
+    >>> Reading(**asdict(reading)) == reading
+    True
+    """
+
+    size: tuple[int, int]
+    fit: str
+    grayscale: bool
+    window: tuple[float, float] | None
+    window_8bit: tuple[float, float] | None
+    pages: str = "first"
+
+    def __post_init__(self):
+        # JSON knows lists only.
+        object.__setattr__(self, "size", tuple(self.size))
+        for name in ("window", "window_8bit"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(map(float, value)))
+
+
+def check_fits(reading: Reading, facts: ImageFacts) -> None:
+    """Raise FileFault if a file cannot be read as a set was."""
+    if (reading.window if facts.deep else reading.window_8bit) is None:
+        kinds = ("8 bits", "more than 8 bits, signed values or floats")
+        is_, were = kinds if not facts.deep else kinds[::-1]
+        raise FileFault(
+            "files of another depth",
+            f"it has {is_}, but the set had only files of {were}, and so no scale for it",
+        )
+    if reading.fit == "native" and facts.shape != reading.size:
+        raise _other_size(facts.shape, reading)
+
+
+def as_read(reading: Reading, pixels: np.ndarray, facts: ImageFacts) -> np.ndarray:
+    """Return the pixels of a file as uint8, of shape (H, W), (H, W, 3) or, if grey, (H, W, 1)."""
+    window = reading.window if facts.deep else reading.window_8bit
+    assert window is not None
+    if facts.deep or window != (0, 255):
+        pixels = _scaled(pixels, window, facts.white_is_zero)
+    if reading.grayscale and pixels.ndim == 3:
+        pixels = _as_grey(pixels)
+    if pixels.shape[:2] != reading.size:
+        pixels = _resized(pixels, reading)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
+    # The one channel of a grey image among colours is broadcast.
+    return pixels[..., None] if pixels.ndim == 2 and not reading.grayscale else pixels
+
+
+def _resized(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+    if reading.fit == "native":
+        raise _other_size(pixels.shape, reading)
+    fitted = ImageOps.fit if reading.fit == "crop" else ImageOps.pad
+    to = (reading.size[1], reading.size[0])
+    if pixels.ndim == 2 or pixels.dtype == np.uint8:
+        return np.asarray(fitted(Image.fromarray(pixels), to, method=_BICUBIC))
+    channels = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(pixels, -1, 0)]
+    return np.stack([np.asarray(fitted(c, to, method=_BICUBIC)) for c in channels], axis=-1)
+
+
+def _other_size(shape: tuple[int, ...], reading: Reading) -> FileFault:
+    return FileFault(
+        "files of another size",
+        f"it is {_wide(shape)}, the others {_wide(reading.size)}; resize by size",
+    )
+
+
+def _scaled(pixels: np.ndarray, window: tuple[float, float], white_is_zero: bool) -> np.ndarray:
+    low, high = window
+    # In double precision as long as values may be as large as 32-bit integers.
+    share = (pixels.astype(np.float64) - low) * (255 / (high - low))
+    shown = np.clip(share, 0, 255).astype(np.float32)
+    return 255 - shown if white_is_zero else shown
+
+
+def _as_grey(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).convert("L"))
+    return pixels @ _LUMINANCE
+
+
+def reading_of(
+    facts: Sequence[ImageFacts],
+    names: Sequence[str],
+    scale: Scale,
+    *,
+    size: int | str,
+    fit: str,
+    grayscale: bool | None,
+    pages: str,
+) -> tuple[Reading, str]:
+    """Choose how a set is read, and say why it gets its size."""
+    shapes: dict[tuple[int, int], str] = {}
+    for fact, name in zip(facts, names, strict=True):
+        shapes.setdefault(fact.shape, name)
+    first = next(iter(shapes))
+    if isinstance(size, int):
+        chosen, why = (size, size), "as asked for"
+    elif len(shapes) == 1 and (size == "native" or max(first) <= _LARGEST):
+        chosen, why = first, "the files' own size"
+    elif size == "native":
+        two = [f"{_wide(shape)} ({name})" for shape, name in list(shapes.items())[:2]]
+        raise ValueError(
+            f"the images have {len(shapes)} different sizes, such as {' and '.join(two)}; pass "
+            "size=PX (--size PX) to resize them to PX x PX"
+        )
+    else:
+        median = int(np.median([min(fact.shape) for fact in facts]))
+        side = min(median, _LARGEST)
+        chosen = (side, side)
+        why = f"the median of the files' shorter sides, at most {_LARGEST}"
+        if len(shapes) == 1:
+            why = f"files are {_wide(first)}; more than {_LARGEST} only by size (--size)"
+    if grayscale is None:
+        grayscale = not any(fact.colour for fact in facts)
+    reading = Reading(
+        chosen, "native" if size == "native" else fit, grayscale, scale.deep, scale.shallow, pages
+    )
+    n_grey = sum(not fact.colour for fact in facts)
+    kinds = f" ({n_grey} grey files among them become colour)" if n_grey and not grayscale else ""
+    done = "" if len(shapes) == 1 and chosen == first else f", {reading.fit} to fit"
+    note = f"size: {_wide(chosen)} pixels ({why}){done}, {'grey' if grayscale else 'colour'}{kinds}"
+    return reading, note
+
+
+def check_choices(size, fit: str, grayscale, pages: str) -> int | str:
+    """Raise if one of these is not known; return the size."""
+    if fit not in FITS:
+        raise ValueError(f"fit must be one of {', '.join(FITS)}; got {fit!r}")
+    if pages not in ("first", "all"):
+        raise ValueError(f'pages must be "first" or "all"; got {pages!r}')
+    if grayscale not in (None, True, False):
+        raise ValueError(f"grayscale must be None, True or False; got {grayscale!r}")
+    if isinstance(size, str):
+        if size not in ("auto", "native"):
+            raise ValueError(f'size must be an int, "auto" or "native"; got {size!r}')
+        return size
+    return check_int_at_least("size", size, 1)
+
+
+def _wide(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"
