@@ -66,7 +66,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         How far from the code of its source an ascent starts, in a random direction, as a share of
         `radius`. A larger start makes images more diverse. With 0, equal images in `X` lead to
         equal ones; a source that is used again starts at 0.5 at least.
-    max_iter : int, default=10
+    max_iter : int, default=3
         Number of ascent steps.
     label_policy : {"keep", "constrain"}, default="keep"
         Both give the label of the source. "keep" takes the most uncertain iterate; a small
@@ -148,7 +148,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         restrict=None,
         radius=0.25,
         random_start=1.0,
-        max_iter=10,
+        max_iter=3,
         label_policy="keep",
         sampling_strategy="auto",
         image_shape=None,
