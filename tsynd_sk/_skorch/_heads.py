@@ -53,10 +53,10 @@ def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
         keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
         raise TypeError(
             f"the module returns {kind}{keys}, in which no prediction is found{reason}. Its "
-            "forward may return a tensor; a tuple that begins with it; or anything else (a dict, a "
-            "list, a dataclass) if predict_nonlinearity of the net is a function from that to "
-            "probabilities of shape (n, n_classes), such as lambda output: "
-            "output['logits'].softmax(-1), and its criterion takes it, too"
+            "forward may return a tensor; a tuple of tensors that begins with it; or a list or "
+            "dict of tensors, or an object with a method to(device), if predict_nonlinearity of "
+            "the net is a function from that to probabilities of shape (n, n_classes), such as "
+            "lambda output: output['logits'].softmax(-1), and its criterion takes it, too"
         )
     return proba
 

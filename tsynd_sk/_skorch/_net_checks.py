@@ -112,7 +112,8 @@ def _probabilities(net: NeuralNet, output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return check_readable(nonlinearity(output.detach()), output).float()
     try:
-        proba = nonlinearity(output)
+        # As skorch does before it reads what was predicted.
+        proba = nonlinearity(first_output(to_device(output, "cpu")))
     except Exception as error:
         # skorch's own cannot read it, and a user's may fail in any way.
         check_readable(None, output, f" ({type(error).__name__}: {error})")
@@ -131,8 +132,9 @@ def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Any,
     modes = list(map(attrgetter("training"), parts))
     vars(net)["module_"] = module.eval()
     try:
-        output = first_output(_inferred(net, to_device(torch.from_numpy(x), device_of(net))))
+        output = _inferred(net, to_device(torch.from_numpy(x), device_of(net)))
         proba = _probabilities(net, output)
+        output = first_output(output)
     finally:
         vars(net)["module_"] = wrapped
         for part, mode in zip(parts, modes, strict=True):

@@ -55,7 +55,8 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
     name = f"_tsynd_sk_{path.stem}_{digest}"
     if name not in sys.modules:
         spec = spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = sys.modules[name] = module_from_spec(spec)
         # What it imports may lie beside it.
         sys.path.insert(0, str(path.parent))

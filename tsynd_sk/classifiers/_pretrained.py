@@ -127,9 +127,7 @@ class Pretrained(nn.Module):
             told = f"weights={str(weights)!r} and the network {architecture.name}"
             new_head |= not load_weights(module, read_weights(weights), self.head, told)
         elif weights not in (None, "imagenet"):
-            raise TypeError(
-                f"weights must be None, 'imagenet' or a path; got {type_name(weights)}"
-            )
+            raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:
             warnings.warn(
                 f"the head of {architecture.name}, its layer {self.head!r}, was of another size: a "

@@ -44,7 +44,7 @@ def check_ascent(members: Callable[[Tensor], Tensor], x: Tensor, objective: Any,
     except RuntimeError as error:
         raise ValueError(
             f"the predictions of {name} have no gradient with respect to its images, by which "
-            f"images are synthesised: {error}. {_WAY_OUT}"
+            f"images are synthesised: {str(error).splitlines()[0]} {_WAY_OUT}"
         ) from error
     if slope is None:
         raise ValueError(
@@ -57,7 +57,6 @@ def check_ascent(members: Callable[[Tensor], Tensor], x: Tensor, objective: Any,
     if callable(objective):
         y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         ascend(members, _itself, x, y, objective=objective, max_iter=1)
-
 
 
 def _itself(x: Tensor) -> Tensor:
