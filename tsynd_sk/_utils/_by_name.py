@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -31,7 +33,8 @@ def object_of(text: str, what: str) -> Any:
         module = module_of_file(where, what)
     else:
         try:
-            module = import_module(where)
+            with _found_beside(Path.cwd()):
+                module = import_module(where)
         except ModuleNotFoundError as error:
             raise ImportError(f"{what}={text!r}: {error}") from error
     found: Any = module
@@ -58,15 +61,12 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[name] = module_from_spec(spec)
-        # What it imports may lie beside it.
-        sys.path.insert(0, str(path.parent))
         try:
-            spec.loader.exec_module(module)
+            with _found_beside(path.parent):
+                spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
-        finally:
-            sys.path.remove(str(path.parent))
     return sys.modules[name]
 
 
@@ -74,3 +74,13 @@ def file_of(text: str) -> Path | None:
     """Return the file that a text such as "file.py:name" names; None if it names another thing."""
     where = text.rpartition(":")[0]
     return Path(where).expanduser() if where.endswith(".py") else None
+
+
+@contextmanager
+def _found_beside(folder: Path) -> Iterator[None]:
+    """Let modules in a folder be imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

@@ -232,7 +232,7 @@ class Pretrained(nn.Module):
         return _blank, (type(self), self._file), vars(self)
 
 
-def _blank(cls: type, file: Path | None) -> Any:
+def _blank(cls: Any, file: Path | None) -> Any:
     if file is not None:
         module_of_file(file)
     return cls.__new__(cls)
