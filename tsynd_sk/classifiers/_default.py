@@ -193,7 +193,9 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         With 1, a line an epoch.
     **kwargs
         Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
-        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise.
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. A module with a
+        method ``param_groups(lr)``, such as `Pretrained`, gives the default of
+        ``optimizer__param_groups``: how fast its parts learn.
 
     Raises
     ------
@@ -203,7 +205,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
 
     Examples
     --------
-    >>>     >>> from tsynd_sk.classifiers import NetClassifier
+    >>> import numpy as np
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> X = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
     >>> y = np.arange(20) % 2
     >>> NetClassifier(max_epochs=1).fit(X, y).predict_proba(X).shape

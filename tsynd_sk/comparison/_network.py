@@ -31,7 +31,9 @@ class Network:
     net : str, callable or None, default=None
         As in `Pretrained`. The function may also return a skorch classifier, unfitted, which is
         then trained as it is. None: `ConvNet`.
-    weights, freeze
+    weights : None, "imagenet" or path-like, default=None
+        As in `Pretrained`.
+    freeze : bool, default=False
         As in `Pretrained`.
     lr : float or None, default=None
         Learning rate at the start; None: that of `NetClassifier`, or of the skorch classifier.
