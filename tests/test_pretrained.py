@@ -22,6 +22,7 @@ from torch import nn
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier, Pretrained
+from tsynd_sk.members import DropoutMembers
 
 rng = np.random.default_rng(0)
 X, y = rng.random((18, 1, 8, 8), dtype=np.float32), np.arange(18) % 3
@@ -387,6 +388,13 @@ class TestSynthesis:
         assert fitted.engine_.kinds == [kind]
         info = fitted.sample(6, return_info=True)[2]
         assert (info.uncertainty > info.uncertainty_source).any()
+
+    @pytest.mark.parametrize("made", [with_dropout, "mobilenet_v3_small"])
+    def test_members_share_all_before_their_dropout(self, made):
+        module = Pretrained((1, 8, 8), 3, net=made)
+        members = DropoutMembers(module, lambda logits: logits.log_softmax(-1), n_members=3)
+        members(torch.rand(2, 1, 8, 8))
+        assert list(members._decisions.values()) == ["fold"]
 
     def test_saved_without_the_file_of_weights(self, file, tmp_path):
         own = net(

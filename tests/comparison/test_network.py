@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.networks import Tiny, tiny
+from helpers.networks import Tiny, for_colours, tiny
 from safetensors.torch import save_file
 from skorch import NeuralNetClassifier
 
@@ -80,6 +80,14 @@ class TestNets:
         assert (made.module, made.lr, made.batch_size, made.max_epochs) == (Pretrained, 0.5, 3, 3)
         module = made.get_params_for("module")
         assert module == {"net": tiny, "weights": "weights.pt", "freeze": True}
+
+    @pytest.mark.parametrize("arm", ["plain", "adversarial", "mixup", "standard", "smote"])
+    def test_arms_fit_it(self, arm):
+        network = Network(for_colours, lr=0.01)
+        made = ARMS[arm].make_classifier(X, y, max_epochs=2, network=network, random_state=0)
+        fitted = made.fit(X, y)
+        assert isinstance(fitted.estimator_.module_, Pretrained)
+        assert fitted.predict_proba(X).shape == (20, 4)
 
     def test_skorch_classifiers_train_as_they_are(self, code):
         made = estimator(Network(f"{code}:classifier"))

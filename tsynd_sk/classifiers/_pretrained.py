@@ -189,16 +189,15 @@ class Pretrained(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (n, n_classes) of images (n, C, H, W)."""
-        n_rows = len(x)
-        if self.training and n_rows == 1:
+        if self.training and len(x) == 1:
             # Batch normalisation cannot learn from a single value.
-            x = torch.cat([x, x])
+            return self(torch.cat([x, x]))[:1]
         if x.shape[1] == 1:
             x = x.expand(-1, self.n_channels, -1, -1)
         x = (x - self.mean) / self.std
         if self.size is not None:
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        return _logits(self.net(x))[:n_rows]
+        return _logits(self.net(x))
 
     def train(self, mode: bool = True) -> Pretrained:
         """Switch to training mode, or to evaluation, where a frozen backbone's statistics stay."""

@@ -21,9 +21,11 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     stay where they are.
     """
     name = type(estimator).__name__
-    if not reset and tuple(getattr(X, "shape", ())) == estimator.format_.row_shape:
+    # Of a flat row, scikit-learn itself says so.
+    shape = tuple(getattr(X, "shape", ()))
+    if not reset and len(shape) > 1 and shape == estimator.format_.row_shape:
         raise ValueError(
-            f"X has shape {tuple(X.shape)}, that of a single image in fit: give it its axis of "
+            f"X has shape {shape}, that of a single image in fit: give it its axis of "
             "rows, X[np.newaxis]"
         )
     if is_stored(X):
