@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="J",
         help="processes; does not change results (default: -1, one for each core)",
     )
+    _add_network(parser)
     add("--out", type=Path, metavar="DIR", help="folder for results (default: made from settings)")
     return parser
 
@@ -188,9 +189,30 @@ def _show_plainly(
     print(f"warning: {message}", file=sys.stderr)
 
 
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("network").add_argument
+    add(
+        "--net",
+        metavar="NET",
+        help="what all arms train: a torchvision classification model such as resnet18, or "
+        "package.module:function or file.py:function, where function(n_channels, n_classes) "
+        "returns a torch.nn.Module or a skorch classifier (default: a small network)",
+    )
+    add(
+        "--weights",
+        metavar="FILE",
+        help="with --net: imagenet for torchvision's default weights, or a file of weights "
+        "(safetensors, or a state dict of torch.save)",
+    )
+    add("--freeze", action="store_true", help="with --weights: train the head alone")
+    add("--lr", type=float, metavar="LR", help="learning rate at the start (default: 0.002)")
+    add("--batch-size", type=int, metavar="B", help="images in a batch (default: 16)")
+    add("--device", metavar="DEVICE", help="where to train, such as cuda (default: cpu)")
+
+
 def _prepare(arguments: argparse.Namespace) -> Comparison:
     # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
-    from tsynd_sk.comparison import Comparison, Settings, described, load_splits
+    from tsynd_sk.comparison import Comparison, Network, Settings, described, load_splits
 
     given = {name: getattr(arguments, name) for name in _FILE_OPTIONS}
     with warnings.catch_warnings():
@@ -212,12 +234,19 @@ def _prepare(arguments: argparse.Namespace) -> Comparison:
         eps=tuple(arguments.eps),
         attacks=tuple(arguments.attacks),
         n_attacked=arguments.n_attacked,
+        network=Network(
+            **{name: getattr(arguments, name) for name in Network.__dataclass_fields__}
+        ),
     )
     if (out := arguments.out) is None:
         text = json.dumps(described(splits, settings)).encode()
         digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
         out = Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
-    return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
+    try:
+        return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
+    except TypeError as error:
+        # What --net names is of another kind.
+        raise ValueError(str(error)) from error
 
 
 def _run(comparison: Comparison) -> None:

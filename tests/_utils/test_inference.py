@@ -1,11 +1,13 @@
 """Private copies of networks that predict."""
 
+from functools import partial
+
 import pytest
 import torch
 from helpers.noisy_nets import build, log_softmax
 from torch import nn
 
-from tsynd_sk._utils._inference import InferenceCopy, _FixedNorm, _FoldedNorm
+from tsynd_sk._utils._inference import InferenceCopy, _FixedNorm, _FoldedNorm, private_copy
 from tsynd_sk.members import DropoutMembers, EnsembleMembers
 
 
@@ -130,3 +132,59 @@ def test_folds_a_norm_into_the_convolution_before_it(make, is_folded):
     assert norms
     assert all((type(norm) is _FoldedNorm) == is_folded for norm in norms)
     assert torch.equal(norms[0].running_mean, norms[0].norm.running_mean)
+
+
+class Holder:
+    """What a hook may be a method of."""
+
+    def __init__(self):
+        self.kept = None
+
+    def keep(self, layer, inputs, output):
+        self.kept = output
+
+
+class Keeper(nn.Module):
+    """Keeps activations in every place where a module can."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop, self.head = nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 3)
+        self.attribute, self.in_list, self.in_dict, self.in_tuple = None, [], {}, ()
+        self.holder = Holder()
+        self.linear.register_forward_hook(self.holder.keep)
+        self.head.register_forward_hook(partial(self.keep_deep, []))
+
+    def keep_deep(self, kept, layer, inputs, output):
+        kept.append({"deep": (output,)})
+
+    def forward(self, x):
+        self.attribute = x = self.linear(x)
+        self.in_list.append(x)
+        self.in_dict["nested"] = [x]
+        self.in_tuple = (x, {"x": x})
+        return self.head(self.drop(x))
+
+
+def test_copies_of_networks_that_keep_activations():
+    torch.manual_seed(0)
+    net, x = Keeper(), torch.rand(5, 4)
+    for _ in range(2):
+        net(x).sum().backward()
+    assert not net.attribute.is_leaf
+    duplicate = private_copy(net)
+    torch.testing.assert_close(duplicate(x), net.eval()(x))
+    # What they keep, they keep apart.
+    assert duplicate.holder is not net.holder
+    assert duplicate.in_list[0] is not net.in_list[0]
+    assert not duplicate.in_list[0].requires_grad
+    assert torch.equal(duplicate.in_list[0], net.in_list[0])
+    assert DropoutMembers(net, log_softmax, n_members=3)(x).shape == (3, 5, 3)
+    assert EnsembleMembers([net], [log_softmax])(x).shape == (1, 5, 3)
+
+
+def test_copies_hold_what_is_one_thing_once():
+    net = Keeper()
+    net(torch.rand(5, 4)).sum().backward()
+    duplicate = private_copy(net)
+    assert duplicate.attribute is duplicate.in_list[0] is duplicate.in_tuple[1]["x"]

@@ -11,6 +11,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
 
 from tsynd_sk._skorch._nets import criterion_of
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.uncertainty import safe_log
 
 
@@ -40,8 +41,32 @@ def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
     return None if isinstance(head.keywords["nonlinearity"], str) else head
 
 
+def first_output(output: Any) -> Any:
+    """Return what predictions are computed from: of a tuple its first entry, as skorch has it."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
+    """Return probabilities; raise if what a module returned could not be read as such."""
+    if not isinstance(proba, Tensor):
+        kind = type_name(output)
+        keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
+        raise TypeError(
+            f"the module returns {kind}{keys}, in which no prediction is found{reason}. Its "
+            "forward may return a tensor; a tuple of tensors that begins with it; or a list or "
+            "dict of tensors, or an object with a method to(device), if predict_nonlinearity of "
+            "the net is a function from that to probabilities of shape (n, n_classes), such as "
+            "lambda output: output['logits'].softmax(-1), and its criterion takes it, too"
+        )
+    return proba
+
+
 def _to_log_proba(output, *, nonlinearity: Any, flat: bool) -> Tensor:
-    logits = output[0] if isinstance(output, tuple) else output
+    logits = first_output(output)
+    if not isinstance(logits, Tensor):
+        if isinstance(nonlinearity, str):
+            check_readable(None, output)
+        return safe_log(check_readable(nonlinearity(logits), output))
     if flat or (nonlinearity == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
         logits = logits.reshape(-1)
     if nonlinearity == "softmax":

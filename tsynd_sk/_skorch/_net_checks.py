@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from operator import attrgetter
 from typing import Any
@@ -13,6 +14,7 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
 
+from tsynd_sk._skorch._heads import check_readable, first_output
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
 
 # Rows by which a net is judged.
@@ -40,6 +42,8 @@ class NetCheck(Callback):
         with torch.enable_grad():
             output, _ = _predict(net, self.x, self.n_classes)
         criterion, squashed, remedy = criterion_of(net), False, "torch.nn.NLLLoss"
+        if not isinstance(output, Tensor):
+            return
         if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
             squashed = _are_probabilities(output)
         elif isinstance(criterion, nn.BCEWithLogitsLoss):
@@ -80,7 +84,43 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Tensor, Tensor]:
+def _inferred(net: NeuralNet, x: Tensor) -> Any:
+    """Return what the module returns; say what would do if it takes images of other channels."""
+    try:
+        return net.infer(x)
+    except RuntimeError as error:
+        found = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
+        if found is None or x.ndim < 3:
+            raise
+        wanted, given = found.groups()
+        way = (
+            "tsynd_sk.classifiers.Pretrained repeats grey images: "
+            "NetClassifier(Pretrained, module__net=function), where function(n_channels, "
+            "n_classes) makes the network"
+            if given == "1" and x.shape[1] == 1
+            else "build it for as many channels as the images have"
+        )
+        raise ValueError(
+            f"the module of the {type(net).__name__} takes {wanted} channels, but gets {given} for "
+            f"images of shape {tuple(x.shape[1:])}: {way}"
+        ) from error
+
+
+def _probabilities(net: NeuralNet, output: Any) -> Tensor:
+    """Return what skorch would predict from an output, without its graph."""
+    nonlinearity = net._get_predict_nonlinearity()
+    if isinstance(output, Tensor):
+        return check_readable(nonlinearity(output.detach()), output).float()
+    try:
+        # As skorch does before it reads what was predicted.
+        proba = nonlinearity(first_output(to_device(output, "cpu")))
+    except Exception as error:
+        # skorch's own cannot read it, and a user's may fail in any way.
+        check_readable(None, output, f" ({type(error).__name__}: {error})")
+    return check_readable(proba, output).detach().float()
+
+
+def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Any, Tensor]:
     """Return output and probabilities for rows; raise if there are not `n_classes` of them a row.
 
     Criteria and modules that do not fit together would end in nan. The bare module is evaluated,
@@ -92,9 +132,9 @@ def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Tens
     modes = list(map(attrgetter("training"), parts))
     vars(net)["module_"] = module.eval()
     try:
-        output = net.infer(to_device(torch.from_numpy(x), device_of(net)))
-        output = output[0] if isinstance(output, tuple) else output
-        output, proba = output.float(), net._get_predict_nonlinearity()(output.detach()).float()
+        output = _inferred(net, to_device(torch.from_numpy(x), device_of(net)))
+        proba = _probabilities(net, output)
+        output = first_output(output)
     finally:
         vars(net)["module_"] = wrapped
         for part, mode in zip(parts, modes, strict=True):
@@ -119,7 +159,7 @@ def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Tens
             "not in its logarithm, which skorch computes; for other criteria set "
             "predict_nonlinearity."
         )
-    return output, proba
+    return output.float() if isinstance(output, Tensor) else output, proba
 
 
 def _are_probabilities(proba: Tensor) -> bool:

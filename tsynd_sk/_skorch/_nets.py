@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +14,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from skorch.callbacks import LRScheduler
 from torch import nn
 
-from tsynd_sk._utils._tensors import detached_memo
+from tsynd_sk._utils._tensors import detached_copy
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
@@ -139,10 +138,8 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     `copy.deepcopy` alone would pickle it, which modules defined inside functions do not survive.
     """
     other = object.__new__(type(net))
-    memo = detached_memo(m for part in parts_of(net).values() for m in part.modules())
     # Callbacks may refer to the net.
-    memo[id(net)] = other
-    other.__dict__.update(copy.deepcopy(vars(net), memo))
+    other.__dict__.update(detached_copy(vars(net), {id(net): other}))
     return other
 
 

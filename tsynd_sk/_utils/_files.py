@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
@@ -46,3 +47,9 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
     except OSError as error:
         # A full disk is reported without a name, and a missing folder with that of the part.
         raise type(error)(error.errno, error.strerror or str(error), os.fspath(path)) from error
+
+
+def content_hash(path: str | os.PathLike[str]) -> str:
+    """Hash what is in a file, by SHA-256."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

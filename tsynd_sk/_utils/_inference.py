@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tsynd_sk._utils._tensors import detached_copy
+
 #: Preparing a copy changes its modes and weights for a moment; threads that share it must wait.
 PREPARING = threading.RLock()
 
 
 def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
     """Copy a network for inference: evaluation mode, no gradients of weights."""
-    # Tensors left behind by a training step (kept activations, weights under spectral_norm) hang
-    # on its graph and cannot be copied with it.
-    kept = (value for part in module.modules() for value in vars(part).values())
-    memo = {id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf}
-    duplicate = copy.deepcopy(module, memo).eval().requires_grad_(False)
+    duplicate = detached_copy(module).eval().requires_grad_(False)
     for part in duplicate.modules():
         # What accelerate wraps for mixed precision, which is for the training.
         if "_original_forward" in vars(part):

@@ -78,3 +78,15 @@ def encode_labels(y: Any, classes: Any) -> np.ndarray:
             f"y has labels that were not seen in fit: [{', '.join(list(unknown)[:10])}]; expected "
             f"some of {classes[:20]}"
         ) from None
+
+
+def n_classes_of(y: Any) -> int:
+    """Return the number of classes that are numbered from 0; raise if `y` holds others."""
+    codes = np.asarray(y)
+    if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
+        raise ValueError(
+            f"y must be classes numbered from 0, got {codes.ravel()[:5].tolist()}: encode it by "
+            "numpy.unique(y, return_inverse=True)[1], or pass the net to an AugmentedClassifier, "
+            "which takes any labels"
+        )
+    return int(codes.max()) + 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 # Standard deviations below this share of the largest value are nothing but float32 rounding.
 FLOAT32_ROUNDING = 1e-6
@@ -18,11 +19,23 @@ def safe_scale(X: Tensor, dim: tuple[int, ...] = ()) -> Tensor:
     return torch.where(scale > FLOAT32_ROUNDING * X.abs().amax(dim), scale, torch.ones_like(scale))
 
 
-def detached_memo(modules: Iterable[nn.Module]) -> dict[int, Any]:
-    """Return a memo by which `copy.deepcopy` copies modules in the middle of their training.
+class _Detached(TorchFunctionMode):
+    """Copies tensors that hang on a graph without it."""
 
-    Tensors that a training step leaves in them (kept activations, weights under spectral_norm)
-    belong to its graph, and cannot be copied with it.
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            tensor, memo = args
+            memo[id(tensor)] = duplicate = tensor.detach().clone()
+            return duplicate
+        return func(*args, **(kwargs or {}))
+
+
+def detached_copy(thing: Any, memo: dict[int, Any] | None = None) -> Any:
+    """Copy modules, or what holds them, in the middle of their training.
+
+    Tensors that a training step leaves in them, in lists and objects of hooks too (kept
+    activations, weights under spectral_norm), belong to its graph, and cannot be copied with it.
+    `memo` is that of `copy.deepcopy`.
     """
-    kept = (value for module in modules for value in vars(module).values())
-    return {id(v): v.detach().clone() for v in kept if isinstance(v, Tensor) and not v.is_leaf}
+    with _Detached():
+        return copy.deepcopy(thing, memo)

@@ -5,5 +5,6 @@ Dropout sits behind the convolutions, so that the members of the network (see
 """
 
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.classifiers._pretrained import Pretrained
 
-__all__ = ["ConvNet", "DenseNet", "NetClassifier"]
+__all__ = ["ConvNet", "DenseNet", "NetClassifier", "Pretrained"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from skorch import NeuralNetClassifier
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsynd_sk._skorch import Schedule, SizedFromData
+from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk._utils._batches import load
+from tsynd_sk._utils._labels import n_classes_of
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._torch_validation import check_training_data
 
@@ -93,7 +93,7 @@ class ConvNet(nn.Module):
             "ConvNet expects images, (n, channels, height, width). Give image_shape if rows are "
             "flat images; for tables use DenseNet.",
         )
-        params = {"image_shape": tuple(X.shape[1:]), "n_classes": _n_classes(y), **params}
+        params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
         return cls(**params)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class DenseNet(nn.Module):
             Not trained yet.
         """
         X = check_training_data(X, 2, "DenseNet expects (n, n_features)")
-        net = cls(**{"n_features": X.shape[1], "n_classes": _n_classes(y), **params})
+        net = cls(**{"n_features": X.shape[1], "n_classes": n_classes_of(y), **params})
         net.mean.copy_(X.mean(0))
         net.scale.copy_(safe_scale(X, (0,)))
         return net
@@ -167,17 +167,6 @@ class DenseNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (n, n_classes) of rows (n, n_features)."""
         return self.layers((x - self.mean) / self.scale)
-
-
-def _n_classes(y) -> int:
-    codes = np.asarray(y)
-    if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
-        raise ValueError(
-            f"y must be classes numbered from 0, got {codes.ravel()[:5].tolist()}: encode it by "
-            "numpy.unique(y, return_inverse=True)[1], or pass the net to an AugmentedClassifier, "
-            "which takes any labels"
-        )
-    return int(codes.max()) + 1
 
 
 class NetClassifier(SizedFromData, NeuralNetClassifier):
@@ -203,7 +192,9 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         With 1, a line an epoch.
     **kwargs
         Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
-        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise.
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. A module with a
+        method ``param_groups(lr)``, such as `Pretrained`, gives the default of
+        ``optimizer__param_groups``: how fast its parts learn.
 
     Raises
     ------
@@ -252,8 +243,16 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         return [*super()._default_callbacks, ("lr_scheduler", schedule)]
 
     def get_params_for(self, prefix):
-        """Collect parameters, see skorch; training rows are shuffled unless they say otherwise."""
+        """Collect parameters, see skorch; those that are not given may follow from the module.
+
+        Training rows are shuffled. A module with a method ``param_groups(lr)``, such as
+        `Pretrained`, says how fast its parts learn.
+        """
         params = super().get_params_for(prefix)
+        if prefix == "optimizer" and hasattr(self, "module_"):
+            groups = getattr(bare_module(self), "param_groups", None)
+            if groups is not None and "param_groups" not in params:
+                params["param_groups"] = groups(params.get("lr", self.lr))
         # Loaders of the user's own need not know of it, nor does it go with a sampler.
         ordered = params.get("sampler") is not None or params.get("batch_sampler") is not None
         if prefix == "iterator_train" and self.iterator_train is DataLoader and not ordered:

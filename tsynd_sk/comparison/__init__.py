@@ -6,6 +6,7 @@ comparison that was interrupted goes on with the runs that are missing.
 
 from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
 from tsynd_sk.comparison._comparison import Comparison
+from tsynd_sk.comparison._network import Network
 from tsynd_sk.comparison._scoring import SCORES
 from tsynd_sk.comparison._settings import Settings, described
 from tsynd_sk.comparison._splits import Splits, load_splits
@@ -18,6 +19,7 @@ __all__ = [
     "SCORES",
     "Arm",
     "Comparison",
+    "Network",
     "Settings",
     "Splits",
     "load_splits",

@@ -15,6 +15,7 @@ from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows
+from tsynd_sk.comparison._network import Network
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 __all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
@@ -26,6 +27,8 @@ _RESERVED = {
     "net": ("max_epochs", "callbacks", "iterator_train", "low", "high"),
     "autoencoder": ("max_epochs", "callbacks"),
 }
+
+_DEFAULT = Network()
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ class Arm:
         autoencoder: Any = None,
         flip: bool = True,
         callbacks: Sequence[Callback] = (),
+        network: Network = _DEFAULT,
         random_state: int | None = None,
     ) -> AugmentedClassifier:
         """Make its classifier, unfitted.
@@ -178,6 +182,8 @@ class Arm:
             Whether a mirrored image is still one of its class.
         callbacks : sequence of skorch callbacks, default=()
             Callbacks of the network.
+        network : Network, default=Network()
+            What is trained.
         random_state : int or None, default=None
             Seed of everything random.
 
@@ -209,13 +215,14 @@ class Arm:
         if self.augmentation == "adversarial":
             params |= {"low": low, "high": high}
         synthesizer = TargetedSynthesizer(
+            device=network.device,
             objective=self.objective or "mutual_info",
             autoencoder=autoencoder if self.objective else None,
         )
         if self.objective and autoencoder is None:
             synthesizer.autoencoder = self.make_autoencoder(0)
         return classifier.set_params(
-            estimator=self._net_class()(**params).set_params(**self.net),
+            estimator=network.make(self._net_class(), X, y, **params).set_params(**self.net),
             synthesizer=synthesizer.set_params(**self.synthesizer),
             random_state=random_state,
         )

@@ -59,7 +59,7 @@ class Comparison:
     ------
     ValueError
         If `out` holds a comparison with other settings or images, or one whose settings are lost;
-        or if the images do not allow the comparison.
+        or if the images, or the network, do not allow the comparison.
     ImportError
         If an arm, or the attacks, need a package that is not installed.
 
@@ -95,6 +95,7 @@ class Comparison:
             _check_installed("art", "attacks (eps)", "robustness")
             attacked_rows(splits.y_test, settings.n_attacked)
         self._check_classes()
+        settings.network.check(self._arms, splits.X_train, splits.y_train)
         self._folder = ResultsFolder(self.out, described(splits, settings))
 
     def _check_classes(self) -> None:
@@ -272,6 +273,7 @@ class Comparison:
             max_epochs=self.settings.epochs,
             autoencoder=None if autoencoder is None else FrozenEstimator(autoencoder),
             flip=self.splits.flip,
+            network=self.settings.network,
             random_state=seed,
         )
         with single_threaded():

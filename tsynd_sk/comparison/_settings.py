@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
-from tsynd_sk.classifiers import ConvNet, NetClassifier
+from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
 from tsynd_sk.comparison._arms import ARMS, DEFAULT_ARMS, Arm
+from tsynd_sk.comparison._network import Network
 from tsynd_sk.comparison._splits import Splits
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
@@ -52,6 +53,8 @@ class Settings:
     n_attacked : int or None, default=256
         Test images that are attacked at most, the same in every run and with the classes' shares.
         None: all.
+    network : Network, default=Network()
+        What all arms train.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Settings:
     eps: tuple[float, ...] = ()
     attacks: tuple[str, ...] = ("pgd",)
     n_attacked: int | None = 256
+    network: Network = field(default_factory=Network)
 
     def __post_init__(self):
         least = {"n_train": 1, "seeds": 1, "epochs": 1, "autoencoder_epochs": 0}
@@ -108,11 +112,11 @@ class Settings:
         return {n: self.arms[n] if isinstance(self.arms, Mapping) else ARMS[n] for n in self.arms}
 
 
-def part_defaults() -> dict[str, str]:
+def part_defaults(parts: tuple[type, ...] = _PARTS) -> dict[str, str]:
     """Return the defaults of all that arms are made of: another version may have changed them."""
     return {
         f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
-        for part in _PARTS
+        for part in parts
         for name, parameter in inspect.signature(part).parameters.items()
         if parameter.default is not parameter.empty
     }
@@ -122,12 +126,17 @@ def described(splits: Splits, settings: Settings) -> dict[str, Any]:
     """Return all that the numbers of a comparison follow from, as JSON has it."""
     images = {"digest": splits.digest(), "flip": splits.flip, "scored_on": splits.scored_on}
     arms = {name: arm.definition() for name, arm in settings.definitions.items()}
+    network = settings.network
     description = {
         "dataset": splits.name,
         **images,
         **vars(settings),
         "arms": arms,
-        "defaults": part_defaults(),
+        "network": network.definition(),
+        "defaults": part_defaults(_PARTS if network.net is None else (*_PARTS, Pretrained)),
     }
+    if not description["network"]:
+        # Folders of before there was a choice go on.
+        del description["network"]
     # As it is read back: without tuples.
     return json.loads(json.dumps(description))

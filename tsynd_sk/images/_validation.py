@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from tsynd_sk.images._format import ImageFormat, ValueRange
+from tsynd_sk.images._no_images import refuse_no_images
 from tsynd_sk.images._stored import Stored, is_stored, parts
 
 
@@ -20,6 +21,13 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     stay where they are.
     """
     name = type(estimator).__name__
+    # Of a flat row, scikit-learn itself says so.
+    shape = tuple(getattr(X, "shape", ()))
+    if not reset and len(shape) > 1 and shape == estimator.format_.row_shape:
+        raise ValueError(
+            f"X has shape {shape}, that of a single image in fit: give it its axis of "
+            "rows, X[np.newaxis]"
+        )
     if is_stored(X):
         X = _stored(X, name)
     else:
@@ -66,6 +74,7 @@ def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -
     `name` is that of who asks for them. An estimator learns the number and the names of a table's
     columns with `reset`, and compares with them otherwise.
     """
+    refuse_no_images(X)
     try:
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
     except ValueError as error:

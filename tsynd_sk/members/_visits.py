@@ -90,7 +90,13 @@ class RandomSiteLayer(nn.Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Visit the site."""
-        layer, current = self.layer, _PASS.get()
+        layer, current = self.layer, _PASS.get(None)
+        if current is None:
+            raise RuntimeError(
+                f"layer {self.name!r} runs again in the backward pass, as in "
+                "torch.utils.checkpoint, which cannot repeat its noise: let the network use "
+                "checkpoints in training alone (`if self.training`)"
+            )
         if kwargs:
             # Draws and applications name their arguments as they like.
             bound = inspect.signature(layer.forward).bind(*inputs, **kwargs)

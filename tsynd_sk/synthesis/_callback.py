@@ -160,7 +160,7 @@ class TargetedSynthesis(Callback):
         rows, _ = training_rows(dataset, min(len(dataset), 8))
         if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
             _skorch.check_predictions(net, rows[:], None)
-        MembersCheck(scheme_of(synthesizer, 1), rows).on_train_begin(net)
+        MembersCheck(scheme_of(synthesizer, 1), rows, synthesizer.objective).on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.

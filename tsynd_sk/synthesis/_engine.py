@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tsynd_sk import _skorch
 from tsynd_sk.images import ImageFormat, Selection, ValueRange, spread
 from tsynd_sk.members import LastLayerPosterior
+from tsynd_sk.synthesis._ascent_check import check_ascent
 from tsynd_sk.synthesis._batch import BatchSynthesis, derived_seed
 from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
 from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
@@ -106,8 +107,11 @@ class Engine:
         )
 
     def check_members(self, params: Any) -> None:
-        """Raise ValueError if the members cannot predict, or predict what is not finite."""
-        check_finite(self.members(params, seed=0)(self._example(params)).exp(), "classifier")
+        """Raise ValueError if the members cannot predict what is finite and can be climbed."""
+        members, x = self.members(params, seed=0), self._example(params)
+        check_finite(members(x).exp(), "classifier")
+        names = [type(_skorch.bare_module(net)).__name__ for net in self.nets]
+        check_ascent(members, x, params.objective, " and ".join(dict.fromkeys(names)))
 
     def device(self, params: Any) -> torch.device:
         """Device on which everything is computed."""

@@ -13,6 +13,7 @@ from skorch.callbacks import Callback
 from tsynd_sk import _skorch
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.synthesis._ascent_check import check_ascent
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._member_scheme import MemberScheme
 
@@ -54,7 +55,7 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
 
 
 class MembersCheck(Callback):
-    """Raise ValueError if a net can have no members, when it is about to train.
+    """Raise ValueError if a net can have no members, or none to climb, when it is about to train.
 
     Not earlier, because other callbacks may size its module by the data.
 
@@ -64,15 +65,20 @@ class MembersCheck(Callback):
         How members are to be made.
     x : array of shape (n, ...), float32
         Images as the net sees them.
+    objective : str or callable
+        What is to be climbed, see `TargetedSynthesizer`.
     """
 
-    def __init__(self, scheme: MemberScheme, x: Any):
+    def __init__(self, scheme: MemberScheme, x: Any, objective: Any):
         self.scheme = scheme
         self.x = x[:2]
+        self.objective = objective
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Raise ValueError if the net can have no members."""
-        self.scheme.resolve_kind([net], torch.from_numpy(self.x))
+        """Raise ValueError if the net can have no members, or if these have no gradients."""
+        x = torch.from_numpy(self.x)
+        members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
+        check_ascent(members, x, self.objective, type(net.module_).__name__)
 
 
 def check_classifiers(given: Any, members: str) -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,20 +54,29 @@ class MemberScheme:
         x : Tensor of shape (n, ...)
             Some images.
         """
-        kind = self.kind
-        for net in nets:
-            module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
-            if self.kind == "ensemble":
-                EnsembleMembers([module], [head])
-                continue
-            row = x[:2].to(_skorch.device_of(net))
-            required, names = self.kind == "dropout", []
-            if self.kind != "laplace":
-                names = random_layers(module, row, restrict=self.restrict, required=required)
-            kind = "dropout" if names else "laplace"
-            if not names:
-                last_layer_posterior(module, head, [row])
-        return kind
+        kinds = [self._resolve(net, x)[0] for net in nets]
+        return kinds[0]
+
+    def untrained_members(self, net: Any, x: Tensor) -> Any:
+        """Make members of one net as it is, of a posterior from some images; raise if it has none.
+
+        Parameters are those of `resolve_kind`.
+        """
+        kind, posterior = self._resolve(net, x)
+        scheme, device = replace(self, kind=kind), _skorch.device_of(net)
+        return scheme.members([net], [posterior], seed=0, device=device)
+
+    def _resolve(self, net: Any, x: Tensor) -> tuple[str, LastLayerPosterior | None]:
+        module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
+        if self.kind == "ensemble":
+            EnsembleMembers([module], [head])
+            return "ensemble", None
+        x = x[:2].to(_skorch.device_of(net))
+        if self.kind != "laplace":
+            required = self.kind == "dropout"
+            if random_layers(module, x, restrict=self.restrict, required=required):
+                return "dropout", None
+        return "laplace", last_layer_posterior(module, head, [x])
 
     def posterior(
         self, net: Any, batches: Iterable[Tensor], judged: Sequence[Tensor]

@@ -220,7 +220,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
 
             default = _fitting.default_classifier(self.image_shape_, self.verbose - 1)
             classifiers = [default if given is None else given for given in classifiers]
-            checks = [_fitting.MembersCheck(scheme_of(self, len(classifiers)), x)]
+            checks = [_fitting.MembersCheck(scheme_of(self, len(classifiers)), x, self.objective)]
             if not any(map(_skorch.is_frozen, classifiers)):
                 # What the last one is refused for is said before the first one trains.
                 for net in classifiers[1:]:

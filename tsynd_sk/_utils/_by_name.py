@@ -1,0 +1,86 @@
+"""Objects that users name by text: "package.module:name", or "file.py:name"."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from tsynd_sk._utils._files import content_hash
+
+
+def object_of(text: str, what: str) -> Any:
+    """Return the object that a text names; raise if there is none.
+
+    Parameters
+    ----------
+    text : str
+        "package.module:name" or "path/to/file.py:name".
+    what : str
+        What the user calls the text, for errors.
+    """
+    where, _, name = text.rpartition(":")
+    if not where or not name:
+        raise ValueError(
+            f"{what}={text!r} names nothing: expected 'package.module:name' or 'file.py:name'"
+        )
+    if where.endswith(".py"):
+        module = module_of_file(where, what)
+    else:
+        try:
+            with _found_beside(Path.cwd()):
+                module = import_module(where)
+        except ModuleNotFoundError as error:
+            raise ImportError(f"{what}={text!r}: {error}") from error
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{what}={text!r}: there is no {part!r} in {where}")
+        found = getattr(found, part)
+    return found
+
+
+def module_of_file(path: str | Path, what: str = "file") -> Any:
+    """Run a file of Python code as a module, once for its contents, and return it.
+
+    Its name depends on the file alone, so that another process finds by it what was pickled here,
+    once it has called this function.
+    """
+    path = Path(path).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}")
+    digest = hashlib.sha256(f"{path}{content_hash(path)}".encode()).hexdigest()[:12]
+    name = f"_tsynd_sk_{path.stem}_{digest}"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            with _found_beside(path.parent):
+                spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def file_of(text: str) -> Path | None:
+    """Return the file that a text such as "file.py:name" names; None if it names another thing."""
+    where = text.rpartition(":")[0]
+    return Path(where).expanduser() if where.endswith(".py") else None
+
+
+@contextmanager
+def _found_beside(folder: Path) -> Iterator[None]:
+    """Let modules in a folder be imported."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))

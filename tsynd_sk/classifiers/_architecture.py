@@ -1,0 +1,152 @@
+"""Networks that `Pretrained` knows: torchvision's by name, and functions that make one."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tsynd_sk._utils._by_name import file_of, object_of
+from tsynd_sk._utils._validation import type_name
+
+# Smaller images leave nothing of the five halvings that networks for ImageNet make.
+_LEAST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is made, and what it expects of images.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    make : callable
+        Makes it, from numbers of channels and of classes, with random weights; or with those that
+        the user's function gives it.
+    least_side : int, default=1
+        Pixels that each side of an image must have.
+    n_channels : int or None, default=None
+        Channels of its images; None: whatever it was made for.
+    normalisation : tuple or None, default=None
+        Mean and standard deviation of channels that it expects of images between 0 and 1.
+    url : str or None, default=None
+        Address of its default weights.
+    make_with_default_weights : callable or None, default=None
+        Makes it with these, and with a head for their classes.
+    """
+
+    name: str
+    make: Callable[[int, int], nn.Module]
+    least_side: int = 1
+    n_channels: int | None = None
+    normalisation: tuple[Any, Any] | None = None
+    url: str | None = None
+    make_with_default_weights: Callable[[], nn.Module] | None = None
+
+
+def architecture_of(net: Any) -> Architecture:
+    """Return what a user's `net` stands for; raise if it stands for none."""
+    if isinstance(net, nn.Module):
+        raise TypeError(
+            f"net is an instance of {type(net).__name__}, whose weights every training would "
+            "share: give a function of (n_channels, n_classes) that makes it anew"
+        )
+    if callable(net) and getattr(net, "__module__", "").startswith("torchvision.models."):
+        # Such a function takes no numbers of channels.
+        net = net.__name__
+    if isinstance(net, Path):
+        net = str(net)
+    if isinstance(net, str):
+        if ":" not in net:
+            return _of_torchvision(net)
+        return Architecture(net, _maker(object_of(net, "net"), net))
+    if callable(net):
+        name = getattr(net, "__qualname__", type(net).__name__)
+        return Architecture(name, _maker(net, name))
+    raise TypeError(
+        "net must be the name of a torchvision model, 'package.module:function', "
+        "'file.py:function', or a function of (n_channels, n_classes) that returns a "
+        f"torch.nn.Module; got {type_name(net)}"
+    )
+
+
+def source_file_of(net: Any) -> Path | None:
+    """Return the file of Python code that a `net` comes from, if it is named by one."""
+    return file_of(net) if isinstance(net, str) else None
+
+
+def _maker(function: Any, name: str) -> Callable[[int, int], nn.Module]:
+    if not callable(function):
+        raise TypeError(f"net={name!r} is no function, but {type_name(function)}")
+
+    def make(n_channels: int, n_classes: int) -> nn.Module:
+        try:
+            inspect.signature(function).bind(n_channels, n_classes)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"net={name!r} must be a function of (n_channels, n_classes): {error}"
+            ) from error
+        module = function(n_channels, n_classes)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. A skorch "
+                "classifier is passed by itself, without Pretrained."
+            )
+        # It may return the same network whenever it is called, which training must not change.
+        return copy.deepcopy(module)
+
+    return make
+
+
+def _of_torchvision(name: str) -> Architecture:
+    try:
+        # Importing torchvision takes a second.
+        from torchvision import models
+    except ImportError as error:
+        raise ImportError(
+            f'net={name!r} is one of torchvision: pip install "tsynd_sk[networks]"'
+        ) from error
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3)
+        raise ValueError(
+            f"torchvision has no classification model {name!r}"
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
+            + " A network of your own is 'package.module:function' or 'file.py:function'."
+        )
+    default = models.get_model_weights(name).DEFAULT
+    seen = default.transforms()
+    return Architecture(
+        name,
+        lambda n_channels, n_classes: _built(name, num_classes=n_classes),
+        least_side=max(_LEAST_SIDE, *default.meta["min_size"]),
+        n_channels=3,
+        normalisation=(seen.mean, seen.std),
+        url=default.url,
+        make_with_default_weights=lambda: _built(name, weights=default),
+    )
+
+
+def _built(name: str, **params: Any) -> Any:
+    from torchvision import models
+
+    with warnings.catch_warnings():
+        # GoogLeNet and Inception announce another initialisation.
+        warnings.simplefilter("ignore", FutureWarning)
+        net: Any = models.get_model(name, **params)
+    # These two have further heads, for a loss that knows of them, and their own normalisation.
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if auxiliary in net._modules:
+            setattr(net, auxiliary, None)
+            net.aux_logits, net.transform_input = False, True
+    # In this order processors convolve faster.
+    return net.to(memory_format=torch.channels_last)

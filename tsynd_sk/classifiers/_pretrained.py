@@ -1,0 +1,354 @@
+"""Networks by name: torchvision's or one's own, with weights of a larger data set or without."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from tsynd_sk._utils._by_name import module_of_file
+from tsynd_sk._utils._labels import n_classes_of
+from tsynd_sk._utils._torch_validation import check_training_data
+from tsynd_sk._utils._validation import type_name
+from tsynd_sk.classifiers._architecture import Architecture, architecture_of, source_file_of
+from tsynd_sk.classifiers._weights import load_weights, read_weights, with_default_weights
+
+# Sides that are tried for a network that does not take images as they are, and does not tell.
+_SIDES = (32, 64, 128, 224, 299)
+
+# Learning rate of a backbone with weights, as a share of that of its new head.
+_BACKBONE_LR = 0.1
+
+
+class Pretrained(nn.Module):
+    """A network of torchvision by name, or one of your own, for images of any size; returns logits.
+
+    Grey images are repeated to as many channels as the network takes, normalised as it expects,
+    and enlarged to the least size that it takes. A head for another number of classes is replaced
+    by a new one, with a warning. `NetClassifier` sizes it from the data.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        (n_channels, height, width) of images as they come.
+    n_classes : int
+        Number of classes.
+    net : str or callable
+        Name of a torchvision classification model, such as "resnet18"; or a function of
+        ``(n_channels, n_classes)`` that returns a `torch.nn.Module`, which may have weights: the
+        function itself, "package.module:function" or "path/to/file.py:function". What it returns
+        is copied.
+    weights : None, "imagenet" or path-like, default=None
+        None: as `net` comes, which is at random for torchvision's. "imagenet": torchvision's
+        default weights, from its folder of checkpoints, or fetched into it. A file: safetensors, or
+        a state dict that is read without running code. Its head may be of another size.
+    freeze : bool, default=False
+        Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
+    backbone_lr : float or None, default=None
+        Learning rate of all but the head, as a share of the net's ``lr``. None: 0.1 with
+        `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
+    normalisation : tuple or None, default=None
+        Mean and standard deviation to normalise by: numbers, or one for each channel of the
+        network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
+        of another range are scaled to it); a network of your own sees images as they are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `net` is none of these, takes no such images, or `weights` do not fit it.
+    ImportError
+        If torchvision is needed and not installed.
+    OSError
+        If there is no file, or weights cannot be fetched; the message says what to fetch, and where
+        to put it.
+
+    See Also
+    --------
+    NetClassifier : Trains it: ``NetClassifier(Pretrained, module__net="resnet18")``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from tsynd_sk.classifiers import Pretrained
+    >>> def tiny(n_channels, n_classes):
+    ...     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    ...     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pooled, nn.Linear(8, n_classes))
+    >>> net = Pretrained((1, 28, 28), 2, net=tiny)
+    >>> net(torch.rand(5, 1, 28, 28)).shape
+    torch.Size([5, 2])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        image_shape,
+        n_classes: int,
+        *,
+        net,
+        weights=None,
+        freeze: bool = False,
+        backbone_lr: float | None = None,
+        normalisation=None,
+    ):
+        super().__init__()
+        if backbone_lr is None:
+            backbone_lr = 1.0 if weights is None else _BACKBONE_LR
+        self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
+        image_shape = tuple(map(int, image_shape))
+        # What `from_data` finds out, by which a saved net is made anew; its weights come with it.
+        self.sizes = {
+            "image_shape": image_shape,
+            "n_classes": n_classes,
+            "weights": None,
+            "backbone_lr": self.backbone_lr,
+        }
+        self._file = source_file_of(net)
+        architecture = architecture_of(net)
+        if weights == "imagenet":
+            module = with_default_weights(architecture)
+        else:
+            module = architecture.make(architecture.n_channels or image_shape[0], n_classes)
+        taken = _Taken.find(module, image_shape, architecture)
+        self.n_channels, self.size, self.head = taken.n_channels, taken.size, taken.head
+        new_head = taken.n_outputs != n_classes
+        if new_head:
+            _replace_head(module, taken, n_classes, architecture.name)
+        if isinstance(weights, str | Path) and weights != "imagenet":
+            told = f"weights={str(weights)!r} and the network {architecture.name}"
+            new_head |= not load_weights(module, read_weights(weights), self.head, told)
+        elif weights not in (None, "imagenet"):
+            raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
+        if new_head:
+            warnings.warn(
+                f"the head of {architecture.name}, its layer {self.head!r}, was of another size: a "
+                f"new one for {n_classes} classes takes its place, and has to be trained",
+                UserWarning,
+                stacklevel=2,
+            )
+        given = normalisation or architecture.normalisation or (0.0, 1.0)
+        self._scale_from_data = normalisation is None and architecture.normalisation is not None
+        for name, values in zip(("mean", "std"), given, strict=True):
+            column = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
+            self.register_buffer(name, column.expand(self.n_channels, 1, 1).clone())
+        if self.freeze:
+            module.requires_grad_(False)
+            module.get_submodule(self.head).requires_grad_(True)
+        self.net = module
+        self.train(self.training)
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> Pretrained:
+        """Size the network by images and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, C, H, W)
+            Images.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        Pretrained
+            Not trained on these images yet.
+        """
+        X = check_training_data(
+            X,
+            4,
+            "Pretrained expects images, (n, channels, height, width). Give image_shape if rows are "
+            "flat images; for tables use DenseNet.",
+        )
+        if "net" not in params:
+            raise TypeError(
+                "Pretrained needs a network: module__net='resnet18', or another name or function"
+            )
+        named = isinstance(params["net"], str) and ":" not in params["net"]
+        if params.get("freeze") and params.get("weights") is None and named:
+            raise ValueError(
+                f"freeze=True would keep {params['net']} at random weights: give module__weights"
+            )
+        params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
+        net = cls(**params)
+        low, high = float(X.min()), float(X.max())
+        if net._scale_from_data and (low < 0 or high > 1):
+            net.mean.mul_(high - low).add_(low)
+            net.std.mul_(high - low)
+        return net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (n, n_classes) of images (n, C, H, W)."""
+        if self.training and len(x) == 1:
+            # Batch normalisation cannot learn from a single value.
+            return self(torch.cat([x, x]))[:1]
+        if x.shape[1] == 1:
+            x = x.expand(-1, self.n_channels, -1, -1)
+        x = (x - self.mean) / self.std
+        if self.size is not None:
+            x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
+        return _logits(self.net(x))
+
+    def train(self, mode: bool = True) -> Pretrained:
+        """Switch to training mode, or to evaluation, where a frozen backbone's statistics stay."""
+        super().train(mode)
+        if self.freeze:
+            for part in self.net.modules():
+                if isinstance(part, _NormBase):
+                    part.eval()
+        return self
+
+    def param_groups(self, lr: float) -> list[tuple[str, dict[str, Any]]]:
+        """Tell skorch's ``optimizer__param_groups`` how fast head and backbone learn.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate of the head.
+
+        Returns
+        -------
+        list of tuple
+            Patterns of names of parameters, and what holds for them; empty if all learn alike.
+        """
+        if self.backbone_lr == 1:
+            return []
+        head = f"*net.{self.head}.*" if self.head else "*net.*"
+        return [(head, {"lr": lr}), ("*net.*", {"lr": self.backbone_lr * lr})]
+
+    def __reduce__(self):
+        # Classes of a file have to be there before what follows refers to them.
+        return _blank, (type(self), self._file), vars(self)
+
+
+def _blank(cls: Any, file: Path | None) -> Any:
+    if file is not None:
+        module_of_file(file)
+    return cls.__new__(cls)
+
+
+def _logits(output: Any) -> Tensor:
+    """Return the logits in what a network returns."""
+    if isinstance(output, tuple):
+        output = output[0]
+    elif isinstance(output, dict):
+        output = output.get("logits", output)
+    elif not isinstance(output, Tensor):
+        output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the network returns {type_name(output)}; expected a tensor of logits, a tuple that "
+            "begins with it, or a dict or dataclass that has it as 'logits'"
+        )
+    return output
+
+
+class _Taken:
+    """What a network takes and returns: channels, size, columns, and the layer that makes these."""
+
+    def __init__(self, n_channels: int, size: tuple[int, int] | None, n_outputs: int, head: str):
+        self.n_channels, self.size, self.n_outputs, self.head = n_channels, size, n_outputs, head
+
+    @classmethod
+    def find(cls, module: nn.Module, image_shape: tuple[int, ...], known: Architecture) -> _Taken:
+        """Try images of zeros: as they are, grey ones repeated, and of sizes that are common."""
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape must be (n_channels, height, width); got {image_shape}")
+        own, sides = image_shape[0], image_shape[1:]
+        factor = max(known.least_side / min(sides), 1)
+        sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
+        squares = _SIDES if known.least_side == 1 else (known.least_side,)
+        sizes += [(side, side) for side in squares]
+        errors = []
+        for n_channels in dict.fromkeys((known.n_channels or own, 3)):
+            if own not in (1, n_channels):
+                continue
+            for size in sizes:
+                try:
+                    n_outputs, head = _try(module, (2, n_channels, *size))
+                except (RuntimeError, ValueError, AssertionError) as error:
+                    errors.append(f"{type(error).__name__}: {error}")
+                    continue
+                return cls(n_channels, None if size == sides else size, n_outputs, head)
+        if not errors:
+            raise ValueError(
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: use "
+                "some of them, or a function of (n_channels, n_classes) that makes the network"
+            )
+        raise ValueError(
+            f"{known.name} takes no images of shape {image_shape}, nor of other sizes"
+            f"{', nor grey ones repeated to 3 channels' if own == 1 else ''}: {errors[0]}"
+        )
+
+
+@torch.no_grad()
+def _try(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, str]:
+    """Return how many columns a network predicts, and the name of the last layer that has them."""
+    called: list[str] = []
+
+    def remember(name: str):
+        return lambda layer, inputs, output: called.append(name)
+
+    layers = dict(module.named_modules())
+    handles = [
+        layer.register_forward_hook(remember(name))
+        for name, layer in layers.items()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
+    try:
+        with _evaluated(module):
+            logits = _logits(module(torch.zeros(shape)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if logits.ndim != 2 or len(logits) != shape[0]:
+        raise ValueError(
+            f"it returns an array of shape {tuple(logits.shape)} for {shape[0]} images; expected a "
+            "row of logits for each"
+        )
+    for name in reversed(called):
+        layer: Any = layers[name]
+        n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        if n_outputs == logits.shape[1]:
+            return n_outputs, name
+    raise ValueError("its logits come from no torch.nn.Linear or Conv2d, so that it has no head")
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -> None:
+    """Exchange the last layer for one of as many columns as there are classes."""
+    if not taken.head:
+        raise ValueError(
+            f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
+            "classes"
+        )
+    old: Any = module.get_submodule(taken.head)
+    bias = old.bias is not None
+    if isinstance(old, nn.Linear):
+        new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
+    else:
+        new = nn.Conv2d(
+            old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias
+        )
+    parent, _, child = taken.head.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)

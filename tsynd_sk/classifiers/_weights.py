@@ -1,0 +1,97 @@
+"""Weights of a network that come from a file or from torchvision, but for those of its head."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tsynd_sk.classifiers._architecture import Architecture
+
+# What trainers put before the names of weights, and around all of them.
+_PREFIXES = ("", "module.", "net.", "model.", "backbone.")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def with_default_weights(architecture: Architecture) -> nn.Module:
+    """Make a network of torchvision with its default weights, which may have to be fetched."""
+    make, url = architecture.make_with_default_weights, architecture.url
+    if make is None or url is None:
+        raise ValueError(
+            f"weights='imagenet' is for networks of torchvision by name, and not for "
+            f"{architecture.name}: give the file of its weights, or let the function load them"
+        )
+    try:
+        return make()
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise OSError(
+            f"the weights of {architecture.name} cannot be fetched: {error}. Where there is a "
+            f"network, fetch {url} and put it into {folder}, or give its path as weights"
+        ) from error
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read tensors by name from a safetensors file, or one of `torch.save` without running code."""
+    file, told = Path(path).expanduser(), f"weights={os.fspath(path)!r}"
+    if not file.is_file():
+        raise FileNotFoundError(f"{told}: there is no such file")
+    try:
+        if file.suffix == ".safetensors":
+            found: Any = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{told} cannot be read as tensors alone: {str(error).splitlines()[0]} Save the "
+            "network's state_dict(), by torch.save or as safetensors."
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    tensors = {}
+    if isinstance(found, dict):
+        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{told} holds no state_dict: no tensors by name")
+    return tensors
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told: str) -> bool:
+    """Give a network weights; return False if those of its head were of another size, or missing.
+
+    Raise if anything else does not fit. `told` names network and weights in messages.
+    """
+    own = module.state_dict()
+    for prefix in _PREFIXES:
+        named = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        if named.keys() & own.keys():
+            break
+    # Old files do not count batches.
+    missing = [n for n in own if n not in named and not n.endswith("num_batches_tracked")]
+    shaped = [n for n in own if n in named and named[n].shape != own[n].shape]
+    of_head = [n for n in (*missing, *shaped) if n.rpartition(".")[0] == head]
+    wrong = [f"{n} is missing" for n in missing if n not in of_head]
+    wrong += [
+        f"{n} has shape {tuple(named[n].shape)}, not {tuple(own[n].shape)}"
+        for n in shaped
+        if n not in of_head
+    ]
+    # A head within other layers than this one's.
+    wrong += [f"{n} is unknown" for n in named if n not in own]
+    if wrong:
+        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise ValueError(
+            f"{told} do not fit: {'; '.join(wrong[:4])}{more}. Is it the file of another network?"
+        )
+    lost = {n.rpartition(".")[0] for n in of_head}
+    module.load_state_dict(
+        {n: w for n, w in named.items() if n.rpartition(".")[0] not in lost}, strict=False
+    )
+    return not of_head
