@@ -55,8 +55,12 @@ class DenseAutoencoder(DensePCA):
 
         Parameters
         ----------
-        X, y, **params
-            As those of `DensePCA.from_data`.
+        X : Tensor of shape (n, n_features)
+            Training rows.
+        y : ignored
+            Autoencoders need no labels.
+        **params
+            Parameters of the class. `n_components` may be a float, as in `DensePCA.from_data`.
 
         Returns
         -------

@@ -99,8 +99,12 @@ class PatchAutoencoder(PatchPCA):
 
         Parameters
         ----------
-        X, y, **params
-            As those of `PatchPCA.from_data`.
+        X : Tensor of shape (n, n_channels, height, width)
+            Training images.
+        y : ignored
+            Autoencoders need no labels.
+        **params
+            Parameters of the class. `n_components` may be a float, as in `PatchPCA.from_data`.
 
         Returns
         -------
