@@ -95,7 +95,7 @@ def test_no_gradient_of_the_images(way, members):
             fit()
 
 
-@pytest.mark.parametrize("objective", ["random", "reconstruction"])
+@pytest.mark.parametrize("objective", ["random", "duplicate"])
 def test_controls_need_none(objective):
     made = synthesizer(objective=objective)
     fitted = augmented(own_net(module=Backbone), made).fit(X, y)
