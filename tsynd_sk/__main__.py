@@ -1,4 +1,4 @@
-"""Tell whether targeted synthesis helps on a data set: ``python -m tsynd_sk``."""
+"""Tell whether an augmentation helps on your images, with your network: ``python -m tsynd_sk``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tsynd_sk import __version__
 from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison import Comparison
+    from tsynd_sk.comparison import Arm, Splits
+
+_EXAMPLES = """examples:
+  python -m tsynd_sk                                    # embedded images, three minutes
+  python -m tsynd_sk --dataset FOLDER --net resnet18 --weights imagenet
+  python -m tsynd_sk --dataset FOLDER --group-pattern '(patient[0-9]+)' --seeds 5 \\
+      --augment mine=augment.py:make_transform
+"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,19 +33,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tsynd_sk",
         description=(
-            "Train the same classifier on few labelled images in several ways, with and without "
-            "synthetic images and always in as many steps, and compare these arms on an untouched "
-            "split: clean, perturbed and, if asked for, attacked. An interrupted run goes on where "
-            "it stopped when it is started again."
+            "Train the same network in several ways, with and without synthetic images and always "
+            "in as many steps, and say which of these arms helps: a table, intervals, a verdict "
+            "and a picture. An interrupted run goes on where it stopped when it is started again."
         ),
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    add = parser.add_argument
+    parser.add_argument("--version", action="version", version=__version__)
+    add = parser.add_argument_group("images").add_argument
     add(
         "--dataset",
         default="digits",
         help="digits (default, embedded), a MedMNIST name such as breastmnist, a folder with one "
         "subfolder per class (or with train/, val/ and test/ of that kind), or an .npz with "
-        "MedMNIST's keys; a split that is missing is held out",
+        "MedMNIST's keys; where there is no test split, each seed holds out its own quarter",
     )
     add(
         "--size",
@@ -45,76 +57,22 @@ def build_parser() -> argparse.ArgumentParser:
         help="side of the images in pixels, or native (default: MedMNIST 28; files: their own size "
         "if all have the same, of at most 224, else the median side or 224, whichever is smaller)",
     )
-    _add_file_options(parser.add_argument_group("folders of image files"))
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
         type=int,
         metavar="N",
-        help="labelled training images, drawn anew for each seed (default: 100, or all if fewer)",
-    )
-    add(
-        "--arms",
-        nargs="+",
-        choices=ARM_NAMES,
-        default=list(DEFAULT_ARMS),
-        metavar="ARM",
-        help=f"what to compare, out of {', '.join(ARM_NAMES)} (default: {' '.join(DEFAULT_ARMS)})",
-    )
-    add(
-        "--score-on",
-        choices=("test", "val"),
-        default="test",
-        help="split that is scored: val to choose between settings, test (default) in the end",
-    )
-    add(
-        "--eps",
-        nargs="+",
-        type=float,
-        default=[],
-        metavar="E",
-        help="accuracy under attack, too: strengths in 255ths of the range of values (default: no "
-        "attack)",
-    )
-    add(
-        "--attacks",
-        nargs="+",
-        choices=ATTACKS,
-        default=["pgd"],
-        metavar="ATTACK",
-        help=f"with --eps: which, out of {', '.join(ATTACKS)} (default: pgd)",
-    )
-    add(
-        "--n-attacked",
-        type=int,
-        default=256,
-        metavar="N",
-        help="with --eps: images that are attacked at most (default: 256)",
+        help="labelled training images, drawn anew for each seed (default: all; 100 of the digits "
+        "and of MedMNIST)",
     )
     add(
         "--no-flip",
         action="store_true",
         help="a mirrored image is no image of its class: standard augmentation must not flip",
     )
-    add("--seeds", type=int, default=3, metavar="K", help="repetitions (default: 3)")
-    add("--epochs", type=int, default=60, metavar="E", help="training epochs (default: 60)")
-    add(
-        "--autoencoder-epochs",
-        type=int,
-        default=0,
-        metavar="E",
-        help="training epochs of the autoencoder, at most; 0 (default): principal components, in "
-        "closed form",
-    )
-    add(
-        "--n-jobs",
-        type=int,
-        default=-1,
-        metavar="J",
-        help="processes; does not change results (default: -1, one for each core)",
-    )
-    _add_network(parser)
-    add("--out", type=Path, metavar="DIR", help="folder for results (default: made from settings)")
+    _add_file_options(parser.add_argument_group("folders of image files"))
+    _add_network(parser.add_argument_group("network"))
+    _add_comparison(parser.add_argument_group("comparison"))
     return parser
 
 
@@ -182,15 +140,8 @@ _FILE_OPTIONS = (
 )
 
 
-def _show_plainly(
-    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
-) -> None:
-    """Warn of something about the data, without the place in the code that it was found at."""
-    print(f"warning: {message}", file=sys.stderr)
-
-
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("network").add_argument
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--net",
         metavar="NET",
@@ -207,17 +158,109 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     add("--freeze", action="store_true", help="with --weights: train the head alone")
     add("--lr", type=float, metavar="LR", help="learning rate at the start (default: 0.002)")
     add("--batch-size", type=int, metavar="B", help="images in a batch (default: 16)")
+    add(
+        "--steps",
+        type=int,
+        metavar="S",
+        help="gradient steps on real images, about (default: 1000; a skorch classifier keeps its "
+        "epochs)",
+    )
+    add("--epochs", type=int, metavar="E", help="training epochs, in place of --steps")
     add("--device", metavar="DEVICE", help="where to train, such as cuda (default: cpu)")
 
 
-def _prepare(arguments: argparse.Namespace) -> Comparison:
+def _add_comparison(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--arms",
+        nargs="+",
+        metavar="ARM",
+        help=f"what to compare, out of {', '.join(ARM_NAMES)} (default: {' '.join(DEFAULT_ARMS)})",
+    )
+    add(
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME=WHERE",
+        help="an augmentation of your own as an arm, alone and under synthesis: file.py:function "
+        "or package.module:function, where function() returns a callable from one image, a float "
+        "Tensor (C, H, W), to one; may be given several times",
+    )
+    add("--seeds", type=int, default=3, metavar="K", help="repetitions (default: 3)")
+    add(
+        "--primary",
+        choices=("roc_auc", "balanced_accuracy", "nll"),
+        default="roc_auc",
+        help="score on which the verdict rests (default: roc_auc)",
+    )
+    add(
+        "--score-on",
+        choices=("test", "val"),
+        default="test",
+        help="split that is scored: val to choose between settings, test (default) in the end",
+    )
+    add(
+        "--eps",
+        nargs="+",
+        type=_share,
+        default=[],
+        metavar="E",
+        help="accuracy under attack, too: strengths as shares of the range of values, such as "
+        "2/255 (default: no attack)",
+    )
+    add(
+        "--attacks",
+        nargs="+",
+        choices=ATTACKS,
+        default=["pgd"],
+        metavar="ATTACK",
+        help=f"with --eps: which, out of {', '.join(ATTACKS)} (default: pgd)",
+    )
+    add(
+        "--n-attacked",
+        type=int,
+        default=256,
+        metavar="N",
+        help="with --eps: images that are attacked at most (default: 256)",
+    )
+    add(
+        "--n-jobs",
+        type=int,
+        default=-1,
+        metavar="J",
+        help="processes; does not change results (default: -1, one for each core)",
+    )
+    add("--out", type=Path, metavar="DIR", help="folder for results (default: made from settings)")
+
+
+def _share(text: str) -> float:
+    """Read a share of the range of values, such as 2/255."""
+    above, _, below = text.partition("/")
+    value = float(above) / float(below or 1)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no share of the range of values: {text}/255?"
+            if value > 1 and not below
+            else f"{text} is no share of the range of values, above 0 and at most 1"
+        )
+    return value
+
+
+def _show_plainly(
+    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
+) -> None:
+    """Warn of something about the data, without the place in the code that it was found at."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _load(arguments: argparse.Namespace) -> Splits:
     # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
-    from tsynd_sk.comparison import Comparison, Network, Settings, described, load_splits
+    from tsynd_sk.comparison import load_splits
 
     given = {name: getattr(arguments, name) for name in _FILE_OPTIONS}
     with warnings.catch_warnings():
         warnings.showwarning = _show_plainly
-        splits = load_splits(
+        return load_splits(
             arguments.dataset,
             size=arguments.size,
             root=arguments.root,
@@ -225,70 +268,94 @@ def _prepare(arguments: argparse.Namespace) -> Comparison:
             flip=not arguments.no_flip,
             **{name: value for name, value in given.items() if value is not None},
         )
-    settings = Settings(
-        n_train=arguments.n_train or min(100, len(splits.X_train)),
-        arms=tuple(arguments.arms),
-        seeds=arguments.seeds,
-        epochs=arguments.epochs,
-        autoencoder_epochs=arguments.autoencoder_epochs,
-        eps=tuple(arguments.eps),
-        attacks=tuple(arguments.attacks),
-        n_attacked=arguments.n_attacked,
-        network=Network(
-            **{name: getattr(arguments, name) for name in Network.__dataclass_fields__}
-        ),
-    )
-    if (out := arguments.out) is None:
-        text = json.dumps(described(splits, settings)).encode()
-        digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
-        out = Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
-    try:
-        return Comparison(splits, settings, out, n_jobs=arguments.n_jobs)
-    except TypeError as error:
-        # What --net names is of another kind.
-        raise ValueError(str(error)) from error
 
 
-def _run(comparison: Comparison) -> None:
-    from tqdm import tqdm
+def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
+    """Return the arms by name, those of the user's own augmentations among them."""
+    from tsynd_sk._utils._by_name import object_of
+    from tsynd_sk.comparison import ARMS, Arm
 
-    from tsynd_sk.comparison import format_results
+    known = dict(ARMS)
+    names = list(arguments.arms or DEFAULT_ARMS)
+    for text in arguments.augment:
+        name, _, where = text.partition("=")
+        if not name or not where:
+            raise ValueError(f"--augment {text}: expected NAME=file.py:function")
+        if name in ARMS:
+            raise ValueError(f"--augment {text}: there is an arm {name!r}; choose another name")
+        transform = object_of(where, "--augment")()
+        for objective in (None, "random", "mutual_info"):
+            full = name if objective is None else f"{name}+{objective}"
+            known[full] = Arm(augmentation=transform, objective=objective)
+        if not arguments.arms:
+            names += [name, f"{name}+mutual_info"]
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"there is no arm {name!r}; {hint}Known: {', '.join(known)}")
+    return {name: known[name] for name in names}
 
-    splits, settings, out = comparison.splits, comparison.settings, comparison.out
+
+def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) -> None:
+    from tsynd_sk.comparison import compare, make_network
+
+    few = arguments.dataset == "digits" or not Path(arguments.dataset).expanduser().exists()
+    divisions = splits.divisions(arguments.seeds)
+    n_rows = min(len(train) for train, _ in divisions)
+    n_train = arguments.n_train or (min(100, n_rows) if few else None)
+    network = {n: getattr(arguments, n) for n in ("weights", "freeze", "lr", "batch_size")}
+    network["device"] = arguments.device
+    net = make_network(arguments.net, splits.X, splits.y, max_epochs=arguments.epochs, **network)
+    if arguments.steps and not arguments.epochs:
+        rows = n_train or n_rows
+        batch_size = net.batch_size if net.batch_size > 0 else rows
+        net.set_params(max_epochs=max(round(arguments.steps / -(-rows // batch_size)), 1))
     print(
-        f"{splits.name}: {settings.n_train} of {len(splits.X_train)} training images, "
-        f"{len(splits.X_test)} {splits.scored_on} images of shape {splits.X_test.shape[1:]}, "
-        f"{len(splits.class_names)} classes; {settings.seeds} seeds x {len(settings.arms)} arms, "
-        f"{settings.epochs} epochs"
+        f"{splits.name}: {n_train or n_rows} of {n_rows} training images, "
+        f"{len(divisions[0][1])} {splits.scored_on} images of shape {splits.X.shape[1:]}, "
+        f"{len(splits.class_names)} classes"
     )
     print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
-    missing = comparison.missing()
-    done = settings.seeds * len(settings.arms) - len(missing)
-    if done:
-        print(f"{done} runs are done already, {len(missing)} to go")
-    total = comparison.n_trainings()
-    with tqdm(total=total, unit="training", smoothing=0, disable=not missing) as bar:
-
-        def report(text: str) -> None:
-            bar.set_postfix_str(text, refresh=False)
-            bar.update()
-
-        comparison.run(report)
-    print(format_results(comparison.results()))
-    print(
-        "Mean ± standard error over seeds; differences are paired by seed. perturbed: mean over "
-        "corruptions of\nthe images. seconds: processor time of one training, autoencoder "
-        "included."
+    out = arguments.out or _folder(arguments, splits)
+    names = [splits.class_names[code] for code in range(len(splits.class_names))]
+    result = compare(
+        net,
+        splits.X,
+        [names[code] for code in splits.y],
+        arms=arms,
+        cv=divisions,
+        groups=splits.groups,
+        scoring=arguments.primary,
+        n_train=n_train,
+        flip=splits.flip,
+        eps=arguments.eps,
+        attacks=arguments.attacks,
+        n_attacked=arguments.n_attacked,
+        n_jobs=arguments.n_jobs,
+        out=out,
+        verbose=1,
     )
-    if settings.eps:
-        n_masked = sum(bool(row["gradient_masking"]) for row in comparison.results())
+    print(f"\n{result.summary()}\n")
+    if arguments.eps:
+        n_masked = sum(bool(row["gradient_masking"]) for row in result.rows)
         print(
-            f"under an attack: accuracy on {settings.n_attacked} images at most; gradients seem to "
+            f"Under attack: accuracy on {arguments.n_attacked} images at most; gradients seem to "
             f"be masked in {n_masked} runs (column gradient_masking)."
         )
     print(f"Results: {out / 'results.csv'}")
     if (out / "synthesis.png").exists():
         print(f"Picture: {out / 'synthesis.png'}")
+
+
+def _folder(arguments: argparse.Namespace, splits: Splits) -> Path:
+    """Name a folder after all that a comparison cannot grow by."""
+    given = {
+        n: v for n, v in vars(arguments).items() if n not in ("seeds", "arms", "n_jobs", "out")
+    }
+    text = json.dumps(given, default=str, sort_keys=True).encode()
+    digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
+    return Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -309,18 +376,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         # Schedulers ask so to end; then results are collected, and other processes ended.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    status = 2
     try:
-        comparison = _prepare(arguments)
-        status = 1
-        _run(comparison)
+        splits, arms = _load(arguments), _arms(arguments)
+        _run(arguments, splits, arms)
         return 0
     except KeyboardInterrupt:
         status, reason = 130, "interrupted"
     except BrokenExecutor as error:
+        status = 1
         reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
-    except (ValueError, OSError, ImportError) as error:
-        reason = f"error: {error}"
+    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+        # What the arguments or the data do not allow is found before the first training.
+        status, reason = 2, f"error: {error}"
+    except OSError as error:
+        status, reason = 1, f"error: {error}"
     if status != 2:
         reason += "\nRuns that are done are kept: the same command goes on from there."
     print(reason, file=sys.stderr)

@@ -3,6 +3,7 @@
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (
+    CosineSchedule,
     Schedule,
     bare_module,
     check_autoencoder,
@@ -12,6 +13,7 @@ from tsynd_sk._skorch._nets import (
     copy_net,
     device_of,
     is_frozen,
+    known_epochs,
     let_schedules_resume,
     parts_of,
     unfreeze,

@@ -105,6 +105,12 @@ def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
     return y.astype(np.float32 if binary else np.int64)
 
 
+def known_epochs(net: Any) -> int | None:
+    """Return how long a net would train, as far as that is known before it sees data."""
+    epochs = getattr(net, "max_epochs", None)
+    return epochs if isinstance(epochs, int) else None
+
+
 def let_schedules_resume(net: NeuralNet) -> None:
     """Let learning-rate schedules go on from a net's history with optimizers that are new."""
     for name in net._optimizers:
@@ -163,3 +169,15 @@ class Schedule(LRScheduler):
         if "lr_scheduler_" in state:
             state["lr_scheduler_"] = None
         return state
+
+
+class CosineSchedule(Schedule):
+    """Learning rate that falls along a cosine, to zero at the end of the training."""
+
+    def __init__(self):
+        super().__init__("CosineAnnealingLR")
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin a schedule of as many epochs as the net is about to train."""
+        self.T_max = net.max_epochs
+        super().on_train_begin(net, **kwargs)

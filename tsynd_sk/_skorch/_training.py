@@ -154,7 +154,7 @@ def _training(
         # There is no history yet if the net was being initialised.
         n_epochs = sum("train_loss" in epoch for epoch in vars(net).get("history_") or ())
         interrupt.add_note(
-            f"{type(net).__name__} had trained for {n_epochs} of {net.max_epochs} epochs. "
+            f"{type(net).__name__} had trained for {n_epochs} epochs. "
             "Estimators are as they were before; to keep what an interrupted training has learnt, "
             "add a skorch.callbacks.Checkpoint to the net."
         )

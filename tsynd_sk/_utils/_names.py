@@ -27,4 +27,10 @@ ARM_NAMES = (
 )
 
 #: Arms that are compared unless others are asked for.
-DEFAULT_ARMS = ("plain", "standard", *_OF_ARMS, "standard+mutual_info")
+DEFAULT_ARMS = (
+    "plain",
+    "standard",
+    "trivial_augment",
+    "standard+random",
+    "standard+mutual_info",
+)

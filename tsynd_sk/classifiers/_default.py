@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from skorch import NeuralNetClassifier
+from skorch.dataset import get_len
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
+from tsynd_sk._skorch import CosineSchedule, SizedFromData, bare_module
 from tsynd_sk._utils._batches import load
 from tsynd_sk._utils._labels import n_classes_of
 from tsynd_sk._utils._tensors import safe_scale
 from tsynd_sk._utils._torch_validation import check_training_data
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
+
+# Gradient steps of a training with max_epochs="auto", and epochs that it has at least. With a
+# hundred images, most of what more steps bring is there by then.
+_N_STEPS, _LEAST_EPOCHS = 1000, 10
 
 
 class ConvNet(nn.Module):
@@ -182,8 +190,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         Optimiser.
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
-    max_epochs : int, default=60
-        Epochs.
+    max_epochs : int or "auto", default="auto"
+        Epochs. "auto": as many as make about 1,000 gradient steps, but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None
@@ -219,7 +227,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
         lr=2e-3,
-        max_epochs=60,
+        max_epochs="auto",
         batch_size=16,
         train_split=None,
         verbose=0,
@@ -239,8 +247,45 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
 
     @property
     def _default_callbacks(self):
-        schedule = Schedule("CosineAnnealingLR", T_max=self.max_epochs)
-        return [*super()._default_callbacks, ("lr_scheduler", schedule)]
+        return [*super()._default_callbacks, ("lr_scheduler", CosineSchedule())]
+
+    def n_epochs(self, n_rows: int) -> int:
+        """Return the number of epochs of a training, "auto" resolved.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of training rows.
+
+        Returns
+        -------
+        int
+            Epochs.
+        """
+        if self.max_epochs != "auto":
+            return self.max_epochs
+        batch_size = self.batch_size if self.batch_size > 0 else n_rows
+        return max(round(_N_STEPS / -(-n_rows // batch_size)), _LEAST_EPOCHS)
+
+    def fit(self, X, y=None, **fit_params):
+        """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
+        with self._counting_epochs(X):
+            return super().fit(X, y, **fit_params)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
+        with self._counting_epochs(X):
+            return super().partial_fit(X, y, classes=classes, **fit_params)
+
+    @contextmanager
+    def _counting_epochs(self, X) -> Iterator[None]:
+        """Let a number stand in the place of "auto" while the net trains: all callbacks read it."""
+        given = self.max_epochs
+        self.max_epochs = self.n_epochs(get_len(X))
+        try:
+            yield
+        finally:
+            self.max_epochs = given
 
     def get_params_for(self, prefix):
         """Collect parameters, see skorch; those that are not given may follow from the module.

@@ -1,16 +1,16 @@
-"""The main job: the same classifier trained in several ways, arm by arm, and scored alike.
+"""The main job: whether an augmentation helps on these images, with this network.
 
-Every pair of a seed and an arm is one run, whose result is written the moment it is known. A
-comparison that was interrupted goes on with the runs that are missing.
+`compare` trains the same network in several ways, arm by arm, at equal budgets, and says what the
+paired differences show. Every run is written the moment it is known: a comparison that was
+interrupted goes on with the runs that are missing.
 """
 
 from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
-from tsynd_sk.comparison._comparison import Comparison
-from tsynd_sk.comparison._network import Network
-from tsynd_sk.comparison._scoring import SCORES
-from tsynd_sk.comparison._settings import Settings, described
+from tsynd_sk.comparison._compare import compare
+from tsynd_sk.comparison._differences import SCORES, Difference
+from tsynd_sk.comparison._network import make_network
+from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._splits import Splits, load_splits
-from tsynd_sk.comparison._table import format_results
 
 __all__ = [
     "ARMS",
@@ -18,9 +18,10 @@ __all__ = [
     "DEFAULT_ARMS",
     "SCORES",
     "Arm",
-    "Comparison",
-    "Network",
-    "Settings",
+    "ComparisonResult",
+    "Difference",
     "Splits",
+    "compare",
     "load_splits",
+    "make_network",
 ]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
+from sklearn.base import clone
 from skorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import DataLoader
 
 from tsynd_sk._utils._names import ARM_NAMES, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVE_NAMES
 from tsynd_sk.augmentation import TransformRows, standard_transform
-from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
+from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows
-from tsynd_sk.comparison._network import Network
+from tsynd_sk.comparison._definition import definition_of
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 __all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
@@ -25,41 +28,35 @@ _RESERVED = {
     "synthesizer": ("classifier", "autoencoder", "objective", "image_shape", "random_state"),
     "classifier": ("estimator", "synthesizer", "random_state"),
     "net": ("max_epochs", "callbacks", "iterator_train", "low", "high"),
-    "autoencoder": ("max_epochs", "callbacks"),
 }
-
-_DEFAULT = Network()
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to train the network of a comparison.
 
-    JSON must hold all that it says, so that a comparison can tell whether it goes on with the same
-    arms. Variants are made by `dataclasses.replace`.
+    Variants are made by `dataclasses.replace`.
 
     Parameters
     ----------
-    augmentation : {"standard", "mixup", "trivial_augment", "smote", "adversarial"} or None, \
-            default=None
+    augmentation : {"standard", "mixup", "trivial_augment", "smote", "adversarial"}, callable or \
+            None, default=None
         What happens to training images. "standard": each is flipped, turned, scaled and shifted
         at random (`standard_transform`). "mixup": batches are mixed with themselves, and their
         labels (Zhang et al., 2018). "trivial_augment": each image undergoes one of fourteen
         operations (Müller and Hutter, 2021). "smote": further images are mixtures of neighbours of
         a class, in pixels (Chawla et al., 2002). "adversarial": images are attacked (Madry et al.,
-        2018).
-    objective : {"duplicate", "random", "entropy", "mutual_info", "reconstruction"} or None, \
-            default=None
-        Objective of the synthesizer. None: nothing is synthesised. "reconstruction" needs
+        2018). A callable of your own takes one image, a float Tensor (C, H, W), and returns one,
+        see `TransformRows`.
+    objective : {"duplicate", "random", "entropy", "mutual_info"} or None, default=None
+        Objective of the synthesizer. None: nothing is synthesised. "reconstruction" goes with
         ``synthesizer={"keep_detail": False}``.
     synthesizer, classifier, net, autoencoder : dict, default={}
-        Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network (`NetClassifier`)
-        and the `AutoencoderNet` that differ from their defaults. Without an objective, those of the
-        classifier tell how many further rows there are, and when. Whoever changes
-        `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of this arm.
-    unlabelled : bool, default=False
-        Whether the autoencoder learns from all training images, whose labels it does not need,
-        and not only from those that the classifier is trained on.
+        Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network and the
+        `AutoencoderNet` (by default `PatchPCA`, in closed form) that differ from their defaults.
+        Without an objective, those of the classifier tell how many further rows there are, and
+        when. Whoever changes `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of
+        this arm.
 
     Raises
     ------
@@ -81,25 +78,29 @@ class Arm:
     {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
     """
 
-    augmentation: str | None = None
+    augmentation: str | Callable | None = None
     objective: str | None = None
     synthesizer: dict[str, Any] = field(default_factory=dict)
     classifier: dict[str, Any] = field(default_factory=dict)
     net: dict[str, Any] = field(default_factory=dict)
     autoencoder: dict[str, Any] = field(default_factory=dict)
-    unlabelled: bool = False
 
     def __post_init__(self):
-        for name, known in (("augmentation", AUGMENTATIONS), ("objective", OBJECTIVE_NAMES)):
+        known = {"augmentation": AUGMENTATIONS, "objective": OBJECTIVE_NAMES}
+        for name, names in known.items():
             value = getattr(self, name)
-            if value is not None and value not in known:
-                raise ValueError(f"{name} must be None or one of {', '.join(known)}; got {value!r}")
+            own = name == "augmentation" and callable(value)
+            if value is not None and not own and value not in names:
+                or_callable = ", or a callable" if name == "augmentation" else ""
+                raise ValueError(
+                    f"{name} must be None or one of {', '.join(names)}{or_callable}; got {value!r}"
+                )
         if self.augmentation == "smote" and self.objective:
             raise ValueError(
                 f"augmentation='smote' and objective={self.objective!r} both make the further rows "
                 "of an arm: choose one of them"
             )
-        for name in ("synthesizer", "autoencoder", "unlabelled"):
+        for name in ("synthesizer", "autoencoder"):
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
                     f"{name}={value!r} has no effect without an objective, by which something is "
@@ -113,10 +114,8 @@ class Arm:
                 )
         # Raise for wrong names and values now, not after hours of other arms.
         self._augmented()._validate_params()
-        synthesizer = TargetedSynthesizer(objective=self.objective or "mutual_info")
-        synthesizer.set_params(**self.synthesizer)._validate_params()
-        self._net_class()().set_params(**self.net)
-        self.make_autoencoder(1)
+        self._synthesizer()._validate_params()
+        self._autoencoder()
 
     def definition(self) -> dict[str, Any]:
         """Return what differs from a plain training, as JSON has it.
@@ -126,64 +125,51 @@ class Arm:
         dict
             From the names of fields to values.
         """
-        blank = asdict(Arm())
-        return {name: value for name, value in asdict(self).items() if value != blank[name]}
+        blank, names = Arm(), [each.name for each in fields(self)]
+        differing = {name: getattr(self, name) for name in names}
+        return {
+            name: definition_of(value)
+            for name, value in differing.items()
+            if value != getattr(blank, name)
+        }
 
     @property
-    def needs_autoencoder(self) -> bool:
+    def synthesises(self) -> bool:
         """Whether it synthesises anything."""
         return self.objective is not None and self._augmented().synthetic_ratio > 0
 
-    def make_autoencoder(self, max_epochs: int, **params: Any) -> AutoencoderNet:
-        """Make its autoencoder, unfitted.
-
-        Parameters
-        ----------
-        max_epochs : int
-            Epochs at most. 0: principal components in closed form (`PatchPCA`), not a
-            `PatchAutoencoder`, which is trained.
-        **params
-            Further parameters of `AutoencoderNet`.
-
-        Returns
-        -------
-        AutoencoderNet
-            With the parameters of this arm.
-        """
-        module = PatchAutoencoder if max_epochs else PatchPCA
-        net = AutoencoderNet(module, max_epochs=max_epochs, **params)
-        return net.set_params(**self.autoencoder)
+    def without_synthesis(self) -> Arm:
+        """Return its twin: the same augmentation, with as many rows and steps."""
+        return replace(self, objective=None, synthesizer={}, autoencoder={})
 
     def make_classifier(
         self,
-        X: np.ndarray,
-        y: np.ndarray,
+        net: Any = None,
         *,
+        n_classes: int,
         max_epochs: int,
-        autoencoder: Any = None,
+        low: float = 0.0,
+        high: float = 1.0,
         flip: bool = True,
         callbacks: Sequence[Callback] = (),
-        network: Network = _DEFAULT,
         random_state: int | None = None,
     ) -> AugmentedClassifier:
         """Make its classifier, unfitted.
 
         Parameters
         ----------
-        X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
-            Training images, uint8 or float, of which the range of values matters here.
-        y : ndarray of shape (n,)
-            Their labels, of which the number of classes matters here.
+        net : skorch classifier or None, default=None
+            The network, unfitted. None: `NetClassifier`.
+        n_classes : int
+            Number of classes.
         max_epochs : int
             Epochs.
-        autoencoder : skorch net, frozen or not, or None, default=None
-            Autoencoder. None: its own, principal components in closed form.
+        low, high : float, default=0 and 1
+            Range of the values of images as networks see them.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
         callbacks : sequence of skorch callbacks, default=()
-            Callbacks of the network.
-        network : Network, default=Network()
-            What is trained.
+            Further callbacks of the network.
         random_state : int or None, default=None
             Seed of everything random.
 
@@ -191,9 +177,20 @@ class Arm:
         -------
         AugmentedClassifier
             With the parameters of this arm.
+
+        Raises
+        ------
+        ValueError
+            If the arm cannot train this net.
         """
         classifier = self._augmented()
-        params: dict[str, Any] = {"max_epochs": max_epochs, "callbacks": list(callbacks)}
+        net = self._net(net).set_params(max_epochs=max_epochs, **self.net)
+        if callbacks and net.callbacks != "disable":
+            net.set_params(callbacks=[*(net.callbacks or ()), *callbacks])
+        if (collate := self._collate(n_classes, flip, low, high)) is not None:
+            net.set_params(iterator_train__collate_fn=collate)
+        if self.augmentation == "adversarial":
+            net.set_params(low=low, high=high)
         if not self.objective:
             rows = {
                 "kind": "smote" if self.augmentation == "smote" else "copies",
@@ -204,36 +201,58 @@ class Arm:
                 "apart": classifier.batches == "apart",
                 "random_state": random_state,
             }
-            params["iterator_train"] = MoreRows
-            params |= {f"iterator_train__{name}": value for name, value in rows.items()}
+            net.set_params(iterator_train=MoreRows)
+            net.set_params(**{f"iterator_train__{name}": value for name, value in rows.items()})
             classifier.set_params(synthetic_ratio=0)
-        # As nets see them. The range of uint8 is that of its type.
-        low, high = (0.0, 1.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
-        collate = self._collate(len(np.unique(y)), flip, low, high)
-        if collate is not None:
-            params["iterator_train__collate_fn"] = collate
-        if self.augmentation == "adversarial":
-            params |= {"low": low, "high": high}
-        synthesizer = TargetedSynthesizer(
-            device=network.device,
-            objective=self.objective or "mutual_info",
-            autoencoder=autoencoder if self.objective else None,
-        )
-        if self.objective and autoencoder is None:
-            synthesizer.autoencoder = self.make_autoencoder(0)
         return classifier.set_params(
-            estimator=network.make(self._net_class(), X, y, **params).set_params(**self.net),
-            synthesizer=synthesizer.set_params(**self.synthesizer),
-            random_state=random_state,
+            estimator=net, synthesizer=self._synthesizer(), random_state=random_state
         )
+
+    def check(self, name: str, net: Any) -> None:
+        """Raise ValueError if the arm, of this name, cannot train a net."""
+        net_class = type(net)
+        if self.augmentation == "adversarial" and net_class is not NetClassifier:
+            raise ValueError(
+                f"the arm {name!r} trains by a class of its own, but the estimator is a "
+                f"{net_class.__name__}: use tsynd_sk.classifiers.NetClassifier(module), or leave "
+                "the arm out"
+            )
+        criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+        if self.augmentation == "mixup" and not issubclass(criterion, nn.CrossEntropyLoss):
+            raise ValueError(
+                f"the arm {name!r} mixes labels, which the criterion {criterion.__name__} of the "
+                "estimator does not take: use torch.nn.CrossEntropyLoss, or leave the arm out"
+            )
+        own = "iterator_train__collate_fn" in net.get_params()
+        if own or net.iterator_train is not DataLoader:
+            what = "iterator_train__collate_fn" if own else "iterator_train"
+            raise ValueError(
+                f"the estimator has an {what} of its own, in whose place the arms have theirs: "
+                "leave it out, and compare it as an arm, Arm(augmentation=callable)"
+            )
+        net_class().set_params(**self.net)
+
+    def _net(self, net: Any) -> Any:
+        net = NetClassifier() if net is None else clone(net)
+        if self.augmentation != "adversarial":
+            return net
+        return AdversarialNetClassifier(**net.get_params(deep=False))
 
     def _augmented(self) -> AugmentedClassifier:
         return AugmentedClassifier().set_params(**self.classifier)
 
-    def _net_class(self) -> type[NetClassifier]:
-        return AdversarialNetClassifier if self.augmentation == "adversarial" else NetClassifier
+    def _synthesizer(self) -> TargetedSynthesizer:
+        synthesizer = TargetedSynthesizer(objective=self.objective or "mutual_info")
+        if self.autoencoder:
+            synthesizer.autoencoder = self._autoencoder()
+        return synthesizer.set_params(**self.synthesizer)
+
+    def _autoencoder(self) -> AutoencoderNet:
+        return AutoencoderNet(PatchPCA, max_epochs=0).set_params(**self.autoencoder)
 
     def _collate(self, n_classes: int, flip: bool, low: float, high: float) -> Any:
+        if callable(self.augmentation):
+            return TransformRows(self.augmentation)
         if self.augmentation == "standard":
             return TransformRows(standard_transform(flip=flip, fill=low))
         if self.augmentation == "mixup":
@@ -258,3 +277,55 @@ def _arm_of(name: str) -> Arm:
 
 #: All arms by name.
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
+
+
+def check_arms(arms: Sequence[str] | Mapping[str, Arm] | None) -> dict[str, Arm]:
+    """Return the arms of a comparison by name; raise for those that are unknown."""
+    if arms is None:
+        arms = DEFAULT_ARMS
+    arms = [arms] if isinstance(arms, str) else arms
+    chosen: dict[str, Arm] = {}
+    for name in arms:
+        arm = arms[name] if isinstance(arms, Mapping) else ARMS.get(name)
+        if not isinstance(arm, Arm):
+            close = get_close_matches(str(name), ARMS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"there is no arm {name!r}{hint} Known: {', '.join(ARMS)}. For arms of your own "
+                "give a dict from names to Arm."
+            )
+        chosen[name] = arm
+    if not chosen:
+        raise ValueError("arms is empty; expected at least one")
+    # Files are named after arms, and some file systems do not tell small letters from capitals.
+    if len({name.casefold() for name in chosen}) < len(chosen):
+        raise ValueError(f"two arms have the same name, capitals apart: {', '.join(chosen)}")
+    return chosen
+
+
+def with_twins(arms: Mapping[str, Arm]) -> tuple[dict[str, Arm], dict[str, str]]:
+    """Add the twins that are missing; return all arms, and what each is set against.
+
+    An arm with synthesis is set against its twin, the same augmentation without synthesis; one
+    without, against the first arm that does nothing ("plain").
+    """
+    complete = dict(arms)
+    plain = next((name for name, arm in arms.items() if arm == Arm()), None)
+    references: dict[str, str] = {}
+    for name, arm in arms.items():
+        if arm.objective is None:
+            continue
+        twin = arm.without_synthesis()
+        found = next((other for other, each in complete.items() if each == twin), None)
+        if found is None:
+            found = next((other for other, each in ARMS.items() if each == twin), None)
+            found = found or f"{name}, without synthesis"
+            complete[found] = twin
+        references[name] = found
+    first = plain or next(name for name, arm in complete.items() if arm.objective is None)
+    for name, arm in complete.items():
+        if arm.objective is None and name != first:
+            references[name] = first
+    # Those without a reference first, and each twin before what is set against it.
+    order = sorted(complete, key=lambda name: (name != first, complete[name].objective is not None))
+    return {name: complete[name] for name in order}, references

@@ -1,10 +1,9 @@
-"""The files of a comparison: its settings, a result for each run, and the table of them all."""
+"""The files of a comparison: settings, result and predictions of each run, the table of all."""
 
 from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -13,10 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from tsynd_sk._utils._files import UNFINISHED, write_atomically
 
@@ -30,7 +27,6 @@ class ResultsFolder:
         self.table = path / "results.csv"
         self.picture = path / "synthesis.png"
         self._runs = path / "runs"
-        self._autoencoders = path / "autoencoders"
         self._settings = path / "settings.json"
         self._check_settings()
 
@@ -55,7 +51,6 @@ class ResultsFolder:
     def reserved(self) -> Iterator[None]:
         """Write to the folder alone, and remove first what killed processes left unfinished."""
         self._runs.mkdir(parents=True, exist_ok=True)
-        self._autoencoders.mkdir(exist_ok=True)
         try:
             # The operating system releases it even if the process is killed.
             lock = FileLock(self.path / ".lock").acquire(timeout=0)
@@ -71,20 +66,31 @@ class ResultsFolder:
                 _write(self._settings, json.dumps(self.settings, indent=2).encode())
             yield
 
-    def run_path(self, seed: int, arm: str) -> Path:
-        """File with the result of a run."""
-        return self._runs / f"seed{seed}-{quote(arm, safe=' +=,()')}.json"
-
-    def row(self, seed: int, arm: str) -> dict[str, Any] | None:
+    def row(self, run: int, arm: str) -> dict[str, Any] | None:
         """Return the result of a run; None if there is none that can be read."""
-        row = _read(self.run_path(seed, arm))
-        return row if row and (row.get("seed"), row.get("arm")) == (seed, arm) else None
+        row = _read(self._path(run, arm, ".json"))
+        if not row or (row.get("run"), row.get("arm")) != (run, arm):
+            return None
+        return None if self.probabilities(run, arm) is None else row
 
-    def save(self, row: dict[str, Any], picture: bytes | None) -> None:
-        """Write the result of a run, and the picture that it may have."""
-        _write(self.run_path(row["seed"], row["arm"]), json.dumps(row).encode())
+    def probabilities(self, run: int, arm: str) -> np.ndarray | None:
+        """Return what a run predicted for its test images; None if that cannot be read."""
+        try:
+            return np.load(self._path(run, arm, ".npy"), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def save(self, row: dict[str, Any], proba: np.ndarray, picture: bytes | None) -> None:
+        """Write what a run predicted, its result, and the picture that it may have."""
+        content = io.BytesIO()
+        np.save(content, proba)
+        _write(self._path(row["run"], row["arm"], ".npy"), content.getvalue())
+        _write(self._path(row["run"], row["arm"], ".json"), json.dumps(row).encode())
         if picture is not None:
             _write(self.picture, picture)
+
+    def _path(self, run: int, arm: str, suffix: str) -> Path:
+        return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
         """Collect results, if there are any."""
@@ -96,38 +102,13 @@ class ResultsFolder:
         writer.writerows(rows)
         _write(self.table, text.getvalue().encode())
 
-    def autoencoder_path(self, seed: int, kind: dict[str, Any] | None = None) -> Path:
-        """File with the weights of an autoencoder of a seed, if not the usual one, of a kind."""
-        suffix = ""
-        if kind is not None:
-            text = json.dumps(kind, sort_keys=True).encode()
-            suffix = f"-{hashlib.md5(text, usedforsecurity=False).hexdigest()[:8]}"
-        return self._autoencoders / f"seed{seed}{suffix}.safetensors"
-
-
-def write_weights(path: Path, weights: dict[str, Tensor], seconds: float) -> None:
-    """Write what an autoencoder has learned, and how long that took."""
-    # Safetensors wants dense tensors in the order of their memory.
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    tensors["seconds"] = Tensor([seconds])
-    _write(path, save(tensors))
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], float] | None:
-    """Return what `write_weights` has written; None if there is no file, or a damaged one."""
-    try:
-        tensors = load_file(path)
-        return tensors, float(tensors.pop("seconds"))
-    except (FileNotFoundError, SafetensorError, KeyError):
-        return None
-
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     """Return their settings with our seeds and arms, for more of these change no earlier run."""
     grown = dict(theirs)
-    seeds, arms = theirs.get("seeds"), theirs.get("arms")
-    if isinstance(seeds, int):
-        grown["seeds"] = max(seeds, ours["seeds"])
+    runs, arms = theirs.get("runs"), theirs.get("arms")
+    if isinstance(runs, list) and runs == ours["runs"][: len(runs)]:
+        grown["runs"] = ours["runs"]
     if isinstance(arms, dict) and arms.keys() <= ours["arms"].keys():
         grown["arms"] = {name: arms.get(name, arm) for name, arm in ours["arms"].items()}
     return grown

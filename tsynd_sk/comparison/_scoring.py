@@ -1,31 +1,19 @@
-"""Scores of one run of a comparison: on clean, perturbed and attacked images."""
+"""Scores of one run of a comparison: on clean, corrupted and attacked images."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from tsynd_sk.comparison._settings import Settings
-from tsynd_sk.comparison._splits import Splits
+from tsynd_sk._utils._names import ATTACKS
+from tsynd_sk.comparison._differences import predicted_scores
 from tsynd_sk.datasets import subsample
-from tsynd_sk.evaluation import (
-    GradientMaskingWarning,
-    adversarial_scores,
-    classification_scores,
-    expected_calibration_error,
-)
+from tsynd_sk.evaluation import CORRUPTIONS, GradientMaskingWarning, adversarial_scores, corrupt
 from tsynd_sk.synthesis import AugmentedClassifier
-
-#: Columns of the results that always hold scores, higher is better.
-SCORES = (
-    "roc_auc",
-    "balanced_accuracy",
-    "perturbed_roc_auc",
-    "perturbed_balanced_accuracy",
-)
 
 #: Severity of the corruptions.
 SEVERITY = 3
@@ -33,56 +21,99 @@ SEVERITY = 3
 _STEPS = 20
 
 
-def attacked_rows(y: np.ndarray, n_attacked: int | None) -> np.ndarray:
-    """Draw the images that are attacked, the same in every run."""
-    if n_attacked is None or n_attacked >= len(y):
-        return np.arange(len(y))
-    return np.sort(subsample(y, n_attacked, random_state=0))
+@dataclass(frozen=True)
+class Scoring:
+    """What runs are scored on besides clean images.
 
+    Attributes
+    ----------
+    eps : tuple of float
+        Strengths of attacks, as shares of the range of values.
+    attacks : tuple of str
+        See `tsynd_sk.evaluation.adversarial_scores`.
+    n_attacked : int or None
+        Test images that are attacked at most, the same for all arms. None: all.
+    """
 
-def scores_of(
-    classifier: AugmentedClassifier,
-    splits: Splits,
-    perturbed: dict[str, np.ndarray],
-    settings: Settings,
-) -> dict[str, Any]:
-    """Return the scores of a fitted classifier, as columns of the results."""
+    eps: tuple[float, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
+    n_attacked: int | None = 256
 
-    def scores(X):
-        proba = classifier.predict_proba(X)
-        error = expected_calibration_error(splits.y_test, proba, classifier.classes_)
-        return {
-            **classification_scores(splits.y_test, proba, classifier.classes_),
-            "expected_calibration_error": error,
+    def __post_init__(self):
+        if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
+            raise ValueError(
+                f"eps must be above 0 and at most 1, a share of the range of values such as 2/255; "
+                f"got {wrong[0]!r}"
+            )
+        if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
+            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
+
+    def __call__(
+        self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Score a fitted classifier.
+
+        Returns
+        -------
+        scores : dict
+            As columns of the results.
+        proba : ndarray of shape (n, n_classes), float32
+            Predictions for the clean images.
+        """
+        proba = predict(classifier, X, n_classes)
+        corrupted = [
+            _scores(
+                codes, predict(classifier, corrupt(X, kind, SEVERITY, random_state=0), n_classes)
+            )
+            for kind in CORRUPTIONS
+        ]
+        clean = _scores(codes, proba)
+        means = {
+            f"perturbed_{name}": float(np.mean([each[name] for each in corrupted]))
+            for name in clean
         }
+        return {**clean, **means, **self._attacked(classifier, X, codes)}, proba
 
-    clean, shifted = scores(splits.X_test), [scores(X) for X in perturbed.values()]
-    means = {f"perturbed_{name}": float(np.mean([s[name] for s in shifted])) for name in clean}
-    return {**clean, **means, **_attacked(classifier, splits, settings)}
+    def _attacked(self, classifier: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
+        if not self.eps:
+            return {}
+        rows = attacked_rows(codes, self.n_attacked)
+        with warnings.catch_warnings():
+            # The results say it too, and a terminal is no place for it thirty times.
+            warnings.simplefilter("ignore", GradientMaskingWarning)
+            result = adversarial_scores(
+                classifier,
+                X[rows],
+                codes[rows],
+                attacks=self.attacks,
+                eps=list(self.eps),
+                max_iter=_STEPS,
+                n_restarts=1,
+                random_state=0,
+            )
+        columns = {}
+        # The first row is that of the images as they are.
+        pairs = product(self.attacks, self.eps)
+        for (attack, eps), row in zip(pairs, result.rows[1:], strict=True):
+            for metric in ("accuracy", "balanced_accuracy"):
+                columns[f"{attack}_{255 * eps:.4g}_{metric}"] = row[metric]
+        return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}
 
 
-def _attacked(classifier, splits: Splits, settings: Settings) -> dict[str, Any]:
-    if not settings.eps:
-        return {}
-    rows = attacked_rows(splits.y_test, settings.n_attacked)
-    with warnings.catch_warnings():
-        # The results say it too, and a terminal is no place for it thirty times.
-        warnings.simplefilter("ignore", GradientMaskingWarning)
-        result = adversarial_scores(
-            classifier,
-            splits.X_test[rows],
-            splits.y_test[rows],
-            attacks=settings.attacks,
-            eps=[strength / 255 for strength in settings.eps],
-            max_iter=_STEPS,
-            n_restarts=1,
-            random_state=0,
-        )
-    columns = {}
-    # The first row is that of the images as they are.
-    for (attack, eps), row in zip(
-        product(settings.attacks, settings.eps), result.rows[1:], strict=True
-    ):
-        for metric in ("accuracy", "balanced_accuracy"):
-            columns[f"{attack}_{eps:g}_{metric}"] = row[metric]
-    return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}
+def predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
+    """Predict probabilities of all classes, of which training may have lacked some."""
+    proba = np.zeros((len(X), n_classes), dtype=np.float32)
+    proba[:, classifier.classes_] = classifier.predict_proba(X)
+    return proba
+
+
+def attacked_rows(codes: np.ndarray, n_attacked: int | None) -> np.ndarray:
+    """Draw the images that are attacked, the same for all arms."""
+    if n_attacked is None or n_attacked >= len(codes):
+        return np.arange(len(codes))
+    return np.sort(subsample(codes, n_attacked, random_state=0))
+
+
+def _scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
+    scores = predicted_scores(codes, proba.astype(np.float64))
+    return {name: float(value[0]) for name, value in scores.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsynd_sk import datasets
-from tsynd_sk.comparison._hold_out import hold_out
+from tsynd_sk.comparison._hold_out import checksum, equal_images, hold_out
 from tsynd_sk.datasets import LabeledImages, Reading
 
 __all__ = ["Splits", "load_splits"]
@@ -20,22 +19,27 @@ __all__ = ["Splits", "load_splits"]
 
 @dataclass(frozen=True)
 class Splits:
-    """Training and test images of one data set.
+    """Images of one data set, and which of them are to be scored on.
 
     Attributes
     ----------
     name : str
         Name of the data set.
-    X_train, X_test : ndarray of shape (n, H, W) or (n, H, W, C), uint8 or float32
-        Images. Those of `X_test` are scored on, whatever split they are.
-    y_train, y_test : ndarray of shape (n,), int64
+    X : ndarray of shape (n, H, W) or (n, H, W, C), uint8 or float32
+        Images.
+    y : ndarray of shape (n,), int64
         Class indices.
     class_names : list of str
         Names of the classes.
+    test_rows : ndarray of shape (n_test,) or None, default=None
+        Rows that are scored on; None if the set has no split for it, and every run holds out its
+        own part.
+    groups : ndarray of shape (n,) or None, default=None
+        What each image belongs to, if that is known.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     scored_on : {"test", "val"}, default="test"
-        Which split `X_test` is. Choices are made on "val", and "test" is looked at in the end.
+        Which split `test_rows` are. Choices are made on "val", and "test" is looked at in the end.
     notes : tuple of str, default=()
         How the images were read and divided, in sentences.
     reading : Reading or None, default=None
@@ -46,51 +50,68 @@ class Splits:
     >>> import numpy as np
     >>> from tsynd_sk.comparison import Splits
     >>> X, y = np.zeros((6, 8, 8), dtype=np.uint8), np.arange(6) % 2
-    >>> splits = Splits("mine", X[:4], y[:4], X[4:], y[4:], ["fit", "sick"], flip=False)
-    >>> splits.scored_on, len(splits.digest())
-    ('test', 32)
+    >>> splits = Splits("mine", X, y, ["fit", "sick"], test_rows=np.arange(4, 6))
+    >>> [(train.tolist(), test.tolist()) for train, test in splits.divisions(1)]
+    [([0, 1, 2, 3], [4, 5])]
     """
 
     name: str
-    X_train: np.ndarray
-    y_train: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
+    X: np.ndarray
+    y: np.ndarray
     class_names: list[str]
+    test_rows: np.ndarray | None = None
+    groups: np.ndarray | None = None
     flip: bool = True
     scored_on: str = "test"
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
 
-    def digest(self) -> str:
-        """Compute the checksum of all images and labels.
+    def divisions(
+        self, n_repeats: int, random_state: int = 0
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Divide the images once for each run, as `cv` of `compare` takes it.
+
+        Parameters
+        ----------
+        n_repeats : int
+            Number of runs.
+        random_state : int, default=0
+            Seed of the first hold-out; the next one has the next number.
 
         Returns
         -------
-        str
-            Hexadecimal digits.
+        list of (train, test)
+            Rows. All the same where the set has its own split; otherwise each run holds out a
+            quarter: classes keep their shares, and groups and images of equal pixels stay on one
+            side.
         """
-        md5 = hashlib.md5(usedforsecurity=False)
-        for array in (self.X_train, self.y_train, self.X_test, self.y_test):
-            md5.update(np.ascontiguousarray(array).tobytes())
-        return md5.hexdigest()
+        if self.test_rows is not None:
+            train = np.setdiff1d(np.arange(len(self.y)), self.test_rows)
+            return [(train, self.test_rows)] * n_repeats
+        equal, names = equal_images(self.X), self.class_names
+        return [
+            hold_out(self.y, names, groups=self.groups, first_equal=equal, random_state=seed)[:2]
+            for seed in range(random_state, random_state + n_repeats)
+        ]
 
     def counts(self) -> str:
-        """Say how many images each class has on both sides.
+        """Say how many images each class has.
 
         Returns
         -------
         str
             In one line; of many classes the first twenty.
         """
-        n_classes = len(self.class_names)
-        n_train, n_test = (np.bincount(y, minlength=n_classes) for y in (self.y_train, self.y_test))
+        sides, what = [np.bincount(self.y, minlength=len(self.class_names))], ""
+        if self.test_rows is not None:
+            test = np.bincount(self.y[self.test_rows], minlength=len(self.class_names))
+            sides, what = [sides[0] - test, test], f" (train + {self.scored_on})"
         each = [
-            f"{name} {train} + {test}"
-            for name, train, test in zip(self.class_names, n_train, n_test, strict=True)
+            f"{name} {' + '.join(str(side[code]) for side in sides)}"
+            for code, name in enumerate(self.class_names)
         ]
-        more = f" and {n_classes - 20} more" if n_classes > 20 else ""
-        return f"images per class (train + {self.scored_on}): {', '.join(each[:20])}{more}"
+        more = f" and {len(each) - 20} more" if len(each) > 20 else ""
+        return f"images per class{what}: {', '.join(each[:20])}{more}"
 
 
 def load_splits(
@@ -114,10 +135,9 @@ def load_splits(
     root : str or None, default=None
         Folder of MedMNIST's files.
     score_on : {"test", "val"}, default="test"
-        Which split is to be scored on. Where there is no test split, a quarter of the training
-        images is held out for it; where there is no validation split, a quarter of what is left
-        then if "val" is asked for. Classes keep their shares in both, which are always the same;
-        groups, and images of equal pixels, stay on one side.
+        Which split is to be scored on. Where it is missing, every run holds out its own part, see
+        `Splits.divisions`. With "val", test images are left out, also where they had to be held out
+        first, which is always the same quarter.
     flip : bool, default=True
         Whether a mirrored image is still one of its class; never for digits.
     **files : dict
@@ -140,8 +160,8 @@ def load_splits(
     --------
     >>> from tsynd_sk.comparison import load_splits
     >>> splits = load_splits("digits")
-    >>> splits.X_train.shape, splits.X_test.shape, splits.flip
-    ((1347, 8, 8), (450, 8, 8), False)
+    >>> splits.X.shape, splits.test_rows, splits.flip
+    ((1797, 8, 8), None, False)
     """
     path = Path(dataset).expanduser()
     if path.is_dir():
@@ -153,32 +173,36 @@ def load_splits(
                 f"{dataset} is none"
             )
         source = _arrays(dataset, path, size, root)
-    train = source.load("train")
-    notes = list(source.notes)
-    for split in ("test", "val"):
+    train, notes = source.load("train"), list(source.notes)
+    if score_on == "val" and "test" not in source.splits:
         # Held out before the validation images, so that choices never see a test image.
-        if split in source.splits:
-            # The test split stays closed as long as choices are made.
-            scored = source.load(split) if split == score_on else train
-            how = f"its own {split} images"
-        else:
-            train, scored, how = _held_out(train)
-            how = f"{len(scored.y)} images that are held out {how}"
-        if split == score_on:
-            break
-    notes.append(f"scored on: {how}")
+        train = _without_test(train)
     name, names = source.name, list(train.class_names)
-    if train.X.shape[1:] != scored.X.shape[1:]:
-        raise ValueError(
-            f"{name} has images of shape {train.X.shape[1:]} in train, but of "
-            f"{scored.X.shape[1:]} in {score_on}; resize them, and make all grey or all colour"
+    whole, test_rows = train, None
+    if score_on in source.splits:
+        # The test split stays closed as long as choices are made.
+        scored = source.load(score_on)
+        if train.X.shape[1:] != scored.X.shape[1:]:
+            raise ValueError(
+                f"{name} has images of shape {train.X.shape[1:]} in train, but of "
+                f"{scored.X.shape[1:]} in {score_on}; resize them, and make all grey or all colour"
+            )
+        notes += [f"scored on: its own {score_on} images"]
+        notes += _missing_classes(names, train.y, scored.y, score_on)
+        if not path.is_dir():
+            notes += _copies(train.X, scored.X, score_on)
+        whole, test_rows = (
+            train.with_(scored),
+            np.arange(len(train.y), len(train.y) + len(scored.y)),
         )
-    notes += _missing_classes(names, train.y, scored.y, score_on)
-    if not path.is_dir():
-        notes += _copies(train.X, scored.X, score_on)
-    flip = flip and source.mirrors
+    else:
+        kept = "" if train.groups is None else ", groups on one side"
+        notes.append(f"scored on: a quarter that each seed holds out by class{kept}")
     return Splits(
-        *(name, train.X, train.y, scored.X, scored.y, names, flip, score_on, tuple(notes)),
+        *(name, whole.X, whole.y, names, test_rows, whole.groups),
+        flip=flip and source.mirrors,
+        scored_on=score_on,
+        notes=tuple(notes),
         reading=source.reading,
     )
 
@@ -191,12 +215,19 @@ class _Side:
     y: np.ndarray
     class_names: list[str]
     groups: np.ndarray | None = None
-    first_equal: np.ndarray | None = None
 
-    def take(self, rows: slice) -> _Side:
-        """Return some rows, as views: images may be many."""
-        others = (None if a is None else a[rows] for a in (self.groups, self.first_equal))
-        return _Side(self.X[rows], self.y[rows], self.class_names, *others)
+    def take(self, rows: Any) -> _Side:
+        """Return some rows; as views if they are a slice, for images may be many."""
+        groups = None if self.groups is None else self.groups[rows]
+        return _Side(self.X[rows], self.y[rows], self.class_names, groups)
+
+    def with_(self, other: _Side) -> _Side:
+        """Return all rows of both."""
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        X, y = np.concatenate([self.X, other.X]), np.concatenate([self.y, other.y])
+        return _Side(X, y, self.class_names, groups)
 
 
 @dataclass(frozen=True)
@@ -217,7 +248,7 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
     data = datasets.load_image_folder(
         path, split=wanted, size="auto" if size is None else size, **files
     )
-    whole = _Side(data.X, data.y, data.class_names, data.groups, data.first_equal)
+    whole = _Side(data.X, data.y, data.class_names, data.groups)
 
     def load(split: str) -> _Side:
         if data.split is None:
@@ -246,12 +277,7 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
 
 
 def _as_side(load: Callable[..., LabeledImages]) -> Callable[[str], _Side]:
-    def side(split: str) -> _Side:
-        images = load(split=split)
-        _, first_equal = np.unique([_checksum(x) for x in images.X], return_inverse=True)
-        return _Side(*images, first_equal=first_equal)
-
-    return side
+    return lambda split: _Side(*load(split=split))
 
 
 def _splits_in(path: Path) -> frozenset[str]:
@@ -263,39 +289,16 @@ def _splits_in(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _held_out(side: _Side) -> tuple[_Side, _Side, str]:
-    train, held, how = hold_out(
-        side.y, side.class_names, groups=side.groups, first_equal=side.first_equal
+def _without_test(side: _Side) -> _Side:
+    train, _, _ = hold_out(
+        side.y, side.class_names, groups=side.groups, first_equal=equal_images(side.X)
     )
-    order = np.concatenate([train, held])
-    # In place, so that there is never a second array of all images.
-    _reorder(side.X, order)
-    others = (None if a is None else a[order] for a in (side.groups, side.first_equal))
-    divided = _Side(side.X, side.y[order], side.class_names, *others)
-    return divided.take(slice(len(train))), divided.take(slice(len(train), None)), how
-
-
-def _reorder(X: np.ndarray, order: np.ndarray) -> None:
-    """Let ``X`` become ``X[order]``, cycle by cycle of the permutation."""
-    open_ = np.ones(len(order), dtype=bool)
-    for start in range(len(order)):
-        if open_[start]:
-            first, place = X[start].copy(), start
-            while (source := order[place]) != start:
-                X[place] = X[source]
-                open_[place] = False
-                place = source
-            X[place] = first
-            open_[place] = False
-
-
-def _checksum(image: np.ndarray) -> bytes:
-    return hashlib.md5(np.ascontiguousarray(image).data, usedforsecurity=False).digest()
+    return side.take(np.sort(train))
 
 
 def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
     """Say how many images of arrays stand there twice; loading files says it with their names."""
-    train, scored = ([_checksum(x) for x in images] for images in (X, X_scored))
+    train, scored = ([checksum(x) for x in images] for images in (X, X_scored))
     in_train, in_scored = set(train), set(scored)
     counts = {
         "repeats in train": len(train) - len(in_train),

@@ -147,9 +147,7 @@ class AugmentedClassifier(
         refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
         with all_or_nothing(self):
-            task = _skorch.Task.of_fit(
-                self, X, y, n_subtasks=getattr(self.estimator, "max_epochs", None)
-            )
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=_skorch.known_epochs(self.estimator))
             X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)

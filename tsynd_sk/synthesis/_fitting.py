@@ -49,7 +49,7 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
     if _skorch.is_frozen(net):
         yield []
         return
-    subtask = task.subtask(role, getattr(net, "max_epochs", None))
+    subtask = task.subtask(role, _skorch.known_epochs(net))
     yield [_skorch.EpochTasks(subtask), *([_skorch.TrainingBar(role)] if verbose else [])]
     subtask.end()
 

@@ -1,0 +1,249 @@
+"""The main job: whether an augmentation helps on these images, with this network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_consistent_length
+from tqdm.auto import tqdm
+
+from tsynd_sk import _skorch
+from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
+from tsynd_sk.comparison._duration import estimated_duration, image_passes
+from tsynd_sk.comparison._hold_out import equal_images, hold_out
+from tsynd_sk.comparison._result import ComparisonResult
+from tsynd_sk.comparison._runs import Run, Runs
+from tsynd_sk.comparison._scoring import Scoring, attacked_rows
+from tsynd_sk.datasets import subsample
+
+
+def compare(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    *,
+    arms: Sequence[str] | Mapping[str, Arm] | None = None,
+    cv: Any = None,
+    n_repeats: int | None = None,
+    groups: ArrayLike | None = None,
+    scoring: str = "roc_auc",
+    n_train: int | None = None,
+    flip: bool = True,
+    eps: Iterable[float] = (),
+    attacks: Sequence[str] = ("pgd",),
+    n_attacked: int | None = 256,
+    n_jobs: int | None = None,
+    random_state: int = 0,
+    out: str | Path | None = None,
+    verbose: int = 0,
+) -> ComparisonResult:
+    """Train a network in several ways, at equal budgets, and say which of them helps.
+
+    The shape is that of `sklearn.model_selection.cross_validate`. Every arm (a way to augment) is
+    trained on the same divisions of the images, from the same initial weights, in as many gradient
+    steps on as many rows; differences are paired, run by run.
+
+    Parameters
+    ----------
+    estimator : skorch classifier or None
+        The network, unfitted; None for `NetClassifier`.
+    X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
+        Images, uint8 or float.
+    y : array-like of shape (n,)
+        Labels.
+    arms : list of str, dict of str to Arm, or None, default=None
+        Names of `ARMS`, or arms of your own by name; by default `DEFAULT_ARMS`. An arm with
+        synthesis is set against its *twin*, the same augmentation without synthesis, which is
+        added where it is missing.
+    cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
+        How images are divided. None: every run holds out a quarter of its own, in which classes
+        keep their shares, groups and images of equal pixels stay on one side. A test split of
+        your own is a `sklearn.model_selection.PredefinedSplit`.
+    n_repeats : int or None, default=None
+        How many hold-outs there are, or how often each division of `cv` is trained on, each time
+        with another seed. None: 5 for hold-outs and for a single division, 1 otherwise.
+    groups : array-like of shape (n,) or None, default=None
+        What each image belongs to (a patient, a slide): no group is on two sides.
+    scoring : {"roc_auc", "balanced_accuracy", "nll"}, default="roc_auc"
+        Primary score, on which the verdict rests. The others are reported beside it.
+    n_train : int or None, default=None
+        Labelled images to train on, drawn anew for each run with the classes' shares; None: all.
+    flip : bool, default=True
+        Whether a mirrored image is still one of its class.
+    eps : iterable of float, default=()
+        Strengths of attacks, as shares of the range of values (2/255, say).
+    attacks : list of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
+        Attacks, see `tsynd_sk.evaluation.adversarial_scores`; "pgd" takes 20 steps.
+    n_attacked : int or None, default=256
+        Test images that are attacked at most. None: all.
+    n_jobs : int or None, default=None
+        Trainings side by side, each in one thread; -1 for all cores. Does not change results.
+    random_state : int, default=0
+        Seed of the first run; the next one has the next number.
+    out : str, Path or None, default=None
+        Folder for ``results.csv``, predictions, settings and a picture, from which an interrupted
+        comparison goes on; more repeats and further arms may join. None: nothing is kept.
+    verbose : int, default=0
+        1: say how long it will take, and show a bar.
+
+    Returns
+    -------
+    ComparisonResult
+        Print it for the table and the verdict.
+
+    Raises
+    ------
+    ValueError
+        If an argument has none of its values, the images do not allow the comparison, an arm
+        cannot train this network, or `out` holds another comparison.
+    TypeError
+        If `estimator` is no skorch classifier.
+    ImportError
+        If an arm or an attack needs a package that is not installed.
+    BlockingIOError
+        If another process is at work in `out`.
+
+    See Also
+    --------
+    Arm : A way to augment, with parameters of your own.
+    load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
+
+    Examples
+    --------
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.comparison import compare
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> net = NetClassifier(module__width=4, max_epochs=4)
+    >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
+    >>> list(result.references.items())
+    [('standard', 'plain')]
+    >>> result.make_estimator("standard").fit(X[:80], y[:80] > 4).predict(X[80:83]).shape
+    (3,)
+    """
+    chosen, references = with_twins(check_arms(arms))
+    net = NetClassifier() if estimator is None else estimator
+    _skorch.check_classifier(net, "estimator")
+    for name, arm in chosen.items():
+        arm.check(name, net)
+    if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
+        raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
+    X, labels = np.asarray(X), labels_of(y)
+    check_consistent_length(X, labels)
+    classes = np.unique(labels)
+    codes = encode_labels(labels, classes)
+    group_codes = None if groups is None else np.unique(labels_of(groups), return_inverse=True)[1]
+    scores = Scoring(tuple(map(float, eps)), tuple(attacks), n_attacked)
+    _check_packages(chosen, scores)
+    runs = _runs(codes, classes, X, cv, n_repeats, group_codes, n_train, int(random_state))
+    _check_runs(runs, codes, classes, scores)
+    with ExitStack() as stack:
+        folder = Path(out) if out is not None else None
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        plan = Runs(X, codes, classes.tolist(), net, chosen, runs, scores, flip, folder, n_jobs)
+        passes = {name: image_passes(plan, name) for name in chosen}
+        total = sum(passes.values()) * len(runs)
+        if verbose:
+            print(f"{len(runs)} runs x {len(chosen)} arms; {estimated_duration(plan, total)}")
+        bar = stack.enter_context(
+            tqdm(total=total, unit="image", unit_scale=True, smoothing=0, disable=not verbose)
+        )
+
+        def report(arm: str, text: str) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(passes[arm])
+
+        kept = plan.work(report)
+        rows = [kept.row(*pair) for pair in plan.pairs()]
+        proba = {pair: kept.probabilities(*pair) for pair in plan.pairs()}
+    return ComparisonResult(
+        arms=chosen,
+        references=references,
+        rows=[row for row in rows if row is not None],
+        probabilities={pair: each for pair, each in proba.items() if each is not None},
+        train_rows=[run.train for run in runs],
+        test_rows=[run.test for run in runs],
+        codes=codes,
+        classes=classes,
+        groups=group_codes,
+        primary=scoring,
+        base=net,
+        options=plan.options(len(X)),
+    )
+
+
+def _runs(
+    codes: np.ndarray,
+    classes: np.ndarray,
+    X: np.ndarray,
+    cv: Any,
+    n_repeats: int | None,
+    groups: np.ndarray | None,
+    n_train: int | None,
+    seed: int,
+) -> list[Run]:
+    """Divide the images once for each run."""
+    if cv is None:
+        n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
+        equal, names = equal_images(X), [str(name) for name in classes]
+        divisions = [
+            hold_out(codes, names, groups=groups, first_equal=equal, random_state=seed + k)[:2]
+            for k in range(n)
+        ]
+    else:
+        parts = list(check_cv(cv, codes, classifier=True).split(X, codes, groups))
+        n = n_repeats if n_repeats is not None else (5 if len(parts) == 1 else 1)
+        divisions = parts * check_int_at_least("n_repeats", n, 1)
+    runs = []
+    for k, (train, test) in enumerate(divisions):
+        train, test = np.sort(train), np.sort(test)
+        if n_train is not None:
+            n = check_int_at_least("n_train", n_train, 1)
+            n_classes = len(np.unique(codes[train]))
+            if not n_classes <= n <= len(train):
+                raise ValueError(
+                    f"n_train={n} is not valid: expected at least one image for each of the "
+                    f"{n_classes} classes, and at most the {len(train)} training images"
+                )
+            train = train[subsample(codes[train], n, random_state=seed + k)]
+        runs.append(Run(seed + k, train, test))
+    return runs
+
+
+def _check_runs(runs: list[Run], codes: np.ndarray, classes: np.ndarray, scores: Scoring) -> None:
+    for run in runs:
+        lost = np.setdiff1d(codes[run.test], codes[run.train])
+        if len(lost):
+            raise ValueError(
+                f"there are test images but no training images of {classes[lost].tolist()}"
+            )
+        if len(np.unique(codes[run.train])) < 2:
+            raise ValueError("y has one class only in a training part; expected two or more")
+    if scores.eps:
+        attacked_rows(codes[runs[0].test], scores.n_attacked)
+
+
+def _check_packages(arms: Mapping[str, Arm], scores: Scoring) -> None:
+    needed = []
+    if any(arm.augmentation == "smote" for arm in arms.values()):
+        needed.append(("imblearn", "the augmentation 'smote'", "benchmark"))
+    if scores.eps:
+        needed.append(("art", "attacks (eps)", "robustness"))
+    for package, user, extra in needed:
+        if find_spec(package) is None:
+            raise ImportError(
+                f'{user} cannot do without {package}: pip install "tsynd_sk[{extra}]", or leave '
+                "it out"
+            )

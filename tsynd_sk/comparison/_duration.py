@@ -1,0 +1,68 @@
+"""How long a comparison will take: images that pass through the network, and how fast they do."""
+
+from __future__ import annotations
+
+import warnings
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import clone
+
+from tsynd_sk import _skorch
+from tsynd_sk._utils._threads import single_threaded
+from tsynd_sk.images import ImageFormat
+
+if TYPE_CHECKING:
+    from tsynd_sk.comparison._runs import Runs
+
+# Rows, as a multiple of a batch, by which the speed is measured.
+_N_BATCHES = 4
+
+
+def image_passes(plan: Runs, arm: str) -> int:
+    """Return about how many images pass through the network in a run of an arm."""
+    n = len(plan.runs[0].train)
+    made = plan.arms[arm].make_classifier(plan.net, **plan.options(n))
+    epochs, ratio = made.estimator.max_epochs, made.synthetic_ratio
+    if not ratio:
+        ratio = made.estimator.get_params().get("iterator_train__ratio", 0)
+    after = epochs - round(made.warm_up * epochs)
+    passes = n * (epochs + ratio * after)
+    if plan.arms[arm].synthesises:
+        refreshes = -(-after // made.refresh_every)
+        passes += refreshes * ratio * n * made.synthesizer.max_iter
+    return max(round(passes), 1)
+
+
+def estimated_duration(plan: Runs, n_passes: int) -> str:
+    """Time one epoch of a few batches, and say how long so many passes will take."""
+    with warnings.catch_warnings(), single_threaded():
+        # The training itself will warn.
+        warnings.simplefilter("ignore")
+        net = clone(plan.net).set_params(max_epochs=1, verbose=0)
+        train = plan.runs[0].train
+        codes = plan.codes[train]
+        # One row of each class, for nets that are sized by their labels.
+        first = np.unique(codes, return_index=True)[1]
+        batch_size = net.batch_size if net.batch_size > 0 else len(train)
+        rows = np.union1d(first, np.arange(min(_N_BATCHES * batch_size, len(train))))
+        X = plan.X[train[rows]]
+        x = ImageFormat.infer(X).to_tensor(X).numpy()
+        try:
+            _skorch.fit_classifier(net, x, codes[rows], seed=0)
+            start = perf_counter()
+            _skorch.fit_classifier(net, x, codes[rows], seed=0)
+            seconds = (perf_counter() - start) / len(rows)
+        except Exception:
+            # What is wrong with the network is said where it trains.
+            return "its duration is not known"
+    total = seconds * n_passes / effective_n_jobs(plan.n_jobs)
+    return f"about {_text(total)}"
+
+
+def _text(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds / 10) * 10, 10)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,210 @@
+"""The runs of a comparison: every arm on every division of the images, each kept when it ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from tsynd_sk._utils._threads import single_threaded
+from tsynd_sk.comparison._arms import Arm
+from tsynd_sk.comparison._definition import definition_of, part_defaults
+from tsynd_sk.comparison._picture import draw_synthesis
+from tsynd_sk.comparison._results_folder import ResultsFolder
+from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.images import ImageFormat
+
+Pair = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A division of the images: rows to train on and to score, and the seed of the training."""
+
+    seed: int
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What is trained and scored, and where it is kept.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, ...)
+        Images.
+    codes : ndarray of shape (n,), int64
+        Their classes, from 0.
+    class_names : list
+        Names of the classes.
+    net : skorch classifier
+        The network, unfitted.
+    arms : dict of str to Arm
+        What is compared.
+    runs : list of Run
+        The divisions.
+    scoring : Scoring
+        What is scored.
+    flip : bool
+        Whether a mirrored image is still one of its class.
+    out : Path
+        Folder of the results.
+    n_jobs : int or None
+        Trainings side by side, each in one thread.
+    """
+
+    X: np.ndarray
+    codes: np.ndarray
+    class_names: Sequence[Any]
+    net: Any
+    arms: Mapping[str, Arm]
+    runs: Sequence[Run]
+    scoring: Scoring
+    flip: bool
+    out: Path
+    n_jobs: int | None
+
+    def options(self, n_train: int) -> dict[str, Any]:
+        """Return what `Arm.make_classifier` wants to know of images and network."""
+        return {
+            "n_classes": len(self.class_names),
+            "max_epochs": n_epochs(self.net, n_train),
+            **dict(zip(("low", "high"), _network_range(self.X), strict=True)),
+            "flip": self.flip,
+        }
+
+    def described(self) -> dict[str, Any]:
+        """Return all that the numbers follow from, as JSON has it."""
+        images = _digest([self.X, self.codes])
+        runs = [{"seed": run.seed, "rows": _digest([run.train, run.test])} for run in self.runs]
+        return {
+            "images": images,
+            "net": definition_of(self.net),
+            "flip": self.flip,
+            "scoring": definition_of(vars(self.scoring)),
+            "runs": runs,
+            "arms": {name: arm.definition() for name, arm in self.arms.items()},
+            "defaults": part_defaults(),
+        }
+
+    def pairs(self) -> list[Pair]:
+        """List all pairs of a run and an arm."""
+        return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
+
+    def work(self, report: Callable[[str, str], None]) -> ResultsFolder:
+        """Do what is missing; `report` is called with each arm that was trained, and its name."""
+        folder = ResultsFolder(self.out, self.described())
+        with folder.reserved():
+            missing = [pair for pair in self.pairs() if folder.row(*pair) is None]
+            for run, arm in [pair for pair in self.pairs() if pair not in missing]:
+                report(arm, f"run {run}: {arm} was done before")
+            parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
+            trainings = (delayed(self._train)(*pair) for pair in missing)
+            try:
+                # An error in between ends the processes at once, and so does Ctrl-C.
+                with closing(parallel(trainings)) as finished:
+                    for row, proba, picture in finished:
+                        folder.save(row, proba, picture)
+                        report(row["arm"], f"run {row['run']}: {row['arm']}")
+            finally:
+                folder.write_table(self._rows(folder))
+        return folder
+
+    def _rows(self, folder: ResultsFolder) -> list[dict[str, Any]]:
+        rows = (folder.row(*pair) for pair in self.pairs())
+        return [row for row in rows if row is not None]
+
+    def _train(self, number: int, name: str) -> tuple[dict[str, Any], np.ndarray, bytes | None]:
+        """Train and score an arm on a division; return its row, predictions and maybe a picture."""
+        run, arm = self.runs[number], self.arms[name]
+        X, codes = self.X[run.train], self.codes[run.train]
+        options = self.options(len(X))
+        classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
+        with single_threaded():
+            start = process_time()
+            classifier.fit(X, codes)
+            fitted = process_time()
+            X_test, n_classes = self.X[run.test], len(self.class_names)
+            scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
+            scored = process_time()
+            picture = None
+            if (number, name) == (0, self._pictured()):
+                picture = draw_synthesis(classifier, X, self.class_names)
+        history = classifier.history_
+        row = {
+            "run": number,
+            "arm": name,
+            "seed": run.seed,
+            "n_train": len(X),
+            "n_test": len(run.test),
+            "epochs": options["max_epochs"],
+            "steps": sum(len(epoch["batches"]) for epoch in history),
+            **scores,
+            **_last_synthesis(history),
+            "converged": is_converged([epoch["train_loss"] for epoch in history]),
+            "seconds": fitted - start,
+            "seconds_scoring": scored - fitted,
+        }
+        return row, proba, picture
+
+    def _pictured(self) -> str | None:
+        moved = [n for n, arm in self.arms.items() if arm.synthesises and arm.objective in _MOVED]
+        return moved[-1] if moved else None
+
+
+_MOVED = ("random", "entropy", "mutual_info")
+
+
+def n_epochs(net: Any, n_train: int) -> int:
+    """Return how many epochs a net trains on so many rows."""
+    return net.n_epochs(n_train) if hasattr(net, "n_epochs") else net.max_epochs
+
+
+def is_converged(losses: Sequence[float]) -> bool:
+    """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
+
+    Means over a tenth of the epochs are compared, for single ones scatter. Where the loss is next
+    to nothing (0.01 nats), a tenth of it is as well.
+    """
+    width = max(len(losses) // 10, 1)
+    if len(losses) < 2 * width:
+        return False
+    before, after = (float(np.mean(losses[i : (i + width) or None])) for i in (-2 * width, -width))
+    return before - after <= max(0.1 * before, 0.01)
+
+
+def _network_range(X: np.ndarray) -> tuple[float, float]:
+    """Return the range of the values as networks see them; that of uint8 is that of its type."""
+    if X.dtype == np.uint8:
+        return 0.0, 1.0
+    x = ImageFormat.infer(X).to_tensor(X)
+    return float(x.min()), float(x.max())
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    md5 = hashlib.md5(usedforsecurity=False)
+    for array in arrays:
+        for part in _parts(np.asarray(array)):
+            md5.update(np.ascontiguousarray(part).tobytes())
+    return md5.hexdigest()
+
+
+def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield some rows at a time, so that no copy of all is made."""
+    step = max(2**24 // max(array[:1].nbytes, 1), 1)
+    return (array[first : first + step] for first in range(0, len(array), step))
+
+
+def _last_synthesis(history) -> dict[str, float | None]:
+    """Mean uncertainty before and after the last refresh, and how many labels were kept."""
+    names = ("uncertainty_source", "uncertainty", "label_agreement")
+    refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
+    return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}
