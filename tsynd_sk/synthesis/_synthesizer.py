@@ -106,8 +106,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         Values in an image, and its shape (C, H, W), which is None for tables.
     latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes: by channel of spatial ones, by coordinate of flat ones.
-    sample_indices_ : ndarray of shape (n_rows,)
-        After `fit_resample`: for every row returned, the row of `X` it is or comes from.
+    sampling_strategy_, sample_indices_ : dict, and ndarray of shape (n_rows,)
+        After `fit_resample`: from label to the number of rows that were added, and for every row
+        returned the row of `X` it is or comes from.
 
     References
     ----------
@@ -392,9 +393,3 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         check_is_fitted(self, "engine_")
         # Parameters of synthesis may have been set after fit.
         self._validate_params()
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.input_tags.three_d_array = True
-        return tags
