@@ -165,5 +165,7 @@ def _training(
             "then: let it call the fit that it overrides, which does so where needed"
         )
     net.warm_start = warm_start
+    # Whoever takes the module out, to export it say, takes it as it predicts.
+    net.module_.eval()
     for named in added:
         net.callbacks_.remove(named)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk.images._stored import NetworkInput, Stored
 
 __all__ = ["ImageFormat", "ValueRange"]
@@ -210,7 +211,7 @@ class ImageFormat:
 
 
 @dataclass(frozen=True)
-class ValueRange:
+class ValueRange(PickledAsArrays):
     """The values that real images take, to which synthetic ones are clipped.
 
     Attributes

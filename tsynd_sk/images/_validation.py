@@ -15,9 +15,9 @@ from tsynd_sk.images._stored import Stored, is_stored, parts
 def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray | Stored:
     """Validate images for an estimator; with `reset`, learn their format.
 
-    Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
-    when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
-    stay where they are.
+    Sets ``image_shape_``, ``format_`` and ``value_range_`` of the estimator when `reset`, and where
+    `X` has two dimensions ``n_features_in_``, and compares with them otherwise. Arrays outside of
+    memory are read in parts and stay where they are.
     """
     name = type(estimator).__name__
     if is_stored(X):
@@ -44,7 +44,9 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         raise ValueError("X has values too large for dtype('float32'), in which networks compute")
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
-        estimator.n_features_in_ = int(np.prod(X.shape[1:]))
+        # Whoever reads it gives rows of so many columns.
+        if X.ndim == 2:
+            estimator.n_features_in_ = X.shape[1]
         estimator.image_shape_ = estimator.format_.image_shape
         estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
         return X

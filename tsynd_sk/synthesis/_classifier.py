@@ -70,12 +70,13 @@ class AugmentedClassifier(
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_ : int
-        Values in an image.
+        Columns of `X`: tables and flat images alone have it.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
 
     Examples
     --------
+    >>> import torch
     >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
     >>> from tsynd_sk.autoencoders import AutoencoderNet
     >>> from tsynd_sk.classifiers import NetClassifier
@@ -87,6 +88,10 @@ class AugmentedClassifier(
     (5,)
     >>> classifier.predict_proba(X[100:105]).shape
     (5, 10)
+    >>> classifier.predict_log_proba(X[100:105]).shape
+    (5, 10)
+    >>> classifier.module_(torch.zeros(1, 1, 8, 8)).shape
+    torch.Size([1, 10])
     >>> most_uncertain = classifier.uncertainty(X[100:200]).argsort()[::-1][:5]
     >>> [epoch["epoch"] for epoch in classifier.history_ if "synthesis_uncertainty" in epoch]
     [3]
@@ -216,6 +221,16 @@ class AugmentedClassifier(
         take_engine(synthesizer, engine)
         self.synthesizer_ = synthesizer
 
+    @property
+    def module_(self):
+        """The trained network, bare and in evaluation mode: to be exported, or explained.
+
+        Without what ``torch.compile`` or many devices wrap it in. It takes float32 of shape
+        (n, C, H, W), or (n, n_features), and returns what its criterion takes, such as logits.
+        """
+        check_is_fitted(self, "estimator_")
+        return _skorch.bare_module(self.estimator_).eval()
+
     def _network_input(self, X):
         check_is_fitted(self, "estimator_")
         return self.format_.as_network_input(check_images(self, X, reset=False))
@@ -267,6 +282,33 @@ class AugmentedClassifier(
         """
         x = self._network_input(X)
         return _skorch.without_global_rng(self.estimator_).predict_proba(x)
+
+    def predict_log_proba(self, X):
+        """Predict logarithms of the probabilities, without rounding small ones to zero.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+            Natural logarithms of what `predict_proba` predicts.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` is not as in `fit`.
+        """
+        x = self._network_input(X)
+        net = _skorch.without_global_rng(self.estimator_)
+        to_log_proba = _skorch.log_proba_head(net)
+        return np.concatenate(
+            [to_log_proba(output).float().numpy() for output in net.forward_iter(x)]
+        )
 
     def uncertainty(self, X):
         """Mutual information between prediction and the members, in nats.

@@ -128,7 +128,7 @@ def take_engine(synthesizer: Any, engine: Engine) -> None:
     synthesizer.classifier_ = engine.nets if several else engine.nets[0]
     if engine.autoencoder is not None:
         synthesizer.autoencoder_ = engine.autoencoder
-        synthesizer.latent_scale_ = engine.latent_scale
+        synthesizer.latent_scale_ = engine.latent_scale.numpy().copy()
 
 
 def take_data_attributes(estimator: Any, like: Any) -> None:

@@ -171,7 +171,8 @@ class Saved:
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
         estimator.image_shape_ = found.image_shape
-        estimator.n_features_in_ = int(np.prod(row_shape))
+        if len(row_shape) == 1:
+            estimator.n_features_in_ = row_shape[0]
         if (names := described["feature_names"]) is not None:
             estimator.feature_names_in_ = np.array(names, dtype=object)
         dtype = np.dtype(labels["dtype"])

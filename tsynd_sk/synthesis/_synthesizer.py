@@ -103,8 +103,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_, image_shape_ : int, and tuple of int or None
-        Values in an image, and its shape (C, H, W), which is None for tables.
-    latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
+        Columns of `X`, only where it has two dimensions; shape (C, H, W), None for tables.
+    latent_scale_ : ndarray of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes: by channel of spatial ones, by coordinate of flat ones.
     sampling_strategy_, sample_indices_ : dict, and ndarray of shape (n_rows,)
         After `fit_resample`: from label to the number of rows that were added, and for every row
