@@ -140,8 +140,8 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     """
     other = object.__new__(type(net))
     memo = detached_memo(m for part in parts_of(net).values() for m in part.modules())
-    # Callbacks may refer to the net.
-    memo[id(net)] = other
+    # Callbacks may refer to the net, and a split may hold the validation data.
+    memo.update({id(net): other, id(net.train_split): net.train_split})
     other.__dict__.update(copy.deepcopy(vars(net), memo))
     return other
 

@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
@@ -125,7 +126,7 @@ class AugmentedClassifier(
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **unsupported):
+    def fit(self, X, y, *, X_val=None, y_val=None, **unsupported):
         """Train the net; see `TargetedSynthesizer.fit` for what `X` and `y` may be.
 
         Parameters
@@ -135,8 +136,12 @@ class AugmentedClassifier(
             are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
+        X_val, y_val : array-likes like `X` and `y`, or None, default=None
+            Images by which the net is validated after every epoch, in place of its own
+            ``train_split``: for `skorch.callbacks.EarlyStopping`, say. Nothing is trained on, nor
+            synthesised from, them.
         **unsupported
-            Nothing: `sample_weight` and the like are refused with an explanation.
+            Nothing: `sample_weight` and the like, unless None, are refused with an explanation.
 
         Returns
         -------
@@ -146,7 +151,8 @@ class AugmentedClassifier(
         Raises
         ------
         ValueError, TypeError
-            As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
+            As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own, or
+            `X_val` and `y_val` are not like `X` and `y`.
         """
         refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
@@ -158,6 +164,7 @@ class AugmentedClassifier(
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
             self.classes_, codes = np.unique(y, return_inverse=True)
+            validation = self._validation(X_val, y_val)
 
             rng = check_random_state(self.random_state)
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
@@ -175,6 +182,7 @@ class AugmentedClassifier(
                 device=synthesizer.device,
                 extra_callbacks=[synthesis, _skorch.EpochTasks(task, self._learned), *bars],
                 role="estimator",
+                validation=validation,
             )
 
             self.estimator_, self.history_ = net, net.history
@@ -185,6 +193,21 @@ class AugmentedClassifier(
             take_engine(self.synthesizer_, engine)
             task.end(attributes={})
         return self
+
+    def _validation(self, X_val, y_val):
+        """Return validation data as the net sees them; None without any."""
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            raise ValueError("X_val and y_val belong together: give both of them, or none")
+        try:
+            X_val = check_images(self, X_val, reset=False)
+            codes = encode_labels(y_val, self.classes_)
+            check_consistent_length(X_val, codes)
+        except ValueError as error:
+            error.add_note("This is about X_val and y_val.")
+            raise
+        return self.format_.as_network_input(X_val), codes
 
     def _check_parts(self) -> TargetedSynthesizer:
         """Check the nets, and return a synthesizer for this fit alone."""
