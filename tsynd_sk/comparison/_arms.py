@@ -126,7 +126,7 @@ class Arm:
     @property
     def needs_autoencoder(self) -> bool:
         """Whether it synthesises anything."""
-        return self.objective is not None and self._augmented().synthetic_ratio > 0
+        return self.objective is not None and bool(self._augmented().synthetic_ratio)
 
     def make_autoencoder(self, max_epochs: int, **params: Any) -> AutoencoderNet:
         """Make its autoencoder, unfitted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
@@ -48,8 +49,9 @@ class TargetedSynthesis(Callback):
         How to synthesise; its `classifier` is the net that trains and must be None. Its
         autoencoder, unless frozen, is fitted on the net's training rows before the first
         refresh.
-    synthetic_ratio : float, default=0.5
+    synthetic_ratio : float or "balanced", default=0.5
         Synthetic rows for each real training row. With 0 nothing is synthesised.
+        "balanced": as many of each class as it lacks to the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
@@ -116,7 +118,7 @@ class TargetedSynthesis(Callback):
 
     _parameter_constraints: dict = {
         "synthesizer": "no_validation",
-        "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
+        "synthetic_ratio": [Interval(Real, 0, None, closed="left"), StrOptions({"balanced"})],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "batches": [StrOptions({"apart", "mixed"})],
@@ -151,10 +153,10 @@ class TargetedSynthesis(Callback):
         for name in ("synthesizer_", "seed_"):
             self.__dict__.pop(name, None)
         self.rng_ = check_random_state(self.random_state)
-        self.first_epoch_ = len(net.history)
+        self.first_epoch_, self.exchanged_ = len(net.history), False
         if not self.synthetic_ratio:
             return
-        check_iterator(net)
+        check_iterator(net, self.synthetic_ratio)
         # What cannot be synthesised from is refused before the warm-up, not after it.
         dataset = net.get_dataset(X, y)
         rows, _ = training_rows(dataset, min(len(dataset), 8))
@@ -188,20 +190,39 @@ class TargetedSynthesis(Callback):
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
         # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
         rng = check_random_state(self.rng_.randint(2**31 - 1))
-        n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
-        wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
+        if self.synthetic_ratio == "balanced":
+            counts = np.bincount(engine.codes, minlength=len(synthesizer.classes_))
+            wanted = rng.permutation(np.repeat(np.arange(len(counts)), counts.max() - counts))
+            if len(wanted) == 0:
+                return
+        else:
+            n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
+            wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         sources, occurrence = draw_sources(wanted, engine.codes, rng)
         X = Selection(engine.images, sources)
         empty: Any = empty_on_disk if isinstance(engine.images, Stored) else np.empty
         X_new, info = engine.synthesize(synthesizer, X, wanted, occurrence, rng, empty)
         self.rows_.exchange(X_new, synthesizer.classes_[wanted], sources)
+        self.exchanged_ = True
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Let go of the training data."""
+        """Let go of the training data; warn if no synthetic row was among it."""
         self.__dict__.pop("rows_", None)
+        if not self.synthetic_ratio or self.warm_up == 1 or self.exchanged_:
+            return
+        if hasattr(self, "synthesizer_"):
+            reason = "synthetic_ratio='balanced' adds none to classes that are even"
+        else:
+            reason = (
+                f"it comes in after {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"{net.max_epochs} epochs, and the training had "
+                f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
+                "or stop a training later"
+            )
+        warnings.warn(f"no synthetic row was trained on: {reason}", UserWarning, stacklevel=2)
 
     def unfitted_synthesizer(self, net, image_shape):
         """Return a synthesizer that targets a net.
@@ -265,10 +286,15 @@ class TargetedSynthesis(Callback):
         return {name: value for name, value in vars(self).items() if name != "rows_"}
 
 
+def first_refresh(max_epochs: int, warm_up: float) -> int:
+    """Return the epoch, counted from 0, at whose beginning the first synthetic rows come."""
+    # In floating point 0.28 * 25 is a little more than 7.
+    return math.ceil(round(warm_up * max_epochs, 6))
+
+
 def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
     """Tell whether synthetic rows are exchanged at the beginning of an epoch, counted from 0."""
-    # In floating point 0.28 * 25 is a little more than 7.
-    first = math.ceil(round(warm_up * max_epochs, 6))
+    first = first_refresh(max_epochs, warm_up)
     return epoch >= first and (epoch - first) % refresh_every == 0
 
 
@@ -281,9 +307,16 @@ def check_alone(net) -> None:
         )
 
 
-def check_iterator(net) -> None:
-    """Raise ValueError for batches in which no synthetic row could be."""
-    if net.get_params_for("iterator_train").get("batch_sampler") is not None:
+def check_iterator(net, synthetic_ratio: float | str) -> None:
+    """Raise ValueError for batches in which no synthetic row could be, or no balance of classes."""
+    params = net.get_params_for("iterator_train")
+    if synthetic_ratio == "balanced" and params.get("sampler") is not None:
+        raise ValueError(
+            "synthetic_ratio='balanced' evens classes out by synthetic rows, where "
+            "iterator_train__sampler decides how often rows come, and with them those that are "
+            "synthesised from them: give one of the two"
+        )
+    if params.get("batch_sampler") is not None:
         raise ValueError(
             "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
             "see a synthetic one: give iterator_train a function that makes the batch sampler from "
@@ -301,6 +334,12 @@ def check_synthesizer(synthesizer) -> None:
             "parameter classifier at None"
         )
     synthesizer._validate_params()
+    if synthesizer.sampling_strategy != "auto":
+        raise ValueError(
+            f"synthesizer has sampling_strategy={synthesizer.sampling_strategy!r}, which is for "
+            "its fit_resample. To even classes out in a training, and so inside a fold, leave it "
+            "at 'auto' and give synthetic_ratio='balanced'"
+        )
     if synthesizer.members == "ensemble":
         raise ValueError(
             "synthesizer has members='ensemble', but one net trains: use 'auto', 'dropout' or "

@@ -43,8 +43,9 @@ class AugmentedClassifier(
         network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
-    synthetic_ratio : float, default=0.5
+    synthetic_ratio : float or "balanced", default=0.5
         Synthetic images for each real training image. With 0 the net trains on real ones alone.
+        "balanced": as many of each class as it lacks to the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real images alone.
     refresh_every : int, default=5

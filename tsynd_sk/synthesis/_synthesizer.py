@@ -79,7 +79,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
-        label to rows after resampling; or a callable that makes it from `y`.
+        label to rows after resampling; or a callable that makes it from `y`. In trainings, see
+        `synthetic_ratio` of `AugmentedClassifier`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
