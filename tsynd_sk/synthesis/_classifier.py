@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import ClassifierMixin, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -14,6 +14,7 @@ from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synthesizer
+from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._fitting import (
     all_or_nothing,
     default_classifier,
@@ -27,7 +28,7 @@ __all__ = ["AugmentedClassifier"]
 
 
 class AugmentedClassifier(
-    _skorch.CallbackSupportMixin, SavingMixin, ClassifierMixin, BaseEstimator
+    _skorch.CallbackSupportMixin, SavingMixin, ClassifierMixin, EstimatorOfParts
 ):
     """Train a skorch classifier on real images and on images synthesised against it.
 
@@ -94,11 +95,14 @@ class AugmentedClassifier(
     (5, 10)
     >>> classifier.module_(torch.zeros(1, 1, 8, 8)).shape
     torch.Size([1, 10])
+    >>> classifier.set_params(synthesizer__radius=0.2).synthesizer.radius
+    0.2
     >>> most_uncertain = classifier.uncertainty(X[100:200]).argsort()[::-1][:5]
     >>> [epoch["epoch"] for epoch in classifier.history_ if "synthesis_uncertainty" in epoch]
     [3]
     """
 
+    _examples = {"estimator": "NetClassifier()", "synthesizer": "TargetedSynthesizer()"}
     _parameter_constraints: dict = {
         **TargetedSynthesis._parameter_constraints,
         "estimator": "no_validation",

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,7 @@ class Saved:
         found = ImageFormat.infer(image, image_shape)
         shape = [found.layout, *(found.image_shape or ())]
         _check_same(f"the layout, by image_shape={image_shape!r},", described["shape"], shape)
+        found = replace(found, pixels=described.get("pixels", False))
         ends = self.tensors.pop("extremes").numpy().view(dtype)
         low, high = ends.reshape(2, *(row_shape if found.image_shape is None else ()))
         estimator.format_, estimator.value_range_ = found, ValueRange.between((low, high), found)
@@ -260,6 +261,7 @@ def _state(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict
             "row_shape": list(image_format.row_shape),
             "shape": [image_format.layout, *(image_format.image_shape or ())],
             "dtype": image_format.dtype.str,
+            "pixels": image_format.pixels,
             "feature_names": None if names is None else list(names),
         },
         "seed": int(engine.seed),

@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -18,6 +18,7 @@ from tsynd_sk._utils._names import OBJECTIVE_NAMES
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
+from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._member_scheme import KINDS
 from tsynd_sk.synthesis._resampling import STRATEGIES, ResamplingMixin
@@ -27,7 +28,7 @@ _COUNT = Interval(Integral, 1, None, closed="left")
 _RATIO = Interval(Real, 0, 1, closed="right")
 
 
-class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, BaseEstimator):
+class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, EstimatorOfParts):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -129,7 +130,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     >>> X_new, y_new, info = synthesizer.fit(X[:100], y[:100]).sample(10, return_info=True)
     >>> X_new.shape, y_new.shape, info.uncertainty.shape
     ((10, 8, 8), (10,), (10,))
-    >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
+    >>> synthesizer.set_params(radius=0.2).sample(y={3: 2, 8: 1})[1].tolist()
     [3, 3, 8]
     >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
     >>> lost = X[100:103] - synthesizer.reconstruct(X[100:103])
@@ -137,6 +138,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     >>> X_balanced, y_balanced = synthesizer.fit_resample(X[:30], y[:30] == 0)
     """
 
+    _examples = {"classifier": "NetClassifier()", "autoencoder": "AutoencoderNet()"}
     _parameter_constraints: dict = {
         "classifier": "no_validation",
         "autoencoder": "no_validation",
@@ -203,8 +205,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, uint8 (divided by 255 for the networks) or float (passed as they are). Those
-            that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
+            Images: pixels, which are uint8 or integers from 0 to 255 (divided by 255 for the
+            networks), or floats (passed as they are). Those that are not in memory
+            (`numpy.memmap`, zarr, h5py, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
         **unsupported
@@ -280,7 +283,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
             ``None``: classes in the proportions of the training set. A label: that class alone.
             An array: one image for each label, in its order. A dict: from label to count.
         random_state : int, RandomState instance or None, default=None
-            Seed of this call; ``None`` for the estimator's.
+            Seed of this call; ``None`` for the estimator's. By an integer equal calls give equal
+            images: for others, give another, or one `numpy.random.RandomState` to all calls.
         return_info : bool, default=False
             Whether to return where the images come from.
 
