@@ -3,6 +3,7 @@
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (
+    ComparedNet,
     Schedule,
     bare_module,
     check_autoencoder,
@@ -16,6 +17,7 @@ from tsynd_sk._skorch._nets import (
     parts_of,
     unfreeze,
 )
+from tsynd_sk._skorch._own_way import DrawnRows, OwnWayCheck, check_own_way
 from tsynd_sk._skorch._progress import CallbackSupportMixin, EpochBar, EpochTasks, Task
 from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
 from tsynd_sk._skorch._sized_from_data import (

@@ -20,6 +20,10 @@ from tsynd_sk._utils._tensors import detached_memo
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
+class ComparedNet(FrozenEstimator):
+    """Net to be used as it is, of which `check_own_way` has been asked where its rows came from."""
+
+
 def is_frozen(estimator) -> bool:
     """Tell whether an estimator is to be used as it is."""
     return isinstance(estimator, FrozenEstimator)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -159,10 +158,11 @@ class TargetedSynthesis(Callback):
         check_iterator(net, self.synthetic_ratio)
         # What cannot be synthesised from is refused before the warm-up, not after it.
         dataset = net.get_dataset(X, y)
-        rows, _ = training_rows(dataset, min(len(dataset), 8))
+        drawn = _skorch.DrawnRows(dataset)
+        rows, _ = training_rows(drawn)
         if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
             _skorch.check_predictions(net, rows[:], None)
-        MembersCheck(scheme_of(synthesizer, 1), rows).on_train_begin(net)
+        MembersCheck(scheme_of(synthesizer, 1), rows, drawn).on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.
@@ -241,7 +241,7 @@ class TargetedSynthesis(Callback):
         """
         given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
         synthesizer = clone(given).set_params(
-            classifier=FrozenEstimator(net), image_shape=image_shape
+            classifier=_skorch.ComparedNet(net), image_shape=image_shape
         )
         if synthesizer.random_state is None:
             if not hasattr(self, "seed_"):

@@ -175,6 +175,7 @@ class AugmentedClassifier(
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
+            compared = [_skorch.OwnWayCheck(x)] if self.synthetic_ratio else []
             bars = [_skorch.EpochBar("classifier")] if self.verbose else []
             net = self.estimator
             if net is None:
@@ -185,7 +186,12 @@ class AugmentedClassifier(
                 codes,
                 seed=net_seed,
                 device=synthesizer.device,
-                extra_callbacks=[synthesis, _skorch.EpochTasks(task, self._learned), *bars],
+                extra_callbacks=[
+                    *compared,
+                    synthesis,
+                    _skorch.EpochTasks(task, self._learned),
+                    *bars,
+                ],
                 role="estimator",
                 validation=validation,
             )
@@ -360,6 +366,9 @@ class AugmentedClassifier(
             If `X` is not as in `fit`.
         """
         check_is_fitted(self, "estimator_")
+        if not hasattr(self.synthesizer_, "autoencoder_"):
+            # Trained on real images alone, it may prepare them in any way.
+            _skorch.check_own_way(self.estimator_, self._network_input(X))
         return self.synthesizer_.uncertainty(X)
 
     def __sklearn_tags__(self):

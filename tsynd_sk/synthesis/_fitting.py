@@ -64,15 +64,19 @@ class MembersCheck(Callback):
         How members are to be made.
     x : array of shape (n, ...), float32
         Images as the net sees them.
+    rows : DrawnRows or None, default=None
+        Rows of the net's data set that they are; by default the net gets them as they are.
     """
 
-    def __init__(self, scheme: MemberScheme, x: Any):
+    def __init__(self, scheme: MemberScheme, x: Any, rows: Any = None):
         self.scheme = scheme
-        self.x = x[:2]
+        self.x = x[:8]
+        self.rows = self.x if rows is None else rows
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Raise ValueError if the net can have no members."""
-        self.scheme.resolve_kind(net, torch.from_numpy(self.x))
+        """Raise ValueError if the net can have no members, or none that see what it sees."""
+        self.scheme.resolve_kind(net, torch.from_numpy(self.x[:2]))
+        _skorch.check_own_way(net, self.rows)
 
 
 def check_classifiers(given: Any, members: str) -> list:
@@ -100,6 +104,9 @@ def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
         _skorch.classes_of_frozen(classifier.estimator, x, y)
         for classifier in filter(_skorch.is_frozen, classifiers)
     ]
+    for classifier in filter(_skorch.is_frozen, classifiers):
+        if not isinstance(classifier, _skorch.ComparedNet):
+            _skorch.check_own_way(classifier.estimator, x)
     for order in orders[1:]:
         if not np.array_equal(order, orders[0]):
             raise ValueError(
