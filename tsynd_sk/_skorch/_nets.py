@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from tsynd_sk._utils._tensors import detached_memo
@@ -129,12 +129,31 @@ def check_device(device: str | torch.device) -> torch.device:
         ) from None
 
 
-def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
-    """Clone a net without what it has learnt, onto a device if one is given."""
-    if device is None:
-        return clone(net)
-    check_device(device)
-    return clone(net).set_params(device=device)
+def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
+    """Clone a net without what it has learnt, onto a device if one is given.
+
+    What its callbacks hold is not copied, as in a fit of the net itself: the writer of a log, a
+    tracker's run, a trial that may be pruned.
+    """
+    bare: Any = object.__new__(type(net))
+    vars(bare).update(vars(net), callbacks=None)
+    other, callbacks = clone(bare), net.callbacks
+    if isinstance(callbacks, list | tuple):
+        callbacks = [_fresh(callback) for callback in callbacks]
+    other.callbacks = callbacks
+    if device is not None:
+        check_device(device)
+        other.set_params(device=device)
+    return other
+
+
+def _fresh(callback: Any) -> Any:
+    """Return a callback of the same parameters, themselves, that has seen no training yet."""
+    if isinstance(callback, tuple):
+        return callback[0], _fresh(callback[1])
+    if isinstance(callback, Callback):
+        return type(callback)(**callback.get_params(deep=False))
+    return clone(callback, safe=False)
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
@@ -144,8 +163,12 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     """
     other = object.__new__(type(net))
     memo = detached_memo(m for part in parts_of(net).values() for m in part.modules())
-    # Callbacks may refer to the net, and a split may hold the validation data.
-    memo.update({id(net): other, id(net.train_split): net.train_split})
+    # A split may hold the validation data, and callbacks what cannot be copied, or the net.
+    memo.update({id(kept): kept for kept in (net.train_split, net.callbacks)})
+    for _, callback in getattr(net, "callbacks_", ()):
+        if callback is not None:
+            memo.update({id(v): v for v in callback.get_params(deep=False).values()})
+    memo[id(net)] = other
     other.__dict__.update(copy.deepcopy(vars(net), memo))
     return other
 

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -21,7 +20,7 @@ from skorch.callbacks import Callback, PrintLog
 from tsynd_sk import _skorch
 from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on_disk
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import MembersCheck
+from tsynd_sk.synthesis._fitting import MembersCheck, clone_synthesizer
 from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
@@ -86,6 +85,10 @@ class TargetedSynthesis(Callback):
 
     The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
     (n, C, H, W), or the rows of a table.
+
+    An epoch has ``ceil(n / batch_size)`` batches, where `n` are the rows of that epoch: real ones
+    in the first ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For
+    ``OneCycleLR`` and other schedules that go by batches, their sum is the ``total_steps``.
 
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
@@ -240,7 +243,7 @@ class TargetedSynthesis(Callback):
             A copy of the given one, not fitted.
         """
         given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        synthesizer = clone(given).set_params(
+        synthesizer = clone_synthesizer(given).set_params(
             classifier=_skorch.ComparedNet(net), image_shape=image_shape
         )
         if synthesizer.random_state is None:

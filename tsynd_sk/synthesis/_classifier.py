@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context, clone
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -17,6 +17,7 @@ from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synt
 from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._fitting import (
     all_or_nothing,
+    clone_synthesizer,
     default_classifier,
     take_data_attributes,
     take_engine,
@@ -233,7 +234,9 @@ class AugmentedClassifier(
             _skorch.check_classifier(self.estimator, "estimator")
             if _skorch.is_frozen(self.estimator):
                 raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
-        return clone(synthesizer).set_params(verbose=max(synthesizer.verbose, self.verbose))
+        return clone_synthesizer(synthesizer).set_params(
+            verbose=max(synthesizer.verbose, self.verbose)
+        )
 
     def _learned(self, net) -> dict:
         """Attributes of a fit that would stop now."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
@@ -126,6 +128,15 @@ def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> Au
     """Return the autoencoder for images, or for the rows of a table, where none is given."""
     module = DenseAutoencoder if image_shape is None else PatchAutoencoder
     return AutoencoderNet(module, verbose=max(int(verbose), 0))
+
+
+def clone_synthesizer(synthesizer: Any) -> Any:
+    """Clone an unfitted `TargetedSynthesizer`, but not what its autoencoder's callbacks hold."""
+    bare, net = copy.copy(synthesizer), synthesizer.autoencoder
+    bare.autoencoder = None
+    other = clone(bare)
+    other.autoencoder = net if net is None or _skorch.is_frozen(net) else _skorch.clone_net(net)
+    return other
 
 
 def take_engine(synthesizer: Any, engine: Engine) -> None:
