@@ -148,11 +148,15 @@ def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
 
 
 def _fresh(callback: Any) -> Any:
-    """Return a callback of the same parameters, themselves, that has seen no training yet."""
+    """Return a callback that holds the same objects, and has seen no training yet."""
     if isinstance(callback, tuple):
         return callback[0], _fresh(callback[1])
     if isinstance(callback, Callback):
-        return type(callback)(**callback.get_params(deep=False))
+        # Not by its constructor, whose arguments optuna's keeps under other names.
+        other: Any = object.__new__(type(callback))
+        kept = {name: value for name, value in vars(callback).items() if name[-1] != "_"}
+        vars(other).update(kept)
+        return other
     return clone(callback, safe=False)
 
 
@@ -167,7 +171,8 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     memo.update({id(kept): kept for kept in (net.train_split, net.callbacks)})
     for _, callback in getattr(net, "callbacks_", ()):
         if callback is not None:
-            memo.update({id(v): v for v in callback.get_params(deep=False).values()})
+            held = [value for name, value in vars(callback).items() if name[-1] != "_"]
+            memo.update({id(v): v for v in held if not isinstance(v, nn.Module)})
     memo[id(net)] = other
     other.__dict__.update(copy.deepcopy(vars(net), memo))
     return other
