@@ -70,6 +70,16 @@ class TestClients:
         one, other = fitted.synthesizer_.sample(5)[0], loaded.synthesizer_.sample(5)[0]
         np.testing.assert_array_equal(one, other)
 
+    def test_mlflow_round_trips_by_its_default_format(self, classifier, tmp_path):
+        mlflow, skops = pytest.importorskip("mlflow"), pytest.importorskip("skops.io")
+        trusted = skops.get_untrusted_types(data=skops.dumps(classifier))
+        params = {"pip_requirements": [], "skops_trusted_types": trusted}
+        mlflow.sklearn.save_model(classifier, tmp_path / "model", **params)
+        loaded = mlflow.sklearn.load_model(str(tmp_path / "model"))
+        for method in ("predict_proba", "uncertainty"):
+            one, other = getattr(classifier, method)(PROBED), getattr(loaded, method)(PROBED)
+            np.testing.assert_array_equal(one, other)
+
     def test_mapie_predicts_sets(self, classifier):
         mapie = pytest.importorskip("mapie.classification")
         conformal = mapie.SplitConformalClassifier(classifier, confidence_level=0.9, prefit=True)
