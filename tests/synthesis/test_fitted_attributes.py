@@ -118,7 +118,7 @@ class TestModule:
         np.testing.assert_allclose(output.softmax(1), proba, rtol=1e-5, atol=1e-7)
 
     def test_is_in_evaluation_mode_after_a_fit_and_after_more_training(self):
-        learned = augmented(own_net(max_epochs=2), synthetic_ratio=0).fit(X, y)
+        learned = augmented(own_net(max_epochs=2, train_split=None), synthetic_ratio=0).fit(X, y)
         # Without asking for it.
         assert not any(part.training for part in learned.estimator_.module_.modules())
         learned.estimator_.partial_fit(X[:, None], y)
