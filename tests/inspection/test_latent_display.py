@@ -32,7 +32,7 @@ def latents(synthesizer, X):
     module = synthesizer.autoencoder_.module_.eval()
     with torch.no_grad():
         codes = module.encode(synthesizer.format_.to_tensor(X))
-    return (codes / synthesizer.latent_scale_).flatten(1).double().numpy()
+    return (codes.numpy() / synthesizer.latent_scale_).reshape(len(X), -1).astype(float)
 
 
 class TestFromEstimator:
@@ -73,7 +73,7 @@ class TestFromEstimator:
     def test_coordinate_that_never_moves_is_left_in_its_place(self):
         case = cases("TargetedSynthesizer", "HWC")
         given = case.copy()
-        given.latent_scale_ = given.latent_scale_.clone()
+        given.latent_scale_ = given.latent_scale_.copy()
         given.latent_scale_[:, 0] = 0
         display = LatentDisplay.from_estimator(given, case.X, y)
         assert np.isfinite(display.real).all()

@@ -121,9 +121,10 @@ def test_nothing_is_prepared_twice(fitted, monkeypatch, members):
 def test_prepared_copies_are_not_pickled_but_posteriors_and_decisions_are(fitted, monkeypatch):
     synthesizer = fitted(members="laplace")
     expected = synthesizer.sample(20, return_info=True)
-    synthesizer.engine_.decisions = [{"for a shape": "one by one"}]
+    decisions = [{"a way": {(1, 8, 8): "one by one"}}]
+    synthesizer.engine_.decisions = decisions
     twin = pickle.loads(pickle.dumps(synthesizer))
-    assert twin.engine_.decisions == [{"for a shape": "one by one"}]
+    assert twin.engine_.decisions == decisions
     assert all(value is None for name, value in vars(twin.engine_).items() if name[0] == "_")
     twin.engine_.decisions = [{}]
     counter = Counter(monkeypatch)

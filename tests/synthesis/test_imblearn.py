@@ -17,6 +17,7 @@ from tsynd_sk.synthesis._resampling import resampling_counts
 
 check_sampling_strategy = pytest.importorskip("imblearn.utils").check_sampling_strategy
 pipelines = pytest.importorskip("imblearn.pipeline")
+ensembles = pytest.importorskip("imblearn.ensemble")
 
 NAMES = {
     "integers": [0, 1, 2, 3],
@@ -138,6 +139,25 @@ class TestPipelines:
         assert best.radius == search.best_params_["targeted__radius"]
         assert len(best.sample_indices_) > n_benign + n_malignant
         assert set(search.predict(X)) == {"benign", "malignant"}
+
+    @pytest.mark.parametrize("strategy", ["auto", 0.9])
+    def test_tables_in_bags(self, strategy):
+        X, y = self.table()
+        sampler = dense_synthesizer(classifier=dense_net(max_epochs=2))
+        bags = ensembles.BalancedBaggingClassifier(
+            LogisticRegression(),
+            n_estimators=2,
+            sampler=sampler,
+            sampling_strategy=strategy,
+            random_state=0,
+        ).fit(StandardScaler().fit_transform(X), y)
+        assert bags.score(StandardScaler().fit_transform(X), y) > 0.8
+        for bag in bags.estimators_:
+            # Bags number the labels: 0 is benign, of which there are more.
+            fitted = bag[0]
+            n_benign, n_malignant = np.bincount(fitted.engine_.codes)
+            wanted = n_benign if strategy == "auto" else int(0.9 * n_benign)
+            assert fitted.sampling_strategy_ == {1: wanted - n_malignant}
 
 
 def balanced(y):

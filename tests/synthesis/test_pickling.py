@@ -186,23 +186,13 @@ def nets_of(estimator):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_may_be_on_an_accelerator_is_left_to_skorch(name, fitted):
-    """Which brings it to where it is loaded; all other tensors are on the CPU at rest."""
+    """Which brings it to where it is loaded; all other tensors are arrays in a pickle."""
     estimator, _ = fitted[name]
     found = Finding()
     found.dump(estimator)
-    on_device = {
-        value.data_ptr()
-        for part in nets_of(estimator)
-        for value in (
-            *part.module_.state_dict().values(),
-            *(v for s in part.optimizer_.state.values() for v in s.values()),
-        )
-        if isinstance(value, torch.Tensor)
-    }
+    assert found.tensors == []
     images = getattr(estimator, "synthesizer_", estimator).engine_.images
     assert sum(array.nbytes == images.nbytes for array in found.arrays) == 1
-    assert found.tensors
-    assert not on_device & {tensor.data_ptr() for tensor in found.tensors}
     assert not found.functions
 
 

@@ -161,6 +161,8 @@ class TestParts:
 
     def test_sample_weights_are_refused_with_a_way_out(self, classifier, synthesizer):
         for estimator in (clone(classifier), synthesizer()):
+            with pytest.raises(TypeError, match=r"fit takes no groups.*GroupKFold"):
+                estimator.fit(X, y, groups=np.arange(20))
             with pytest.raises(TypeError, match=r"fit takes no sample_weight.*WeightedRandom"):
                 estimator.fit(X, y, sample_weight=np.ones(20))
 

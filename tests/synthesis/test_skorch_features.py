@@ -247,7 +247,7 @@ class Own(NeuralNetClassifier):
         return super().train_step_single(batch, **fit_params)
 
     def get_iterator(self, dataset, training=False):
-        self.calls.append("get_iterator")
+        self.calls.append("get_iterator, training" if training else "get_iterator")
         return super().get_iterator(dataset, training)
 
 
@@ -268,7 +268,7 @@ class TestOwnMethods:
         assert Own.calls.count("fit") == Own.calls.count("partial_fit") == 1
         assert Own.calls.count("train_step_single") == 70
         assert Own.calls.count("get_loss") >= 70
-        assert Own.calls.count("get_iterator") == 1
+        assert Own.calls.count("get_iterator, training") == 1
         Own.calls.clear()
         net.predict(IMAGES)
         assert Own.calls == ["get_iterator"]

@@ -3,6 +3,7 @@
 from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (
+    ComparedNet,
     CosineSchedule,
     Schedule,
     bare_module,
@@ -18,6 +19,7 @@ from tsynd_sk._skorch._nets import (
     parts_of,
     unfreeze,
 )
+from tsynd_sk._skorch._own_way import DrawnRows, OwnWayCheck, check_own_way
 from tsynd_sk._skorch._progress import (
     CallbackSupportMixin,
     EpochTasks,

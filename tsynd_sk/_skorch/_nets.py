@@ -11,12 +11,16 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet, NeuralNetBinaryClassifier
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 
 from tsynd_sk._utils._tensors import detached_copy
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
+
+
+class ComparedNet(FrozenEstimator):
+    """Net to be used as it is, of which `check_own_way` has been asked where its rows came from."""
 
 
 def is_frozen(estimator) -> bool:
@@ -130,12 +134,35 @@ def check_device(device: str | torch.device) -> torch.device:
         ) from None
 
 
-def clone_net(net: NeuralNet, device: str | None) -> NeuralNet:
-    """Clone a net without what it has learnt, onto a device if one is given."""
-    if device is None:
-        return clone(net)
-    check_device(device)
-    return clone(net).set_params(device=device)
+def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
+    """Clone a net without what it has learnt, onto a device if one is given.
+
+    What its callbacks hold is not copied, as in a fit of the net itself: the writer of a log, a
+    tracker's run, a trial that may be pruned.
+    """
+    bare: Any = object.__new__(type(net))
+    vars(bare).update(vars(net), callbacks=None)
+    other, callbacks = clone(bare), net.callbacks
+    if isinstance(callbacks, list | tuple):
+        callbacks = [_fresh(callback) for callback in callbacks]
+    other.callbacks = callbacks
+    if device is not None:
+        check_device(device)
+        other.set_params(device=device)
+    return other
+
+
+def _fresh(callback: Any) -> Any:
+    """Return a callback that holds the same objects, and has seen no training yet."""
+    if isinstance(callback, tuple):
+        return callback[0], _fresh(callback[1])
+    if isinstance(callback, Callback):
+        # Not by its constructor, whose arguments optuna's keeps under other names.
+        other: Any = object.__new__(type(callback))
+        kept = {name: value for name, value in vars(callback).items() if name[-1] != "_"}
+        vars(other).update(kept)
+        return other
+    return clone(callback, safe=False)
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
@@ -144,8 +171,14 @@ def copy_net(net: NeuralNet) -> NeuralNet:
     `copy.deepcopy` alone would pickle it, which modules defined inside functions do not survive.
     """
     other = object.__new__(type(net))
-    # Callbacks may refer to the net.
-    other.__dict__.update(detached_copy(vars(net), {id(net): other}))
+    memo: dict[int, Any] = {id(net): other}
+    # A split may hold the validation data, and callbacks what cannot be copied, or the net.
+    memo.update({id(kept): kept for kept in (net.train_split, net.callbacks)})
+    for _, callback in getattr(net, "callbacks_", ()):
+        if callback is not None:
+            held = [value for name, value in vars(callback).items() if name[-1] != "_"]
+            memo.update({id(v): v for v in held if not isinstance(v, nn.Module)})
+    other.__dict__.update(detached_copy(vars(net), memo))
     return other
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from skorch.helper import predefined_split
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -57,6 +58,7 @@ def fit_classifier(
     device: Any = None,
     extra_callbacks: Sequence[Callback] = (),
     role: str = "classifier",
+    validation: tuple[Any, np.ndarray] | None = None,
 ) -> NeuralNet:
     """Clone and fit a classifier on class indices, after a check of what it predicts untrained.
 
@@ -77,13 +79,19 @@ def fit_classifier(
         One that raises in its ``on_train_begin`` stops the training before the first step.
     role : str, default="classifier"
         What the user calls the net.
+    validation : pair of arrays like `x` and `y`, or None, default=None
+        What takes the place of the net's own ``train_split`` in this one training.
     """
     if is_frozen(classifier):
         return classifier.estimator
     net, check = clone_net(classifier, device), NetCheck(x, int(y.max()) + 1)
-    y = encode_labels(net, y)
+    y, train_split = encode_labels(net, y), net.train_split
+    if validation is not None:
+        x_val, y_val = validation
+        net.train_split = predefined_split(net.get_dataset(x_val, encode_labels(net, y_val)))
     with _training(net, x, y, seed, [check, *extra_callbacks], role):
         net.fit(x, y)
+    net.train_split = train_split
     return net
 
 
@@ -165,5 +173,7 @@ def _training(
             "then: let it call the fit that it overrides, which does so where needed"
         )
     net.warm_start = warm_start
+    # Whoever takes the module out, to export it say, takes it as it predicts.
+    net.module_.eval()
     for named in added:
         net.callbacks_.remove(named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -39,3 +40,25 @@ def detached_copy(thing: Any, memo: dict[int, Any] | None = None) -> Any:
     """
     with _Detached():
         return copy.deepcopy(thing, memo)
+
+
+class PickledAsArrays:
+    """Base of classes whose pickles hold arrays in place of tensors.
+
+    Libraries that save estimators without pickle, such as skops, know arrays alone.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        # numpy has no bfloat16.
+        tensors = {
+            name: value.numpy()
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and value.dtype != torch.bfloat16
+        }
+        return {**vars(self), **tensors, "tensors": sorted(tensors)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        names = state.pop("tensors", ())
+        vars(self).update(state)
+        vars(self).update({name: torch.from_numpy(np.array(state[name])) for name in names})

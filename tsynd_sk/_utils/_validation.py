@@ -48,7 +48,18 @@ def check_list(name: str, values: Any, what: str) -> list[Any]:
 
 
 def refuse_metadata(estimator: Any, metadata: dict) -> None:
-    """Raise if an estimator's fit is called with more than images and labels."""
+    """Raise if an estimator's fit is called with more than images and labels.
+
+    ``None``, by which wrappers say that they have nothing, passes.
+    """
+    metadata = {name: value for name, value in metadata.items() if value is not None}
+    if "groups" in metadata:
+        raise TypeError(
+            f"{type(estimator).__name__}.fit takes no groups, which are for splitting: give them "
+            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(). To "
+            "hold groups out of a training, split by them first, and give what is held out to "
+            "AugmentedClassifier.fit(X, y, X_val=..., y_val=...)"
+        )
     if metadata:
         raise TypeError(
             f"{type(estimator).__name__}.fit takes no {', '.join(metadata)}: the losses of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from skorch import NeuralNetClassifier
@@ -219,6 +220,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     >>> NetClassifier(max_epochs=1).fit(X, y).predict_proba(X).shape
     (20, 2)
     """
+
+    max_epochs: Any
 
     def __init__(
         self,

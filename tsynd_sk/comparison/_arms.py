@@ -136,7 +136,7 @@ class Arm:
     @property
     def synthesises(self) -> bool:
         """Whether it synthesises anything."""
-        return self.objective is not None and self._augmented().synthetic_ratio > 0
+        return self.objective is not None and bool(self._augmented().synthetic_ratio)
 
     def without_synthesis(self) -> Arm:
         """Return its twin: the same augmentation, with as many rows and steps."""

@@ -81,7 +81,7 @@ class DifferentiableClassifier:
         if isinstance(given, AugmentedClassifier):
             images = np.asarray(check_images(given, X, reset=False))
             x, limits = given.format_.to_tensor(images).numpy(), (0.0, 1.0)
-            if images.dtype != np.uint8:
+            if images.dtype != np.uint8 and not given.format_.pixels:
                 fitted = given.value_range_
                 limits = (
                     min(float(fitted.low), float(x.min())),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk.images._stored import NetworkInput, Stored
 
 __all__ = ["ImageFormat", "ValueRange"]
@@ -31,6 +32,8 @@ class ImageFormat:
         Order of the axes of an image, once a flat row has been folded.
     dtype : numpy dtype
         Type of the array's values.
+    pixels : bool, default=False
+        Whether integers of a wider type than uint8 are pixels from 0 to 255 nevertheless.
 
     Examples
     --------
@@ -51,6 +54,12 @@ class ImageFormat:
     image_shape: tuple[int, int, int] | None
     layout: str | None
     dtype: np.dtype
+    pixels: bool = False
+
+    @property
+    def divisor(self) -> int:
+        """What values are divided by for networks: 255 for pixels, otherwise 1."""
+        return 255 if self.pixels or self.dtype == np.uint8 else 1
 
     @classmethod
     def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
@@ -149,7 +158,8 @@ class ImageFormat:
         Parameters
         ----------
         X : ndarray of shape (n, ...)
-            Images. uint8 is divided by 255; every other type passes as it is.
+            Images. uint8 is divided by 255, and so are other integers where those of this format
+            are; every other type passes as it is.
 
         Returns
         -------
@@ -157,7 +167,7 @@ class ImageFormat:
             Never shares memory with `X`.
         """
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
-        if X.dtype == np.uint8:
+        if X.dtype == np.uint8 or (X.dtype.kind in "iu" and self.divisor == 255):
             x /= 255
         if self.image_shape is None:
             return x
@@ -199,8 +209,8 @@ class ImageFormat:
         if self.layout == "hwc":
             x = x.permute(0, 2, 3, 1)
         values = x.detach().cpu().numpy().reshape(len(x), *self.row_shape)
-        if self.dtype == np.uint8:
-            values = values * 255
+        if self.divisor != 1:
+            values = values * self.divisor
         if np.issubdtype(self.dtype, np.integer):
             limits = np.iinfo(self.dtype)
             values = np.clip(np.rint(values.astype(np.float64)), limits.min, limits.max)
@@ -210,7 +220,7 @@ class ImageFormat:
 
 
 @dataclass(frozen=True)
-class ValueRange:
+class ValueRange(PickledAsArrays):
     """The values that real images take, to which synthetic ones are clipped.
 
     Attributes
@@ -279,7 +289,7 @@ class ValueRange:
             With both ends included.
         """
         dtype = image_format.dtype
-        divisor = 255 if dtype == np.uint8 else 1
+        divisor = image_format.divisor
         low = torch.as_tensor(np.asarray(extremes[0], dtype=np.float32)) / divisor
         high = torch.as_tensor(np.asarray(extremes[1], dtype=np.float32)) / divisor
         levels = None if np.issubdtype(dtype, np.floating) else divisor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -16,9 +18,9 @@ from tsynd_sk.images._stored import Stored, is_stored, parts
 def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray | Stored:
     """Validate images for an estimator; with `reset`, learn their format.
 
-    Sets ``n_features_in_``, ``image_shape_``, ``format_`` and ``value_range_`` of the estimator
-    when `reset`, and compares with them otherwise. Arrays outside of memory are read in parts and
-    stay where they are.
+    Sets ``image_shape_``, ``format_`` and ``value_range_`` of the estimator when `reset`, and where
+    `X` has two dimensions ``n_features_in_``, and compares with them otherwise. Arrays outside of
+    memory are read in parts and stay where they are.
     """
     name = type(estimator).__name__
     # Of a flat row, scikit-learn itself says so.
@@ -50,9 +52,23 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
         raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+    integers = X.dtype.kind in "iu" and X.dtype != np.uint8
+    # Those up to 1 have the scale of networks already.
+    pixels = integers and bool(low.min() >= 0) and 1 < float(high.max()) <= 255
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
-        estimator.n_features_in_ = int(np.prod(X.shape[1:]))
+        if pixels and estimator.format_.image_shape is not None:
+            estimator.format_ = replace(estimator.format_, pixels=True)
+            warnings.warn(
+                f"X has integers of {X.dtype} from {low} to {high}, which {name} takes for pixels "
+                "and divides by 255, as it does uint8. X.astype('uint8') says the same without "
+                "this warning; floats pass as they are.",
+                UserWarning,
+                stacklevel=3,
+            )
+        # Whoever reads it gives rows of so many columns.
+        if X.ndim == 2:
+            estimator.n_features_in_ = X.shape[1]
         estimator.image_shape_ = estimator.format_.image_shape
         estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
         return X
@@ -64,7 +80,10 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
             f"{expected.row_shape}, as in fit"
         )
     if expected.image_shape is not None:
-        _check_scale(X.dtype, float(high), estimator)
+        if pixels and expected.dtype.kind == "f" and isinstance(X, np.ndarray):
+            X = X.astype(np.uint8)
+        _check_scale(X.dtype, float(low), float(high), estimator)
+    _warn_of_range(X.dtype, float(low.min()), float(high.max()), estimator)
     return X
 
 
@@ -108,17 +127,40 @@ def _stored(X: Any, name: str) -> Stored:
     return X
 
 
-def _check_scale(dtype: np.dtype, high: float, estimator) -> None:
-    """Raise if X is uint8, which is divided by 255, where fit saw another scale, or the reverse."""
-    name, expected = type(estimator).__name__, estimator.format_.dtype
+def _check_scale(dtype: np.dtype, low: float, high: float, estimator) -> None:
+    """Raise if X is pixels, which are divided by 255, where fit saw another scale, or the reverse.
+
+    Pixels are uint8 or, where fit saw pixels, all integers from 0 to 255.
+    """
+    name, expected = type(estimator).__name__, estimator.format_
     fitted_high = float(estimator.value_range_.high)
-    if expected == np.uint8 and dtype != np.uint8 and high > 1.5:
+    pixels = dtype == np.uint8 or (dtype.kind in "iu" and low >= 0 and high <= 255)
+    if expected.divisor == 255 and not pixels and high > 1.5:
         raise ValueError(
-            f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on uint8 "
-            "images, which it divides by 255. Pass uint8, or floats between 0 and 1."
+            f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on "
+            f"{expected.dtype} images, which it divides by 255. Pass uint8, or floats between 0 "
+            "and 1."
         )
-    if expected != np.uint8 and dtype == np.uint8 and fitted_high > 1.5:
+    if expected.divisor == 1 and dtype == np.uint8 and fitted_high > 1.5:
         raise ValueError(
-            f"X is uint8, which is divided by 255, but {name} was fitted on {expected} images with "
-            f"values up to {fitted_high:g}. Pass X.astype({str(expected)!r})."
+            f"X is uint8, which is divided by 255, but {name} was fitted on {expected.dtype} "
+            f"images with values up to {fitted_high:g}. Pass X.astype({str(expected.dtype)!r})."
         )
+
+
+def _warn_of_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
+    """Warn if X reaches further beyond the values in fit than these reach themselves."""
+    value_range, divided = estimator.value_range_, estimator.format_.divisor
+    # On the scale that networks see.
+    scale = 255 if dtype == np.uint8 or (dtype.kind in "iu" and divided == 255) else 1
+    fitted_low, fitted_high = float(value_range.low.min()), float(value_range.high.max())
+    width = fitted_high - fitted_low
+    if fitted_low - width <= low / scale and high / scale <= fitted_high + width:
+        return
+    warnings.warn(
+        f"X has values from {low:g} to {high:g}, far outside of those from "
+        f"{fitted_low * divided:g} to {fitted_high * divided:g} that {type(estimator).__name__} "
+        "was fitted on, and on which alone its answers rest: scale X as it was scaled for fit",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -239,7 +239,7 @@ class LatentDisplay:
 
 def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     """Encode images, and divide by the deviation of each coordinate."""
-    scale = synthesizer.latent_scale_.double().numpy()
+    scale = synthesizer.latent_scale_.astype(np.float64)
     # A coordinate that is always the same has no unit, and no place on the map.
     scale = np.where(scale > 0, scale, 1)
     net, size = synthesizer.autoencoder_, synthesizer.engine_.batch_size(synthesizer)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
+from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk._utils._torch_validation import check_network
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
@@ -31,7 +32,7 @@ WEAKEST_PRIOR, STRONGEST_PRIOR = 1e-4, 1e4
 
 
 @dataclass(frozen=True, eq=False)
-class LastLayerPosterior:
+class LastLayerPosterior(PickledAsArrays):
     """Gaussian over the weight and bias of the last linear layer of a network.
 
     Its mean is what was trained. Its precision is ``A ⊗ B + prior_precision * I`` with the

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -20,9 +19,9 @@ from skorch.callbacks import Callback, PrintLog
 from tsynd_sk import _skorch
 from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on_disk
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import MembersCheck
+from tsynd_sk.synthesis._fitting import MembersCheck, clone_synthesizer
 from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
-from tsynd_sk.synthesis._schedule import image_passes, is_refresh, n_synthetic
+from tsynd_sk.synthesis._schedule import first_refresh, image_passes, is_refresh, n_synthetic
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
@@ -48,8 +47,9 @@ class TargetedSynthesis(Callback):
         How to synthesise; its `classifier` is the net that trains and must be None. Its
         autoencoder, unless frozen, is fitted on the net's training rows before the first
         refresh.
-    synthetic_ratio : float, default=0.5
+    synthetic_ratio : float or "balanced", default=0.5
         Synthetic rows for each real training row. With 0 nothing is synthesised.
+        "balanced": as many of each class as it lacks to the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
@@ -86,6 +86,10 @@ class TargetedSynthesis(Callback):
     The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
     (n, C, H, W), or the rows of a table.
 
+    An epoch has ``ceil(n / batch_size)`` batches, where `n` are the rows of that epoch: real ones
+    in the first ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For
+    ``OneCycleLR`` and other schedules that go by batches, their sum is the ``total_steps``.
+
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
 
@@ -116,7 +120,7 @@ class TargetedSynthesis(Callback):
 
     _parameter_constraints: dict = {
         "synthesizer": "no_validation",
-        "synthetic_ratio": [Interval(Real, 0, None, closed="left")],
+        "synthetic_ratio": [Interval(Real, 0, None, closed="left"), StrOptions({"balanced"})],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "refresh_every": [Interval(Integral, 1, None, closed="left")],
         "batches": [StrOptions({"apart", "mixed"})],
@@ -151,16 +155,18 @@ class TargetedSynthesis(Callback):
         for name in ("synthesizer_", "seed_"):
             self.__dict__.pop(name, None)
         self.rng_ = check_random_state(self.random_state)
-        self.first_epoch_ = len(net.history)
+        self.first_epoch_, self.exchanged_ = len(net.history), False
         if not self.synthetic_ratio:
             return
-        check_iterator(net)
+        check_iterator(net, self.synthetic_ratio)
         # What cannot be synthesised from is refused before the warm-up, not after it.
         dataset = net.get_dataset(X, y)
-        rows, _ = training_rows(dataset, min(len(dataset), 8))
+        drawn = _skorch.DrawnRows(dataset)
+        rows, _ = training_rows(drawn)
         if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
             _skorch.check_predictions(net, rows[:], None)
-        MembersCheck(scheme_of(synthesizer, 1), rows, synthesizer.objective).on_train_begin(net)
+        check = MembersCheck(scheme_of(synthesizer, 1), rows, synthesizer.objective, drawn)
+        check.on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
             # The columns of its table are those of the first epoch.
@@ -191,13 +197,20 @@ class TargetedSynthesis(Callback):
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
         # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
         rng = check_random_state(self.rng_.randint(2**31 - 1))
-        n_samples = n_synthetic(self.synthetic_ratio, len(dataset_train))
-        wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
+        if self.synthetic_ratio == "balanced":
+            counts = np.bincount(engine.codes, minlength=len(synthesizer.classes_))
+            wanted = rng.permutation(np.repeat(np.arange(len(counts)), counts.max() - counts))
+            if len(wanted) == 0:
+                return
+        else:
+            n_samples = n_synthetic(self.synthetic_ratio, len(dataset_train))
+            wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         sources, occurrence = draw_sources(wanted, engine.codes, rng)
         X = Selection(engine.images, sources)
         empty: Any = empty_on_disk if isinstance(engine.images, Stored) else np.empty
         X_new, info = engine.synthesize(synthesizer, X, wanted, occurrence, rng, empty)
         self.rows_.exchange(X_new, synthesizer.classes_[wanted], sources)
+        self.exchanged_ = True
         for name in _MEANS:
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
@@ -208,8 +221,20 @@ class TargetedSynthesis(Callback):
         return image_passes(self, given, net, dataset_train)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        """Let go of the training data."""
+        """Let go of the training data; warn if no synthetic row was among it."""
         self.__dict__.pop("rows_", None)
+        if not self.synthetic_ratio or self.warm_up == 1 or self.exchanged_:
+            return
+        if hasattr(self, "synthesizer_"):
+            reason = "synthetic_ratio='balanced' adds none to classes that are even"
+        else:
+            reason = (
+                f"it comes in after {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"{net.max_epochs} epochs, and the training had "
+                f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
+                "or stop a training later"
+            )
+        warnings.warn(f"no synthetic row was trained on: {reason}", UserWarning, stacklevel=2)
 
     def unfitted_synthesizer(self, net, image_shape):
         """Return a synthesizer that targets a net.
@@ -227,8 +252,8 @@ class TargetedSynthesis(Callback):
             A copy of the given one, not fitted.
         """
         given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        synthesizer = clone(given).set_params(
-            classifier=FrozenEstimator(net), image_shape=image_shape
+        synthesizer = clone_synthesizer(given).set_params(
+            classifier=_skorch.ComparedNet(net), image_shape=image_shape
         )
         if synthesizer.random_state is None:
             if not hasattr(self, "seed_"):
@@ -282,9 +307,16 @@ def check_alone(net) -> None:
         )
 
 
-def check_iterator(net) -> None:
-    """Raise ValueError for batches in which no synthetic row could be."""
-    if net.get_params_for("iterator_train").get("batch_sampler") is not None:
+def check_iterator(net, synthetic_ratio: float | str) -> None:
+    """Raise ValueError for batches in which no synthetic row could be, or no balance of classes."""
+    params = net.get_params_for("iterator_train")
+    if synthetic_ratio == "balanced" and params.get("sampler") is not None:
+        raise ValueError(
+            "synthetic_ratio='balanced' evens classes out by synthetic rows, where "
+            "iterator_train__sampler decides how often rows come, and with them those that are "
+            "synthesised from them: give one of the two"
+        )
+    if params.get("batch_sampler") is not None:
         raise ValueError(
             "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
             "see a synthetic one: give iterator_train a function that makes the batch sampler from "
@@ -302,6 +334,12 @@ def check_synthesizer(synthesizer) -> None:
             "parameter classifier at None"
         )
     synthesizer._validate_params()
+    if synthesizer.sampling_strategy != "auto":
+        raise ValueError(
+            f"synthesizer has sampling_strategy={synthesizer.sampling_strategy!r}, which is for "
+            "its fit_resample. To even classes out in a training, and so inside a fold, leave it "
+            "at 'auto' and give synthetic_ratio='balanced'"
+        )
     if synthesizer.members == "ensemble":
         raise ValueError(
             "synthesizer has members='ensemble', but one net trains: use 'auto', 'dropout' or "

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synthesizer
+from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._fitting import (
     all_or_nothing,
+    clone_synthesizer,
     default_classifier,
     take_data_attributes,
     take_engine,
@@ -26,7 +29,7 @@ __all__ = ["AugmentedClassifier"]
 
 
 class AugmentedClassifier(
-    _skorch.CallbackSupportMixin, SavingMixin, ClassifierMixin, BaseEstimator
+    _skorch.CallbackSupportMixin, SavingMixin, ClassifierMixin, EstimatorOfParts
 ):
     """Train a skorch classifier on real images and on images synthesised against it.
 
@@ -42,8 +45,9 @@ class AugmentedClassifier(
         network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
-    synthetic_ratio : float, default=0.5
+    synthetic_ratio : float or "balanced", default=0.5
         Synthetic images for each real training image. With 0 the net trains on real ones alone.
+        "balanced": as many of each class as it lacks to the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real images alone.
     refresh_every : int, default=5
@@ -71,12 +75,13 @@ class AugmentedClassifier(
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_ : int
-        Values in an image.
+        Columns of `X`: tables and flat images alone have it.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
 
     Examples
     --------
+    >>> import torch
     >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
     >>> from tsynd_sk.autoencoders import AutoencoderNet
     >>> from tsynd_sk.classifiers import NetClassifier
@@ -88,11 +93,18 @@ class AugmentedClassifier(
     (5,)
     >>> classifier.predict_proba(X[100:105]).shape
     (5, 10)
+    >>> classifier.predict_log_proba(X[100:105]).shape
+    (5, 10)
+    >>> classifier.module_(torch.zeros(1, 1, 8, 8)).shape
+    torch.Size([1, 10])
+    >>> classifier.set_params(synthesizer__radius=0.2).synthesizer.radius
+    0.2
     >>> most_uncertain = classifier.uncertainty(X[100:200]).argsort()[::-1][:5]
     >>> [epoch["epoch"] for epoch in classifier.history_ if "synthesis_uncertainty" in epoch]
     [3]
     """
 
+    _examples = {"estimator": "NetClassifier()", "synthesizer": "TargetedSynthesizer()"}
     _parameter_constraints: dict = {
         **TargetedSynthesis._parameter_constraints,
         "estimator": "no_validation",
@@ -121,7 +133,7 @@ class AugmentedClassifier(
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **unsupported):
+    def fit(self, X, y, *, X_val=None, y_val=None, **unsupported):
         """Train the net; see `TargetedSynthesizer.fit` for what `X` and `y` may be.
 
         Parameters
@@ -131,8 +143,12 @@ class AugmentedClassifier(
             are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
+        X_val, y_val : array-likes like `X` and `y`, or None, default=None
+            Images by which the net is validated after every epoch, in place of its own
+            ``train_split``: for `skorch.callbacks.EarlyStopping`, say. Nothing is trained on, nor
+            synthesised from, them.
         **unsupported
-            Nothing: `sample_weight` and the like are refused with an explanation.
+            Nothing: `sample_weight` and the like, unless None, are refused with an explanation.
 
         Returns
         -------
@@ -142,7 +158,8 @@ class AugmentedClassifier(
         Raises
         ------
         ValueError, TypeError
-            As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own.
+            As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own, or
+            `X_val` and `y_val` are not like `X` and `y`.
         """
         refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
@@ -152,11 +169,13 @@ class AugmentedClassifier(
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
             self.classes_, codes = np.unique(y, return_inverse=True)
+            validation = self._validation(X_val, y_val)
 
             rng = check_random_state(self.random_state)
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
+            compared = [_skorch.OwnWayCheck(x)] if self.synthetic_ratio else []
             bar = _skorch.TrainingBar("classifier", synthesis.image_passes)
             bars = [bar] if self.verbose else []
             net = self.estimator
@@ -168,8 +187,14 @@ class AugmentedClassifier(
                 codes,
                 seed=net_seed,
                 device=synthesizer.device,
-                extra_callbacks=[synthesis, _skorch.EpochTasks(task, self._learned), *bars],
+                extra_callbacks=[
+                    *compared,
+                    synthesis,
+                    _skorch.EpochTasks(task, self._learned),
+                    *bars,
+                ],
                 role="estimator",
+                validation=validation,
             )
 
             self.estimator_, self.history_ = net, net.history
@@ -180,6 +205,21 @@ class AugmentedClassifier(
             take_engine(self.synthesizer_, engine)
             task.end(attributes={})
         return self
+
+    def _validation(self, X_val, y_val):
+        """Return validation data as the net sees them; None without any."""
+        if X_val is None and y_val is None:
+            return None
+        if X_val is None or y_val is None:
+            raise ValueError("X_val and y_val belong together: give both of them, or none")
+        try:
+            X_val = check_images(self, X_val, reset=False)
+            codes = encode_labels(y_val, self.classes_)
+            check_consistent_length(X_val, codes)
+        except ValueError as error:
+            error.add_note("This is about X_val and y_val.")
+            raise
+        return self.format_.as_network_input(X_val), codes
 
     def _check_parts(self) -> TargetedSynthesizer:
         """Check the nets, and return a synthesizer for this fit alone."""
@@ -194,7 +234,9 @@ class AugmentedClassifier(
             _skorch.check_classifier(self.estimator, "estimator")
             if _skorch.is_frozen(self.estimator):
                 raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
-        return clone(synthesizer).set_params(verbose=max(synthesizer.verbose, self.verbose))
+        return clone_synthesizer(synthesizer).set_params(
+            verbose=max(synthesizer.verbose, self.verbose)
+        )
 
     def _learned(self, net) -> dict:
         """Attributes of a fit that would stop now."""
@@ -213,6 +255,16 @@ class AugmentedClassifier(
             synthesizer.set_params(random_state=saved.description["random_state"])
         take_engine(synthesizer, engine)
         self.synthesizer_ = synthesizer
+
+    @property
+    def module_(self):
+        """The trained network, bare and in evaluation mode: to be exported, or explained.
+
+        Without what ``torch.compile`` or many devices wrap it in. It takes float32 of shape
+        (n, C, H, W), or (n, n_features), and returns what its criterion takes, such as logits.
+        """
+        check_is_fitted(self, "estimator_")
+        return _skorch.bare_module(self.estimator_).eval()
 
     def _network_input(self, X):
         check_is_fitted(self, "estimator_")
@@ -266,6 +318,33 @@ class AugmentedClassifier(
         x = self._network_input(X)
         return _skorch.without_global_rng(self.estimator_).predict_proba(x)
 
+    def predict_log_proba(self, X):
+        """Predict logarithms of the probabilities, without rounding small ones to zero.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            Images as in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float32
+            Natural logarithms of what `predict_proba` predicts.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If `X` is not as in `fit`.
+        """
+        x = self._network_input(X)
+        net = _skorch.without_global_rng(self.estimator_)
+        to_log_proba = _skorch.log_proba_head(net)
+        return np.concatenate(
+            [to_log_proba(output).float().numpy() for output in net.forward_iter(x)]
+        )
+
     def uncertainty(self, X):
         """Mutual information between prediction and the members, in nats.
 
@@ -288,6 +367,9 @@ class AugmentedClassifier(
             If `X` is not as in `fit`.
         """
         check_is_fitted(self, "estimator_")
+        if not hasattr(self.synthesizer_, "autoencoder_"):
+            # Trained on real images alone, it may prepare them in any way.
+            _skorch.check_own_way(self.estimator_, self._network_input(X))
         return self.synthesizer_.uncertainty(X)
 
     def __sklearn_tags__(self):

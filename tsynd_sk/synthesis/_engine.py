@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk.images import ImageFormat, Selection, ValueRange, spread
 from tsynd_sk.members import LastLayerPosterior
 from tsynd_sk.synthesis._ascent_check import check_ascent
@@ -26,7 +27,7 @@ _UNCERTAINTY_STREAM = 2**31
 
 
 @dataclass
-class Engine:
+class Engine(PickledAsArrays):
     """What was learned for synthesis, and the operations on it.
 
     The engine knows no labels: classes are numbered from 0. Images come in the user's layout.
@@ -82,8 +83,23 @@ class Engine:
         self._prepared_codec: _Prepared | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Prepared copies are made again where they are needed.
-        return {**vars(self), "_prepared_members": None, "_prepared_codec": None}
+        # Prepared copies are made again where they are needed. Shapes that are keys are not for
+        # libraries that know what JSON does.
+        return {
+            **super().__getstate__(),
+            "_prepared_members": None,
+            "_prepared_codec": None,
+            "decisions": [
+                {way: list(by_shape.items()) for way, by_shape in of_net.items()}
+                for of_net in self.decisions
+            ],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.decisions = [
+            {way: dict(by_shape) for way, by_shape in of_net.items()} for of_net in self.decisions
+        ]
 
     # Tensors made in a caller's inference mode could not take part in gradients.
     @torch.inference_mode(False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
@@ -67,18 +69,22 @@ class MembersCheck(Callback):
         Images as the net sees them.
     objective : str or callable
         What is to be climbed, see `TargetedSynthesizer`.
+    rows : DrawnRows or None, default=None
+        Rows of the net's data set that they are; by default the net gets them as they are.
     """
 
-    def __init__(self, scheme: MemberScheme, x: Any, objective: Any):
+    def __init__(self, scheme: MemberScheme, x: Any, objective: Any, rows: Any = None):
         self.scheme = scheme
-        self.x = x[:2]
+        self.x = x[:8]
         self.objective = objective
+        self.rows = self.x if rows is None else rows
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Raise ValueError if the net can have no members, or if these have no gradients."""
-        x = torch.from_numpy(self.x)
+        """Raise ValueError for members that are none, have no gradients, or see other images."""
+        x = torch.from_numpy(self.x[:2])
         members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
         check_ascent(members, x, self.objective, type(net.module_).__name__)
+        _skorch.check_own_way(net, self.rows)
 
 
 def check_classifiers(given: Any, members: str) -> list:
@@ -106,6 +112,9 @@ def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
         _skorch.classes_of_frozen(classifier.estimator, x, y)
         for classifier in filter(_skorch.is_frozen, classifiers)
     ]
+    for classifier in filter(_skorch.is_frozen, classifiers):
+        if not isinstance(classifier, _skorch.ComparedNet):
+            _skorch.check_own_way(classifier.estimator, x)
     for order in orders[1:]:
         if not np.array_equal(order, orders[0]):
             raise ValueError(
@@ -127,6 +136,15 @@ def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> Au
     return AutoencoderNet(module, max_epochs=0, verbose=max(int(verbose), 0))
 
 
+def clone_synthesizer(synthesizer: Any) -> Any:
+    """Clone an unfitted `TargetedSynthesizer`, but not what its autoencoder's callbacks hold."""
+    bare, net = copy.copy(synthesizer), synthesizer.autoencoder
+    bare.autoencoder = None
+    other = clone(bare)
+    other.autoencoder = net if net is None or _skorch.is_frozen(net) else _skorch.clone_net(net)
+    return other
+
+
 def take_engine(synthesizer: Any, engine: Engine) -> None:
     """Make what an engine holds the fitted attributes of a `TargetedSynthesizer`."""
     synthesizer.engine_ = engine
@@ -134,7 +152,7 @@ def take_engine(synthesizer: Any, engine: Engine) -> None:
     synthesizer.classifier_ = engine.nets if several else engine.nets[0]
     if engine.autoencoder is not None:
         synthesizer.autoencoder_ = engine.autoencoder
-        synthesizer.latent_scale_ = engine.latent_scale
+        synthesizer.latent_scale_ = engine.latent_scale.numpy().copy()
 
 
 def take_data_attributes(estimator: Any, like: Any) -> None:

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.base import OneToOneFeatureMixin
+from sklearn.utils import InputTags, Tags
 
 from tsynd_sk.synthesis._sampling import check_labels, check_n_rows
 
 STRATEGIES = ("auto", "minority", "not minority", "not majority", "all")
 
 
-class ResamplingMixin:
+@dataclass(slots=True)
+class _InputTags(InputTags):
+    dataframe: bool = True
+
+
+@dataclass(slots=True)
+class _SamplerTags:
+    sample_indices: bool = True
+
+
+@dataclass(slots=True)
+class _ResamplingTags(Tags):
+    """Tags with those that imbalanced-learn, which need not be installed, asks for."""
+
+    sampler_tags: _SamplerTags = field(default_factory=_SamplerTags)
+
+
+class ResamplingMixin(OneToOneFeatureMixin):
     """`fit_resample` for estimators with ``fit``, ``sample`` and ``sampling_strategy``."""
+
+    _sampling_type = "over-sampling"
 
     def fit_resample(self: Any, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
@@ -25,15 +47,17 @@ class ResamplingMixin:
         Parameters
         ----------
         X : array-like of shape (n, ...)
-            Images as in `fit`, or a table.
-        y : array-like of shape (n,)
+            Images as in `fit`, or a table. In columns of a DataFrame, synthetic integers are
+            rounded, booleans true from one half on, and numbers that are categories the nearest of
+            these; categories that are no numbers are refused.
+        y : array-like of shape (n,), or DataFrame of one column
             Labels.
 
         Returns
         -------
-        X_resampled : ndarray of shape (n + n_new, ...), or DataFrame
+        X_resampled : ndarray of shape (n + n_new, ...), or list or DataFrame where such is given
             The rows of `X`, unchanged and in their order, then the synthetic ones.
-        y_resampled : ndarray of shape (n + n_new,), or Series
+        y_resampled : ndarray of shape (n + n_new,), or list, Series or DataFrame like `y`
             Their labels.
 
         Raises
@@ -43,20 +67,51 @@ class ResamplingMixin:
         TypeError
             As `fit`.
         """
-        labels = check_labels(self, y, X)
+        _check_columns(X)
+        labels = check_labels(self, y.iloc[:, 0] if _is_column(y) else y, X)
         # Before fit, which may take minutes, for it can be impossible.
         counts = resampling_counts(self.sampling_strategy, labels)
         self.fit(X, labels)
         X_all, y_all = np.array(self.engine_.images), labels.copy()
+        self.sampling_strategy_ = counts
         self.sample_indices_ = np.arange(len(X_all))
-        counts = {label: count for label, count in counts.items() if count}
-        if counts:
-            X_new, y_new, info = self.sample(y=counts, return_info=True)
+        wanted = {label: count for label, count in counts.items() if count}
+        if wanted:
+            X_new, y_new, info = self.sample(y=wanted, return_info=True)
             # Left alone, numpy answers in the byte order of the machine.
             X_all = np.concatenate([X_all, X_new], dtype=X_new.dtype)
             y_all = np.concatenate([y_all, y_new], dtype=y_all.dtype)
             self.sample_indices_ = np.append(self.sample_indices_, info.source_index)
         return in_container_of(X, X_all), in_container_of(y, y_all)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags = _InputTags(**_values(tags.input_tags))
+        return _ResamplingTags(**_values(tags))
+
+
+def _values(tags: Any) -> dict[str, Any]:
+    return {tag.name: getattr(tags, tag.name) for tag in fields(tags)}
+
+
+def _check_columns(X: Any) -> None:
+    """Raise ValueError for columns of a DataFrame between whose values there is nothing."""
+    if not (hasattr(X, "iloc") and X.ndim == 2):
+        return
+    for name, dtype in X.dtypes.items():
+        categories = getattr(dtype, "categories", None)
+        if categories is not None and np.asarray(categories).dtype.kind not in "buif":
+            raise ValueError(
+                f"column {name!r} of X has categories that are no numbers, "
+                f"{list(categories)[:5]}, so that nothing can be synthesised in it: encode them "
+                "first, for instance by sklearn.preprocessing.OrdinalEncoder or OneHotEncoder"
+            )
+
+
+def _is_column(y: Any) -> bool:
+    return hasattr(y, "iloc") and y.ndim == 2 and y.shape[1] == 1
 
 
 def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
@@ -141,14 +196,38 @@ def _counts_to_reach(target: dict, current: dict) -> dict:
 
 
 def in_container_of(given, values: np.ndarray):
-    """Put resampled rows or labels in a DataFrame or Series of pandas where such were given."""
+    """Put resampled rows or labels in a list, or a DataFrame or Series of pandas, like those given.
+
+    Rows that come first in `values` are those given; of these a DataFrame keeps what is in it.
+    """
+    if isinstance(given, list):
+        return list(values) if isinstance(given[0], np.ndarray) else values.tolist()
     if not hasattr(given, "iloc"):
         return values
-    if values.ndim == 1:
-        return type(given)(values, name=getattr(given, "name", None), dtype=given.dtype)
-    values = values.copy()
-    for column, dtype in enumerate(given.dtypes):
-        # Columns of integers beside such of floats have been floats in between.
-        if dtype.kind in "iu":
-            values[:, column] = np.rint(values[:, column])
-    return type(given)(values, columns=given.columns).astype(dict(given.dtypes))
+    if given.ndim == 1:
+        return type(given)(values, name=given.name, dtype=given.dtype)
+    import pandas as pd
+
+    values = values.reshape(len(values), -1)[len(given) :]
+    columns = [
+        pd.Series(_as_in_column(values[:, k], dtype), dtype=dtype)
+        for k, dtype in enumerate(given.dtypes)
+    ]
+    new = pd.concat(columns, axis=1)
+    new.columns = given.columns
+    return pd.concat([given, new], ignore_index=True)
+
+
+def _as_in_column(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """Make numbers the nearest that a column of pandas can hold."""
+    if hasattr(dtype, "categories"):
+        categories = np.asarray(dtype.categories)
+        if values.dtype.kind not in "buif":
+            # Labels.
+            return values
+        nearest = np.abs(values[:, None] - categories.astype(np.float64)).argmin(1)
+        return categories[nearest]
+    if dtype.kind == "b":
+        return values >= 0.5
+    # Columns of integers beside such of floats have been floats in between.
+    return np.rint(values) if dtype.kind in "iu" else values

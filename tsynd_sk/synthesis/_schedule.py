@@ -11,15 +11,20 @@ from tsynd_sk import _skorch
 from tsynd_sk.synthesis._fitting import default_autoencoder
 
 
-def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
-    """Tell whether synthetic rows are exchanged at the beginning of an epoch, counted from 0."""
+def first_refresh(max_epochs: int, warm_up: float) -> int:
+    """Return the epoch, counted from 0, at whose beginning the first synthetic rows come."""
     # In floating point 0.28 * 25 is a little more than 7.
-    first = math.ceil(round(warm_up * max_epochs, 6))
+    return math.ceil(round(warm_up * max_epochs, 6))
+
+
+def is_refresh(epoch: int, max_epochs: int, warm_up: float, refresh_every: int) -> bool:
+    """Return whether synthetic rows are exchanged at the beginning of an epoch, from 0 on."""
+    first = first_refresh(max_epochs, warm_up)
     return epoch >= first and (epoch - first) % refresh_every == 0
 
 
 def n_synthetic(ratio: float, n_real: int) -> int:
-    """Tell how many synthetic rows come beside so many real ones."""
+    """Return how many synthetic rows come beside so many real ones."""
     return max(round(ratio * n_real), 1)
 
 
@@ -50,7 +55,9 @@ def image_passes(synthesis: Any, synthesizer: Any, net: Any, dataset: Any) -> di
     refreshes = [epoch for epoch in range(n_epochs) if is_refresh(epoch, *schedule)]
     if not synthesis.synthetic_ratio or not refreshes:
         return passes
-    n_new = n_synthetic(synthesis.synthetic_ratio, n_real)
+    ratio = synthesis.synthetic_ratio
+    # How many even the classes out, only the labels tell; about as many as there are, say.
+    n_new = n_real if ratio == "balanced" else n_synthetic(ratio, n_real)
     passes["classifier"][refreshes[0] :] += n_new
     still = synthesizer.objective in ("duplicate", "reconstruction")
     passes["synthesis"][refreshes] = n_new * (1 if still else synthesizer.max_iter)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -13,13 +13,14 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
+from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._parameters import CONSTRAINTS, check_control
 from tsynd_sk.synthesis._resampling import ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
 
 
-class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, BaseEstimator):
+class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, EstimatorOfParts):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -77,7 +78,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
-        label to rows after resampling; or a callable that makes it from `y`.
+        label to rows after resampling; or a callable that makes it from `y`. In trainings, see
+        `synthetic_ratio` of `AugmentedClassifier`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also settles ambiguous layouts.
@@ -102,11 +104,12 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_, image_shape_ : int, and tuple of int or None
-        Values in an image, and its shape (C, H, W), which is None for tables.
-    latent_scale_ : Tensor of shape (1, C, 1, 1) or (1, d), float32
+        Columns of `X`, only where it has two dimensions; shape (C, H, W), None for tables.
+    latent_scale_ : ndarray of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes: by channel of spatial ones, by coordinate of flat ones.
-    sample_indices_ : ndarray of shape (n_rows,)
-        After `fit_resample`: for every row returned, the row of `X` it is or comes from.
+    sampling_strategy_, sample_indices_ : dict, and ndarray of shape (n_rows,)
+        After `fit_resample`: from label to the number of rows that were added, and for every row
+        returned the row of `X` it is or comes from.
 
     References
     ----------
@@ -126,7 +129,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     >>> X_new, y_new, info = synthesizer.fit(X[:100], y[:100]).sample(10, return_info=True)
     >>> X_new.shape, y_new.shape, info.uncertainty.shape
     ((10, 8, 8), (10,), (10,))
-    >>> synthesizer.sample(y={3: 2, 8: 1})[1].tolist()
+    >>> synthesizer.set_params(radius=0.2).sample(y={3: 2, 8: 1})[1].tolist()
     [3, 3, 8]
     >>> X_new, y_new = synthesizer.synthesize(X[100:103], y[100:103])
     >>> lost = X[100:103] - synthesizer.reconstruct(X[100:103])
@@ -134,6 +137,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     >>> X_balanced, y_balanced = synthesizer.fit_resample(X[:30], y[:30] == 0)
     """
 
+    _examples = {"classifier": "NetClassifier()", "autoencoder": "AutoencoderNet()"}
     _parameter_constraints: dict = CONSTRAINTS
 
     def __init__(
@@ -184,8 +188,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, uint8 (divided by 255 for the networks) or float (passed as they are). Those
-            that are not in memory (`numpy.memmap`, zarr, h5py, ...) are read in parts.
+            Images: pixels, which are uint8 or integers from 0 to 255 (divided by 255 for the
+            networks), or floats (passed as they are). Those that are not in memory
+            (`numpy.memmap`, zarr, h5py, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
         **unsupported
@@ -264,7 +269,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
             ``None``: classes in the proportions of the training set. A label: that class alone.
             An array: one image for each label, in its order. A dict: from label to count.
         random_state : int, RandomState instance or None, default=None
-            Seed of this call; ``None`` for the estimator's.
+            Seed of this call; ``None`` for the estimator's. By an integer equal calls give equal
+            images: for others, give another, or one `numpy.random.RandomState` to all calls.
         return_info : bool, default=False
             Whether to return where the images come from.
 
@@ -382,9 +388,3 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Ba
     def _validate_params(self) -> None:
         super()._validate_params()
         check_control(self.objective, self.keep_detail)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        tags.input_tags.three_d_array = True
-        return tags
