@@ -6,8 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from helpers.networks import Tiny, for_colours, tiny
+from helpers.tiny_nets import Recorder
 from safetensors.torch import save_file
 from skorch import NeuralNetClassifier
+from skorch.callbacks import PassthroughScoring
 
 from tsynd_sk.__main__ import build_parser, main
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
@@ -15,6 +17,7 @@ from tsynd_sk.comparison import ARMS, Comparison, Network, Settings, described, 
 
 CODE = """
 from skorch import NeuralNetClassifier
+from skorch.callbacks import PassthroughScoring
 from torch import nn
 
 
@@ -95,6 +98,16 @@ class TestNets:
         assert (made.lr, made.batch_size, made.max_epochs) == (0.3, 7, 3)
         assert made.get_params_for("module") == {"n_channels": 1, "n_classes": 4}
         assert estimator(Network(f"{code}:classifier", lr=0.1, batch_size=5)).lr == 0.1
+
+    def test_skorch_classifiers_keep_their_callbacks(self):
+        def function(n_channels, n_classes):
+            return NetClassifier(callbacks=[("own", PassthroughScoring("train_loss"))])
+
+        made = ARMS["plain"].make_classifier(
+            X, y, max_epochs=1, network=Network(function), callbacks=[Recorder()]
+        )
+        names = [type(c).__name__ for c in made.estimator.initialize_callbacks().callbacks]
+        assert names == ["tuple", "Recorder"]
 
     def test_device_is_that_of_the_synthesis_too(self):
         made = ARMS["random"].make_classifier(X, y, max_epochs=1, network=Network(device="cpu"))

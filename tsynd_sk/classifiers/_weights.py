@@ -48,9 +48,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        # Not what torch says, which advises to run the code that may be in the file.
         raise ValueError(
-            f"{told} cannot be read as tensors alone: {str(error).splitlines()[0]} Save the "
-            "network's state_dict(), by torch.save or as safetensors."
+            f"{told} cannot be read as tensors alone: it holds a whole network, or something else. "
+            "Save the network's state_dict(), by torch.save or as safetensors."
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
