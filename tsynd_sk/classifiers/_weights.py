@@ -33,7 +33,8 @@ def with_default_weights(architecture: Architecture) -> nn.Module:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise OSError(
             f"the weights of {architecture.name} cannot be fetched: {error}. Where there is a "
-            f"network, fetch {url} and put it into {folder}, or give its path as weights"
+            f"network, fetch {url} and put it into {folder}, or give its path: weights=FILE, "
+            "--weights FILE"
         ) from error
 
 
