@@ -45,6 +45,19 @@ def classifier(n_channels, n_classes, criterion=nn.CrossEntropyLoss):
     )
 
 
+class Detached(Mine):
+    def forward(self, x):
+        return super().forward(x.expand(-1, 3, -1, -1)).detach()
+
+
+def detached(n_channels, n_classes):
+    return Detached(n_classes)
+
+
+def two_columns(n_channels, n_classes):
+    return classifier(n_channels, 2)
+
+
 def likelihood(n_channels, n_classes):
     return classifier(n_channels, n_classes, nn.NLLLoss)
 """
@@ -159,6 +172,20 @@ class TestRefusals:
     ):
         settings = Settings(20, arms=("plain",), network=Network(**network))
         with pytest.raises(error, match=message):
+            Comparison(splits, settings, tmp_path / "out")
+
+    def test_networks_without_gradients_are_for_controls_alone(self, splits, code, tmp_path):
+        network = Network(f"{code}:detached")
+        for arm in ("mutual_info", "standard+entropy"):
+            settings = Settings(20, arms=("plain", arm), network=network)
+            with pytest.raises(ValueError, match="of Pretrained have no gradient"):
+                Comparison(splits, settings, tmp_path / "out")
+        settings = Settings(20, arms=("plain", "random", "reconstruction"), network=network)
+        Comparison(splits, settings, tmp_path / "out")
+
+    def test_skorch_classifiers_of_other_classes(self, splits, code, tmp_path):
+        settings = Settings(20, arms=("plain",), network=Network(f"{code}:two_columns"))
+        with pytest.raises(ValueError, match=r"shape \(4, 2\) for 4 rows; expected \(4, 4\)"):
             Comparison(splits, settings, tmp_path / "out")
 
     def test_weights_of_a_skorch_classifier_are_its_own(self, splits, code, tmp_path):

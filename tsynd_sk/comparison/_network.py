@@ -18,6 +18,7 @@ from tsynd_sk._utils._by_name import file_of, object_of
 from tsynd_sk._utils._files import content_hash
 from tsynd_sk.classifiers import NetClassifier, Pretrained
 from tsynd_sk.images import ImageFormat
+from tsynd_sk.synthesis import check_trainable
 
 __all__ = ["Network"]
 
@@ -133,17 +134,25 @@ class Network:
         Raises
         ------
         TypeError, ValueError, ImportError, OSError
-            As `Pretrained`; if an arm needs a loss or a class of net that a skorch classifier of
-            the user's has not; or if there is no such device.
+            As `Pretrained`; if the network does not predict the classes, or has no members with
+            gradients where images are synthesised against it; if an arm needs a loss or a class of
+            net that a skorch classifier of the user's has not; or if there is no such device.
         """
         if self.device is not None:
             _skorch.check_device(self.device)
-        if (own := self._own_classifier(X, y)) is None:
-            if self.net is not None:
-                x = ImageFormat.infer(X).to_tensor(X[:2])
-                params = NetClassifier(**self._module_params()).get_params_for("module")
-                Pretrained.from_data(x, np.arange(len(np.unique(y))), **params)
+        if (own := self._own_classifier(X, y)) is not None:
+            self._check_own(own, arms)
+        if self.net is None:
             return
+        # Once for each way in which a network is used.
+        ways = {(arm.augmentation == "adversarial", arm.objective): arm for arm in arms.values()}
+        rows = np.unique(y, return_index=True)[1]
+        for arm in ways.values():
+            classifier = arm.make_classifier(X[rows], y[rows], max_epochs=1, network=self)
+            check_trainable(classifier, X[rows], y[rows])
+
+    def _check_own(self, own: NeuralNet, arms: Mapping[str, Any]) -> None:
+        """Raise for what a skorch classifier of the user's cannot do."""
         _skorch.check_classifier(own, f"what {self.net!r} returns")
         if self.weights is not None or self.freeze:
             raise ValueError(
