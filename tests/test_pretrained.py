@@ -13,7 +13,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import networks
-from helpers.networks import Tiny, for_colours, of_five_classes, of_one_size, tiny, with_dropout
+from helpers.networks import (
+    Tiny,
+    five_with_dropout,
+    for_colours,
+    of_five_classes,
+    of_one_size,
+    tiny,
+    with_dropout,
+)
 from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -164,6 +172,11 @@ class TestNets:
 
         assert Pretrained((1, 8, 8), 2, net=shufflenet_v2_x0_5).head == "fc"
 
+    def test_of_torchvision_need_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+        with pytest.raises(ImportError, match=r'pip install "tsynd_sk\[networks\]"'):
+            Pretrained((1, 8, 8), 2, net="resnet18")
+
     def test_that_predict_in_a_dict_are_read(self):
         module = Pretrained((1, 8, 8), 2, net=networks.returns_dict)
         x = torch.rand(2, 1, 8, 8)
@@ -217,8 +230,9 @@ class TestWeights:
             torch.save({f"{prefix}{name}": value for name, value in state.items()}, path)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            module = Pretrained((1, 8, 8), 3, net=for_colours, weights=path)
-        assert same(module.net.state_dict(), state)
+            for made in (for_colours, of_five_classes):
+                module = Pretrained((1, 8, 8), 3, net=made, weights=path)
+                assert same(module.net.state_dict(), state)
 
     def test_with_a_head_of_another_size_or_none(self, tmp_path):
         given = Tiny(3, 7).state_dict()
@@ -292,7 +306,7 @@ class TestWeights:
 
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
         monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-        told = r"fetch https://\S*/shufflenetv2_x0.5-f707e7126e.pth .* into \S*/checkpoints, or"
+        told = r"fetch https://\S*/shufflenetv2_x0.5-f707e7126e.pth .* into \S*/checkpoints, .*FILE"
         with pytest.raises(OSError, match=told):
             net(NAME, module__weights="imagenet").fit(X, y)
 
@@ -396,15 +410,18 @@ class TestSynthesis:
         members(torch.rand(2, 1, 8, 8))
         assert list(members._decisions.values()) == ["fold"]
 
-    def test_saved_without_the_file_of_weights(self, file, tmp_path):
-        own = net(
-            with_dropout, module__weights=file, module__freeze=True, module__normalisation=(0.5, 2)
-        )
+    @pytest.mark.filterwarnings("ignore:the head of")
+    @pytest.mark.parametrize("made", [with_dropout, five_with_dropout])
+    def test_saved_without_the_file_of_weights(self, file, tmp_path, made):
+        own = net(made, module__weights=file, module__freeze=True, module__normalisation=(0.5, 2))
         unfitted = AugmentedClassifier(own, synthesizer(), random_state=0)
         fitted = clone(unfitted).fit(X, y)
         fitted.save_params(tmp_path / "saved.safetensors")
         Path(file).unlink()
-        loaded = clone(unfitted).load_params(tmp_path / "saved.safetensors")
+        with warnings.catch_warnings():
+            # Nothing is said of a head that has learnt.
+            warnings.simplefilter("error")
+            loaded = clone(unfitted).load_params(tmp_path / "saved.safetensors")
         np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
         np.testing.assert_array_equal(loaded.uncertainty(X), fitted.uncertainty(X))
         assert loaded.estimator_.module_.backbone_lr == 0.1

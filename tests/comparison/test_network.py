@@ -6,8 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from helpers.networks import Tiny, for_colours, tiny
+from helpers.tiny_nets import Recorder
 from safetensors.torch import save_file
 from skorch import NeuralNetClassifier
+from skorch.callbacks import PassthroughScoring
 
 from tsynd_sk.__main__ import build_parser, main
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
@@ -15,6 +17,7 @@ from tsynd_sk.comparison import ARMS, Comparison, Network, Settings, described, 
 
 CODE = """
 from skorch import NeuralNetClassifier
+from skorch.callbacks import PassthroughScoring
 from torch import nn
 
 
@@ -40,6 +43,19 @@ def classifier(n_channels, n_classes, criterion=nn.CrossEntropyLoss):
         Logits, module__n_channels=n_channels, module__n_classes=n_classes, criterion=criterion,
         train_split=None, verbose=0, lr=0.3, batch_size=7,
     )
+
+
+class Detached(Mine):
+    def forward(self, x):
+        return super().forward(x.expand(-1, 3, -1, -1)).detach()
+
+
+def detached(n_channels, n_classes):
+    return Detached(n_classes)
+
+
+def two_columns(n_channels, n_classes):
+    return classifier(n_channels, 2)
 
 
 def likelihood(n_channels, n_classes):
@@ -96,6 +112,16 @@ class TestNets:
         assert made.get_params_for("module") == {"n_channels": 1, "n_classes": 4}
         assert estimator(Network(f"{code}:classifier", lr=0.1, batch_size=5)).lr == 0.1
 
+    def test_skorch_classifiers_keep_their_callbacks(self):
+        def function(n_channels, n_classes):
+            return NetClassifier(callbacks=[("own", PassthroughScoring("train_loss"))])
+
+        made = ARMS["plain"].make_classifier(
+            X, y, max_epochs=1, network=Network(function), callbacks=[Recorder()]
+        )
+        names = [type(c).__name__ for c in made.estimator.initialize_callbacks().callbacks]
+        assert names == ["tuple", "Recorder"]
+
     def test_device_is_that_of_the_synthesis_too(self):
         made = ARMS["random"].make_classifier(X, y, max_epochs=1, network=Network(device="cpu"))
         assert made.synthesizer.device == "cpu"
@@ -146,6 +172,20 @@ class TestRefusals:
     ):
         settings = Settings(20, arms=("plain",), network=Network(**network))
         with pytest.raises(error, match=message):
+            Comparison(splits, settings, tmp_path / "out")
+
+    def test_networks_without_gradients_are_for_controls_alone(self, splits, code, tmp_path):
+        network = Network(f"{code}:detached")
+        for arm in ("mutual_info", "standard+entropy"):
+            settings = Settings(20, arms=("plain", arm), network=network)
+            with pytest.raises(ValueError, match="of Pretrained have no gradient"):
+                Comparison(splits, settings, tmp_path / "out")
+        settings = Settings(20, arms=("plain", "random", "reconstruction"), network=network)
+        Comparison(splits, settings, tmp_path / "out")
+
+    def test_skorch_classifiers_of_other_classes(self, splits, code, tmp_path):
+        settings = Settings(20, arms=("plain",), network=Network(f"{code}:two_columns"))
+        with pytest.raises(ValueError, match=r"shape \(4, 2\) for 4 rows; expected \(4, 4\)"):
             Comparison(splits, settings, tmp_path / "out")
 
     def test_weights_of_a_skorch_classifier_are_its_own(self, splits, code, tmp_path):

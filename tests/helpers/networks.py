@@ -35,6 +35,10 @@ def of_five_classes(n_channels, n_classes):
     return Tiny(3, 5)
 
 
+def five_with_dropout(n_channels, n_classes):
+    return Tiny(3, 5, dropout=0.3)
+
+
 def of_one_size(n_channels, n_classes):
     """Takes images of 64 x 64 pixels alone."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, n_classes))

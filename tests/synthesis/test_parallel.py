@@ -80,7 +80,8 @@ class TestThreadsOfTorch:
                 beside.add(newcomer.submit(torch.get_num_threads).result())
             return margin(log_probs, y)
 
-        synthesizer = frozen(n_jobs=2, batch_size=16, objective=objective, max_iter=2)
+        # Not before fit, which tries an objective of one's own.
+        synthesizer = frozen(n_jobs=2, batch_size=16, max_iter=2).set_params(objective=objective)
         with torch_threads(2), ThreadPoolExecutor(1) as bystander:
             assert bystander.submit(torch.get_num_threads).result() == 2
             synthesizer.sample(30)

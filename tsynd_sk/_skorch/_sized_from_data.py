@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,7 +82,10 @@ def sized_by(net: NeuralNet, X, y) -> Iterator[None]:
 def initialize_by_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> None:
     """Initialise a net by what was once read off data, without any data."""
     net._sizes = sizes
-    net.initialize()
+    with warnings.catch_warnings():
+        # Of weights that are about to be replaced nothing is to be said.
+        warnings.simplefilter("ignore", UserWarning)
+        net.initialize()
     del net._sizes
 
 

@@ -125,7 +125,8 @@ class Pretrained(nn.Module):
             _replace_head(module, taken, n_classes, architecture.name)
         if isinstance(weights, str | Path) and weights != "imagenet":
             told = f"weights={str(weights)!r} and the network {architecture.name}"
-            new_head |= not load_weights(module, read_weights(weights), self.head, told)
+            # The file may know as many classes as there are.
+            new_head = not load_weights(module, read_weights(weights), self.head, told)
         elif weights not in (None, "imagenet"):
             raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:

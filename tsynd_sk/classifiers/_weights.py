@@ -33,7 +33,8 @@ def with_default_weights(architecture: Architecture) -> nn.Module:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise OSError(
             f"the weights of {architecture.name} cannot be fetched: {error}. Where there is a "
-            f"network, fetch {url} and put it into {folder}, or give its path as weights"
+            f"network, fetch {url} and put it into {folder}, or give its path: weights=FILE, "
+            "--weights FILE"
         ) from error
 
 
@@ -48,9 +49,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        # Not what torch says, which advises to run the code that may be in the file.
         raise ValueError(
-            f"{told} cannot be read as tensors alone: {str(error).splitlines()[0]} Save the "
-            "network's state_dict(), by torch.save or as safetensors."
+            f"{told} cannot be read as tensors alone: it holds a whole network, or something else. "
+            "Save the network's state_dict(), by torch.save or as safetensors."
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):

@@ -153,6 +153,7 @@ def compare(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         plan = Runs(X, codes, classes.tolist(), net, chosen, runs, scores, flip, folder, n_jobs)
+        plan.check()
         passes = {name: image_passes(plan, name) for name in chosen}
         total = sum(passes.values()) * len(runs)
         if verbose:

@@ -20,6 +20,7 @@ from tsynd_sk.comparison._picture import draw_synthesis
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat
+from tsynd_sk.synthesis import check_trainable
 
 Pair = tuple[int, str]
 
@@ -94,6 +95,16 @@ class Runs:
             "arms": {name: arm.definition() for name, arm in self.arms.items()},
             "defaults": part_defaults(),
         }
+
+    def check(self) -> None:
+        """Raise what trainings would raise before their first step, on one image of each class."""
+        rows = np.unique(self.codes, return_index=True)[1]
+        # Once for each way in which a network is used.
+        arms = self.arms.values()
+        ways = {(arm.augmentation == "adversarial", arm.objective): arm for arm in arms}
+        for arm in ways.values():
+            classifier = arm.make_classifier(self.net, **self.options(len(rows)))
+            check_trainable(classifier, self.X[rows], self.codes[rows])
 
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
