@@ -221,7 +221,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         type=int,
         default=256,
         metavar="N",
-        help="with --eps: images that are attacked at most (default: 256)",
+        help="test images that are corrupted and attacked at most (default: 256)",
     )
     add(
         "--n-jobs",

@@ -86,7 +86,7 @@ def compare(
     attacks : list of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
         Attacks, see `tsynd_sk.evaluation.adversarial_scores`; "pgd" takes 20 steps.
     n_attacked : int or None, default=256
-        Test images that are attacked at most. None: all.
+        Test images that are corrupted and attacked at most. None: all.
     n_jobs : int or None, default=None
         Trainings side by side, each in one thread; -1 for all cores. Does not change results.
     random_state : int, default=0
