@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -289,7 +290,10 @@ class SavedFile:
         """Set what an estimator knows of images and labels."""
         description = self.description
         extremes = self._array("extremes", description["dtype"])
-        check_images(estimator, extremes, reset=True, image_shape=image_shape)
+        with warnings.catch_warnings():
+            # What there was to say of the images was said at the fit.
+            warnings.simplefilter("ignore")
+            check_images(estimator, extremes, reset=True, image_shape=image_shape)
         layout = _json_part(vars(estimator.format_))
         _check_same(f"the layout, by image_shape={image_shape!r},", description["layout"], layout)
         if description["feature_names"]:
