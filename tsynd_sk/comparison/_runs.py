@@ -137,7 +137,8 @@ class Runs:
         """Train and score an arm on a division; return its row, predictions and maybe a picture."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
-        options = self.options(len(X))
+        # Labels of classes that this part lacks are left out by the classifier.
+        options = {**self.options(len(X)), "n_classes": len(np.unique(codes))}
         classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
         with single_threaded():
             start = process_time()
@@ -157,10 +158,10 @@ class Runs:
             "n_train": len(X),
             "n_test": len(run.test),
             "epochs": options["max_epochs"],
-            "steps": sum(len(epoch["batches"]) for epoch in history),
+            "steps": sum(epoch["train_batch_count"] for epoch in history),
             **scores,
             **_last_synthesis(history),
-            "converged": is_converged([epoch["train_loss"] for epoch in history]),
+            "converged": is_converged(_losses(history)),
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
@@ -190,6 +191,16 @@ def is_converged(losses: Sequence[float]) -> bool:
         return False
     before, after = (float(np.mean(losses[i : (i + width) or None])) for i in (-2 * width, -width))
     return before - after <= max(0.1 * before, 0.01)
+
+
+def _losses(history) -> list[float]:
+    """Mean training loss of each epoch, also of nets whose callbacks are disabled."""
+    epochs = [[b for b in epoch["batches"] if "train_loss" in b] for epoch in history]
+    size = "train_batch_size"
+    return [
+        float(np.average([b["train_loss"] for b in epoch], weights=[b[size] for b in epoch]))
+        for epoch in epochs
+    ]
 
 
 def _network_range(X: np.ndarray) -> tuple[float, float]:
