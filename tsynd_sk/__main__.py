@@ -234,9 +234,9 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
+    if (count := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return int(text)
+    return count
 
 
 def _share(text: str) -> float:
@@ -378,8 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Schedulers ask so to end; then results are collected, and other processes ended.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        splits, arms = _load(arguments), _arms(arguments)
-        _run(arguments, splits, arms)
+        _run(arguments, _load(arguments), _arms(arguments))
         return 0
     except KeyboardInterrupt:
         status, reason = 130, "interrupted"

@@ -76,7 +76,7 @@ def _let_joblib_pickle(module: Any) -> None:
     try:
         from joblib.externals import cloudpickle
     except ImportError:  # joblib from 1.6 on brings none of its own
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
     cloudpickle.register_pickle_by_value(module)
 
 

@@ -14,7 +14,7 @@ from tsynd_sk.comparison._differences import SCORES
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-_SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal. acc.", "nll": "NLL"}
+_SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal.\nacc.", "nll": "NLL"}
 
 
 def summary_of(result: ComparisonResult) -> str:
@@ -30,7 +30,7 @@ def summary_of(result: ComparisonResult) -> str:
         f"to\n{first}",
         "to\ntwin",
         *(f"clean\n{_SHORT[score]}" for score in others),
-        f"perturbed\n{_SHORT.get(result.primary, '')}",
+        f"corrupt\n{_SHORT.get(result.primary, '')}",
         *(_attack(name) for name in attacked),
         "time",
     ]
@@ -38,9 +38,8 @@ def summary_of(result: ComparisonResult) -> str:
     for arm in arms:
         primary = result.values(arm, result.primary)
         reference = result.references.get(arm)
-        to_first = (
-            "" if arm == first else _mean(primary - result.values(first, result.primary), "+")
-        )
+        gain = primary - result.values(first, result.primary)
+        to_first = "" if arm == first else _mean(gain, "+")
         to_twin = ""
         if reference not in (None, first):
             to_twin = _mean(primary - result.values(reference, result.primary), "+")
@@ -50,7 +49,7 @@ def summary_of(result: ComparisonResult) -> str:
         converged = result.values(arm, "converged").all()
         lines.append(
             [
-                arm if converged else f"{arm} (!)",
+                arm if converged else f"{arm} !",
                 _mean(primary),
                 to_first,
                 to_twin,
@@ -67,8 +66,8 @@ def summary_of(result: ComparisonResult) -> str:
     ]
     if masked := [row for row in result.rows if row.get("gradient_masking")]:
         notes.append(f"Gradients seem masked in {len(masked)} runs: attacks may be too weak there.")
-    if any("(!)" in line[0] for line in lines):
-        notes.append("(!): not converged.")
+    if any(line[0].endswith(" !") for line in lines):
+        notes.append("!: not converged.")
     return "\n".join([format_table(headings, lines), "", *notes])
 
 
