@@ -104,6 +104,10 @@ def test_own_code_is_known_by_the_file_that_it_stands_in(code):
     first = definition_of(object_of(f"{code}:make", "x"))
     made = definition_of(object_of(f"{code}:make", "x")())
     assert first["file"] == made["file"]
+    assert made["state"] == {"by": 0.5}
+    moved = code.with_name("moved.py")
+    moved.write_text(CODE)
+    assert definition_of(object_of(f"{moved}:make", "x")()) == made
     code.write_text(CODE.replace("* self.by", "/ self.by"))
     assert definition_of(object_of(f"{code}:make", "x"))["file"] != first["file"]
     assert definition_of(object_of(f"{code}:make", "x")())["file"] != made["file"]

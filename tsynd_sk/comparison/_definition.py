@@ -65,7 +65,12 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     state = (
         {"state": definition_of(vars(value), within)} if own and hasattr(value, "__dict__") else {}
     )
-    return {"repr": re.sub(r" at 0x[0-9a-f]+", "", repr(value)), **own, **state}
+    return {"repr": _lasting(repr(value)), **own, **state}
+
+
+def _lasting(text: str) -> str:
+    """Leave out where something lies in memory, or the user's file on the disk."""
+    return re.sub(r" at 0x[0-9a-f]+|(?<=_tsynd_sk_)\w+_(?=[0-9a-f]{12})[0-9a-f]{12}", "", text)
 
 
 def _text(text: str | Path) -> Any:
@@ -82,7 +87,7 @@ def _text(text: str | Path) -> Any:
 
 def _code(value: Any, within: tuple[int, ...]) -> Any:
     """Describe a function or class by name; the user's own by its file, and what it encloses."""
-    name = f"{getattr(value, '__module__', '')}.{value.__qualname__}"
+    name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
     own: dict[str, Any] = dict(_own_code(value))
     enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
     if inspect.ismethod(value):

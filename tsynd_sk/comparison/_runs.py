@@ -14,6 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tsynd_sk._utils._threads import single_threaded
+from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
 from tsynd_sk.comparison._picture import draw_synthesis
@@ -105,6 +106,10 @@ class Runs:
         for arm in ways.values():
             classifier = arm.make_classifier(self.net, **self.options(len(rows)))
             check_trainable(classifier, self.X[rows], self.codes[rows])
+        image = ImageFormat.infer(self.X).to_tensor(self.X[:1])[0]
+        for arm in arms:
+            if callable(arm.augmentation):
+                TransformRows(arm.augmentation)([(image, 0)])
 
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
