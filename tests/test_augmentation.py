@@ -261,7 +261,7 @@ class TestRefusals:
             (lambda image: image[0], r"<lambda> must .* got shape \(12, 10\)"),
             (
                 lambda image: image.no_such_thing,
-                r"<lambda> failed for an image of shape \(3, 12, 10\) and dtype torch.float32",
+                r"<lambda> fails on an image of shape \(3, 12, 10\) and dtype torch.float32",
             ),
             (v2.ToPILImage(), "ToPILImage must return a Tensor .* got a Image"),
         ],

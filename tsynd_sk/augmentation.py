@@ -117,13 +117,13 @@ class TransformRows:
         given = _copy(x)
         image = given if given.ndim == 3 else given[None]
         shape = tuple(image.shape)
+        dtype = image.dtype
         try:
             image = self.transform(image)
         except Exception as error:
-            # A user's function may fail in any way, in a process of its own too.
             raise ValueError(
-                f"transform {self._name()} failed for an image of shape {shape} and dtype "
-                f"{given.dtype}: {type(error).__name__}: {error}"
+                f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
