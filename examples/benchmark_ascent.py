@@ -184,6 +184,7 @@ def whole_ascent(members: Any, decoder: nn.Module, n: int, objective: str) -> Ca
         z_0,
         y,
         objective=OBJECTIVES[objective],
+        max_iter=10,
         constrain=False,
     )
 

@@ -72,12 +72,13 @@ def run_one(root: Path, name: str, arm: str, seed: int) -> Row:
     """Train an arm and score it on what the draw of labels leaves over."""
     # Of the splits, that for training alone.
     splits = load_splits(str(root / f"{name}.npz"), score_on="val")
-    X, y = splits.X_train, splits.y_train
+    [(train, _)] = splits.divisions(1)
+    X, y = splits.X[train], splits.y[train]
     drawn = subsample(y, N_LABELS, random_state=seed)
     left = np.setdiff1d(np.arange(len(y)), drawn)
     X_labelled, y_labelled = X[drawn], y[drawn]
     classifier = HARM[arm].make_classifier(
-        X_labelled, y_labelled, max_epochs=EPOCHS, random_state=seed
+        n_classes=len(splits.class_names), max_epochs=EPOCHS, random_state=seed
     )
     with threadpool_limits(1):
         start = process_time()

@@ -2,15 +2,16 @@
 Tables, figures and numbers of the MedMNIST benchmark
 =====================================================
 
-Reads the CSV files of ``benchmark_medmnist.py`` and nothing else, and writes what the documentation
-shows, so that no number is typed by hand. Arms, cells and files that are missing are left out, and
-named. Differences are paired by seed. Cells of a data set are averaged seed by seed; intervals are
-at 95 %, by Student's t within a data set and after Welch and Satterthwaite over several. Tests are
-corrected by Holm's method for all that a question asks at once: those of a figure or table, or of
-one factor, arm or strength in it.
+Reads ``benchmark_medmnist.csv``, ``benchmark_attacks.csv`` and ``benchmark_ablations.csv`` and
+nothing else, and writes what the documentation shows, so that no number is typed by hand. The
+tables were made by an earlier version; what trained their networks is in the repository's history.
 
-Run with ``python examples/medmnist_report.py`` beside the CSV files, or as the part ``report`` of
-``benchmark_medmnist.py``.
+Arms, cells and files that are missing are left out, and named. Differences are paired by seed.
+Cells of a data set are averaged seed by seed; intervals are at 95 %, by Student's t within a data
+set and after Welch and Satterthwaite over several. Tests are corrected by Holm's method for all
+that a question asks at once: those of a figure or table, or of one factor, arm or strength in it.
+
+Run with ``python examples/medmnist_report.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import medmnist_figures as figures
 import medmnist_tables as tables
 from medmnist_ablations import write_ablations
 from medmnist_aims import check_aims
-from medmnist_plan import DATASETS, PARTS, SIZES, seeds_of
+from medmnist_plan import DATASETS, SEEDS, SIZES, seeds_of
 from medmnist_statistics import Results
 from medmnist_tables import (
     MAIN_METRICS,
@@ -149,13 +150,12 @@ def describe(writer: Writer, name: str, results: Results) -> None:
     writer.numbers[f"{name}/runs"] = len(results.rows)
     seconds = sum(float(row["seconds"]) for row in results.rows if row.get("seconds"))
     writer.numbers[f"{name}/hours"] = f"{seconds / 3600:.1f}"
-    most = {part.table: part.seeds for part in PARTS.values()}[f"benchmark_{name}.csv"]
     rows = [["data set", "labels", "images", "epochs", "arms", "seeds", "seeds planned"]]
     for cell in results.cells:
         of_cell = [row for row in results.rows if (row["dataset"], row["size"]) == cell]
         counts = [str(len({row[column] for row in of_cell})) for column in ("arm", "seed")]
         n_train, epochs = (of_cell[0].get(column, "") for column in ("n_train", "epochs"))
-        planned = str(seeds_of(cell[1], int(n_train), most)) if n_train else ""
+        planned = str(seeds_of(cell[1], int(n_train), SEEDS[name])) if n_train else ""
         rows.append([*cell, n_train, epochs, *counts, planned])
     writer.table(f"{name}_cells", rows)
 

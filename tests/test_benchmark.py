@@ -1,48 +1,29 @@
-"""The MedMNIST benchmark: it resumes, its tables hold what was run, and its report is right."""
+"""The report on the MedMNIST benchmark says what its committed tables hold."""
 
 import csv
-import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.main_jobs import write_npz
 from scipy import stats
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 EVIDENCE = EXAMPLES.parent / "docs" / "evidence"
-ARMS = ["plain", "random"]
-EPOCHS, SEEDS = 1, 2
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
 def importable():
-    """The benchmark's files import each other by name."""
+    """The report's files import each other by name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(EXAMPLES))
         yield
-    for name in [n for n in sys.modules if n.partition("_")[0] in ("medmnist", "benchmark")]:
+    for name in [n for n in sys.modules if n.startswith("medmnist_")]:
         if (EXAMPLES / f"{name}.py").exists():
             del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def benchmark(importable):
-    import benchmark_medmnist
-
-    return benchmark_medmnist
-
-
-@pytest.fixture(scope="module")
-def plan(importable):
-    import medmnist_plan
-
-    return medmnist_plan
 
 
 @pytest.fixture(scope="module")
@@ -58,168 +39,6 @@ def report(importable):
     import medmnist_report
 
     return medmnist_report
-
-
-def read(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def scores(path):
-    return [{k: v for k, v in r.items() if not k.startswith("seconds")} for r in read(path)]
-
-
-class Folder:
-    """A benchmark of two cells, without attacks."""
-
-    def __init__(self, benchmark, path):
-        self.benchmark, self.path = benchmark, path
-        self.images = write_npz(path / "few.npz")
-        self.table = path / "csv" / "benchmark_medmnist.csv"
-
-    def run(self, *options, sizes=("all", "24")):
-        arguments = ["main", "--datasets", str(self.images), "--sizes", *sizes, "--arms", *ARMS]
-        arguments += ["--epochs", str(EPOCHS), "--seeds", str(SEEDS), "--n-jobs", "1"]
-        for name in ("out", "csv", "evidence"):
-            arguments += [f"--{name}", str(self.path / name)]
-        part = replace(self.benchmark.plan.PARTS["main"], attacks={})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(self.benchmark.plan.PARTS, "main", part)
-            self.benchmark.main([*arguments, *options])
-
-    def runs(self, size="24"):
-        return self.path / "out" / "main" / f"few-{size}" / "runs"
-
-
-@pytest.fixture(scope="module")
-def done(benchmark, tmp_path_factory):
-    folder = Folder(benchmark, tmp_path_factory.mktemp("done"))
-    folder.run()
-    return folder
-
-
-class TestRun:
-    def test_the_table_holds_every_run_small_cells_first(self, done):
-        rows = read(done.table)
-        found = [(row["dataset"], row["size"], int(row["seed"]), row["arm"]) for row in rows]
-        assert found == [
-            ("few", size, seed, arm)
-            for size in ("24", "all")
-            for seed in range(SEEDS)
-            for arm in ARMS
-        ]
-        assert [row["n_train"] for row in rows] == ["24"] * 4 + ["200"] * 4
-        for row in rows:
-            assert 0 <= float(row["roc_auc"]) <= 1
-            assert {"tsynd_sk", "torch", "numpy", "python"} <= set(row["made_with"].split())
-
-    def test_numbers_are_those_of_the_runs(self, done):
-        row = json.loads((done.runs() / "seed1-random.json").read_text())
-        (written,) = [
-            r for r in read(done.table) if (r["size"], r["seed"], r["arm"]) == ("24", "1", "random")
-        ]
-        for name in ("roc_auc", "perturbed_roc_auc", "seconds"):
-            assert float(written[name]) == pytest.approx(row[name], rel=1e-5)
-
-    def test_it_goes_on_with_what_is_missing(self, done):
-        before = scores(done.table)
-        lost, kept = done.runs() / "seed1-random.json", done.runs() / "seed0-random.json"
-        lost.unlink()
-        changed = kept.stat().st_mtime_ns
-        done.run()
-        assert lost.exists()
-        assert kept.stat().st_mtime_ns == changed
-        assert scores(done.table) == before
-        # Nothing is missing now.
-        table = done.table.read_bytes()
-        done.run()
-        assert done.table.read_bytes() == table
-
-    def test_what_is_done_is_in_the_table_after_an_interruption(
-        self, benchmark, done, tmp_path, monkeypatch
-    ):
-        folder, run_cell = Folder(benchmark, tmp_path), benchmark.run_cell
-
-        def interrupted(cell):
-            if cell.size == "all":
-                raise KeyboardInterrupt
-            run_cell(cell)
-
-        monkeypatch.setattr(benchmark, "run_cell", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            folder.run()
-        rows = [row for row in scores(done.table) if row["size"] == "24"]
-        assert scores(folder.table) == rows
-
-    def test_other_versions_are_not_mixed_in(self, done):
-        path = done.runs().parent / "made_with.json"
-        text, lost = path.read_text(), done.runs() / "seed1-random.json"
-        noted = json.loads(text)
-        path.write_text(json.dumps({**noted, "numpy": "0.1"}))
-        table = done.table.read_bytes()
-        # A cell that is finished says by what it was made.
-        done.run()
-        assert "numpy 0.1," in read(done.table)[0]["made_with"]
-        run = lost.read_bytes()
-        lost.unlink()
-        with pytest.raises(ValueError, match=r"other versions \(numpy: 0\.1 -> "):
-            done.run()
-        lost.write_bytes(run)
-        path.write_text(text)
-        done.table.write_bytes(table)
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["everything"], "no part 'everything'; known: main, attacks, ablations, report"),
-            (["main", "--sizes", "many"], "numbers of images and 'all'; got 'many'"),
-            (["main", "--sizes", "75"], "for 75 images no number of epochs is planned"),
-        ],
-    )
-    def test_wrong_arguments_are_refused(self, benchmark, capsys, arguments, message):
-        with pytest.raises(SystemExit):
-            benchmark.main(arguments)
-        assert message in capsys.readouterr().err
-
-
-class TestPlan:
-    def test_ablations_change_one_factor_and_have_the_base_once(self, plan):
-        arms, settings = plan.ablations()
-        definitions = [json.dumps(arm.definition(), sort_keys=True) for arm in arms.values()]
-        assert len(set(definitions)) == len(arms)
-        factors = {*plan.PARAMETERS, *plan.CHOICES}
-        varied = [name for name in arms if "=" in name]
-        assert {name.partition("=")[0] for name in varied} == factors
-        assert all(settings[name] == name for name in varied)
-        of_base = [text.partition("=")[0] for text in settings[plan.BASE].split("; ")]
-        under_entropy = {"members_entropy": "dropout", "defaults_entropy": "constrain, radius 0.5"}
-        assert set(of_base) == factors - under_entropy.keys()
-        assert len(of_base) == len(factors) - 2
-        assert settings["standard+entropy"] == "; ".join(map("=".join, under_entropy.items()))
-
-    def test_the_report_has_a_title_for_each_factor(self, plan):
-        import medmnist_ablations
-
-        assert {*plan.PARAMETERS, *plan.CHOICES, "arm"} == set(medmnist_ablations.TITLES)
-
-    def test_an_ablation_is_the_base_but_for_its_factor(self, plan):
-        arms, settings = plan.ablations()
-        base = arms[plan.BASE]
-        assert base.synthesizer == plan.ABLATED_FROM
-        subtle = {"radius": 0.25, "label_policy": "constrain"}
-        assert arms["radius=0.25"] == replace(base, synthesizer=subtle)
-        assert "latent_size=0.95 of the variance" in settings[plan.BASE]
-        for n in (4, 8):
-            small = {"module__n_components": n}
-            assert arms[f"latent_size={n}"] == replace(base, autoencoder=small)
-        assert arms["autoencoder=all"] == replace(base, unlabelled=True)
-        assert arms["members_entropy=laplace"] == replace(
-            arms["standard+entropy"], synthesizer={**plan.ABLATED_FROM, "members": "laplace"}
-        )
-
-    def test_choices_are_made_on_the_validation_split_alone(self, plan):
-        splits = {name: part.score_on for name, part in plan.PARTS.items()}
-        assert splits == {"main": "test", "attacks": "test", "ablations": "val"}
 
 
 class TestStatistics:
