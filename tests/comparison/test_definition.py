@@ -1,6 +1,9 @@
 """Descriptions of what runs were made with: equal ones for equal results, others for others."""
 
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -100,12 +103,13 @@ def test_functions_of_installed_packages_are_known_by_name():
     assert definition_of(np.mean) == "numpy.mean"
 
 
-def test_own_code_is_known_by_the_file_that_it_stands_in(code):
+def test_own_code_is_known_by_the_file_that_it_stands_in(code, tmp_path):
     first = definition_of(object_of(f"{code}:make", "x"))
     made = definition_of(object_of(f"{code}:make", "x")())
     assert first["file"] == made["file"]
     assert made["state"] == {"by": 0.5}
-    moved = code.with_name("moved.py")
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / "mine.py"
     moved.write_text(CODE)
     assert definition_of(object_of(f"{moved}:make", "x")()) == made
     code.write_text(CODE.replace("* self.by", "/ self.by"))
@@ -136,6 +140,26 @@ def test_functions_within_functions_know_what_they_enclose():
 
     assert definition_of(scaled(0.5)) == definition_of(scaled(0.5))
     assert definition_of(scaled(0.5)) != definition_of(scaled(0.25))
+
+
+def test_other_processes_say_the_same():
+    code = (
+        "import json; from helpers.tiny_nets import own_net; "
+        "from tsynd_sk.comparison._definition import definition_of; "
+        "print(json.dumps(definition_of(own_net(module__n_out=3, module__dropout=0.1))))"
+    )
+    here = Path(__file__).parents[2]
+    path = os.pathsep.join([str(here), str(here / "tests")])
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(texts) == 1
 
 
 def test_what_holds_itself_has_an_end():

@@ -157,8 +157,8 @@ class TestRefusals:
     def test_what_can_be_trained_gets_there(self, code, monkeypatch):
         monkeypatch.setattr(Runs, "work", lambda self, report: (_ for _ in ()).throw(EOFError))
         for function, arm in (("classifier", "mixup"), ("detached", "random")):
+            net = make_network(f"{code}:{function}", X, y)
             with pytest.raises(EOFError):
-                net = make_network(f"{code}:{function}", X, y)
                 compare(net, X, y, arms=["plain", arm], n_repeats=1)
 
 

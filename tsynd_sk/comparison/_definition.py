@@ -50,6 +50,9 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return {str(key): definition_of(each, within) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [definition_of(each, within) for each in value]
+    if isinstance(value, set | frozenset):
+        # In the order of their texts, for their own is another one in each process.
+        return sorted((definition_of(each, within) for each in value), key=str)
     if isinstance(value, partial):
         return definition_of([value.func, value.args, value.keywords], within)
     if isinstance(value, nn.Module):
@@ -70,7 +73,7 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
 
 def _lasting(text: str) -> str:
     """Leave out where something lies in memory, or the user's file on the disk."""
-    return re.sub(r" at 0x[0-9a-f]+|(?<=_tsynd_sk_)\w+_(?=[0-9a-f]{12})[0-9a-f]{12}", "", text)
+    return re.sub(r"_tsynd_sk_(\w+)_[0-9a-f]{12}", r"\1", re.sub(r" at 0x[0-9a-f]+", "", text))
 
 
 def _text(text: str | Path) -> Any:
