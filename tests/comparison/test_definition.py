@@ -13,6 +13,7 @@ import torch
 from helpers.networks import Tiny, tiny
 from helpers.tiny_nets import net, own_net
 from safetensors.torch import save_file
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from tsynd_sk._utils._by_name import object_of
@@ -178,6 +179,9 @@ def test_estimators_are_known_by_their_parameters():
     assert definition_of(net(lr=0.1)) == first
     assert definition_of(net(lr=0.2)) != first
     assert definition_of(net(module__width=5)) != definition_of(net(module__width=6))
+    splits = [own_net(train_split=ValidSplit(k)) for k in (3, 3, 5)]
+    first, again, other = map(definition_of, splits)
+    assert first == again != other
     assert definition_of(own_net(module__dropout=0.1)) != definition_of(own_net(module__dropout=0))
 
 

@@ -63,12 +63,12 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return {type(value).__name__: definition_of(value.get_params(deep=False), within)}
     if callable(value) and hasattr(value, "__qualname__"):
         return _code(value, within)
-    own = _own_code(type(value))
-    # What an object of the user's own class knows; those of others say it in their repr.
-    state = (
-        {"state": definition_of(vars(value), within)} if own and hasattr(value, "__dict__") else {}
-    )
-    return {"repr": _lasting(repr(value)), **own, **state}
+    shown, own = repr(value), _own_code(type(value))
+    described: dict[str, Any] = {"repr": _lasting(shown), **own}
+    # Others than the user's own classes mostly say in their repr what they hold.
+    if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
+        described["state"] = definition_of(vars(value), within)
+    return described
 
 
 def _lasting(text: str) -> str:
