@@ -153,10 +153,8 @@ class TestWhatArmsTrainOn:
         def broken(image):
             raise KeyError("x")
 
-        with pytest.raises(
-            ValueError,
-            match=r"broken fails on an image of shape \(1, 8, 8\) and dtype torch.float32: KeyErr",
-        ):
+        message = r"broken fails on an image of shape \(1, 8, 8\) and dtype torch.float32: KeyErr"
+        with pytest.raises(ValueError, match=message):
             trained(tiny(Arm(broken)))
 
 

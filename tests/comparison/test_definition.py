@@ -1,6 +1,9 @@
 """Descriptions of what runs were made with: equal ones for equal results, others for others."""
 
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import torch
 from helpers.networks import Tiny, tiny
 from helpers.tiny_nets import net, own_net
 from safetensors.torch import save_file
+from skorch.dataset import ValidSplit
 from torch import nn
 
 from tsynd_sk._utils._by_name import object_of
@@ -100,12 +104,13 @@ def test_functions_of_installed_packages_are_known_by_name():
     assert definition_of(np.mean) == "numpy.mean"
 
 
-def test_own_code_is_known_by_the_file_that_it_stands_in(code):
+def test_own_code_is_known_by_the_file_that_it_stands_in(code, tmp_path):
     first = definition_of(object_of(f"{code}:make", "x"))
     made = definition_of(object_of(f"{code}:make", "x")())
     assert first["file"] == made["file"]
     assert made["state"] == {"by": 0.5}
-    moved = code.with_name("moved.py")
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / "mine.py"
     moved.write_text(CODE)
     assert definition_of(object_of(f"{moved}:make", "x")()) == made
     code.write_text(CODE.replace("* self.by", "/ self.by"))
@@ -138,6 +143,26 @@ def test_functions_within_functions_know_what_they_enclose():
     assert definition_of(scaled(0.5)) != definition_of(scaled(0.25))
 
 
+def test_other_processes_say_the_same():
+    code = (
+        "import json; from helpers.tiny_nets import own_net; "
+        "from tsynd_sk.comparison._definition import definition_of; "
+        "print(json.dumps(definition_of(own_net(module__n_out=3, module__dropout=0.1))))"
+    )
+    here = Path(__file__).parents[2]
+    path = os.pathsep.join([str(here), str(here / "tests")])
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(texts) == 1
+
+
 def test_what_holds_itself_has_an_end():
     own = Scaled(0.5)
     own.by = [own]
@@ -154,6 +179,9 @@ def test_estimators_are_known_by_their_parameters():
     assert definition_of(net(lr=0.1)) == first
     assert definition_of(net(lr=0.2)) != first
     assert definition_of(net(module__width=5)) != definition_of(net(module__width=6))
+    splits = [own_net(train_split=ValidSplit(k)) for k in (3, 3, 5)]
+    first, again, other = map(definition_of, splits)
+    assert first == again != other
     assert definition_of(own_net(module__dropout=0.1)) != definition_of(own_net(module__dropout=0))
 
 

@@ -3,17 +3,21 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.main_jobs import SEEN
 from PIL import Image
 
+import tsynd_sk
 from tsynd_sk.__main__ import main
-from tsynd_sk.autoencoders import AutoencoderNet
-from tsynd_sk.comparison import DEFAULT_ARMS, SCORES, Arm, Comparison, Settings, load_splits
+from tsynd_sk.comparison import SCORES
+from tsynd_sk.comparison._runs import Runs
 
-TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2", "--autoencoder-epochs", "1"]
-ARMS = ["plain", "random", "standard+mutual_info"]
+TINY = ["--n-train", "40", "--seeds", "2", "--epochs", "2"]
+ARMS = ["plain", "standard", "standard+mutual_info"]
+AFTER_MINE = ["standard+random", "standard+mutual_info", "mine+mutual_info"]
 CHOSEN = [*TINY, "--arms", *ARMS]
 
 
@@ -23,11 +27,11 @@ def results(out):
 
 
 def scores(out):
-    return {(r["seed"], r["arm"]): [r[m] for m in SCORES] for r in results(out)}
+    return {(r["run"], r["arm"]): [r[m] for m in SCORES] for r in results(out)}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(npz, two_corruptions, tmp_path_factory):
+def undisturbed(npz, two_corruptions, no_estimate, tmp_path_factory):
     """Results of a tiny job."""
     out = tmp_path_factory.mktemp("results") / "undisturbed"
     assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
@@ -37,14 +41,13 @@ def undisturbed(npz, two_corruptions, tmp_path_factory):
 class TestResults:
     def test_there_is_a_row_for_each_seed_and_arm(self, undisturbed):
         rows = results(undisturbed)
-        assert [(r["seed"], r["arm"]) for r in rows] == [(s, a) for s in "01" for a in ARMS]
+        assert [(r["run"], r["arm"]) for r in rows] == [(s, a) for s in "01" for a in ARMS]
         for row in rows:
             assert row["n_train"] == "40"
             assert all(0 <= float(row[metric]) <= 1 for metric in SCORES)
             assert float(row["seconds"]) > 0
             assert float(row["seconds_scoring"]) > 0
-            assert (row["label_agreement"] == "") == (row["arm"] == "plain")
-            assert row["scored_on"] == "test"
+            assert (row["label_agreement"] != "") == ("+" in row["arm"])
 
     def test_there_is_a_picture(self, undisturbed):
         picture = np.asarray(Image.open(undisturbed / "synthesis.png").convert("RGB"))
@@ -57,67 +60,70 @@ class TestResults:
             "results.csv",
             "settings.json",
             "runs",
-            "autoencoders",
             "synthesis.png",
         }
-        assert all(path.suffix == ".json" for path in (undisturbed / "runs").iterdir())
-        assert all(
-            path.suffix == ".safetensors" for path in (undisturbed / "autoencoders").iterdir()
-        )
+        names = {path.name for path in (undisturbed / "runs").iterdir()}
+        assert names == {
+            f"run{run}-{arm}{suffix}"
+            for run in "01"
+            for arm in ARMS
+            for suffix in (".json", ".npy")
+        }
 
     @pytest.mark.slow
     def test_neither_processes_nor_other_arms_change_results(self, npz, undisturbed, tmp_path):
-        arguments = ["--dataset", str(npz), *TINY, "--arms", "plain", "random", "--seeds", "1"]
+        arguments = ["--dataset", str(npz), *TINY, "--arms", "plain", "standard", "--seeds", "1"]
         assert main([*arguments, "--n-jobs", "2", "--out", str(tmp_path)]) == 0
         assert len(scores(tmp_path)) == 2
         assert scores(tmp_path).items() <= scores(undisturbed).items()
 
 
+class TestSaying:
+    def test_a_table_and_a_verdict_are_printed(self, npz, undisturbed, tmp_path, capsys):
+        out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
+        assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
+        text = capsys.readouterr().out
+        assert "few: 40 of 200 training images, 40 test images of shape (8, 8), 4 classes" in text
+        assert "2 runs x 3 arms; soon" in text
+        assert "Over 2 seeds" in text
+        assert "Means over 2 seeds" in text
+        assert f"Results: {out / 'results.csv'}" in text
+        assert f"Picture: {out / 'synthesis.png'}" in text
+        assert max(map(len, text.split("soon")[1].split("Results:")[0].splitlines())) <= 80
+
+    def test_another_primary_score_is_no_other_comparison(self, npz, undisturbed, tmp_path, capsys):
+        out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
+        arguments = ["--dataset", str(npz), *CHOSEN, "--out", str(out), "--primary", "nll"]
+        assert main(arguments) == 0
+        assert "in NLL" in " ".join(capsys.readouterr().out.split())
+        assert scores(out) == scores(undisturbed)
+
+
 class TestResuming:
-    def test_only_what_is_missing_is_run_again(self, npz, undisturbed, tmp_path, capsys):
+    def test_only_what_is_missing_is_run_again(self, npz, undisturbed, tmp_path):
         out = tmp_path / "copy"
         shutil.copytree(undisturbed, out)
-        lost = out / "runs" / "seed1-random.json"
+        lost = out / "runs" / "run1-standard.json"
         lost.unlink()
         (out / "results.csv").unlink()
         before = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
         arguments = ["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]
         assert main(arguments) == 0
-        assert "5 runs are done already, 1 to go" in capsys.readouterr().out
         assert scores(out) == scores(undisturbed)
         after = {path.name: path.stat().st_mtime_ns for path in (out / "runs").iterdir()}
-        assert {name for name in after if after[name] != before.get(name)} == {lost.name}
-
-    @pytest.mark.parametrize("damaged", [False, True])
-    def test_an_autoencoder_is_trained_again_only_if_it_is_damaged(
-        self, npz, undisturbed, tmp_path, monkeypatch, damaged
-    ):
-        out, trained, fit = tmp_path / "copy", [], AutoencoderNet.fit
-        shutil.copytree(undisturbed, out)
-        (out / "runs" / "seed1-random.json").unlink()
-        kept = out / "autoencoders" / "seed1.safetensors"
-        if damaged:
-            kept.write_bytes(kept.read_bytes()[:-1])
-
-        def counted(self, *args, **kwargs):
-            trained.append(self)
-            return fit(self, *args, **kwargs)
-
-        monkeypatch.setattr(AutoencoderNet, "fit", counted)
-        assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
-        assert len(trained) == damaged
-        assert scores(out) == scores(undisturbed)
-        (out / "runs" / "seed1-random.json").unlink()
-        assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
-        assert len(trained) == damaged
+        changed = {name for name in after if after[name] != before.get(name)}
+        assert changed == {lost.name, "run1-standard.npy"}
 
     @pytest.mark.parametrize(
         ("changed", "named"),
         [
-            (["--epochs", "3"], "epochs: 2 -> 3"),
-            (["--seeds", "1"], "seeds: 2 -> 1"),
-            (["--arms", "plain"], "arms: ['plain', 'random'"),
-            (["--score-on", "val"], "scored_on: 'test' -> 'val'"),
+            (["--epochs", "3"], "max_epochs: 2 -> 3"),
+            (["--seeds", "1"], "runs: "),
+            (["--arms", "plain"], "arms: ['plain', 'standard'"),
+            (["--score-on", "val"], "images: "),
+            (["--lr", "0.5"], "lr: 0.002 -> 0.5"),
+            (["--no-flip"], "flip: True -> False"),
+            (["--n-train", "41"], "runs: "),
         ],
     )
     def test_changed_settings_are_refused(self, npz, undisturbed, capsys, changed, named):
@@ -129,51 +135,146 @@ class TestResuming:
         assert "Choose another folder" in message
         assert scores(undisturbed) == before
 
-    def test_a_failing_run_leaves_the_others(self, npz, tmp_path, monkeypatch):
-        splits = load_splits(str(npz))
-        settings = Settings(40, arms=("plain", "random"), seeds=1, epochs=2, autoencoder_epochs=1)
-        comparison = Comparison(splits, settings, tmp_path, n_jobs=1)
-
-        make = Arm.make_classifier
-
-        def fail(self, *args, **kwargs):
-            if self.objective:
-                raise RuntimeError("no space")
-            return make(self, *args, **kwargs)
-
-        monkeypatch.setattr(Arm, "make_classifier", fail)
-        with pytest.raises(RuntimeError, match="no space"):
-            comparison.run()
-        assert [row["arm"] for row in results(tmp_path)] == ["plain"]
+    def test_the_settings_say_what_was_compared(self, undisturbed):
+        settings = json.loads((undisturbed / "settings.json").read_text())
+        assert list(settings["arms"]) == ARMS
+        assert settings["arms"]["standard+mutual_info"] == {
+            "augmentation": "standard",
+            "objective": "mutual_info",
+        }
+        assert (settings["flip"], settings["scoring"]["eps"]) == (True, [])
+        assert settings["net"]["NetClassifier"]["max_epochs"] == 2
 
 
 class TestRealImages:
     @pytest.mark.slow
     def test_the_job_runs_on_real_images(self, medmnist_root, two_corruptions, tmp_path):
-        arguments = [
-            "--dataset",
-            "retinamnist",
-            "--root",
-            str(medmnist_root),
+        arguments = ["--dataset", "retinamnist", "--root", str(medmnist_root)]
+        arguments += ["--n-train", "30", "--seeds", "1", "--epochs", "2", "--n-jobs", "1"]
+        arguments += ["--arms", "plain", "mutual_info", "--out", str(tmp_path)]
+        assert main(arguments) == 0
+        assert len(results(tmp_path)) == 2
+        assert (tmp_path / "synthesis.png").exists()
+
+
+AUGMENT = """
+from helpers.main_jobs import SEEN
+
+
+class Darker:
+    def __call__(self, image):
+        SEEN.append(tuple(image.shape))
+        return image / 2
+
+
+def make():
+    return Darker()
+
+
+def broken():
+    def transform(image):
+        return image.nonsense
+    return transform
+"""
+
+
+class TestAugment:
+    @pytest.fixture
+    def code(self, tmp_path):
+        path = tmp_path / "augment.py"
+        path.write_text(AUGMENT)
+        return path
+
+    @pytest.fixture
+    def names(self, monkeypatch):
+        begun = []
+
+        def stop(self, report):
+            begun.append(list(self.arms))
+            raise ValueError
+
+        monkeypatch.setattr(Runs, "work", stop)
+        return begun
+
+    def test_joins_the_default_arms_with_and_without_synthesis(self, code, names, tmp_path):
+        main(["--augment", f"mine={code}:make", "--out", str(tmp_path / "out")])
+        assert names == [["plain", "standard", "trivial_augment", "mine", *AFTER_MINE]]
+
+    def test_may_be_chosen_by_name(self, code, names, tmp_path):
+        arguments = ["--augment", f"mine={code}:make", "--out", str(tmp_path / "out"), "--arms"]
+        main([*arguments, "plain", "mine+random"])
+        assert names == [["plain", "mine", "mine+random"]]
+
+    def test_is_trained_with(self, npz, code, two_corruptions, no_picture, tmp_path):
+        arguments = ["--dataset", str(npz), *TINY, "--seeds", "1", "--n-jobs", "1"]
+        arguments += ["--augment", f"mine={code}:make", "--arms", "mine", "--out", str(tmp_path)]
+        SEEN.clear()
+        assert main(arguments) == 0
+        assert set(SEEN) == {(1, 8, 8)}
+
+    @pytest.mark.slow
+    def test_is_known_in_processes(self, npz, tmp_path):
+        code = tmp_path / "augment.py"
+        code.write_text("class Darker:\n    def __call__(self, x):\n        return x / 2\n")
+        arguments = ["--dataset", str(npz), *TINY, "--n-jobs", "2", "--out", str(tmp_path / "out")]
+        code.write_text(code.read_text() + "def make():\n    return Darker()\n")
+        assert main([*arguments, "--augment", f"mine={code}:make", "--arms", "mine"]) == 0
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("augment.py:make", "expected NAME=file.py:function"),
+            ("mine=", "expected NAME=file.py:function"),
+            ("standard={code}:make", "there is an arm 'standard'; choose another name"),
+            ("mine={code}:nothing", "there is no 'nothing' in"),
+            ("mine=nowhere.py:make", "there is no file"),
+            ("mine={code}:broken", "fails on an image of shape (1, 8, 8) and dtype torch.float32"),
+        ],
+    )
+    def test_what_cannot_work_is_said_before_training(
+        self, code, names, tmp_path, capsys, text, message
+    ):
+        arguments = ["--augment", text.format(code=code), "--out", str(tmp_path / "out")]
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+        assert not names
+
+
+class TestAttacks:
+    def test_strengths_are_shares_of_the_range(
+        self, npz, two_corruptions, no_picture, tmp_path, capsys
+    ):
+        pytest.importorskip("art")
+        arguments = ["--dataset", str(npz), "--n-train", "20", "--seeds", "1", "--epochs", "1"]
+        arguments += ["--arms", "plain", "--eps", "8/255", "--attacks", "fgsm", "pgd"]
+        arguments += [
+            "--n-attacked",
+            "30",
+            "--score-on",
+            "val",
+            "--n-jobs",
+            "1",
             "--out",
             str(tmp_path),
         ]
-        small = ["--n-train", "30", "--seeds", "1", "--epochs", "2", "--autoencoder-epochs", "1"]
-        assert main([*arguments, *small, "--arms", "plain", "mutual_info", "--n-jobs", "1"]) == 0
-        assert len(results(tmp_path)) == 2
-        assert (tmp_path / "synthesis.png").exists()
+        assert main(arguments) == 0
+        output = capsys.readouterr().out
+        assert output.count("8/255") == 2
+        assert "val images" in output
+        assert {"fgsm_8_accuracy", "pgd_8_balanced_accuracy"} <= set(results(tmp_path)[0])
 
 
 class TestWrongArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--dataset", "brestmnist"], "breastmnist"),
+            (["--dataset", "brestmnist"], "did you mean 'breastmnist'?"),
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
-            (["--n-train", "9"], "at least one image for each of its 10 classes"),
-            (["--seeds", "0"], "seeds must be an int of at least 1"),
-            (["--eps", "256"], "at most 255, in 255ths"),
+            (["--n-train", "9"], "at least one image for each of the 10 classes"),
+            (["--arms", "standart"], "no arm 'standart'; did you mean standard?"),
+            (["--arms", "magic"], "Known: plain, standard"),
+            (["--weights", "imagenet"], "give net, too"),
         ],
     )
     def test_are_explained(self, arguments, message, tmp_path, capsys):
@@ -185,28 +286,105 @@ class TestWrongArguments:
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize(
-        "arguments",
+        ("arguments", "message"),
         [
-            ["--arms", "magic"],
-            ["--n-train", "few"],
-            ["--attacks", "magic"],
-            ["--score-on", "train"],
+            (["--n-train", "few"], "invalid"),
+            (["--n-train", "0"], "0 is below 1"),
+            (["--seeds", "0"], "0 is below 1"),
+            (["--steps", "-5"], "-5 is below 1"),
+            (["--attacks", "magic"], "invalid choice"),
+            (["--score-on", "train"], "invalid choice"),
+            (["--primary", "accuracy"], "invalid choice"),
+            (["--eps", "2"], "2/255?"),
+            (["--eps", "0"], "above 0 and at most 1"),
+            (["--eps", "300/255"], "above 0 and at most 1"),
+            (["--eps", "1/0"], "--eps"),
+            (["--seed", "3"], "unrecognized arguments: --seed"),
         ],
     )
-    def test_are_refused_by_the_command_line(self, arguments, capsys):
+    def test_are_refused_by_the_command_line(self, arguments, message, capsys):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 2
-        assert arguments[0] in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert arguments[0] in error
+        assert message in error
+
+    @pytest.mark.parametrize(
+        ("package", "arguments", "extra"),
+        [
+            ("imblearn", ["--arms", "plain", "smote"], "benchmark"),
+            ("art", ["--arms", "plain", "--eps", "2/255"], "robustness"),
+        ],
+    )
+    def test_missing_packages_are_named(
+        self, monkeypatch, tmp_path, capsys, package, arguments, extra
+    ):
+        monkeypatch.setattr(
+            "tsynd_sk.comparison._compare.find_spec", lambda name: None if name == package else name
+        )
+        out = tmp_path / "out"
+        assert main([*arguments, "--n-train", "20", "--out", str(out)]) == 2
+        assert f'pip install "tsynd_sk[{extra}]"' in capsys.readouterr().err
+        assert not out.exists()
 
 
-def test_settings_file_says_what_was_compared(undisturbed):
-    settings = json.loads((undisturbed / "settings.json").read_text())
-    assert settings["n_train"] == 40
-    assert list(settings["arms"]) == ARMS
-    assert settings["arms"]["standard+mutual_info"] == {
-        "augmentation": "standard",
-        "objective": "mutual_info",
-    }
-    assert (settings["scored_on"], settings["flip"], settings["eps"]) == ("test", True, [])
-    assert Settings(40).arms == DEFAULT_ARMS
+class TestHelp:
+    def test_groups_options_and_gives_examples(self, capsys):
+        with pytest.raises(SystemExit) as exit_:
+            main(["--help"])
+        assert exit_.value.code == 0
+        text = capsys.readouterr().out
+        for heading in ("images:", "folders of image files:", "network:", "comparison:"):
+            assert f"\n{heading}\n" in text
+        assert text.count("\n  python -m tsynd_sk") == 3
+
+    def test_tells_the_version(self, capsys):
+        with pytest.raises(SystemExit) as exit_:
+            main(["--version"])
+        assert exit_.value.code == 0
+        assert capsys.readouterr().out.strip() == tsynd_sk.__version__
+
+
+class TestFolders:
+    def stop(self, monkeypatch):
+        folders = []
+
+        def stop(self, report):
+            folders.append(self.out)
+            raise ValueError
+
+        monkeypatch.setattr(Runs, "work", stop)
+        return folders
+
+    def test_are_named_after_what_a_comparison_cannot_grow_by(self, npz, monkeypatch):
+        folders = self.stop(monkeypatch)
+        for options in (
+            [],
+            ["--seeds", "2"],
+            ["--arms", "plain"],
+            ["--n-jobs", "1"],
+            ["--lr", "1"],
+        ):
+            main(["--dataset", str(npz), "--n-train", "20", *options])
+        assert len(set(folders[:4])) == 1
+        assert folders[4] != folders[0]
+        assert folders[0].parent == Path("tsynd_sk_results")
+        assert folders[0].name.startswith("few-")
+
+    def test_may_be_at_home(self, npz, monkeypatch):
+        folders = self.stop(monkeypatch)
+        main(["--dataset", str(npz), "--out=~/somewhere"])
+        assert folders == [Path.home() / "somewhere"]
+
+    def test_embedded_sets_train_on_a_hundred_and_others_on_all(self, npz, monkeypatch):
+        plans = []
+
+        def stop(self, report):
+            plans.append([len(run.train) for run in self.runs])
+            raise ValueError
+
+        monkeypatch.setattr(Runs, "work", stop)
+        main(["--arms", "plain"])
+        main(["--arms", "plain", "--dataset", str(npz)])
+        assert plans == [[100] * 3, [200] * 3]

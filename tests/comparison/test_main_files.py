@@ -1,11 +1,12 @@
 """The main job on folders of image files: what is chosen is said before anything trains."""
 
+import numpy as np
 import pytest
 from helpers.image_files import grey, noise, tiff
 from PIL import Image
 
 from tsynd_sk.__main__ import main
-from tsynd_sk.comparison import Comparison
+from tsynd_sk.comparison._runs import Runs
 
 TINY = ["--arms", "plain", "--seeds", "1", "--epochs", "1", "--n-jobs", "1", "--n-train", "8"]
 
@@ -23,14 +24,14 @@ def folder(tmp_path):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Stop where training would begin, and return the comparisons that got there."""
+    """Stop where training would begin, and return the plans that got there."""
     begun = []
 
     def stop(self, report):
         begun.append(self)
         raise ValueError("stopped before training")
 
-    monkeypatch.setattr(Comparison, "run", stop)
+    monkeypatch.setattr(Runs, "work", stop)
     return begun
 
 
@@ -42,15 +43,15 @@ def printed(folder, tmp_path, capsys, *options):
 
 def test_what_was_chosen_is_printed_before_training(folder, tmp_path, capsys, untrained):
     status, out, err = printed(folder, tmp_path, capsys)
-    assert status == 1
+    assert status == 2
     assert "stopped before training" in err
     assert "files of scans" in err  # the bar
     assert "scans: 8 of 36 training images, 12 test images of shape (16, 16), 2 classes" in out
     for line in (
         "  size: 16 x 16 pixels (the median of the files' shorter sides, at most 224), crop to "
         "fit, grey",
-        "  scored on: 12 images that are held out by class",
-        "  images per class (train + test): a 18 + 6, b 18 + 6",
+        "  scored on: a quarter that each seed holds out by class",
+        "  images per class: a 24, b 24",
     ):
         assert line in out.splitlines()
     assert "Names look like patients" in out
@@ -73,23 +74,21 @@ def test_all_options_reach_the_files(folder, tmp_path, capsys, untrained):
     assert "  size: 12 x 12 pixels (as asked for), pad to fit, colour (48 grey" in out
     assert "  values: [-10, 200] become black to white, as asked for" in out
     assert "  groups: 12 by groups.csv; none has images on two sides" in out
-    assert "held out by class, with groups kept on one side" in out
+    assert "a quarter that each seed holds out by class, groups on one side" in out
     assert "left out: excluded by name: 3" in out
     assert "damaged files: 1 (a/cut.png)" in out
-    [comparison] = untrained
-    splits = comparison.splits
-    assert splits.X_train.shape[1:] == (12, 12, 3)
-    assert splits.reading.window_8bit == (-10, 200)
-    assert splits.reading.fit == "pad"
-    assert splits.reading.pages == "all"
+    [plan] = untrained
+    assert plan.X.shape[1:] == (12, 12, 3)
+    [run] = plan.runs
+    patients = np.array([row.split(",")[1] for row in rows])
+    assert not set(patients[run.train]) & set(patients[run.test])
 
 
 @pytest.mark.parametrize("option", ["--colour", "--color", "--grayscale"])
 def test_colours_by_either_spelling(folder, tmp_path, capsys, untrained, option):
     printed(folder, tmp_path, capsys, option, "--group-pattern", r"patient\d+")
-    [comparison] = untrained
-    assert comparison.splits.reading.grayscale == (option == "--grayscale")
-    assert len(comparison.splits.X_train) + len(comparison.splits.X_test) == 48
+    [plan] = untrained
+    assert plan.X.shape == ((48, 16, 16) if option == "--grayscale" else (48, 16, 16, 3))
 
 
 def test_native_sizes_that_differ_are_refused(folder, tmp_path, capsys):
@@ -128,8 +127,25 @@ def test_a_test_split_of_one_class_has_no_auc(tmp_path, capsys, two_corruptions,
     status, out, _ = printed(tmp_path / "set", tmp_path, capsys)
     assert status == 0
     assert "classes: test has images of 'a' only: there is no ROC AUC" in out
-    assert "one class" in out.split("there is no ROC AUC")[1]
     assert "nan" not in out
+
+
+@pytest.mark.parametrize("path", ["scans/of/nobody", "~/scans-of-nobody", "./x.npz"])
+def test_what_does_not_exist_is_no_unknown_data_set(tmp_path, capsys, path):
+    status, _, err = printed(path, tmp_path, capsys)
+    assert status == 2
+    assert f"error: no such {'file' if path.endswith('npz') else 'folder'}: " in err
+    assert "MedMNIST" not in err
+    assert "~" not in err
+
+
+def test_all_images_of_a_folder_are_trained_on_by_default(folder, tmp_path, capsys, untrained):
+    arguments = ["--dataset", str(folder), "--arms", "plain", "--out", str(tmp_path / "out")]
+    main(arguments)
+    [plan] = untrained
+    assert [len(run.train) for run in plan.runs] == [36] * 3
+    assert len({run.test.tobytes() for run in plan.runs}) == 3
+    assert "scans: 36 of 36 training images" in capsys.readouterr().out
 
 
 def test_help_names_the_options(capsys):

@@ -5,15 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers.networks import Tiny, for_colours, tiny
-from helpers.tiny_nets import Recorder
-from safetensors.torch import save_file
+from helpers.networks import for_colours, tiny
 from skorch import NeuralNetClassifier
-from skorch.callbacks import PassthroughScoring
 
-from tsynd_sk.__main__ import build_parser, main
+from tsynd_sk.__main__ import main
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
-from tsynd_sk.comparison import ARMS, Comparison, Network, Settings, described, load_splits
+from tsynd_sk.comparison import ARMS, compare, make_network
+from tsynd_sk.comparison._runs import Runs
 
 CODE = """
 from skorch import NeuralNetClassifier
@@ -70,186 +68,128 @@ def code(tmp_path):
     return path
 
 
-@pytest.fixture
-def splits(npz):
-    return load_splits(str(npz))
-
-
 X = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
 y = np.arange(20) % 4
 
 
-def estimator(network, arm="plain", **params):
-    arm = ARMS[arm] if isinstance(arm, str) else arm
-    return arm.make_classifier(X, y, max_epochs=3, network=network, random_state=0).estimator
-
-
 class TestNets:
     def test_default_is_that_of_before(self):
-        made = estimator(Network())
+        made = make_network(None, X, y)
         assert (made.module, made.lr, made.batch_size) == (ConvNet, 2e-3, 16)
+        assert make_network(None, X, y, max_epochs=3, lr=0.5).lr == 0.5
 
-    @pytest.mark.parametrize("arm", ["plain", "adversarial", "mixup", "standard+mutual_info"])
-    def test_arms_train_it(self, arm):
-        made = estimator(Network(tiny, "weights.pt", True, lr=0.5, batch_size=3), arm)
+    def test_takes_what_is_given(self):
+        made = make_network(for_colours, X, y, lr=0.5, batch_size=3, max_epochs=4, device="cpu")
         assert isinstance(made, NetClassifier)
-        assert (made.module, made.lr, made.batch_size, made.max_epochs) == (Pretrained, 0.5, 3, 3)
-        module = made.get_params_for("module")
-        assert module == {"net": tiny, "weights": "weights.pt", "freeze": True}
+        assert (made.module, made.lr, made.batch_size, made.max_epochs) == (Pretrained, 0.5, 3, 4)
+        assert made.get_params_for("module") == {
+            "net": for_colours,
+            "weights": None,
+            "freeze": False,
+        }
 
     @pytest.mark.parametrize("arm", ["plain", "adversarial", "mixup", "standard", "smote"])
     def test_arms_fit_it(self, arm):
-        network = Network(for_colours, lr=0.01)
-        made = ARMS[arm].make_classifier(X, y, max_epochs=2, network=network, random_state=0)
+        net = make_network(for_colours, X, y, lr=0.01)
+        made = ARMS[arm].make_classifier(net, n_classes=4, max_epochs=2, random_state=0)
         fitted = made.fit(X, y)
         assert isinstance(fitted.estimator_.module_, Pretrained)
         assert fitted.predict_proba(X).shape == (20, 4)
 
     def test_skorch_classifiers_train_as_they_are(self, code):
-        made = estimator(Network(f"{code}:classifier"))
+        made = make_network(f"{code}:classifier", X, y)
         assert type(made) is NeuralNetClassifier
-        assert (made.lr, made.batch_size, made.max_epochs) == (0.3, 7, 3)
+        assert (made.lr, made.batch_size, made.max_epochs) == (0.3, 7, 10)
         assert made.get_params_for("module") == {"n_channels": 1, "n_classes": 4}
-        assert estimator(Network(f"{code}:classifier", lr=0.1, batch_size=5)).lr == 0.1
+        other = make_network(f"{code}:classifier", X, y, lr=0.1, max_epochs=2)
+        assert (other.lr, other.batch_size, other.max_epochs) == (0.1, 7, 2)
 
-    def test_skorch_classifiers_keep_their_callbacks(self):
-        def function(n_channels, n_classes):
-            return NetClassifier(callbacks=[("own", PassthroughScoring("train_loss"))])
-
-        made = ARMS["plain"].make_classifier(
-            X, y, max_epochs=1, network=Network(function), callbacks=[Recorder()]
-        )
-        names = [type(c).__name__ for c in made.estimator.initialize_callbacks().callbacks]
-        assert names == ["tuple", "Recorder"]
-
-    def test_device_is_that_of_the_synthesis_too(self):
-        made = ARMS["random"].make_classifier(X, y, max_epochs=1, network=Network(device="cpu"))
-        assert made.synthesizer.device == "cpu"
+    def test_what_a_function_returns_again_and_again_is_left_alone(self):
+        shared = NetClassifier()
+        made = make_network(lambda n_channels, n_classes: shared, X, y, lr=0.1)
+        assert made is not shared
+        assert shared.lr == 2e-3
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("params", "message"),
+        ("net", "params", "error", "message"),
         [
-            ({"weights": "imagenet"}, "weights are for a network by name: give net, too"),
-            ({"freeze": True}, "freeze is for a network by name: give net, too"),
-            ({"lr": 0}, "lr must be above 0; got 0"),
-            ({"batch_size": -1}, "batch_size must be above 0; got -1"),
+            (None, {"weights": "imagenet"}, ValueError, "weights are for a network by name"),
+            (None, {"freeze": True}, ValueError, "freeze is for a network by name: give net, too"),
+            (None, {"lr": 0}, ValueError, "lr must be above 0; got 0"),
+            (None, {"batch_size": -1}, ValueError, "batch_size must be above 0; got -1"),
+            (None, {"max_epochs": 0}, ValueError, "max_epochs must be above 0; got 0"),
+            ("resnet1", {}, ValueError, "did you mean"),
+            ("resnet18", {"freeze": True}, ValueError, "at random weights"),
+            (tiny, {"weights": "nowhere.pt"}, OSError, "no such file"),
+            (tiny, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not available"),
+            ("helpers.networks:NUMBER", {}, TypeError, "is no function"),
+            ("nowhere.py:make", {}, OSError, "there is no file"),
         ],
     )
-    def test_settings_that_mean_nothing(self, params, message):
+    def test_what_cannot_work_is_said_when_it_is_made(self, net, params, error, message):
+        with pytest.raises(error, match=message):
+            make_network(net, X, y, **params)
+
+    def test_weights_of_a_skorch_classifier_are_its_own(self, code):
+        with pytest.raises(ValueError, match="let it load weights and freeze layers itself"):
+            make_network(f"{code}:classifier", X, y, weights="weights.pt")
+
+    def refused(self, function, code, message, *arms):
+        net = make_network(f"{code}:{function}", X, y)
         with pytest.raises(ValueError, match=message):
-            Network(**params)
+            compare(net, X, y, arms=["plain", *arms], n_repeats=1)
 
     @pytest.mark.parametrize(
         ("function", "arm", "message"),
         [
-            ("classifier", "adversarial", "the arm 'adversarial' needs a class of net of its own"),
+            ("classifier", "adversarial", "the arm 'adversarial' trains by a class of its own"),
             ("likelihood", "mixup", "the arm 'mixup' mixes labels, which the criterion NLLLoss of"),
+            ("detached", "mutual_info", "of Pretrained have no gradient"),
+            ("detached", "standard+entropy", "of Pretrained have no gradient"),
+            ("two_columns", "standard", r"shape \(4, 2\) for 4 rows; expected \(4, 4\)"),
         ],
     )
-    def test_rivals_that_cannot_train_it(self, splits, code, tmp_path, function, arm, message):
-        settings = Settings(20, arms=("plain", arm), network=Network(f"{code}:{function}"))
-        with pytest.raises(ValueError, match=message):
-            Comparison(splits, settings, tmp_path / "out")
-        # With labels that can be mixed, it can be.
-        if function == "likelihood":
-            settings = Settings(20, arms=(arm,), network=Network(f"{code}:classifier"))
-            Comparison(splits, settings, tmp_path / "out")
+    def test_arms_that_cannot_train_it(self, code, function, arm, message):
+        self.refused(function, code, message, arm)
 
-    @pytest.mark.parametrize(
-        ("network", "error", "message"),
-        [
-            ({"net": "resnet1"}, ValueError, "did you mean"),
-            ({"net": "resnet18", "freeze": True}, ValueError, "at random weights"),
-            ({"net": tiny, "weights": "nowhere.pt"}, OSError, "no such file"),
-            ({"net": tiny, "device": "cuda:99"}, ValueError, "device='cuda:99' is not available"),
-            ({"net": "helpers.networks:NUMBER"}, TypeError, "is no function"),
-        ],
-    )
-    def test_what_cannot_work_is_said_before_training(
-        self, splits, tmp_path, network, error, message
-    ):
-        settings = Settings(20, arms=("plain",), network=Network(**network))
-        with pytest.raises(error, match=message):
-            Comparison(splits, settings, tmp_path / "out")
-
-    def test_networks_without_gradients_are_for_controls_alone(self, splits, code, tmp_path):
-        network = Network(f"{code}:detached")
-        for arm in ("mutual_info", "standard+entropy"):
-            settings = Settings(20, arms=("plain", arm), network=network)
-            with pytest.raises(ValueError, match="of Pretrained have no gradient"):
-                Comparison(splits, settings, tmp_path / "out")
-        settings = Settings(20, arms=("plain", "random", "reconstruction"), network=network)
-        Comparison(splits, settings, tmp_path / "out")
-
-    def test_skorch_classifiers_of_other_classes(self, splits, code, tmp_path):
-        settings = Settings(20, arms=("plain",), network=Network(f"{code}:two_columns"))
-        with pytest.raises(ValueError, match=r"shape \(4, 2\) for 4 rows; expected \(4, 4\)"):
-            Comparison(splits, settings, tmp_path / "out")
-
-    def test_weights_of_a_skorch_classifier_are_its_own(self, splits, code, tmp_path):
-        network = Network(f"{code}:classifier", weights="weights.pt")
-        with pytest.raises(ValueError, match="let it load weights and freeze layers itself"):
-            Comparison(splits, Settings(20, network=network), tmp_path / "out")
-
-
-class TestSettings:
-    def test_files_are_known_by_their_contents(self, splits, code, tmp_path):
-        weights = tmp_path / "weights.safetensors"
-        save_file(Tiny(1, 4).state_dict(), weights)
-
-        def defined(code=code, weights=weights):
-            network = Network(f"{code}:module", weights=str(weights))
-            return described(splits, Settings(20, network=network))["network"]
-
-        first = defined()
-        assert first["net"] == "mine.py:module"
-        (tmp_path / "elsewhere").mkdir()
-        moved = tmp_path / "elsewhere" / "mine.py"
-        moved.write_text(CODE)
-        again = tmp_path / "elsewhere" / "other.safetensors"
-        again.write_bytes(weights.read_bytes())
-        assert defined(moved, again) == first
-        save_file(Tiny(1, 4).state_dict(), again)
-        assert defined(weights=again) != first
-        moved.write_text(CODE + "\n")
-        assert defined(moved) != first
-
-    def test_the_usual_network_is_not_mentioned(self, splits):
-        assert "network" not in described(splits, Settings(20))
-        known = described(splits, Settings(20, network=Network("helpers.networks:tiny", lr=0.1)))
-        assert known["network"].keys() == {"net", "net_sha256", "lr"}
-        assert known["defaults"]["Pretrained.freeze"] == "False"
+    def test_what_can_be_trained_gets_there(self, code, monkeypatch):
+        monkeypatch.setattr(Runs, "work", lambda self, report: (_ for _ in ()).throw(EOFError))
+        for function, arm in (("classifier", "mixup"), ("detached", "random")):
+            net = make_network(f"{code}:{function}", X, y)
+            with pytest.raises(EOFError):
+                compare(net, X, y, arms=["plain", arm], n_repeats=1)
 
 
 @pytest.mark.usefixtures("two_corruptions", "no_picture")
 class TestCommandLine:
-    def test_parses(self):
-        given = "--net resnet18 --weights w.pt --freeze --lr 0.1 --batch-size 8 --device cpu"
-        arguments = vars(build_parser().parse_args(given.split()))
-        expected = Network("resnet18", "w.pt", True, 0.1, 8, "cpu")
-        assert Network(**{name: arguments[name] for name in vars(expected)}) == expected
-
     @pytest.mark.parametrize("function", ["module", "classifier"])
     def test_compares_a_network_of_a_file_and_resumes_with_the_same(
-        self, npz, code, tmp_path, capsys, function
+        self, npz, code, tmp_path, capsys, function, monkeypatch
     ):
         arguments = ["--dataset", str(npz), "--n-train", "24", "--epochs", "2", "--seeds", "1"]
-        arguments += ["--autoencoder-epochs", "1", "--n-jobs", "1", "--out", str(tmp_path / "out")]
-        arguments += ["--arms", "plain", "standard+mutual_info"]
+        arguments += ["--n-jobs", "1", "--out", str(tmp_path / "out")]
+        arguments += ["--arms", "plain", "random"]
         run = [*arguments, "--net", f"{code}:{function}"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert main(run) == 0
         settings = json.loads((tmp_path / "out" / "settings.json").read_text())
-        assert settings["network"]["net"] == f"mine.py:{function}"
+        assert "mine" in json.dumps(settings["net"])
+        monkeypatch.setattr(Runs, "_train", None)
         assert main(run) == 0
-        assert "2 runs are done already" in capsys.readouterr().out
         code.write_text(CODE + "\n")
         assert main(run) == 2
-        assert "network.net_sha256" in capsys.readouterr().err
+        assert "net." in capsys.readouterr().err
         assert main(arguments) == 2
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("function", ["module", "classifier"])
+    def test_processes_know_a_network_of_a_file(self, npz, code, tmp_path, function):
+        arguments = ["--dataset", str(npz), "--n-train", "24", "--epochs", "1", "--seeds", "2"]
+        arguments += ["--n-jobs", "2", "--out", str(tmp_path / "out"), "--arms", "plain"]
+        assert main([*arguments, "--net", f"{code}:{function}"]) == 0
 
     def test_what_is_no_network_is_said(self, npz, tmp_path, capsys):
         arguments = ["--dataset", str(npz), "--out", str(tmp_path / "out")]
@@ -261,3 +201,24 @@ class TestCommandLine:
             assert main([*arguments, "--net", net]) == 2
             assert message in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("options", "epochs"),
+        [
+            ([], {"module": 500, "classifier": 10}),
+            (["--steps", "30"], {"module": 15, "classifier": 8}),
+            (["--steps", "30", "--epochs", "3"], {"module": 3, "classifier": 3}),
+        ],
+    )
+    @pytest.mark.parametrize("function", ["module", "classifier"])
+    def test_steps_and_epochs(self, npz, code, tmp_path, monkeypatch, function, options, epochs):
+        seen = []
+
+        def noted(self, report):
+            seen.append(self.options(24)["max_epochs"])
+            raise ValueError
+
+        monkeypatch.setattr(Runs, "work", noted)
+        arguments = ["--dataset", str(npz), "--n-train", "24", "--arms", "plain"]
+        main([*arguments, "--net", f"{code}:{function}", "--out", str(tmp_path / "out"), *options])
+        assert seen == [epochs[function]]

@@ -8,6 +8,7 @@ from filelock import FileLock
 from helpers.main_jobs import SIZE, results, runs
 
 from tsynd_sk.__main__ import main
+from tsynd_sk.comparison._runs import Runs
 
 SMALL = [*SIZE, "--seeds", "2", "--arms", "plain", "random", "--n-jobs", "1"]
 GOES_ON = "Runs that are done are kept: the same command goes on from there."
@@ -19,7 +20,7 @@ def command(npz, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(npz, two_corruptions, no_picture, tmp_path_factory):
+def undisturbed(npz, two_corruptions, no_picture, no_estimate, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed")
     assert main(["--dataset", str(npz), *SMALL, "--out", str(out)]) == 0
     return out
@@ -32,7 +33,7 @@ def copy(undisturbed, tmp_path):
 
 
 def test_a_second_job_is_refused_while_the_first_is_at_work(command, copy, capsys):
-    next((copy / "runs").iterdir()).unlink()
+    next((copy / "runs").glob("*.json")).unlink()
     with FileLock(copy / ".lock"):
         assert main(command) == 1
     message = capsys.readouterr().err
@@ -42,7 +43,7 @@ def test_a_second_job_is_refused_while_the_first_is_at_work(command, copy, capsy
 
 
 def test_it_says_what_cannot_be_written_and_goes_on(command, copy, undisturbed, capsys):
-    (copy / "runs" / "seed1-plain.json").unlink()
+    (copy / "runs" / "run1-plain.json").unlink()
     (copy / "results.csv").unlink()
     (copy / "results.csv").mkdir()
     assert main(command) == 1
@@ -56,18 +57,56 @@ def test_it_says_what_cannot_be_written_and_goes_on(command, copy, undisturbed, 
 
 def test_unfinished_files_are_removed(command, copy):
     (copy / "results.csv").unlink()
-    (copy / "runs" / "seed1-plain.json.0a1b2c3d.part").write_text("{")
+    (copy / "runs" / "run1-plain.json.0a1b2c3d.part").write_text("{")
     assert main(command) == 0
     assert not list(copy.rglob("*.part"))
 
 
-@pytest.mark.parametrize("content", ['{"seed": 1, "arm": "pl', "[]", '{"seed": 0}'])
-def test_a_damaged_run_is_made_again(command, copy, undisturbed, capsys, content):
-    path = copy / "runs" / "seed1-plain.json"
-    path.write_text(content)
+@pytest.fixture
+def trained(monkeypatch):
+    """Note which runs are trained."""
+    pairs, train = [], Runs._train
+
+    def noted(self, *pair):
+        pairs.append(pair)
+        return train(self, *pair)
+
+    monkeypatch.setattr(Runs, "_train", noted)
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".json", b'{"run": 1, "arm": "pl'),
+        (".json", b"[]"),
+        (".json", b'{"run": 0, "arm": "plain"}'),
+        (".json", None),
+        (".npy", b""),
+        (".npy", b"no array"),
+        (".npy", None),
+        (".npy", "cut"),
+    ],
+)
+def test_a_damaged_run_is_made_again(command, copy, undisturbed, trained, suffix, content):
+    path = copy / "runs" / f"run1-plain{suffix}"
+    whole = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(whole[:-9] if content == "cut" else content)
     assert main(command) == 0
-    assert "3 runs are done already, 1 to go" in capsys.readouterr().out
+    assert trained == [(1, "plain")]
     assert results(copy) == results(undisturbed)
+    assert (path.with_suffix(".npy").read_bytes()) == (
+        undisturbed / "runs" / "run1-plain.npy"
+    ).read_bytes()
+
+
+def test_a_finished_job_trains_nothing(command, copy, trained):
+    before = runs(copy)
+    assert main(command) == 0
+    assert not trained
+    assert runs(copy) == before
 
 
 @pytest.mark.parametrize("content", ["{", None])

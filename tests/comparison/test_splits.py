@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.model_selection import train_test_split
-
 from tsynd_sk.comparison._comparison import Comparison
 from tsynd_sk.comparison._settings import Settings
+
 from tsynd_sk.comparison._splits import Splits, load_splits
 from tsynd_sk.datasets import load_image_folder
 

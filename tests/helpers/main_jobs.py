@@ -13,6 +13,8 @@ import numpy as np
 from tsynd_sk.datasets import load_digits_images
 
 SIZE = ["--n-train", "24", "--epochs", "2"]
+# Shapes of images that an augmentation in a file of the user's has seen.
+SEEN: list = []
 
 
 def write_npz(path):

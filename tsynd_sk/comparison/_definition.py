@@ -50,6 +50,9 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return {str(key): definition_of(each, within) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [definition_of(each, within) for each in value]
+    if isinstance(value, set | frozenset):
+        # In the order of their texts, for their own is another one in each process.
+        return sorted((definition_of(each, within) for each in value), key=str)
     if isinstance(value, partial):
         return definition_of([value.func, value.args, value.keywords], within)
     if isinstance(value, nn.Module):
@@ -60,17 +63,17 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return {type(value).__name__: definition_of(value.get_params(deep=False), within)}
     if callable(value) and hasattr(value, "__qualname__"):
         return _code(value, within)
-    own = _own_code(type(value))
-    # What an object of the user's own class knows; those of others say it in their repr.
-    state = (
-        {"state": definition_of(vars(value), within)} if own and hasattr(value, "__dict__") else {}
-    )
-    return {"repr": _lasting(repr(value)), **own, **state}
+    shown, own = repr(value), _own_code(type(value))
+    described: dict[str, Any] = {"repr": _lasting(shown), **own}
+    # Others than the user's own classes mostly say in their repr what they hold.
+    if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
+        described["state"] = definition_of(vars(value), within)
+    return described
 
 
 def _lasting(text: str) -> str:
     """Leave out where something lies in memory, or the user's file on the disk."""
-    return re.sub(r" at 0x[0-9a-f]+|(?<=_tsynd_sk_)\w+_(?=[0-9a-f]{12})[0-9a-f]{12}", "", text)
+    return re.sub(r"_tsynd_sk_(\w+)_[0-9a-f]{12}", r"\1", re.sub(r" at 0x[0-9a-f]+", "", text))
 
 
 def _text(text: str | Path) -> Any:
