@@ -259,6 +259,10 @@ class TestRefusals:
         [
             (v2.CenterCrop((6, 10)), r"CenterCrop must .*\(3, 12, 10\).* got shape \(3, 6, 10\)"),
             (lambda image: image[0], r"<lambda> must .* got shape \(12, 10\)"),
+            (
+                lambda image: image.no_such_thing,
+                r"<lambda> fails on an image of shape \(3, 12, 10\) and dtype torch.float32",
+            ),
             (v2.ToPILImage(), "ToPILImage must return a Tensor .* got a Image"),
         ],
     )

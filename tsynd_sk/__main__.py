@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
-        type=int,
+        type=_count,
         metavar="N",
         help="labelled training images, drawn anew for each seed (default: all; 100 of the digits "
         "and of MedMNIST)",
@@ -157,15 +157,15 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     )
     add("--freeze", action="store_true", help="with --weights: train the head alone")
     add("--lr", type=float, metavar="LR", help="learning rate at the start (default: 0.002)")
-    add("--batch-size", type=int, metavar="B", help="images in a batch (default: 16)")
+    add("--batch-size", type=_count, metavar="B", help="images in a batch (default: 16)")
     add(
         "--steps",
-        type=int,
+        type=_count,
         metavar="S",
         help="gradient steps on real images, about (default: 1000; a skorch classifier keeps its "
         "epochs)",
     )
-    add("--epochs", type=int, metavar="E", help="training epochs, in place of --steps")
+    add("--epochs", type=_count, metavar="E", help="training epochs, in place of --steps")
     add("--device", metavar="DEVICE", help="where to train, such as cuda (default: cpu)")
 
 
@@ -186,7 +186,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         "or package.module:function, where function() returns a callable from one image, a float "
         "Tensor (C, H, W), to one; may be given several times",
     )
-    add("--seeds", type=int, default=3, metavar="K", help="repetitions (default: 3)")
+    add("--seeds", type=_count, default=3, metavar="K", help="repetitions (default: 3)")
     add(
         "--primary",
         choices=("roc_auc", "balanced_accuracy", "nll"),
@@ -218,10 +218,10 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--n-attacked",
-        type=int,
+        type=_count,
         default=256,
         metavar="N",
-        help="with --eps: images that are attacked at most (default: 256)",
+        help="test images that are corrupted and attacked at most (default: 256)",
     )
     add(
         "--n-jobs",
@@ -231,6 +231,12 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         help="processes; does not change results (default: -1, one for each core)",
     )
     add("--out", type=Path, metavar="DIR", help="folder for results (default: made from settings)")
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return count
 
 
 def _share(text: str) -> float:
@@ -317,7 +323,7 @@ def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) ->
         f"{len(splits.class_names)} classes"
     )
     print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
-    out = arguments.out or _folder(arguments, splits)
+    out = (arguments.out or _folder(arguments, splits)).expanduser()
     names = [splits.class_names[code] for code in range(len(splits.class_names))]
     result = compare(
         net,
@@ -325,6 +331,7 @@ def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) ->
         [names[code] for code in splits.y],
         arms=arms,
         cv=divisions,
+        n_repeats=1,
         groups=splits.groups,
         scoring=arguments.primary,
         n_train=n_train,
@@ -337,12 +344,6 @@ def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) ->
         verbose=1,
     )
     print(f"\n{result.summary()}\n")
-    if arguments.eps:
-        n_masked = sum(bool(row["gradient_masking"]) for row in result.rows)
-        print(
-            f"Under attack: accuracy on {arguments.n_attacked} images at most; gradients seem to "
-            f"be masked in {n_masked} runs (column gradient_masking)."
-        )
     print(f"Results: {out / 'results.csv'}")
     if (out / "synthesis.png").exists():
         print(f"Picture: {out / 'synthesis.png'}")
@@ -377,8 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Schedulers ask so to end; then results are collected, and other processes ended.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        splits, arms = _load(arguments), _arms(arguments)
-        _run(arguments, splits, arms)
+        _run(arguments, _load(arguments), _arms(arguments))
         return 0
     except KeyboardInterrupt:
         status, reason = 130, "interrupted"

@@ -44,7 +44,7 @@ class TransformRows:
     TypeError
         If `transform` is not callable.
     ValueError
-        While training: if rows are no images, or `transform` changes their shape.
+        While training: if rows are no images, or `transform` fails or changes their shape.
 
     See Also
     --------
@@ -117,7 +117,14 @@ class TransformRows:
         given = _copy(x)
         image = given if given.ndim == 3 else given[None]
         shape = tuple(image.shape)
-        image = self.transform(image)
+        dtype = image.dtype
+        try:
+            image = self.transform(image)
+        except Exception as error:
+            raise ValueError(
+                f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(

@@ -15,7 +15,7 @@ def two_corruptions():
     """Score on two kinds of corruption in place of twelve."""
     with pytest.MonkeyPatch.context() as patch:
         kinds = ("noise", "contrast")
-        patch.setattr("tsynd_sk.comparison._comparison.CORRUPTIONS", kinds)
+        patch.setattr("tsynd_sk.comparison._scoring.CORRUPTIONS", kinds)
         yield
 
 
@@ -23,5 +23,13 @@ def two_corruptions():
 def no_picture():
     """Draw no picture, which takes longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsynd_sk.comparison._comparison.draw_synthesis", lambda *arguments: None)
+        patch.setattr("tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_estimate():
+    """Estimate no duration, for which an epoch is timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tsynd_sk.comparison._compare.estimated_duration", lambda *arguments: "soon")
         yield

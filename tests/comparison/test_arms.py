@@ -1,17 +1,18 @@
 """Arms of a comparison: what each says, and that all cost as many rows and steps."""
 
-import json
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_nets import LABELS, Recorder, X, recorder_of, row_set, y
-from sklearn.frozen import FrozenEstimator
+from helpers.tiny_nets import Recorder, X, net, own_net, recorder_of, row_set, y
+from skorch.callbacks import PassthroughScoring
+from torch import nn
 
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
+from tsynd_sk.comparison._arms import check_arms, with_twins
 
 EPOCHS, N = 8, 30
 # One arm of each kind; other objectives cost the same steps.
@@ -19,22 +20,18 @@ KINDS = ("plain", *AUGMENTATIONS, "random", "standard+random", "standard+duplica
 TINY_SYNTHESIS = {"n_members": 4, "max_iter": 2}
 
 
-@pytest.fixture(scope="module")
-def autoencoder():
-    return FrozenEstimator(AutoencoderNet(max_epochs=1, epoch_size=64).fit(X[:N, None]))
-
-
 def tiny(arm, **net):
     synthesis = {**TINY_SYNTHESIS, **arm.synthesizer} if arm.objective else {}
     return replace(arm, synthesizer=synthesis, net={"module__width": 4, **arm.net, **net})
 
 
-def trained(arm, autoencoder, images=X[:N], labels=y[:N], **params):
+def trained(arm, images=X[:N], labels=y[:N], estimator=None, **params):
     classifier = arm.make_classifier(
-        images,
-        labels,
+        estimator,
+        n_classes=10,
         max_epochs=EPOCHS,
-        autoencoder=autoencoder,
+        low=float(images.min()),
+        high=float(images.max()),
         callbacks=[Recorder()],
         random_state=0,
         **params,
@@ -52,8 +49,8 @@ def rows_of(classifier):
 
 
 @pytest.fixture(scope="module")
-def classifiers(autoencoder):
-    return {name: trained(tiny(ARMS[name]), autoencoder) for name in KINDS}
+def classifiers():
+    return {name: trained(tiny(ARMS[name])) for name in KINDS}
 
 
 class TestBudget:
@@ -63,9 +60,9 @@ class TestBudget:
 
     @pytest.mark.parametrize("name", ["smote", "random"])
     @pytest.mark.parametrize("how", ["apart", "mixed"])
-    def test_further_rows_come_in_batches_as_synthetic_ones_do(self, name, how, autoencoder):
+    def test_further_rows_come_in_batches_as_synthetic_ones_do(self, name, how):
         arm = replace(tiny(ARMS[name], batch_size=15), classifier={"batches": how})
-        recorder, real = recorder_of(trained(arm, autoencoder).estimator_), row_set(X[:N, None])
+        recorder, real = recorder_of(trained(arm).estimator_), row_set(X[:N, None])
         n_real = [len(row_set(rows.numpy()) & real) for rows, _ in recorder.train_[-1]]
         assert sum(n_real) == N
         assert (sorted(n_real) == [0, 15, 15]) == (how == "apart")
@@ -77,24 +74,22 @@ class TestBudget:
             assert all(torch.equal(a, b) for a, b in zip(start, starts[0], strict=True))
 
     @pytest.mark.parametrize("name", ["plain", "smote", "random"])
-    def test_what_is_said_of_the_classifier_holds_with_and_without_synthesis(
-        self, name, autoencoder
-    ):
+    def test_what_is_said_of_the_classifier_holds_with_and_without_synthesis(self, name):
         arm = tiny(ARMS[name], batch_size=50)
         later = replace(arm, classifier={"warm_up": 0.5, "synthetic_ratio": 0.6})
-        assert batches(trained(later, autoencoder)) == [[30]] * 4 + [[48]] * 4
+        assert batches(trained(later)) == [[30]] * 4 + [[48]] * 4
         never = replace(arm, classifier={"synthetic_ratio": 0})
-        assert batches(trained(never, autoencoder)) == [[30]] * 8
+        assert batches(trained(never)) == [[30]] * 8
 
-    def test_smote_is_renewed_as_often_as_what_is_synthesised(self, autoencoder):
+    def test_smote_is_renewed_as_often_as_what_is_synthesised(self):
         arm = replace(tiny(ARMS["smote"]), classifier={"refresh_every": 2})
-        recorder = recorder_of(trained(arm, autoencoder).estimator_)
+        recorder = recorder_of(trained(arm).estimator_)
         seen = [row_set(recorder.rows(epoch)) for epoch in range(2, EPOCHS)]
         assert [a == b for a, b in pairwise(seen)] == [True, False, True, False, True]
 
-    def test_equal_seeds_train_alike(self, autoencoder, classifiers):
+    def test_equal_seeds_train_alike(self, classifiers):
         for name in ("mixup", "trivial_augment", "smote", "adversarial", "standard+random"):
-            again = trained(tiny(ARMS[name]), autoencoder)
+            again = trained(tiny(ARMS[name]))
             np.testing.assert_array_equal(
                 again.predict_proba(X), classifiers[name].predict_proba(X)
             )
@@ -127,7 +122,7 @@ class TestWhatArmsTrainOn:
         images[:, :, :3] = 1
         sides = {}
         for flip in (True, False):
-            rows = rows_of(trained(tiny(ARMS["standard"]), None, images, labels, flip=flip))
+            rows = rows_of(trained(tiny(ARMS["standard"]), images, labels, flip=flip))
             sides[flip] = rows[..., 4:].sum((1, 2, 3)) > rows[..., :4].sum((1, 2, 3))
         assert 0.2 < sides[True].mean() < 0.8
         assert not sides[False].any()
@@ -135,11 +130,34 @@ class TestWhatArmsTrainOn:
     @pytest.mark.parametrize("name", ["standard", "trivial_augment", "adversarial"])
     def test_images_of_any_range_keep_it(self, name):
         images = 600 * X[:N] - 1000
-        rows = rows_of(trained(tiny(ARMS[name]), None, images))
+        rows = rows_of(trained(tiny(ARMS[name]), images))
         assert rows.min() >= images.min() - 1e-2
         assert rows.max() <= images.max() + 1e-2
         # As in [0, 1], where what is moved in is black.
         assert abs(rows.mean() - images.mean()) < 100
+
+    def test_own_augmentations_get_one_image_each(self):
+        seen = []
+
+        def halved(image):
+            seen.append((image.dtype, tuple(image.shape)))
+            return image / 2
+
+        for arm in (Arm(halved), Arm(halved, "random")):
+            rows = rows_of(trained(tiny(arm)))
+            assert set(seen) == {(torch.float32, (1, 8, 8))}
+            assert 0.4 < rows.max() <= 0.5
+        assert len(row_set(rows) & row_set(X[:N, None] / 2)) == N
+
+    def test_errors_in_own_augmentations_name_the_image(self):
+        def broken(image):
+            raise KeyError("x")
+
+        with pytest.raises(
+            ValueError,
+            match=r"broken fails on an image of shape \(1, 8, 8\) and dtype torch.float32: KeyErr",
+        ):
+            trained(tiny(Arm(broken)))
 
 
 class TestDefinition:
@@ -151,13 +169,6 @@ class TestDefinition:
         assert ARMS["plain"] == Arm()
         assert ARMS["trivial_augment+random"] == Arm("trivial_augment", "random")
         assert set(DEFAULT_ARMS) <= set(ARMS)
-        assert "standard+mutual_info" in DEFAULT_ARMS
-
-    def test_what_is_not_said_is_left_out(self):
-        assert ARMS["plain"].definition() == {}
-        assert Arm(**ARMS["standard+random"].definition()) == ARMS["standard+random"]
-        assert ARMS["entropy"].definition() == {"objective": "entropy"}
-        assert len({json.dumps(arm.definition()) for arm in ARMS.values()}) == len(ARMS)
 
     def test_parameters_reach_their_estimators(self):
         arm = Arm(
@@ -168,18 +179,124 @@ class TestDefinition:
             net={"module__dropout": 0.5, "eps": 0.1},
             autoencoder={"module__n_components": 8},
         )
-        classifier = arm.make_classifier(X, y, max_epochs=3, random_state=4)
+        classifier = arm.make_classifier(n_classes=10, max_epochs=3, random_state=4)
         assert (classifier.warm_up, classifier.random_state) == (0.5, 4)
         assert (classifier.synthesizer.radius, classifier.synthesizer.objective) == (0.25, "random")
         assert classifier.estimator.get_params()["module__dropout"] == 0.5
         assert (classifier.estimator.eps, classifier.estimator.max_epochs) == (0.1, 3)
         assert classifier.synthesizer.autoencoder.get_params()["module__n_components"] == 8
 
-    def test_an_arm_without_a_given_autoencoder_trains_its_own(self):
-        arm = replace(tiny(ARMS["random"]), autoencoder={"epoch_size": 64})
-        classifier = arm.make_classifier(X, LABELS[:80], max_epochs=4, random_state=0).fit(X, y)
-        assert classifier.synthesizer_.autoencoder_.epoch_size == 64
-        assert [len(row["batches"]) for row in classifier.history_] == [5, 8, 8, 8]
+    def test_an_estimator_stays_as_it_was(self):
+        given = net(max_epochs=7)
+        made = ARMS["standard"].make_classifier(given, n_classes=10, max_epochs=3).estimator
+        assert made is not given
+        assert (given.max_epochs, made.max_epochs, made.get_params()["module__width"]) == (7, 3, 4)
+        assert "iterator_train__collate_fn" not in given.get_params()
+
+    def test_the_same_network_trains_on_attacks(self):
+        given = net(lr=0.5, batch_size=3)
+        made = ARMS["adversarial"].make_classifier(given, n_classes=10, max_epochs=3, low=-1.0)
+        made = made.estimator
+        assert (made.lr, made.batch_size, made.get_params()["module__width"]) == (0.5, 3, 4)
+        assert (made.low, made.high) == (-1.0, 1.0)
+
+    def test_skorch_classifiers_keep_their_callbacks(self):
+        given = net(callbacks=[("own", PassthroughScoring("train_loss"))])
+        made = ARMS["plain"].make_classifier(
+            given, n_classes=10, max_epochs=1, callbacks=[Recorder()]
+        )
+        names = [type(c).__name__ for c in made.estimator.initialize_callbacks().callbacks]
+        assert names == ["tuple", "Recorder"]
+
+
+class TestTwins:
+    def test_each_synthesis_is_set_against_its_augmentation(self):
+        names = ("plain", "standard", "standard+random", "random")
+        arms, references = with_twins({name: ARMS[name] for name in names})
+        assert set(arms) == set(names)
+        assert references == {"standard": "plain", "standard+random": "standard", "random": "plain"}
+
+    def test_those_that_are_missing_join(self):
+        arms, references = with_twins({"standard+mutual_info": ARMS["standard+mutual_info"]})
+        assert list(arms) == ["standard", "standard+mutual_info"]
+        assert references == {"standard+mutual_info": "standard"}
+
+    def test_a_twin_is_looked_for_among_the_arms_first(self):
+        mine = {"nothing": Arm(), "drawn": Arm(objective="random")}
+        arms, references = with_twins(mine)
+        assert arms == mine
+        assert references == {"drawn": "nothing"}
+
+    def test_own_augmentations_have_twins_too(self):
+        arms, references = with_twins({"own+random": Arm(abs, "random")})
+        assert references == {"own+random": "own+random, without synthesis"}
+        assert arms["own+random, without synthesis"] == Arm(abs)
+
+    def test_a_twin_has_the_same_net_and_budget(self):
+        net, classifier = {"lr": 0.1}, {"warm_up": 0.5}
+        arm = Arm("standard", "random", {"radius": 1}, classifier, net)
+        assert arm.without_synthesis() == Arm("standard", classifier=classifier, net=net)
+
+    def test_plain_comes_first(self):
+        names = ("standard+random", "standard", "plain")
+        arms, references = with_twins({name: ARMS[name] for name in names})
+        assert list(arms) == ["plain", "standard", "standard+random"]
+        assert "plain" not in references
+
+    def test_without_plain_the_first_arm_is_what_others_are_set_against(self):
+        references = with_twins({name: ARMS[name] for name in ("mixup", "standard")})[1]
+        assert references == {"standard": "mixup"}
+
+
+class TestNames:
+    def test_there_are_defaults(self):
+        assert tuple(check_arms(None)) == DEFAULT_ARMS
+        assert check_arms("standard") == {"standard": ARMS["standard"]}
+
+    @pytest.mark.parametrize(
+        ("arms", "message"),
+        [
+            (["plain", "standart"], "no arm 'standart'; did you mean 'standard'"),
+            (["magic"], "no arm 'magic' Known: plain, standard"),
+            ({"a": "standard"}, "give a dict from names to Arm"),
+            ({"a": Arm(), "A": Arm()}, "capitals apart"),
+            ([], "arms is empty"),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, arms, message):
+        with pytest.raises(ValueError, match=message):
+            check_arms(arms)
+
+
+class TestNets:
+    @pytest.mark.parametrize("name", sorted(ARMS))
+    def test_the_default_net_suits_every_arm(self, name):
+        ARMS[name].check(name, NetClassifier())
+
+    @pytest.mark.parametrize("name", ["plain", "mixup", "standard+random", "smote"])
+    def test_plain_skorch_classifiers_suit_those_that_need_no_class_of_their_own(self, name):
+        ARMS[name].check(name, own_net())
+        arm = ARMS[name]
+        synthesis = TINY_SYNTHESIS if arm.objective else {}
+        made = trained(replace(arm, synthesizer=synthesis), estimator=own_net(train_split=None))
+        assert batches(made) == [[16, 14]] * 2 + [[16, 16, 13]] * 6
+
+    @pytest.mark.parametrize(
+        ("arm", "estimator", "message"),
+        [
+            ("adversarial", own_net(), "trains by a class of its own.*NeuralNetClassifier"),
+            ("mixup", own_net(criterion=nn.NLLLoss), "mixes labels, which the criterion NLLLoss"),
+            ("plain", net(iterator_train=list), "has an iterator_train of its own"),
+            ("plain", net(iterator_train__collate_fn=abs), "has an iterator_train__collate_fn of"),
+        ],
+    )
+    def test_others_are_refused_by_name(self, arm, estimator, message):
+        with pytest.raises(ValueError, match=message):
+            ARMS[arm].check(arm, estimator)
+
+    def test_parameters_that_a_net_lacks_are_refused(self):
+        with pytest.raises(ValueError, match="'eps'"):
+            Arm(net={"eps": 0.1}).check("x", net())
 
 
 class TestWrongArms:
@@ -188,18 +305,19 @@ class TestWrongArms:
         [
             (
                 {"augmentation": "cutmix"},
-                "augmentation must be None or one of standard",
+                "augmentation must be None or one of standard.*a callable",
             ),
             ({"objective": abs}, "objective must be None or one of duplicate"),
-            ({"objective": "reconstruction"}, "give objective='duplicate', or keep_detail=False"),
             ({"augmentation": "smote", "objective": "random"}, "choose one"),
             ({"synthesizer": {"radius": 1}}, "no effect without an objective"),
-            ({"unlabelled": True}, "no effect without an objective"),
+            ({"autoencoder": {"max_epochs": 1}}, "no effect without an objective"),
             ({"objective": "random", "synthesizer": {"radios": 1}}, "'radios'"),
             ({"objective": "random", "synthesizer": {"radius": -1}}, "'radius'"),
+            ({"objective": "random", "autoencoder": {"epochs": 1}}, "'epochs'"),
             ({"classifier": {"warm_up": 2}}, "'warm_up'"),
             ({"net": {"max_epochs": 2}}, "decides"),
-            ({"net": {"eps": 0.1}}, "'eps'"),
+            ({"classifier": {"synthesizer": None}}, "decides"),
+            ({"objective": "random", "synthesizer": {"image_shape": (8, 8)}}, "decides"),
         ],
     )
     def test_are_refused_when_they_are_made(self, params, message):

@@ -12,7 +12,7 @@ import numpy as np
 
 from tsynd_sk.datasets import load_digits_images
 
-SIZE = ["--n-train", "24", "--epochs", "2", "--autoencoder-epochs", "1"]
+SIZE = ["--n-train", "24", "--epochs", "2"]
 
 
 def write_npz(path):

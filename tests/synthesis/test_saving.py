@@ -28,9 +28,11 @@ from helpers.saved_files import (
     weights_of,
 )
 from helpers.tiny_nets import Dense, X, augmented, dense_net, net, own_net, synthesizer, y
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Bunch
 from skorch.callbacks import Callback
 
 from tsynd_sk import TargetedSynthesizer
@@ -38,6 +40,7 @@ from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._utils import _files
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.datasets import Reading, read_images
 
 
 def other_parameters(**params):
@@ -457,3 +460,18 @@ class TestFiles:
             images.save_params(path, with_images=True)
         assert path.read_bytes() == before
         assert list(path.parent.iterdir()) == [path]
+
+
+def test_how_files_were_read_is_kept(images, path, tmp_path):
+    reading = Reading((8, 8), "crop", True, (-160.0, 240.0), (0.0, 255.0))
+    images.save_params(path, reading=Bunch(reading=reading))
+    loaded = image_classifier().load_params(path)
+    assert loaded.reading_ == reading
+    Image.fromarray(np.full((16, 16), 7, np.uint8)).save(tmp_path / "new.png")
+    np.testing.assert_array_equal(
+        read_images(tmp_path / "new.png", like=loaded), np.full((1, 8, 8), 7)
+    )
+    loaded.save_params(path)
+    assert image_classifier().load_params(path).reading_ == reading
+    with pytest.raises(TypeError, match="like must be what load_image_folder returned"):
+        read_images(tmp_path / "new.png", like=images)

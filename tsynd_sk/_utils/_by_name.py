@@ -67,7 +67,17 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
         except BaseException:
             del sys.modules[name]
             raise
+        _let_joblib_pickle(module)
     return sys.modules[name]
+
+
+def _let_joblib_pickle(module: Any) -> None:
+    """Let joblib hand what a module defines to its processes, which could not import it."""
+    try:
+        from joblib.externals import cloudpickle
+    except ImportError:  # joblib from 1.6 on brings none of its own
+        import cloudpickle  # type: ignore[import-untyped]
+    cloudpickle.register_pickle_by_value(module)
 
 
 def file_of(text: str) -> Path | None:

@@ -139,7 +139,13 @@ class Arm:
         return self.objective is not None and bool(self._augmented().synthetic_ratio)
 
     def without_synthesis(self) -> Arm:
-        """Return its twin: the same augmentation, with as many rows and steps."""
+        """Return its twin: the same augmentation, with as many rows and steps.
+
+        Returns
+        -------
+        Arm
+            Without an objective, and what goes with one.
+        """
         return replace(self, objective=None, synthesizer={}, autoencoder={})
 
     def make_classifier(
@@ -209,7 +215,20 @@ class Arm:
         )
 
     def check(self, name: str, net: Any) -> None:
-        """Raise ValueError if the arm, of this name, cannot train a net."""
+        """Refuse a net that the arm cannot train.
+
+        Parameters
+        ----------
+        name : str
+            Name of the arm, for errors.
+        net : skorch classifier
+            The network, unfitted.
+
+        Raises
+        ------
+        ValueError
+            If it cannot.
+        """
         net_class = type(net)
         if self.augmentation == "adversarial" and net_class is not NetClassifier:
             raise ValueError(
@@ -230,7 +249,7 @@ class Arm:
                 f"the estimator has an {what} of its own, in whose place the arms have theirs: "
                 "leave it out, and compare it as an arm, Arm(augmentation=callable)"
             )
-        net_class().set_params(**self.net)
+        self._net(net).set_params(**self.net)
 
     def _net(self, net: Any) -> Any:
         net = NetClassifier() if net is None else clone(net)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -11,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils import check_consistent_length
 from tqdm.auto import tqdm
 
@@ -74,7 +76,8 @@ def compare(
         How many hold-outs there are, or how often each division of `cv` is trained on, each time
         with another seed. None: 5 for hold-outs and for a single division, 1 otherwise.
     groups : array-like of shape (n,) or None, default=None
-        What each image belongs to (a patient, a slide): no group is on two sides.
+        What each image belongs to (a patient, a slide). No group is on two sides, unless a `cv`
+        other than None or an int has it so, of which a warning tells.
     scoring : {"roc_auc", "balanced_accuracy", "nll"}, default="roc_auc"
         Primary score, on which the verdict rests. The others are reported beside it.
     n_train : int or None, default=None
@@ -86,7 +89,7 @@ def compare(
     attacks : list of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
         Attacks, see `tsynd_sk.evaluation.adversarial_scores`; "pgd" takes 20 steps.
     n_attacked : int or None, default=256
-        Test images that are attacked at most. None: all.
+        Test images that are corrupted and attacked at most. None: all.
     n_jobs : int or None, default=None
         Trainings side by side, each in one thread; -1 for all cores. Does not change results.
     random_state : int, default=0
@@ -204,12 +207,16 @@ def _runs(
             for k in range(n)
         ]
     else:
+        if groups is not None and isinstance(cv, numbers.Integral):
+            cv = StratifiedGroupKFold(int(cv))
         parts = list(check_cv(cv, codes, classifier=True).split(X, codes, groups))
         n = n_repeats if n_repeats is not None else (5 if len(parts) == 1 else 1)
         divisions = parts * check_int_at_least("n_repeats", n, 1)
-    runs = []
+    runs, divided = [], set()
     for k, (train, test) in enumerate(divisions):
         train, test = np.sort(train), np.sort(test)
+        if groups is not None and len(torn := np.intersect1d(groups[train], groups[test])):
+            divided.update(torn.tolist())
         if n_train is not None:
             n = check_int_at_least("n_train", n_train, 1)
             n_classes = len(np.unique(codes[train]))
@@ -220,6 +227,12 @@ def _runs(
                 )
             train = train[subsample(codes[train], n, random_state=seed + k)]
         runs.append(Run(seed + k, train, test))
+    if divided:
+        warnings.warn(
+            f"cv has images of {len(divided)} groups both in training and in test parts, so that "
+            "scores may be too high",
+            stacklevel=3,
+        )
     return runs
 
 

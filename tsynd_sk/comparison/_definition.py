@@ -7,12 +7,12 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import nn
 
 from tsynd_sk._utils._by_name import file_of
@@ -22,13 +22,15 @@ from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 
-def definition_of(value: Any) -> Any:
+def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Describe a value as JSON has it: files and a user's own code by their contents.
 
     Parameters
     ----------
     value : object
         Numbers, texts, lists, dicts, functions, classes, modules with weights, estimators.
+    within : tuple of int, default=()
+        The ids of what holds it, where the description ends if it holds itself.
 
     Returns
     -------
@@ -41,23 +43,34 @@ def definition_of(value: Any) -> Any:
         return _text(value)
     if isinstance(value, np.generic):
         return value.item()
+    if id(value) in within:
+        return "itself"
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        return {str(key): definition_of(each) for key, each in value.items()}
+        return {str(key): definition_of(each, within) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [definition_of(each) for each in value]
+        return [definition_of(each, within) for each in value]
+    if isinstance(value, partial):
+        return definition_of([value.func, value.args, value.keywords], within)
     if isinstance(value, nn.Module):
         return {"module": repr(value), "weights": _hash_of(value.state_dict().values())}
     if isinstance(value, np.ndarray | torch.Tensor):
         return _hash_of([torch.as_tensor(value)])
     if hasattr(value, "get_params") and not isinstance(value, type):
-        return {type(value).__name__: definition_of(_params(value))}
+        return {type(value).__name__: definition_of(value.get_params(deep=False), within)}
     if callable(value) and hasattr(value, "__qualname__"):
-        return _code(value)
-    return {"repr": re.sub(r" at 0x[0-9a-f]+", "", repr(value)), **_own_code(type(value))}
+        return _code(value, within)
+    own = _own_code(type(value))
+    # What an object of the user's own class knows; those of others say it in their repr.
+    state = (
+        {"state": definition_of(vars(value), within)} if own and hasattr(value, "__dict__") else {}
+    )
+    return {"repr": _lasting(repr(value)), **own, **state}
 
 
-def _params(estimator: BaseEstimator) -> dict[str, Any]:
-    return estimator.get_params(deep=False)
+def _lasting(text: str) -> str:
+    """Leave out where something lies in memory, or the user's file on the disk."""
+    return re.sub(r" at 0x[0-9a-f]+|(?<=_tsynd_sk_)\w+_(?=[0-9a-f]{12})[0-9a-f]{12}", "", text)
 
 
 def _text(text: str | Path) -> Any:
@@ -72,9 +85,15 @@ def _text(text: str | Path) -> Any:
         return str(text)
 
 
-def _code(value: Any) -> Any:
-    name = f"{getattr(value, '__module__', '')}.{value.__qualname__}"
-    own = _own_code(value)
+def _code(value: Any, within: tuple[int, ...]) -> Any:
+    """Describe a function or class by name; the user's own by its file, and what it encloses."""
+    name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
+    own: dict[str, Any] = dict(_own_code(value))
+    enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    if inspect.ismethod(value):
+        enclosed.append(value.__self__)
+    if own and enclosed:
+        own["enclosed"] = definition_of(enclosed, within)
     return {"name": name, **own} if own else name
 
 

@@ -126,7 +126,7 @@ def over_images_and_seeds(
         Means over runs, on test images that were drawn with replacement.
     """
     n, mean = len(differences), float(differences.mean())
-    if n < 2:
+    if n < 2 or np.isnan(mean):
         return mean, float("nan"), float("nan"), float("nan")
     of_seeds = float(differences.var(ddof=1)) / n
     error = of_seeds + float(np.nanvar(resampled, ddof=1))

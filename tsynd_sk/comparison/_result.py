@@ -158,7 +158,8 @@ class ComparisonResult:
             In the order of the arms, with p-values corrected for all of them (Holm, 1979).
         """
         score = score or self.primary
-        return corrected([self.difference(a, r, score) for a, r in self.references.items()])
+        paired = [(arm, self.references[arm]) for arm in self.arms if arm in self.references]
+        return corrected([self.difference(*pair, score) for pair in paired])
 
     def _parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
         return list(zip(self.train_rows, self.test_rows, strict=True))

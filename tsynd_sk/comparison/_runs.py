@@ -14,6 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tsynd_sk._utils._threads import single_threaded
+from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
 from tsynd_sk.comparison._picture import draw_synthesis
@@ -105,6 +106,10 @@ class Runs:
         for arm in ways.values():
             classifier = arm.make_classifier(self.net, **self.options(len(rows)))
             check_trainable(classifier, self.X[rows], self.codes[rows])
+        image = ImageFormat.infer(self.X).to_tensor(self.X[:1])[0]
+        for arm in arms:
+            if callable(arm.augmentation):
+                TransformRows(arm.augmentation)([(image, 0)])
 
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
@@ -137,7 +142,8 @@ class Runs:
         """Train and score an arm on a division; return its row, predictions and maybe a picture."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
-        options = self.options(len(X))
+        # Labels of classes that this part lacks are left out by the classifier.
+        options = {**self.options(len(X)), "n_classes": len(np.unique(codes))}
         classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
         with single_threaded():
             start = process_time()
@@ -157,10 +163,10 @@ class Runs:
             "n_train": len(X),
             "n_test": len(run.test),
             "epochs": options["max_epochs"],
-            "steps": sum(len(epoch["batches"]) for epoch in history),
+            "steps": sum(epoch["train_batch_count"] for epoch in history),
             **scores,
             **_last_synthesis(history),
-            "converged": is_converged([epoch["train_loss"] for epoch in history]),
+            "converged": is_converged(_losses(history)),
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
@@ -190,6 +196,16 @@ def is_converged(losses: Sequence[float]) -> bool:
         return False
     before, after = (float(np.mean(losses[i : (i + width) or None])) for i in (-2 * width, -width))
     return before - after <= max(0.1 * before, 0.01)
+
+
+def _losses(history) -> list[float]:
+    """Mean training loss of each epoch, also of nets whose callbacks are disabled."""
+    epochs = [[b for b in epoch["batches"] if "train_loss" in b] for epoch in history]
+    size = "train_batch_size"
+    return [
+        float(np.average([b["train_loss"] for b in epoch], weights=[b[size] for b in epoch]))
+        for epoch in epochs
+    ]
 
 
 def _network_range(X: np.ndarray) -> tuple[float, float]:

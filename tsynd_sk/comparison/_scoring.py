@@ -32,7 +32,7 @@ class Scoring:
     attacks : tuple of str
         See `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None
-        Test images that are attacked at most, the same for all arms. None: all.
+        Test images that are corrupted and attacked at most, the same for all arms. None: all.
     """
 
     eps: tuple[float, ...] = ()
@@ -108,7 +108,7 @@ def predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> n
 
 
 def attacked_rows(codes: np.ndarray, n_attacked: int | None) -> np.ndarray:
-    """Draw the images that are attacked, the same for all arms."""
+    """Draw the images that are corrupted and attacked, the same for all arms."""
     if n_attacked is None or n_attacked >= len(codes):
         return np.arange(len(codes))
     return np.sort(subsample(codes, n_attacked, random_state=0))

@@ -263,6 +263,8 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
 
 
 def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) -> _Source:
+    if dataset != path.name and not path.exists():
+        raise FileNotFoundError(f"no such {'file' if path.suffix == '.npz' else 'folder'}: {path}")
     size = None if isinstance(size, str) else size
     if dataset != "digits" and path.suffix != ".npz":
         name = dataset if size in (None, 28) else f"{dataset}_{size}"

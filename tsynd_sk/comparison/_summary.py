@@ -14,7 +14,7 @@ from tsynd_sk.comparison._differences import SCORES
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-_SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal. acc.", "nll": "NLL"}
+_SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal.\nacc.", "nll": "NLL"}
 
 
 def summary_of(result: ComparisonResult) -> str:
@@ -30,7 +30,7 @@ def summary_of(result: ComparisonResult) -> str:
         f"to\n{first}",
         "to\ntwin",
         *(f"clean\n{_SHORT[score]}" for score in others),
-        f"perturbed\n{_SHORT.get(result.primary, '')}",
+        f"corrupt\n{_SHORT.get(result.primary, '')}",
         *(_attack(name) for name in attacked),
         "time",
     ]
@@ -38,32 +38,36 @@ def summary_of(result: ComparisonResult) -> str:
     for arm in arms:
         primary = result.values(arm, result.primary)
         reference = result.references.get(arm)
-        to_first = "" if arm == first else _signed(primary - result.values(first, result.primary))
+        gain = primary - result.values(first, result.primary)
+        to_first = "" if arm == first else _mean(gain, "+")
         to_twin = ""
         if reference not in (None, first):
-            to_twin = _signed(primary - result.values(reference, result.primary))
+            to_twin = _mean(primary - result.values(reference, result.primary), "+")
         if arm in found and found[arm].is_found:
             to_twin, to_first = (f"{to_twin}*", to_first) if to_twin else ("", f"{to_first}*")
         seconds = np.median(result.values(arm, "seconds") / result.values(first, "seconds"))
         converged = result.values(arm, "converged").all()
         lines.append(
             [
-                arm if converged else f"{arm} (!)",
-                f"{primary.mean():.3f}",
+                arm if converged else f"{arm} !",
+                _mean(primary),
                 to_first,
                 to_twin,
-                *(f"{result.values(arm, score).mean():.3f}" for score in others),
-                f"{result.values(arm, f'perturbed_{result.primary}').mean():.3f}",
-                *(f"{result.values(arm, name).mean():.3f}" for name in attacked),
+                *(_mean(result.values(arm, score)) for score in others),
+                _mean(result.values(arm, f"perturbed_{result.primary}")),
+                *(_mean(result.values(arm, name)) for name in attacked),
                 f"{seconds:.1f}x",
             ]
         )
+    over = "One seed" if result.n_runs == 1 else f"Means over {result.n_runs} seeds"
     notes = [
-        f"Means over {result.n_runs} seeds; time: processor time, as a multiple of {first}'s.",
+        f"{over}; time: processor time, as a multiple of {first}'s.",
         "*: found after correction for all arms (Holm, 5 %).",
     ]
-    if any("(!)" in line[0] for line in lines):
-        notes.append("(!): not converged.")
+    if masked := [row for row in result.rows if row.get("gradient_masking")]:
+        notes.append(f"Gradients seem masked in {len(masked)} runs: attacks may be too weak there.")
+    if any(line[0].endswith(" !") for line in lines):
+        notes.append("!: not converged.")
     return "\n".join([format_table(headings, lines), "", *notes])
 
 
@@ -73,5 +77,5 @@ def _attack(name: str) -> str:
     return f"{match[1]}\n{match[2]}/255" if match else ""
 
 
-def _signed(values: np.ndarray) -> str:
-    return f"{values.mean():+.3f}"
+def _mean(values: np.ndarray, sign: str = "") -> str:
+    return "-" if np.isnan(values).all() else f"{values.mean():{sign}.3f}"

@@ -41,11 +41,15 @@ def verdict_of(result: ComparisonResult) -> str:
 def recommended(result: ComparisonResult) -> str:
     """Return the arm with the best primary score among those found better than their reference.
 
-    Each must also be better than, or be, what its reference is set against. If none is, the first
-    arm without a reference, which is the simplest one.
+    The interval of its difference to the simplest arm, the first one without a reference, must lie
+    on the better side as well: its reference may be a bad one. If there is none, the simplest arm.
     """
-    gains = {d.arm: d for d in result.differences() if d.is_found and d.is_gain}
     simple = next(arm for arm in result.arms if arm not in result.references)
+    gains = []
+    for each in result.differences():
+        if each.is_found and each.is_gain:
+            whole = result.difference(each.arm, simple, result.primary)
+            gains += [each.arm] if whole.is_gain and whole.low * whole.high > 0 else []
     sign = -1 if result.primary == "nll" else 1
 
     def score(arm: str) -> float:
@@ -56,6 +60,9 @@ def recommended(result: ComparisonResult) -> str:
 
 def _on_primary(result: ComparisonResult) -> Iterator[str]:
     name, n = SCORES[result.primary], result.n_runs
+    if np.isnan(result.values(next(iter(result.arms)), result.primary)).all():
+        yield f"There is no {name}, for the test images are of one class: choose another score."
+        return
     differences = result.differences()
     gains = [d for d in differences if d.is_found and d.is_gain]
     losses = [d for d in differences if d.is_found and not d.is_gain]
@@ -107,7 +114,7 @@ def _doubts(result: ComparisonResult) -> Iterator[str]:
     late = [arm for arm in result.arms if not result.values(arm, "converged").all()]
     if late:
         yield (
-            f"Not converged: {_listed([f'`{arm}`' for arm in late])}; their training loss still "
+            f"Not converged: {_listed([f'`{arm}`' for arm in late])}; the training loss still "
             "fell when training ended, so that more steps may change the order of the arms."
         )
     counts = [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from sklearn.utils import Bunch
 
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.datasets._image_facts import FileFault
 from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
@@ -17,17 +18,16 @@ from tsynd_sk.datasets._reading import Reading, as_read, check_fits
 __all__ = ["read_images"]
 
 
-def read_images(
-    paths: str | os.PathLike | Iterable[str | os.PathLike], *, like: Bunch | Reading
-) -> np.ndarray:
+def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like: Any) -> np.ndarray:
     """Read image files as those of a set were read, with the same scale, size and colours.
 
     Parameters
     ----------
     paths : path or list of paths
         Files.
-    like : Bunch or Reading
-        What `load_image_folder` returned, or its ``reading``.
+    like : Bunch, Reading or estimator
+        What `load_image_folder` returned, its ``reading``, or an estimator that was loaded from a
+        file with it (``save_params(path, reading=...)``).
 
     Returns
     -------
@@ -58,7 +58,14 @@ def read_images(
     ...     read_images(f"{folder}/new.png", like=data).shape
     (1, 16, 16)
     """
-    reading = like if isinstance(like, Reading) else like.reading
+    reading: Any = like
+    for name in ("reading", "reading_"):
+        reading = getattr(reading, name, reading)
+    if not isinstance(reading, Reading):
+        raise TypeError(
+            "like must be what load_image_folder returned, its reading, or an estimator loaded "
+            f"from a file that was saved with reading=; got {type_name(like)} without one"
+        )
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     shape = (*reading.size, *(() if reading.grayscale else (3,)))
 

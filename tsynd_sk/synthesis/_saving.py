@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from tsynd_sk import __version__, _skorch
 from tsynd_sk._utils._files import write_atomically
+from tsynd_sk.datasets import Reading
 from tsynd_sk.images import check_images
 from tsynd_sk.members import LastLayerPosterior
 from tsynd_sk.synthesis import _fitting
@@ -38,7 +40,7 @@ FORMAT_VERSION = 1
 class SavingMixin:
     """The two methods, for estimators that learn an `Engine`."""
 
-    def save_params(self: Any, path, *, with_images=False):
+    def save_params(self: Any, path, *, with_images=False, reading=None):
         """Write what was learned to a safetensors file, which holds numbers and text but no code.
 
         Weights and histories of all nets, labels, format and range of the images, and what makes
@@ -51,6 +53,9 @@ class SavingMixin:
         with_images : bool, default=False
             Whether to write the training images and their labels too, which may be confidential.
             Only with them can `sample` draw from a synthesizer that loads the file.
+        reading : Reading, what `load_image_folder` returned, or None, default=None
+            How image files became arrays. The estimator that loads the file has it as ``reading_``,
+            so that ``read_images(paths, like=estimator)`` reads new files alike.
 
         Raises
         ------
@@ -79,6 +84,8 @@ class SavingMixin:
         """
         check_is_fitted(self)
         tensors, description = _learned(getattr(self, "synthesizer_", self), with_images)
+        reading = getattr(reading, "reading", reading) or getattr(self, "reading_", None)
+        description["reading"] = reading and asdict(reading)
         metadata = {
             "format": "tsynd_sk",
             "format_version": str(FORMAT_VERSION),
@@ -119,6 +126,8 @@ class SavingMixin:
         try:
             with _fitting.all_or_nothing(self):
                 self._restore(saved)
+                if kept := saved.description["reading"]:
+                    self.reading_ = Reading(**kept)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
         except Exception as error:
@@ -281,7 +290,10 @@ class SavedFile:
         """Set what an estimator knows of images and labels."""
         description = self.description
         extremes = self._array("extremes", description["dtype"])
-        check_images(estimator, extremes, reset=True, image_shape=image_shape)
+        with warnings.catch_warnings():
+            # What there was to say of the images was said at the fit.
+            warnings.simplefilter("ignore")
+            check_images(estimator, extremes, reset=True, image_shape=image_shape)
         layout = _json_part(vars(estimator.format_))
         _check_same(f"the layout, by image_shape={image_shape!r},", description["layout"], layout)
         if description["feature_names"]:

@@ -1,0 +1,138 @@
+"""Table and verdict of a comparison, on results whose truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers.made_results import made, of_two_arms
+
+GAINS = {"standard": 0.5, "standard+random": 0.9, "standard+mutual_info": 0.1}
+
+
+def flat(result):
+    """Verdict in one line."""
+    return " ".join(result.verdict.split())
+
+
+class TestVerdict:
+    @pytest.mark.parametrize("official", [True, False])
+    def test_gains_and_harms_are_found(self, official):
+        verdict = flat(made(GAINS, official=official))
+        assert (
+            "Over 5 seeds, in ROC AUC on clean images, `standard` is better than `plain`" in verdict
+        )
+        assert "`standard+random` is better than `standard` by +0.0" in verdict
+        assert "`standard+mutual_info` is worse than `standard` by -0." in verdict
+        assert "do not use it here" in verdict
+        assert "Recommended: `standard+random`." in verdict
+        assert "at 2.0 times its cost" in verdict
+
+    def test_harm_alone_keeps_to_what_is_simple(self):
+        verdict = flat(of_two_arms({"standard": -0.5}))
+        assert "nothing is found better than its reference in ROC AUC" in verdict
+        assert "keep to `plain`" in verdict
+        assert "`standard` is worse than `plain` by -0." in verdict
+        assert "Recommended" not in verdict
+
+    @pytest.mark.parametrize("official", [True, False])
+    def test_nothing_is_found_where_nothing_is(self, official):
+        verdict = flat(made(official=official))
+        assert verdict.startswith("Over 5 seeds nothing is found better than its reference")
+        assert "keep to `plain`" in verdict
+
+    def test_few_of_many_comparisons_without_differences_recommend_an_arm(self):
+        claims = [
+            "Recommended" in made(official=k % 2 == 0, seed=k, n_test=120).verdict
+            for k in range(40)
+        ]
+        assert sum(claims) <= 2
+
+    def test_gains_over_a_bad_twin_are_no_recommendation(self):
+        verdict = flat(made({"standard": -0.6, "standard+random": -0.3}))
+        assert "`standard+random` is better than `standard`" in verdict
+        assert "Recommended: `plain`." in verdict
+
+    def test_one_seed_decides_nothing(self):
+        verdict = flat(made(GAINS, n_runs=1))
+        assert verdict.startswith("One seed decides nothing")
+        assert "better" not in verdict
+        assert "Recommended" not in verdict
+
+    def test_other_scores_are_said_of_each_arm(self):
+        verdict = flat(made(GAINS))
+        assert "`standard` is better calibrated (NLL -0." in verdict
+        assert "more robust to corruption (+0." in verdict
+        assert "`standard+mutual_info` is worse calibrated (NLL +0." in verdict
+        assert "less robust to corruption" in verdict
+
+    def test_another_primary_score_decides(self):
+        verdict = flat(replace(made(GAINS), primary="nll"))
+        assert "in NLL on clean images, `standard` is better than `plain` by -0." in verdict
+        assert "Recommended: `standard+random`." in verdict
+        assert "better in ROC AUC (+0." in verdict
+        assert "better calibrated" not in verdict
+
+    def test_what_did_not_converge_is_named(self):
+        verdict = flat(made(late=("plain", "standard")))
+        assert "Not converged: `plain` and `standard`; the training loss still fell" in verdict
+        assert "converged" not in made().verdict
+
+    def test_few_test_images_are_said(self):
+        verdict = flat(made(n_test=24, n_classes=3))
+        assert "Few test images (fewer than 10) of class 0, class 1, class 2: one image" in verdict
+        many = flat(made(n_test=24, n_classes=8))
+        assert "class 3, class 4 and 3 more" in many
+        assert "Few test" not in made().verdict
+
+    def test_without_a_score_there_is_no_claim(self):
+        result = made(GAINS)
+        for row in result.rows:
+            row["roc_auc"] = row["perturbed_roc_auc"] = np.nan
+        assert flat(result).startswith("There is no ROC AUC, for the test images are of one class")
+        assert "nan" not in result.summary()
+        assert "Recommended" not in result.verdict
+
+
+class TestTable:
+    def lines(self, result):
+        return {line.split()[0]: line.split() for line in result.summary().splitlines()[3:7]}
+
+    @pytest.mark.parametrize("late", [(), ("standard+mutual_info",)])
+    @pytest.mark.parametrize("primary", ["roc_auc", "nll", "balanced_accuracy"])
+    def test_lines_fit_a_terminal(self, primary, late):
+        result = replace(made(GAINS, late=late), primary=primary)
+        assert max(map(len, result.summary().splitlines())) <= 80
+
+    def test_differences_to_the_first_arm_and_to_the_twin(self):
+        result = made(GAINS)
+        lines = self.lines(result)
+        means = {arm: result.values(arm, "roc_auc").mean() for arm in result.arms}
+        assert lines["plain"][1] == f"{means['plain']:.3f}"
+        gain = means["standard"] - means["plain"]
+        assert lines["standard"][2] == f"{gain:+.3f}*"
+        whole, over = (means["standard+random"] - means[arm] for arm in ("plain", "standard"))
+        assert lines["standard+random"][2:4] == [f"{whole:+.3f}", f"{over:+.3f}*"]
+        assert lines["standard+random"][-1] == "3.0x"
+        assert len(lines["plain"]) == len(lines["standard"]) - 1
+
+    def test_marks_are_explained(self):
+        lines = self.lines(made(late=("standard",)))
+        assert lines["standard"][1] == "!"
+        assert "!: not converged." in made(late=("standard",)).summary()
+        assert " !" not in made().summary()
+
+    def test_one_seed_has_no_stars(self):
+        summary = made(GAINS, n_runs=1).summary()
+        assert "One seed; time" in summary
+        assert "*" not in summary.split("*: found")[0]
+
+    def test_accuracies_under_attack_have_columns_of_their_own(self):
+        result = made()
+        for row in result.rows:
+            row |= {"pgd_2_accuracy": 0.5, "pgd_2_balanced_accuracy": 0.25}
+            row |= {"square_0.5_accuracy": 0.75, "gradient_masking": "x" * (row["run"] == 0)}
+        summary = result.summary()
+        assert summary.splitlines()[1].split()[-2:] == ["pgd", "square"]
+        assert summary.splitlines()[2].split()[-3:] == ["2/255", "0.5/255", "time"]
+        assert self.lines(result)["standard"][-3:-1] == ["0.500", "0.750"]
+        assert "Gradients seem masked in 4 runs" in summary
