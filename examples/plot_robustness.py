@@ -192,8 +192,9 @@ print("signs of gradient masking:", checked.gradient_masking or "none")
 #
 # Try next
 # --------
-# - ``python -m tsynd_sk --eps 2 4`` runs this comparison on your images, with controls: an arm
-#   with randomly moved images tells whether *targeting* helps. :doc:`/guide/evaluation` has more.
+# - ``python -m tsynd_sk --dataset FOLDER --eps 2/255 4/255`` runs this comparison on your images,
+#   with controls: an arm with randomly moved images tells whether *targeting* helps.
+#   :doc:`/guide/evaluation` has more.
 # - :doc:`/guide/augmentation`: other transforms, and what a schedule costs.
 # - :doc:`/guide/pitfalls`: nets that draw, imbalanced data, small test sets.
 # - What the classifiers look at: :ref:`sphx_glr_auto_examples_plot_saliency.py`.
