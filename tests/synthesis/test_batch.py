@@ -96,6 +96,8 @@ class TestObjectives:
             return -log_probs.mean(0).gather(1, y[:, None])[:, 0]
 
         synthesizer = frozen(objective=objective, radius=0.5, max_iter=3)
+        # It was tried on a few images before anything was trained.
+        seen.clear()
         X_new, _, info = synthesizer.sample(20, return_info=True)
         assert seen == [((8, 20, 4), (20,), torch.int64)] * 4
         # It is what is maximised: images that the members take for another class.

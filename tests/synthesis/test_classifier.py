@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesis
-from tsynd_sk.autoencoders import AutoencoderNet, DenseAutoencoder
+from tsynd_sk.autoencoders import AutoencoderNet, DensePCA
 from tsynd_sk.classifiers import ConvNet, DenseNet
 
 
@@ -106,8 +106,10 @@ class TestFitPredict:
         rows = X[:30].reshape(30, -1)
         table = AugmentedClassifier(random_state=0, refresh_every=20).fit(rows, y[:30])
         assert isinstance(table.estimator_.module_, DenseNet)
-        assert isinstance(table.synthesizer_.autoencoder_.module_, DenseAutoencoder)
-        assert refreshed(table.history_) == [15, 35, 55]
+        assert isinstance(table.synthesizer_.autoencoder_.module_, DensePCA)
+        # A thousand steps, two of them in an epoch.
+        assert len(table.history_) == 500
+        assert refreshed(table.history_) == list(range(125, 500, 20))
         assert table.score(rows, y[:30]) > 0.95
         images = AugmentedClassifier(None, synthesizer(), synthetic_ratio=0, random_state=0)
         assert isinstance(images.fit(X[:12], y[:12]).estimator_.module_, ConvNet)

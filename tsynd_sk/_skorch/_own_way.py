@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, Subset, default_collate
 
 from tsynd_sk._skorch._nets import bare_module
@@ -72,7 +74,8 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
             "them in the first layer of the module (torchvision's v2.Normalize is one), or before "
             "fit."
         )
-    if not _same(_first(returned).reshape(-1), _first(output).reshape(-1)):
+    inside, outside = _tensors(returned), _tensors(output)
+    if len(inside) != len(outside) or not all(map(_same, inside, outside)):
         raise ValueError(
             f"{name}.infer changes what its module returns, which members would not see: let the "
             "module do so itself, or predict_nonlinearity"
@@ -104,11 +107,12 @@ def _recorded(net: Any, rows: Any) -> tuple[list, Any]:
             part.training = mode
 
 
-def _first(output: Any) -> Tensor:
-    """Return what a net predicts from, of all that a module returns."""
-    while not isinstance(output, Tensor):
+def _tensors(output: Any) -> list[Tensor]:
+    """Return, flat, what a net predicts from, of all that a module returns."""
+    while isinstance(output, list | tuple) and output:
         output = output[0]
-    return output
+    parts = vars(output) if is_dataclass(output) else output
+    return [leaf.reshape(-1) for leaf in tree_leaves(parts) if isinstance(leaf, Tensor)]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
