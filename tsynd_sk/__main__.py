@@ -242,7 +242,7 @@ def _count(text: str) -> int:
 def _share(text: str) -> float:
     """Read a share of the range of values, such as 2/255."""
     above, _, below = text.partition("/")
-    value = float(above) / float(below or 1)
+    value = float(above) / (float(below or 1) or float("inf"))
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(
             f"{text} is no share of the range of values: {text}/255?"

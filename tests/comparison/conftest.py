@@ -3,6 +3,9 @@
 import pytest
 from helpers.main_jobs import write_npz
 
+from tsynd_sk.comparison._runs import Runs
+from tsynd_sk.datasets import load_digits_images
+
 
 @pytest.fixture(scope="session")
 def npz(tmp_path_factory):
@@ -33,3 +36,23 @@ def no_estimate():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tsynd_sk.comparison._compare.estimated_duration", lambda *arguments: "soon")
         yield
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Four classes of digits."""
+    X, y, _ = load_digits_images()
+    return X[y < 4][:120], y[y < 4][:120]
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Stop where training would begin, and return the plans that got there."""
+    begun = []
+
+    def stop(self, report):
+        begun.append(self)
+        raise ValueError("stopped before training")
+
+    monkeypatch.setattr(Runs, "work", stop)
+    return begun

@@ -45,6 +45,7 @@ def code(tmp_path):
 def test_plain_values_stay_as_they_are(value):
     assert definition_of(value) == value
     assert definition_of((1, 2)) == [1, 2]
+    assert definition_of(set("dacb")) == ["a", "b", "c", "d"]
     assert definition_of(np.float32(0.5)) == 0.5
 
 
@@ -143,6 +144,7 @@ def test_functions_within_functions_know_what_they_enclose():
     assert definition_of(scaled(0.5)) != definition_of(scaled(0.25))
 
 
+@pytest.mark.slow
 def test_other_processes_say_the_same():
     code = (
         "import json; from helpers.tiny_nets import own_net; "

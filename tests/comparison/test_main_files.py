@@ -6,7 +6,6 @@ from helpers.image_files import grey, noise, tiff
 from PIL import Image
 
 from tsynd_sk.__main__ import main
-from tsynd_sk.comparison._runs import Runs
 
 TINY = ["--arms", "plain", "--seeds", "1", "--epochs", "1", "--n-jobs", "1", "--n-train", "8"]
 
@@ -20,19 +19,6 @@ def folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(k, (16, 16 + k % 4 // 2))).save(path)
     return folder
-
-
-@pytest.fixture
-def untrained(monkeypatch):
-    """Stop where training would begin, and return the plans that got there."""
-    begun = []
-
-    def stop(self, report):
-        begun.append(self)
-        raise ValueError("stopped before training")
-
-    monkeypatch.setattr(Runs, "work", stop)
-    return begun
 
 
 def printed(folder, tmp_path, capsys, *options):

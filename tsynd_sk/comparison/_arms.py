@@ -338,7 +338,8 @@ def with_twins(arms: Mapping[str, Arm]) -> tuple[dict[str, Arm], dict[str, str]]
         found = next((other for other, each in complete.items() if each == twin), None)
         if found is None:
             found = next((other for other, each in ARMS.items() if each == twin), None)
-            found = found or f"{name}, without synthesis"
+            short = name.removesuffix(f"+{arm.objective}")
+            found = found or (f"{name}, without synthesis" if short in complete else short)
             complete[found] = twin
         references[name] = found
     first = plain or next(name for name, arm in complete.items() if arm.objective is None)
