@@ -36,6 +36,13 @@ class Difference:
         Two-sided p-value; nan with a single run.
     p_corrected : float
         The same, corrected for all arms of the comparison (Holm, 1979).
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import Difference
+    >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01, p_corrected=0.02)
+    >>> found.is_found, found.is_gain
+    (True, True)
     """
 
     arm: str

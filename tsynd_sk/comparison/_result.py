@@ -35,7 +35,7 @@ class ComparisonResult:
     Made by `compare`. Everything is computed from the predicted probabilities that each run
     keeps, so that another primary score needs no training: ``replace(result, primary="nll")``.
 
-    Attributes
+    Parameters
     ----------
     arms : dict of str to Arm
         What was compared, by name.
@@ -43,9 +43,9 @@ class ComparisonResult:
         For each arm that has one, the arm that it is set against: the same augmentation without
         synthesis, its *twin*, and "plain" for an augmentation.
     rows : list of dict
-        One for each run and arm: "run", "arm", the scores on clean test images, "perturbed_..."
-        scores (means over the corruptions), attacks' accuracy if there were attacks, "steps",
-        "seconds" (processor time of the training), "converged".
+        One for each run and arm: "run", "arm", the scores on clean test images, the same with
+        ``perturbed_`` before them (means over the corruptions), attacks' accuracy if there were
+        attacks, "steps", "seconds" (processor time of the training), "converged".
     probabilities : dict of (int, str) to ndarray of shape (n_test, n_classes)
         Predictions for the test images of a run, by run and arm.
     train_rows, test_rows : list of ndarray
@@ -60,6 +60,22 @@ class ComparisonResult:
         Score that decides.
     base : estimator or None
         The network, unfitted, as `compare` got it.
+    options : dict
+        What `Arm.make_classifier` has to know of images and network.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.comparison import compare
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> net = NetClassifier(module__width=4, max_epochs=4)
+    >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
+    >>> result.values("plain", "roc_auc").shape
+    (2,)
+    >>> [found.arm for found in replace(result, primary="nll").differences()]
+    ['standard']
     """
 
     arms: Mapping[str, Arm]

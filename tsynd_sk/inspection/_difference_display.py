@@ -77,6 +77,14 @@ class DifferenceDisplay:
         -------
         DifferenceDisplay
             Call its `plot`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.comparison import Difference
+        >>> from tsynd_sk.inspection import DifferenceDisplay
+        >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
+        >>> DifferenceDisplay.from_differences([found], "NLL").names
+        ['random']
         """
         columns = {
             name: np.array([getattr(each, name) for each in differences])
