@@ -136,7 +136,7 @@ class AscentDisplay:
         >>> synthesizer = synthesizer.fit(X[:100], y[:100])
         >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
         >>> display.uncertainty.shape, display.iterates.shape
-        ((6, 11), (3, 5, 8, 8))
+        ((6, 4), (3, 4, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from tsynd_sk import __version__, _skorch
 from tsynd_sk._utils._files import write_atomically
-from tsynd_sk.datasets import Reading
 from tsynd_sk.images import check_images
 from tsynd_sk.members import LastLayerPosterior
 from tsynd_sk.synthesis import _fitting
@@ -127,6 +126,9 @@ class SavingMixin:
             with _fitting.all_or_nothing(self):
                 self._restore(saved)
                 if kept := saved.description["reading"]:
+                    # It reads files, by packages that nothing else here needs.
+                    from tsynd_sk.datasets import Reading
+
                     self.reading_ = Reading(**kept)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
