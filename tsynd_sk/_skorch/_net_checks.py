@@ -116,7 +116,8 @@ def _probabilities(net: NeuralNet, output: Any) -> Tensor:
         proba = nonlinearity(first_output(to_device(output, "cpu")))
     except Exception as error:
         # skorch's own cannot read it, and a user's may fail in any way.
-        check_readable(None, output, f" ({type(error).__name__}: {error})")
+        reason = str(error).partition("\n")[0]
+        check_readable(None, output, f" ({type(error).__name__}: {reason})")
     return check_readable(proba, output).detach().float()
 
 

@@ -97,7 +97,8 @@ def _together(n: int, groups: np.ndarray | None, first_equal: np.ndarray | None)
         return equal
     codes = np.unique(groups, return_inverse=True)[1]
     n_groups = int(codes.max(initial=-1)) + 1
-    ends = np.ones(n), (codes, n_groups + equal)
+    # scipy 1.11 knows graphs of 32-bit indices alone.
+    ends = np.ones(n), (codes.astype(np.int32), (n_groups + equal).astype(np.int32))
     n_nodes = n_groups + int(equal.max(initial=-1)) + 1
     graph = csr_array(ends, shape=(n_nodes, n_nodes))
     return connected_components(graph, directed=False)[1][codes]
