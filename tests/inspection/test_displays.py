@@ -14,6 +14,7 @@ from tsynd_sk import inspection
 from tsynd_sk.images._format import ImageFormat
 from tsynd_sk.inspection._ascent_display import AscentDisplay
 from tsynd_sk.inspection._attribution_display import AttributionDisplay
+from tsynd_sk.inspection._difference_display import DifferenceDisplay
 from tsynd_sk.inspection._drawing import as_displayed
 from tsynd_sk.inspection._latent_display import LatentDisplay
 from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
@@ -30,8 +31,9 @@ KINDS = (
     "latent",
     "robustness",
     "uncertainty",
+    "difference",
 )
-OF_IMAGES, OF_PANELS = KINDS[:4], KINDS[5:]
+OF_IMAGES, OF_PANELS = KINDS[:4], KINDS[5:7]
 
 
 def display_of(kind, n=2, shape=(6, 6), m=2):
@@ -95,6 +97,12 @@ def display_of(kind, n=2, shape=(6, 6), m=2):
             difference_high=scores / 10 + 0.1,
             p_holm=scores,
             reference=names[0],
+        )
+    if kind == "difference":
+        mean = np.linspace(-0.1, 0.1, m)
+        names = [f"{k} trivial_augment+mutual_info, wide" for k in range(m)]
+        return DifferenceDisplay(
+            names, names, mean, mean - 0.1, mean + 0.05, found=mean > 0, score="balanced accuracy"
         )
     sets = {f"hospital number {i}": np.geomspace(1e-5, 0.5, 30) for i in range(m)}
     return UncertaintyDisplay(sets, {name: np.arange(30) % 3 > 0 for name in sets})
@@ -194,7 +202,7 @@ def test_without_matplotlib_the_extra_is_named(kind, monkeypatch):
 )
 def test_classes_follow_the_convention_of_scikit_learn(name):
     cls = getattr(inspection, name)
-    assert callable(cls.from_estimator)
+    assert callable(getattr(cls, "from_estimator", None) or cls.from_differences)
     parameter = list(inspect.signature(cls.plot).parameters.values())[1]
     assert (parameter.name, parameter.default) == ("ax", None)
     assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD

@@ -36,6 +36,13 @@ class Difference:
         Two-sided p-value; nan with a single run.
     p_corrected : float
         The same, corrected for all arms of the comparison (Holm, 1979).
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import Difference
+    >>> found = Difference("standard", "plain", "nll", -0.2, -0.3, -0.1, p=0.01, p_corrected=0.03)
+    >>> found.is_gain, found.is_found
+    (True, True)
     """
 
     arm: str

@@ -60,6 +60,19 @@ class ComparisonResult:
         Score that decides.
     base : estimator or None
         The network, unfitted, as `compare` got it.
+    options : dict
+        What an arm needs besides to make its classifier, see `Arm.make_classifier`.
+
+    Examples
+    --------
+    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from tsynd_sk.comparison import compare
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, _ = load_digits_images()
+    >>> net = NetClassifier(module__width=4, max_epochs=2)
+    >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=1)
+    >>> result.verdict.splitlines()[0][:27]
+    'One seed decides nothing: d'
     """
 
     arms: Mapping[str, Arm]

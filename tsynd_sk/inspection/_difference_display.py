@@ -77,6 +77,14 @@ class DifferenceDisplay:
         -------
         DifferenceDisplay
             Call its `plot`.
+
+        Examples
+        --------
+        >>> from tsynd_sk.comparison import Difference
+        >>> from tsynd_sk.inspection import DifferenceDisplay
+        >>> found = Difference("standard", "plain", "roc_auc", 0.2, 0.1, 0.3, p=0.01)
+        >>> DifferenceDisplay.from_differences([found], "ROC AUC").references
+        ['plain']
         """
         columns = {
             name: np.array([getattr(each, name) for each in differences])

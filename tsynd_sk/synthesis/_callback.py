@@ -216,7 +216,20 @@ class TargetedSynthesis(Callback):
         net.history.record("synthesis_dur", perf_counter() - start)
 
     def image_passes(self, net, dataset_train):
-        """Count how often an image will pass through a network, by part and epoch."""
+        """Count how often an image will pass through a network, by part and epoch.
+
+        Parameters
+        ----------
+        net : skorch net
+            The net that trains.
+        dataset_train : Dataset
+            Its training rows.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (max_epochs,)
+            "classifier", "synthesis" and "autoencoder", which takes as many at most.
+        """
         given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
         return image_passes(self, given, net, dataset_train)
 
