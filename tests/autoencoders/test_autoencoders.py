@@ -63,9 +63,9 @@ class TestClosedForm:
         for name in ("train_step", "validation_step"):
             monkeypatch.setattr(AutoencoderNet, name, refuse)
 
-    @pytest.mark.filterwarnings("error")
     # By pickle, in skorch 1.1 with torch 2.4.
     @pytest.mark.filterwarnings("ignore:You are using `torch.load`:FutureWarning")
+    @pytest.mark.filterwarnings("error")
     @pytest.mark.parametrize("n", [1, 4, 30])
     @pytest.mark.parametrize("table", [True, False])
     def test_default_is_fitted_without_a_training_step(self, table, n):
