@@ -256,7 +256,7 @@ class TestNames:
     @pytest.mark.parametrize(
         ("arms", "message"),
         [
-            (["plain", "standrd"], "no arm 'standrd'; did you mean 'standard'"),
+            (["plain", "standarrd"], "no arm 'standarrd'; did you mean 'standard'"),
             (["magic"], "no arm 'magic' Known: plain, standard"),
             ({"a": "standard"}, "give a dict from names to Arm"),
             ({"a": Arm(), "A": Arm()}, "capitals apart"),

@@ -92,7 +92,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"arms": ["plain", "standrd"]}, "did you mean 'standard'"),
+            ({"arms": ["plain", "standarrd"]}, "did you mean 'standard'"),
             ({"scoring": "accuracy"}, "scoring must be roc_auc, balanced_accuracy or nll"),
             ({"n_repeats": 0}, "n_repeats must be an int of at least 1"),
             ({"n_train": 3}, "at least one image for each of the 4 classes, and at most the 90"),

@@ -272,7 +272,7 @@ class TestWrongArguments:
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
             (["--n-train", "9"], "at least one image for each of the 10 classes"),
-            (["--arms", "standrd"], "no arm 'standrd'; did you mean standard?"),
+            (["--arms", "standarrd"], "no arm 'standarrd'; did you mean standard?"),
             (["--arms", "magic"], "Known: plain, standard"),
             (["--weights", "imagenet"], "give net, too"),
         ],

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from tsynd_sk.inspection import DifferenceDisplay
 
-RESULT = made({"standard": 0.6}, n_test=120)
+RESULT = made({"standard": 0.6, "standard+random": 0.6}, n_test=120)
 
 
 def drawn():
@@ -39,7 +39,7 @@ def test_intervals_and_what_holds_is_filled():
 
 
 def test_one_run_has_means_without_intervals():
-    display = made({"standard": 0.6}, n_runs=1, n_test=120).plot(ax=Figure().subplots())
+    display = made({"standard": 0.6}, n_runs=1, n_test=120).plot()
     assert np.isnan(display.low).all()
     assert not display.found.any()
     assert_nothing_overlaps(display.figure_)
