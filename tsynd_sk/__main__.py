@@ -293,7 +293,7 @@ def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
         for objective in (None, "random", "mutual_info"):
             full = name if objective is None else f"{name}+{objective}"
             known[full] = Arm(augmentation=transform, objective=objective)
-        if not arguments.arms:
+        if not any(each.split("+")[0] == name for each in names):
             names += [name, f"{name}+mutual_info"]
     for name in names:
         if name not in known:
