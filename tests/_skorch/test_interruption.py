@@ -302,4 +302,4 @@ def test_while_a_net_is_initialised_it_is_an_interruption_too():
     net = NeuralNetClassifier(Interrupted, max_epochs=3)
     with pytest.raises(KeyboardInterrupt) as caught:
         synthesizer(classifier=net).fit(X, y)
-    assert "0 of 3 epochs" in "".join(caught.value.__notes__)
+    assert "had trained for 0 epochs" in "".join(caught.value.__notes__)
