@@ -60,7 +60,7 @@ def architecture_of(net: Any) -> Architecture:
             f"net is an instance of {type(net).__name__}, whose weights every training would "
             "share: give a function of (n_channels, n_classes) that makes it anew"
         )
-    if callable(net) and getattr(net, "__module__", "").startswith("torchvision.models."):
+    if callable(net) and str(getattr(net, "__module__", "")).startswith("torchvision.models."):
         # Such a function takes no numbers of channels.
         net = net.__name__
     if isinstance(net, Path):
