@@ -197,7 +197,7 @@ def measure_uncertainty(case: str) -> list[Row]:
 def by_hand(synthesizer: Any, X: np.ndarray) -> Callable[[], torch.Tensor]:
     """Latent ascent on mutual information, as one would write it with stochastic passes."""
     net, decoder = synthesizer.classifier_.module_.eval(), synthesizer.autoencoder_.module_.eval()
-    predict, scale = stochastic_passes(net), synthesizer.latent_scale_
+    predict, scale = stochastic_passes(net), torch.as_tensor(synthesizer.latent_scale_)
     x, radius, n_steps = torch.from_numpy(X), synthesizer.radius, synthesizer.max_iter
     low, high = float(X.min()), float(X.max())
 
