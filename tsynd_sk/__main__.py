@@ -10,12 +10,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tsynd_sk import __version__
-from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS
+from tsynd_sk._utils._names import ARM_NAMES, ATTACKS, DEFAULT_ARMS, KEPT
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison import Arm, Splits
@@ -279,7 +278,7 @@ def _load(arguments: argparse.Namespace) -> Splits:
 def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
     """Return the arms by name, those of the user's own augmentations among them."""
     from tsynd_sk._utils._by_name import object_of
-    from tsynd_sk.comparison import ARMS, Arm
+    from tsynd_sk.comparison import ARMS, Arm, check_arms
 
     known = dict(ARMS)
     names = list(arguments.arms or DEFAULT_ARMS)
@@ -295,12 +294,7 @@ def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
             known[full] = Arm(augmentation=transform, objective=objective)
         if not any(each.split("+")[0] == name for each in names):
             names += [name, f"{name}+mutual_info"]
-    for name in names:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"there is no arm {name!r}; {hint}Known: {', '.join(known)}")
-    return {name: known[name] for name in names}
+    return check_arms(names, known)
 
 
 def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) -> None:
@@ -324,11 +318,10 @@ def _run(arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm]) ->
     )
     print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
     out = (arguments.out or _folder(arguments, splits)).expanduser()
-    names = [splits.class_names[code] for code in range(len(splits.class_names))]
     result = compare(
         net,
         splits.X,
-        [names[code] for code in splits.y],
+        [splits.class_names[code] for code in splits.y],
         arms=arms,
         cv=divisions,
         n_repeats=1,
@@ -380,18 +373,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(arguments, _load(arguments), _arms(arguments))
         return 0
-    except KeyboardInterrupt:
-        status, reason = 130, "interrupted"
+    except KeyboardInterrupt as error:
+        status, reason, notes = 130, "interrupted", getattr(error, "__notes__", ())
     except BrokenExecutor as error:
-        status = 1
+        status, notes = 1, getattr(error, "__notes__", ())
         reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
-    except (ValueError, TypeError, ImportError, FileNotFoundError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         # What the arguments or the data do not allow is found before the first training.
-        status, reason = 2, f"error: {error}"
-    except OSError as error:
-        status, reason = 1, f"error: {error}"
-    if status != 2:
-        reason += "\nRuns that are done are kept: the same command goes on from there."
+        notes = getattr(error, "__notes__", ())
+        status, reason = 1 if KEPT in notes else 2, f"error: {error}"
+    reason = "\n".join([reason, *notes])
     print(reason, file=sys.stderr)
     return status
 

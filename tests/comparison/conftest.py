@@ -50,7 +50,7 @@ def untrained(monkeypatch):
     """Stop where training would begin, and return the plans that got there."""
     begun = []
 
-    def stop(self, report):
+    def stop(self, folder, report):
         begun.append(self)
         raise ValueError("stopped before training")
 

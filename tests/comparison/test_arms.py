@@ -256,8 +256,8 @@ class TestNames:
     @pytest.mark.parametrize(
         ("arms", "message"),
         [
-            (["plain", "standarrd"], "no arm 'standarrd'; did you mean 'standard'"),
-            (["magic"], "no arm 'magic' Known: plain, standard"),
+            (["plain", "standarrd"], r"no arm 'standarrd' \(did you mean 'standard'\?\); known"),
+            (["magic"], "no arm 'magic'; known: plain, standard"),
             ({"a": "standard"}, "give a dict from names to Arm"),
             ({"a": Arm(), "A": Arm()}, "capitals apart"),
             ([], "arms is empty"),

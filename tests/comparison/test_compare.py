@@ -2,6 +2,7 @@
 
 import csv
 import json
+import threading
 import warnings
 from dataclasses import replace
 
@@ -10,8 +11,11 @@ import pytest
 import torch
 from helpers.made_results import made
 from helpers.tiny_nets import Recorder, net, own_net
+from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 
+from tsynd_sk.__main__ import main
+from tsynd_sk._utils._names import KEPT
 from tsynd_sk.comparison import ARMS, Arm, compare
 from tsynd_sk.comparison._runs import Runs
 from tsynd_sk.synthesis import AugmentedClassifier
@@ -301,3 +305,32 @@ class TestAttacks:
         plain, adversarial = (row["pgd_48_accuracy"] for row in attacked.rows)
         assert plain < attacked.rows[0]["pgd_0.5_accuracy"] - 0.1
         assert adversarial > plain
+
+
+def test_callbacks_share_what_cannot_be_copied(data):
+    told = []
+
+    class Tracker(Callback):
+        def __init__(self):
+            self.lock, self.told = threading.Lock(), told
+
+        def on_train_end(self, net, **kwargs):
+            self.told.append(len(net.history))
+
+    compare(tiny(callbacks=[Tracker()]), *data, arms=QUICK, n_repeats=1, n_jobs=1)
+    assert told == [2] * len(QUICK)
+
+
+def test_an_error_in_a_training_says_what_is_kept(data, tmp_path, monkeypatch):
+    def fail(self, *pair):
+        raise ValueError("diverged")
+
+    monkeypatch.setattr(Runs, "_train", fail)
+    notes = {}
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(ValueError, match="diverged") as caught:
+            compare(tiny(), *data, arms=["plain"], n_repeats=1, n_jobs=1, out=out)
+        notes[out] = getattr(caught.value, "__notes__", [])
+    assert notes == {None: [], tmp_path / "out": [KEPT]}
+    arguments = ["--n-train", "20", "--epochs", "1", "--seeds", "1", "--arms", "plain"]
+    assert main([*arguments, "--n-jobs", "1", "--out", str(tmp_path / "other")]) == 1

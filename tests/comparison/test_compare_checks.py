@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from helpers.tiny_nets import net, own_net
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, PredefinedSplit
 
 from tsynd_sk.classifiers import NetClassifier
@@ -157,3 +159,36 @@ class TestRefusals:
         with pytest.raises(error, match=message):
             compare(estimator, *data)
         assert not untrained
+
+
+def test_a_frozen_estimator_is_refused(data):
+    with pytest.raises(TypeError, match="estimator is frozen, but compare trains it"):
+        compare(FrozenEstimator(tiny().fit(data[0][:, None], data[1])), *data)
+
+
+def test_fewer_images_to_corrupt_than_classes_are_refused(untrained, data):
+    with pytest.raises(ValueError, match="n_attacked=1 is not valid: test images are of 4"):
+        compare(tiny(), *data, arms=["plain"], n_attacked=1)
+    assert not untrained
+
+
+def test_what_is_no_array_of_images_is_named(data):
+    with pytest.raises(TypeError, match="X is 'scans', the name of a file or folder"):
+        compare(tiny(), "scans", data[1])
+
+
+def test_integers_from_0_to_255_are_pixels_in_all_arms(untrained, data):
+    X = np.rint(255 * data[0]).astype(np.int64)
+    with pytest.warns(UserWarning, match="takes for pixels"):
+        plan = plan_of(untrained, (X, data[1]))
+    options = plan.options(60)
+    assert (options["low"], options["high"]) == (0.0, 1.0)
+    plan = plan_of(untrained, (600 * data[0] - 1000, data[1]))
+    assert plan.options(60)["low"] == pytest.approx(-1000)
+
+
+def test_own_augmentations_are_tried_without_a_trace(untrained, data):
+    arms = {"plain": Arm(), "mine": Arm(augmentation=lambda x: x + 0.1 * torch.randn_like(x))}
+    before = torch.get_rng_state()
+    plan_of(untrained, data, arms=arms)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -84,12 +84,12 @@ class TestSaying:
         assert main(["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]) == 0
         text = capsys.readouterr().out
         assert "few: 40 of 200 training images, 40 test images of shape (8, 8), 4 classes" in text
-        assert "2 runs x 3 arms; soon" in text
+        assert "2 runs x 3 arms, 6 of these 6 trainings done before\n" in text
         assert "Over 2 seeds" in text
         assert "Means over 2 seeds" in text
         assert f"Results: {out / 'results.csv'}" in text
         assert f"Picture: {out / 'synthesis.png'}" in text
-        assert max(map(len, text.split("soon")[1].split("Results:")[0].splitlines())) <= 80
+        assert max(map(len, text.split("done before")[1].split("Results:")[0].splitlines())) <= 80
 
     def test_another_primary_score_is_no_other_comparison(self, npz, undisturbed, tmp_path, capsys):
         out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
@@ -189,7 +189,7 @@ class TestAugment:
     def names(self, monkeypatch):
         begun = []
 
-        def stop(self, report):
+        def stop(self, folder, report):
             begun.append(list(self.arms))
             raise ValueError
 
@@ -272,8 +272,8 @@ class TestWrongArguments:
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
             (["--n-train", "9"], "at least one image for each of the 10 classes"),
-            (["--arms", "standarrd"], "no arm 'standarrd'; did you mean standard?"),
-            (["--arms", "magic"], "Known: plain, standard"),
+            (["--arms", "standarrd"], "no arm 'standarrd' (did you mean 'standard'?)"),
+            (["--arms", "magic"], "known: plain, standard"),
             (["--weights", "imagenet"], "give net, too"),
         ],
     )
@@ -350,8 +350,8 @@ class TestFolders:
     def stop(self, monkeypatch):
         folders = []
 
-        def stop(self, report):
-            folders.append(self.out)
+        def stop(self, folder, report):
+            folders.append(folder.path)
             raise ValueError
 
         monkeypatch.setattr(Runs, "work", stop)
@@ -380,7 +380,7 @@ class TestFolders:
     def test_embedded_sets_train_on_a_hundred_and_others_on_all(self, npz, monkeypatch):
         plans = []
 
-        def stop(self, report):
+        def stop(self, folder, report):
             plans.append([len(run.train) for run in self.runs])
             raise ValueError
 

@@ -155,7 +155,7 @@ class TestRefusals:
         self.refused(function, code, message, arm)
 
     def test_what_can_be_trained_gets_there(self, code, monkeypatch):
-        monkeypatch.setattr(Runs, "work", lambda self, report: (_ for _ in ()).throw(EOFError))
+        monkeypatch.setattr(Runs, "work", lambda *arguments: (_ for _ in ()).throw(EOFError))
         for function, arm in (("classifier", "mixup"), ("detached", "random")):
             net = make_network(f"{code}:{function}", X, y)
             with pytest.raises(EOFError):
@@ -214,7 +214,7 @@ class TestCommandLine:
     def test_steps_and_epochs(self, npz, code, tmp_path, monkeypatch, function, options, epochs):
         seen = []
 
-        def noted(self, report):
+        def noted(self, folder, report):
             seen.append(self.options(24)["max_epochs"])
             raise ValueError
 

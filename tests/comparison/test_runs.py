@@ -1,13 +1,17 @@
 """What each run tells of its training: whether it converged, steps, how long all will take."""
 
+import threading
+
 import numpy as np
 import pytest
 from helpers.tiny_nets import X, net, own_net, y
+from skorch.callbacks import Callback
 
 from tsynd_sk.comparison import ARMS
 from tsynd_sk.comparison._duration import _text, estimated_duration, image_passes
 from tsynd_sk.comparison._runs import Run, Runs, is_converged, n_epochs
 from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.images import ImageFormat, ValueRange
 
 
 class TestConvergence:
@@ -41,7 +45,9 @@ def plan(arms=("plain", "smote", "mutual_info"), estimator=None, **params):
     run = Run(0, np.arange(60), np.arange(60, 80))
     estimator = net(max_epochs=4) if estimator is None else estimator
     names = [str(k) for k in range(10)]
-    return Runs(X, y, names, estimator, arms, [run], Scoring(), True, None, 1)
+    image_format = ImageFormat.infer(X)
+    seen = (X, image_format, ValueRange.of(X, image_format), y, names)
+    return Runs(*seen, estimator, arms, [run], Scoring(), True, 1)
 
 
 class TestDuration:
@@ -87,3 +93,19 @@ class TestEpochs:
     def test_ranges_of_values_are_those_of_the_images(self):
         options = plan().options(60)
         assert (options["low"], options["high"], options["n_classes"]) == (0.0, 1.0, 10)
+
+
+def test_the_users_callbacks_know_nothing_of_an_estimate():
+    told = []
+
+    class Tracker(Callback):
+        def __init__(self):
+            # As a tracker's run, it cannot be copied.
+            self.lock = threading.Lock()
+
+        def on_epoch_end(self, net, **kwargs):
+            told.append(net)
+
+    tracked = net(max_epochs=4, callbacks=[Tracker()])
+    assert estimated_duration(plan(estimator=tracked), 1) == "about 10 seconds"
+    assert not told

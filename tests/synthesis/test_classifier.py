@@ -102,7 +102,7 @@ class TestFitPredict:
         agreement = classifier.predict(X_new) == y_new
         assert abs(agreement.mean() - info.label_agreement.mean()) < 0.3
 
-    def test_defaults(self):
+    def test_defaults(self, monkeypatch):
         rows = X[:30].reshape(30, -1)
         table = AugmentedClassifier(random_state=0, refresh_every=20).fit(rows, y[:30])
         assert isinstance(table.estimator_.module_, DenseNet)
@@ -111,6 +111,7 @@ class TestFitPredict:
         assert len(table.history_) == 500
         assert refreshed(table.history_) == list(range(125, 500, 20))
         assert table.score(rows, y[:30]) > 0.95
+        monkeypatch.setattr("tsynd_sk.classifiers._default._N_STEPS", 20)
         images = AugmentedClassifier(None, synthesizer(), synthetic_ratio=0, random_state=0)
         assert isinstance(images.fit(X[:12], y[:12]).estimator_.module_, ConvNet)
 

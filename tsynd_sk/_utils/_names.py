@@ -34,3 +34,6 @@ DEFAULT_ARMS = (
     "standard+random",
     "standard+mutual_info",
 )
+
+#: Note of what ends a comparison whose folder goes on from there.
+KEPT = "Runs that are done are kept: the same command goes on from there."

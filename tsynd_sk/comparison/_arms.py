@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from sklearn.base import clone
 from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
+from tsynd_sk import _skorch
 from tsynd_sk._utils._names import ARM_NAMES, AUGMENTATIONS, DEFAULT_ARMS, OBJECTIVE_NAMES
 from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
@@ -215,7 +215,7 @@ class Arm:
         )
 
     def check(self, name: str, net: Any) -> None:
-        """Refuse a net that the arm cannot train.
+        """Raise ValueError for a net that the arm cannot train.
 
         Parameters
         ----------
@@ -252,7 +252,8 @@ class Arm:
         self._net(net).set_params(**self.net)
 
     def _net(self, net: Any) -> Any:
-        net = NetClassifier() if net is None else clone(net)
+        # What callbacks hold, such as a tracker's run, is shared and not copied.
+        net = NetClassifier() if net is None else _skorch.clone_net(net)
         if self.augmentation != "adversarial":
             return net
         return AdversarialNetClassifier(**net.get_params(deep=False))
@@ -298,20 +299,22 @@ def _arm_of(name: str) -> Arm:
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
 
 
-def check_arms(arms: Sequence[str] | Mapping[str, Arm] | None) -> dict[str, Arm]:
-    """Return the arms of a comparison by name; raise for those that are unknown."""
+def check_arms(
+    arms: Sequence[str] | Mapping[str, Arm] | None, known: Mapping[str, Arm] = ARMS
+) -> dict[str, Arm]:
+    """Return the arms of a comparison by name; raise for those that are not known."""
     if arms is None:
         arms = DEFAULT_ARMS
     arms = [arms] if isinstance(arms, str) else arms
     chosen: dict[str, Arm] = {}
     for name in arms:
-        arm = arms[name] if isinstance(arms, Mapping) else ARMS.get(name)
+        arm = arms[name] if isinstance(arms, Mapping) else known.get(name)
         if not isinstance(arm, Arm):
-            close = get_close_matches(str(name), ARMS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            close = get_close_matches(str(name), known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
-                f"there is no arm {name!r}{hint} Known: {', '.join(ARMS)}. For arms of your own "
-                "give a dict from names to Arm."
+                f"there is no arm {name!r}{hint}; known: {', '.join(known)}. For arms of your own "
+                "give a dict from names to Arm, or --augment."
             )
         chosen[name] = arm
     if not chosen:

@@ -19,15 +19,19 @@ from tqdm.auto import tqdm
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import equal_images, hold_out
 from tsynd_sk.comparison._result import ComparisonResult
+from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._runs import Run, Runs
-from tsynd_sk.comparison._scoring import Scoring, attacked_rows
+from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.datasets import subsample
+from tsynd_sk.images import check_images
+from tsynd_sk.synthesis import AugmentedClassifier
 
 
 def compare(
@@ -138,11 +142,15 @@ def compare(
     chosen, references = with_twins(check_arms(arms))
     net = NetClassifier() if estimator is None else estimator
     _skorch.check_classifier(net, "estimator")
+    if _skorch.is_frozen(net):
+        raise TypeError("estimator is frozen, but compare trains it: unwrap it")
     for name, arm in chosen.items():
         arm.check(name, net)
     if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
-    X, labels = np.asarray(X), labels_of(y)
+    # What every classifier will learn of the images, and refuse.
+    images = AugmentedClassifier()
+    X, labels = np.asarray(check_images(images, X, reset=True)), labels_of(y)
     check_consistent_length(X, labels)
     classes = np.unique(labels)
     codes = encode_labels(labels, classes)
@@ -151,31 +159,57 @@ def compare(
     _check_packages(chosen, scores)
     runs = _runs(codes, classes, X, cv, n_repeats, group_codes, n_train, int(random_state))
     _check_runs(runs, codes, classes, scores)
+    plan = Runs(
+        X,
+        images.format_,
+        images.value_range_,
+        codes,
+        classes.tolist(),
+        net,
+        chosen,
+        runs,
+        scores,
+        flip,
+        n_jobs,
+    )
+    plan.check()
     with ExitStack() as stack:
-        folder = Path(out) if out is not None else None
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        plan = Runs(X, codes, classes.tolist(), net, chosen, runs, scores, flip, folder, n_jobs)
-        plan.check()
+        path = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        folder = ResultsFolder(Path(path), plan.described())
         passes = {name: image_passes(plan, name) for name in chosen}
-        total = sum(passes.values()) * len(runs)
+        missing = plan.missing(folder)
+        total = sum(passes[arm] for _, arm in missing)
         if verbose:
-            print(f"{len(runs)} runs x {len(chosen)} arms; {estimated_duration(plan, total)}")
+            n_pairs, told = len(plan.pairs()), f"{len(runs)} runs x {len(chosen)} arms"
+            if len(missing) < n_pairs:
+                told += f", {n_pairs - len(missing)} of these {n_pairs} trainings done before"
+            print(f"{told}; {estimated_duration(plan, total)}" if missing else told)
         bar = stack.enter_context(
-            tqdm(total=total, unit="image", unit_scale=True, smoothing=0, disable=not verbose)
+            tqdm(
+                total=total,
+                unit="image",
+                unit_scale=True,
+                smoothing=0,
+                disable=not (verbose and missing),
+            )
         )
 
-        def report(arm: str, text: str) -> None:
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(passes[arm])
+        def report(pair: tuple[int, str]) -> None:
+            bar.set_postfix_str("run {}: {}".format(*pair), refresh=False)
+            bar.update(passes[pair[1]])
 
-        kept = plan.work(report)
-        rows = [kept.row(*pair) for pair in plan.pairs()]
-        proba = {pair: kept.probabilities(*pair) for pair in plan.pairs()}
+        try:
+            plan.work(folder, report)
+        except BaseException as error:
+            if out is not None:
+                error.add_note(KEPT)
+            raise
+        rows = plan.rows(folder)
+        proba = {pair: folder.probabilities(*pair) for pair in plan.pairs()}
     return ComparisonResult(
         arms=chosen,
         references=references,
-        rows=[row for row in rows if row is not None],
+        rows=rows,
         probabilities={pair: each for pair, each in proba.items() if each is not None},
         train_rows=[run.train for run in runs],
         test_rows=[run.test for run in runs],
@@ -245,8 +279,12 @@ def _check_runs(runs: list[Run], codes: np.ndarray, classes: np.ndarray, scores:
             )
         if len(np.unique(codes[run.train])) < 2:
             raise ValueError("y has one class only in a training part; expected two or more")
-    if scores.eps:
-        attacked_rows(codes[runs[0].test], scores.n_attacked)
+        n_scored = len(np.unique(codes[run.test]))
+        if scores.n_attacked is not None and scores.n_attacked < n_scored:
+            raise ValueError(
+                f"n_attacked={scores.n_attacked} is not valid: test images are of {n_scored} "
+                "classes, of each of which one at least is corrupted and attacked; None is for all"
+            )
 
 
 def _check_packages(arms: Mapping[str, Arm], scores: Scoring) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -156,6 +156,6 @@ def corrected(differences: Sequence[Difference]) -> list[Difference]:
     known = ~np.isnan(p)
     together[known] = holm(p[known])
     return [
-        Difference(**{**vars(difference), "p_corrected": float(value)})
+        replace(difference, p_corrected=float(value))
         for difference, value in zip(differences, together, strict=True)
     ]

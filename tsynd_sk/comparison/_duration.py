@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from joblib import effective_n_jobs
-from sklearn.base import clone
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._threads import single_threaded
-from tsynd_sk.images import ImageFormat
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._runs import Runs
@@ -41,7 +39,8 @@ def estimated_duration(plan: Runs, n_passes: int) -> str:
     with warnings.catch_warnings(), single_threaded():
         # The training itself will warn.
         warnings.simplefilter("ignore")
-        net = clone(plan.net).set_params(max_epochs=1, verbose=0)
+        # Without the user's callbacks, which may write files or tell a tracker.
+        net = _skorch.clone_net(plan.net).set_params(max_epochs=1, verbose=0, callbacks=None)
         train = plan.runs[0].train
         codes = plan.codes[train]
         # One row of each class, for nets that are sized by their labels.
@@ -49,7 +48,7 @@ def estimated_duration(plan: Runs, n_passes: int) -> str:
         batch_size = net.batch_size if net.batch_size > 0 else len(train)
         rows = np.union1d(first, np.arange(min(_N_BATCHES * batch_size, len(train))))
         X = plan.X[train[rows]]
-        x = ImageFormat.infer(X).to_tensor(X).numpy()
+        x = plan.image_format.to_tensor(X).numpy()
         try:
             _skorch.fit_classifier(net, x, codes[rows], seed=0)
             start = perf_counter()

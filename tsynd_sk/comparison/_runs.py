@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from time import process_time
 from typing import Any
 
+import joblib
 import numpy as np
 from joblib import Parallel, delayed
 
+from tsynd_sk import _skorch
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
@@ -20,7 +20,7 @@ from tsynd_sk.comparison._definition import definition_of, part_defaults
 from tsynd_sk.comparison._picture import draw_synthesis
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._scoring import Scoring
-from tsynd_sk.images import ImageFormat
+from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.synthesis import check_trainable
 
 Pair = tuple[int, str]
@@ -37,12 +37,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is trained and scored, and where it is kept.
+    """What is trained and scored.
 
     Attributes
     ----------
     X : ndarray of shape (n, ...)
         Images.
+    image_format, value_range : ImageFormat, ValueRange
+        How networks see them.
     codes : ndarray of shape (n,), int64
         Their classes, from 0.
     class_names : list
@@ -57,13 +59,13 @@ class Runs:
         What is scored.
     flip : bool
         Whether a mirrored image is still one of its class.
-    out : Path
-        Folder of the results.
     n_jobs : int or None
         Trainings side by side, each in one thread.
     """
 
     X: np.ndarray
+    image_format: ImageFormat
+    value_range: ValueRange
     codes: np.ndarray
     class_names: Sequence[Any]
     net: Any
@@ -71,22 +73,26 @@ class Runs:
     runs: Sequence[Run]
     scoring: Scoring
     flip: bool
-    out: Path
     n_jobs: int | None
 
     def options(self, n_train: int) -> dict[str, Any]:
         """Return what `Arm.make_classifier` wants to know of images and network."""
+        # The range of pixels is that of their type.
+        low, high = 0.0, 1.0
+        if self.image_format.divisor == 1:
+            low, high = float(self.value_range.low), float(self.value_range.high)
         return {
             "n_classes": len(self.class_names),
             "max_epochs": n_epochs(self.net, n_train),
-            **dict(zip(("low", "high"), _network_range(self.X), strict=True)),
+            "low": low,
+            "high": high,
             "flip": self.flip,
         }
 
     def described(self) -> dict[str, Any]:
         """Return all that the numbers follow from, as JSON has it."""
-        images = _digest([self.X, self.codes])
-        runs = [{"seed": run.seed, "rows": _digest([run.train, run.test])} for run in self.runs]
+        images = joblib.hash([self.X, self.codes])
+        runs = [{"seed": run.seed, "rows": joblib.hash([run.train, run.test])} for run in self.runs]
         return {
             "images": images,
             "net": definition_of(self.net),
@@ -106,35 +112,36 @@ class Runs:
         for arm in ways.values():
             classifier = arm.make_classifier(self.net, **self.options(len(rows)))
             check_trainable(classifier, self.X[rows], self.codes[rows])
-        image = ImageFormat.infer(self.X).to_tensor(self.X[:1])[0]
-        for arm in arms:
-            if callable(arm.augmentation):
-                TransformRows(arm.augmentation)([(image, 0)])
+        image = self.image_format.to_tensor(self.X[:1])[0]
+        with _skorch.scoped_seed(0):
+            for arm in arms:
+                if callable(arm.augmentation):
+                    TransformRows(arm.augmentation)([(image, 0)])
 
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
         return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
 
-    def work(self, report: Callable[[str, str], None]) -> ResultsFolder:
-        """Do what is missing; `report` is called with each arm that was trained, and its name."""
-        folder = ResultsFolder(self.out, self.described())
+    def missing(self, folder: ResultsFolder) -> list[Pair]:
+        """List the pairs of which a folder has no result that can be read."""
+        return [pair for pair in self.pairs() if folder.row(*pair) is None]
+
+    def work(self, folder: ResultsFolder, report: Callable[[Pair], None]) -> None:
+        """Do what is missing in a folder; `report` is called with each pair that is done."""
         with folder.reserved():
-            missing = [pair for pair in self.pairs() if folder.row(*pair) is None]
-            for run, arm in [pair for pair in self.pairs() if pair not in missing]:
-                report(arm, f"run {run}: {arm} was done before")
             parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
-            trainings = (delayed(self._train)(*pair) for pair in missing)
+            trainings = (delayed(self._train)(*pair) for pair in self.missing(folder))
             try:
                 # An error in between ends the processes at once, and so does Ctrl-C.
                 with closing(parallel(trainings)) as finished:
                     for row, proba, picture in finished:
                         folder.save(row, proba, picture)
-                        report(row["arm"], f"run {row['run']}: {row['arm']}")
+                        report((row["run"], row["arm"]))
             finally:
-                folder.write_table(self._rows(folder))
-        return folder
+                folder.write_table(self.rows(folder))
 
-    def _rows(self, folder: ResultsFolder) -> list[dict[str, Any]]:
+    def rows(self, folder: ResultsFolder) -> list[dict[str, Any]]:
+        """Read the rows of the runs that are done."""
         rows = (folder.row(*pair) for pair in self.pairs())
         return [row for row in rows if row is not None]
 
@@ -206,28 +213,6 @@ def _losses(history) -> list[float]:
         float(np.average([b["train_loss"] for b in epoch], weights=[b[size] for b in epoch]))
         for epoch in epochs
     ]
-
-
-def _network_range(X: np.ndarray) -> tuple[float, float]:
-    """Return the range of the values as networks see them; that of uint8 is that of its type."""
-    if X.dtype == np.uint8:
-        return 0.0, 1.0
-    x = ImageFormat.infer(X).to_tensor(X)
-    return float(x.min()), float(x.max())
-
-
-def _digest(arrays: Sequence[np.ndarray]) -> str:
-    md5 = hashlib.md5(usedforsecurity=False)
-    for array in arrays:
-        for part in _parts(np.asarray(array)):
-            md5.update(np.ascontiguousarray(part).tobytes())
-    return md5.hexdigest()
-
-
-def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield some rows at a time, so that no copy of all is made."""
-    step = max(2**24 // max(array[:1].nbytes, 1), 1)
-    return (array[first : first + step] for first in range(0, len(array), step))
 
 
 def _last_synthesis(history) -> dict[str, float | None]:

@@ -73,11 +73,13 @@ class SavingMixin:
         --------
         >>> from tempfile import TemporaryDirectory
         >>> from tsynd_sk import AugmentedClassifier, datasets
+        >>> from tsynd_sk.classifiers import NetClassifier
         >>> X, y, _ = datasets.load_digits_images()
-        >>> fitted = AugmentedClassifier(synthetic_ratio=0).fit(X[:50], y[:50])
+        >>> net = NetClassifier(max_epochs=2)
+        >>> fitted = AugmentedClassifier(net, synthetic_ratio=0).fit(X[:50], y[:50])
         >>> with TemporaryDirectory() as folder:
         ...     fitted.save_params(f"{folder}/digits.safetensors")
-        ...     loaded = AugmentedClassifier().load_params(f"{folder}/digits.safetensors")
+        ...     loaded = AugmentedClassifier(net).load_params(f"{folder}/digits.safetensors")
         >>> bool((loaded.predict(X) == fitted.predict(X)).all())
         True
         """
