@@ -334,3 +334,13 @@ def test_an_error_in_a_training_says_what_is_kept(data, tmp_path, monkeypatch):
     assert notes == {None: [], tmp_path / "out": [KEPT]}
     arguments = ["--n-train", "20", "--epochs", "1", "--seeds", "1", "--arms", "plain"]
     assert main([*arguments, "--n-jobs", "1", "--out", str(tmp_path / "other")]) == 1
+
+
+def test_a_picture_is_drawn_where_it_is_kept(data, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: drawn.append(arguments)
+    )
+    for out in (None, tmp_path / "out"):
+        compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
+        assert len(drawn) == (out is not None)

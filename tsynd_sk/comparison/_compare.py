@@ -171,6 +171,7 @@ def compare(
         scores,
         flip,
         n_jobs,
+        draw=out is not None,
     )
     plan.check()
     with ExitStack() as stack:

@@ -61,6 +61,8 @@ class Runs:
         Whether a mirrored image is still one of its class.
     n_jobs : int or None
         Trainings side by side, each in one thread.
+    draw : bool
+        Whether a picture of synthetic images is drawn.
     """
 
     X: np.ndarray
@@ -74,6 +76,7 @@ class Runs:
     scoring: Scoring
     flip: bool
     n_jobs: int | None
+    draw: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
         """Return what `Arm.make_classifier` wants to know of images and network."""
@@ -160,7 +163,7 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             picture = None
-            if (number, name) == (0, self._pictured()):
+            if self.draw and (number, name) == (0, self._pictured()):
                 picture = draw_synthesis(classifier, X, self.class_names)
         history = classifier.history_
         row = {
