@@ -94,6 +94,16 @@ class TestBudget:
                 again.predict_proba(X), classifiers[name].predict_proba(X)
             )
 
+    @pytest.mark.parametrize("even", [True, False])
+    def test_twins_even_classes_out_alike(self, even):
+        labels = np.arange(N) % 2 if even else (np.arange(N) > 20).astype(int)
+        arm = replace(tiny(ARMS["random"]), classifier={"synthetic_ratio": "balanced"})
+        both = [trained(each, labels=labels) for each in (arm, arm.without_synthesis())]
+        assert batches(both[0]) == batches(both[1])
+        last = [np.bincount(recorder_of(each.estimator_).targets(-1)) for each in both]
+        assert (last[0] == last[1]).all()
+        assert last[1][0] == last[1][1]
+
 
 class TestWhatArmsTrainOn:
     def test_plain_sees_every_second_image_twice(self, classifiers):

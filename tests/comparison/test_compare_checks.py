@@ -192,3 +192,25 @@ def test_own_augmentations_are_tried_without_a_trace(untrained, data):
     before = torch.get_rng_state()
     plan_of(untrained, data, arms=arms)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"X": np.zeros((120, 64))}, "X has shape .120, 64., that of a table"),
+        ({"y": np.where(np.arange(120) < 5, np.nan, 1.0)}, "Input y contains NaN"),
+        ({"groups": [1, 2]}, "inconsistent numbers of samples"),
+        ({"random_state": "a"}, "cannot be used to seed"),
+    ],
+)
+def test_wrong_data_are_named(data, params, message):
+    X, y = params.pop("X", data[0]), params.pop("y", data[1])
+    with pytest.raises(ValueError, match=message):
+        compare(tiny(), X, y, arms=["plain"], **params)
+
+
+def test_seeds_may_be_drawn(untrained, data):
+    seeds = {plan_of(untrained, data, random_state=None).runs[0].seed for _ in range(3)}
+    assert len(seeds) == 3
+    rng = np.random.RandomState(3)
+    assert plan_of(untrained, data, random_state=rng, eps=0.1, attacks="fgsm").scoring.eps == (0.1,)

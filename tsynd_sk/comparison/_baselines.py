@@ -29,8 +29,9 @@ class MoreRows:
 
     Without them, the other arms of a comparison would take fewer steps and see fewer rows, and
     synthesis would win by training longer. It is the ``iterator_train`` of a skorch net. `kind` is
-    "copies" of the real rows or "smote", `ratio` their number for each real one, and `apart` says
-    whether they come in batches of their own, as synthetic ones do.
+    "copies" of the real rows or "smote", `ratio` their number for each real one, or "balanced" for
+    as many as even the classes out, and `apart` says whether they come in batches of their own, as
+    synthetic ones do.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class MoreRows:
         dataset,
         *,
         kind: str,
-        ratio: float,
+        ratio: Any,
         first_epoch: int,
         refresh_every: int,
         apart: bool = True,
@@ -79,8 +80,17 @@ class MoreRows:
             column.numpy()
             for column in default_collate([self.real[i] for i in range(len(self.real))])
         )
-        # Every row as often as any other, but for one.
-        sources = np.resize(self.rng.permutation(len(X)), max(round(self.ratio * len(X)), 1))
+        if self.ratio == "balanced":
+            counts, rows = np.bincount(y.astype(np.int64)), self.rng.permutation(len(X))
+            sources = np.concatenate(
+                [
+                    np.resize(rows[y[rows] == code], counts.max() - counts[code])
+                    for code in np.flatnonzero(counts)
+                ]
+            )
+        else:
+            # Every row as often as any other, but for one.
+            sources = np.resize(self.rng.permutation(len(X)), max(round(self.ratio * len(X)), 1))
         rows = X[sources] if self.kind == "copies" else smote(X, y, sources, self.rng)
         return Dataset(rows, y[sources])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_array, check_consistent_length, check_random_state
 from tqdm.auto import tqdm
 
 from tsynd_sk import _skorch
@@ -46,11 +46,11 @@ def compare(
     scoring: str = "roc_auc",
     n_train: int | None = None,
     flip: bool = True,
-    eps: Iterable[float] = (),
+    eps: ArrayLike = (),
     attacks: Sequence[str] = ("pgd",),
     n_attacked: int | None = 256,
     n_jobs: int | None = None,
-    random_state: int = 0,
+    random_state: Any = 0,
     out: str | Path | None = None,
     verbose: int = 0,
 ) -> ComparisonResult:
@@ -88,16 +88,18 @@ def compare(
         Labelled images to train on, drawn anew for each run with the classes' shares; None: all.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
-    eps : iterable of float, default=()
+    eps : float or list of float, default=()
         Strengths of attacks, as shares of the range of values (2/255, say).
-    attacks : list of {"fgsm", "pgd", "autoattack", "square"}, default=("pgd",)
-        Attacks, see `tsynd_sk.evaluation.adversarial_scores`; "pgd" takes 20 steps.
+    attacks : str or list, default=("pgd",)
+        Attacks, of "fgsm", "pgd" (in 20 steps), "autoattack" and "square": see
+        `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None, default=256
         Test images that are corrupted and attacked at most. None: all.
     n_jobs : int or None, default=None
         Trainings side by side, each in one thread; -1 for all cores. Does not change results.
-    random_state : int, default=0
-        Seed of the first run; the next one has the next number.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the first run; the next one has the next number. With None it is drawn, so that a
+        comparison in `out` does not go on.
     out : str, Path or None, default=None
         Folder for ``results.csv``, predictions, settings and a picture, from which an interrupted
         comparison goes on; more repeats and further arms may join. None: nothing is kept.
@@ -150,12 +152,21 @@ def compare(
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
     # What every classifier will learn of the images, and refuse.
     images = AugmentedClassifier()
-    X, labels = np.asarray(check_images(images, X, reset=True)), labels_of(y)
-    check_consistent_length(X, labels)
+    X = np.asarray(check_images(images, X, reset=True))
+    if images.image_shape_ is None:
+        raise ValueError(
+            f"X has shape {X.shape}, that of a table, but compare takes images, (n, height, width) "
+            "and the like: reshape flat ones, and give a single one its axis, X[np.newaxis]"
+        )
+    labels = check_array(labels_of(y), ensure_2d=False, dtype=None, input_name="y")
+    check_consistent_length(X, labels, groups)
     classes = np.unique(labels)
     codes = encode_labels(labels, classes)
     group_codes = None if groups is None else np.unique(labels_of(groups), return_inverse=True)[1]
-    scores = Scoring(tuple(map(float, eps)), tuple(attacks), n_attacked)
+    attacks = [attacks] if isinstance(attacks, str) else attacks
+    scores = Scoring(tuple(np.ravel(eps).astype(float).tolist()), tuple(attacks), n_attacked)
+    if not isinstance(random_state, numbers.Integral):
+        random_state = check_random_state(random_state).randint(2**31 - 1)
     _check_packages(chosen, scores)
     runs = _runs(codes, classes, X, cv, n_repeats, group_codes, n_train, int(random_state))
     _check_runs(runs, codes, classes, scores)

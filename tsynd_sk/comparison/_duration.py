@@ -21,11 +21,15 @@ _N_BATCHES = 4
 
 def image_passes(plan: Runs, arm: str) -> int:
     """Return about how many images pass through the network in a run of an arm."""
-    n = len(plan.runs[0].train)
+    train = plan.runs[0].train
+    n = len(train)
     made = plan.arms[arm].make_classifier(plan.net, **plan.options(n))
     epochs, ratio = made.estimator.max_epochs, made.synthetic_ratio
     if not ratio:
         ratio = made.estimator.get_params().get("iterator_train__ratio", 0)
+    if ratio == "balanced":
+        counts = np.unique(plan.codes[train], return_counts=True)[1]
+        ratio = (counts.max() - counts).sum() / n
     after = epochs - round(made.warm_up * epochs)
     passes = n * (epochs + ratio * after)
     if plan.arms[arm].synthesises:
