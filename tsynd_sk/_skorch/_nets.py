@@ -24,7 +24,7 @@ class ComparedNet(FrozenEstimator):
 
 
 def is_frozen(estimator) -> bool:
-    """Tell whether an estimator is to be used as it is."""
+    """Return whether an estimator is to be used as it is."""
     return isinstance(estimator, FrozenEstimator)
 
 

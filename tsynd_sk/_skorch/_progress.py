@@ -68,7 +68,7 @@ class TrainingBar(Callback):
             self.bar_.update(net.history[-1, "batches", -1, "train_batch_size"])
 
     def on_epoch_end(self, net, **kwargs):
-        """Tell the losses."""
+        """Show the losses."""
         losses = {name: net.history[-1].get(name) for name in ("train_loss", "valid_loss")}
         self.bar_.set_postfix({k: v for k, v in losses.items() if v is not None}, refresh=False)
 
@@ -126,7 +126,7 @@ class Task:
 
 
 class EpochTasks(Callback):
-    """Tell a task of every epoch of a net.
+    """Report every epoch of a net to a task.
 
     `attributes` makes what the estimator would have learnt from a copy of the net as it is.
     """

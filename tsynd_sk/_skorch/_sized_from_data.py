@@ -61,7 +61,7 @@ class SizedFromData(NeuralNet):
 
 
 def is_sized_from_data(net: NeuralNet) -> bool:
-    """Tell whether the module of a net is built from the data that it is fitted on."""
+    """Return whether the module of a net is built from the data that it is fitted on."""
     module = net.module if isinstance(net, SizedFromData) else None
     return isinstance(module, type) and hasattr(module, "from_data")
 

@@ -95,7 +95,7 @@ class Splits:
         ]
 
     def counts(self) -> str:
-        """Say how many images each class has.
+        """Return how many images each class has.
 
         Returns
         -------
@@ -299,7 +299,7 @@ def _without_test(side: _Side) -> _Side:
 
 
 def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
-    """Say how many images of arrays stand there twice; loading files says it with their names."""
+    """Count the images of arrays that stand there twice; loading files does it with their names."""
     train, scored = ([checksum(x) for x in images] for images in (X, X_scored))
     in_train, in_scored = set(train), set(scored)
     counts = {
@@ -314,7 +314,7 @@ def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
 def _missing_classes(
     names: list[str], y: np.ndarray, y_scored: np.ndarray, split: str
 ) -> Iterator[str]:
-    """Say which classes one side lacks, and what that means for scores."""
+    """Name the classes that one side lacks, and what that means for scores."""
     for side, labels in (("train", y), (split, y_scored)):
         lacking = [name for code, name in enumerate(names) if code not in set(labels.tolist())]
         if lacking and len(names) - len(lacking) == 1:

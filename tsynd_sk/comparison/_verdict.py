@@ -87,7 +87,7 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
 
 
 def _on_others(result: ComparisonResult) -> Iterator[str]:
-    """Say what other scores show, arm by arm, each corrected for all arms."""
+    """Describe what other scores show, arm by arm, each corrected for all arms."""
     by_arm: dict[str, list[str]] = {}
     for score, (better, worse) in _WORDS.items():
         if score == result.primary or np.isnan(result.values(next(iter(result.arms)), score)).all():
@@ -102,7 +102,7 @@ def _on_others(result: ComparisonResult) -> Iterator[str]:
 
 
 def _cost(result: ComparisonResult, arm: str) -> str:
-    """Say what an arm costs, as a multiple of its reference in the same run."""
+    """Return what an arm costs, as a multiple of its reference in the same run."""
     reference = result.references.get(arm)
     if reference is None:
         return ""

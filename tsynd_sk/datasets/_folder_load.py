@@ -216,7 +216,7 @@ def moved_up(X: np.ndarray, kept: list[int]) -> np.ndarray:
 
 
 def counted(left_out: dict[str, list[str]]) -> str:
-    """Say what is left out, by reason."""
+    """Return what is left out, by reason."""
     parts = []
     for reason, names in left_out.items():
         more = ", ..." if len(names) > 3 else ""

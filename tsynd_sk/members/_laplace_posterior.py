@@ -84,7 +84,7 @@ class LastLayerPosterior(PickledAsArrays):
     prior_precision: float
 
     def is_of(self, module: nn.Module) -> bool:
-        """Tell whether a network has this layer, with the weights that are the mean.
+        """Return whether a network has this layer, with the weights that are the mean.
 
         Parameters
         ----------

@@ -98,7 +98,7 @@ def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, S
 
 
 def warn_of_resting(name: str, resting: str) -> None:
-    """Say that something which is random in training is not so in the members."""
+    """Warn that something which is random in training is not so in the members."""
     warnings.warn(
         f"{resting} of {name} draws random numbers in training. It is not known how, so that it "
         "rests in the members of the network, as in evaluation mode. If it is to be random in "
@@ -110,7 +110,7 @@ def warn_of_resting(name: str, resting: str) -> None:
 
 
 def nothing_random(name: str, resting: str | None) -> str:
-    """Say that a network has no members, and name the ways out."""
+    """Return the message that a network has no members, and name the ways out."""
     why = (
         f"({resting} draws random numbers in training, but in a way that is not known)"
         if resting

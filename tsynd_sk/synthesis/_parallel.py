@@ -28,7 +28,7 @@ _IMAGES, _PIXELS = 256, 2**16
 
 
 def images_at_a_time(shape: tuple[int, ...], device: torch.device) -> int:
-    """Tell how many images of a shape, (C, H, W) or (n_features,), to compute at a time."""
+    """Return how many images of a shape, (C, H, W) or (n_features,), to compute at a time."""
     # An accelerator needs many at a time; batches that do not fit are halved.
     n_pixels = math.prod(shape[-2:]) if device.type == "cpu" else 1
     return max(min(_IMAGES, _PIXELS // n_pixels), 1)
@@ -111,7 +111,7 @@ class _Batch:
 
 
 def _in_dask_worker() -> bool:
-    """Tell whether this is a job of a dask cluster.
+    """Return whether this is a job of a dask cluster.
 
     There, joblib takes the cluster for the default of jobs within jobs. But those of this module
     are small, and the workers busy.
