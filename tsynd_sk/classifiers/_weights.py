@@ -66,7 +66,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told: str) -> bool:
-    """Load weights into a network; return False if those of its head were of another size, or missing.
+    """Load weights; return False if those of the head were of another size, or missing.
 
     Raise if anything else does not fit. `told` names network and weights in messages.
     """

@@ -24,7 +24,7 @@ def first_equal(digests: Sequence[bytes]) -> np.ndarray:
 def told(
     first: np.ndarray, names: Sequence[str], classes: Sequence[str], splits: Sequence[str]
 ) -> str:
-    """Return how many images have the pixels of an earlier one, and which are where they should not.
+    """Return how many images repeat an earlier one, and which are where they should not be.
 
     Empty if there is none.
     """
