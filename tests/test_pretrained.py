@@ -361,7 +361,9 @@ class TestTraining:
 
     @pytest.mark.parametrize("name", ["resnet18", NAME])
     def test_random_weights_are_not_frozen(self, name):
-        with pytest.raises(ValueError, match=f"freeze=True would keep {name} at random weights.*--weights"):
+        with pytest.raises(
+            ValueError, match=f"freeze=True would keep {name} at random weights.*--weights"
+        ):
             net(name, module__freeze=True).fit(X, y)
 
     @pytest.mark.parametrize(
