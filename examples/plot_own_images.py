@@ -40,8 +40,8 @@ for digit, name in [(3, "three"), (5, "five"), (8, "eight")]:
 
 # %%
 # :func:`~tsynd_sk.comparison.load_splits` reads the files, and its notes say what it has made of
-# them. ``group_pattern`` finds in each name what must stay together: images of one writer, or of one
-# patient, are alike, and a network that was trained on some of them scores too well on the others.
+# them. ``group_pattern`` finds in each name what must stay together: images of one writer, or of
+# one patient, are alike, and a network trained on some of them scores too well on the others.
 from tsynd_sk.comparison import load_splits
 
 splits = load_splits(folder, group_pattern=r"writer\d+", verbose=False)
@@ -148,8 +148,7 @@ loaded = AugmentedClassifier(net).load_params(saved)
 for file in sorted(later.iterdir()):
     image = read_images(file, like=loaded)
     (label,), (proba,) = loaded.predict(image), loaded.predict_proba(image)
-    shares = dict(zip(loaded.classes_.tolist(), proba.round(2).tolist(), strict=True))
-    print(f"{file.name} is predicted as {label}: {shares}")
+    print(f"{file.name} is taken for {label}, with a probability of {proba.max():.2f}")
 temporary.cleanup()
 
 # %%
