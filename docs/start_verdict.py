@@ -1,8 +1,8 @@
 """Write what the start page quotes: the table and the verdict of a comparison on digits.
 
 ``python docs/start_verdict.py`` runs ``python -m tsynd_sk``, which takes some minutes on two cores,
-and keeps its table in ``docs/start_table.txt`` and its verdict in ``docs/start_verdict.txt``. Trainings
-that are done already in its folder of results are not run again.
+and keeps its table in ``docs/start_table.txt`` and its verdict in ``docs/start_verdict.txt``. What
+is done already in its folder of results is not run again.
 """
 
 import subprocess
