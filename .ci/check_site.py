@@ -1,4 +1,4 @@
-"""Check the built site: nothing on it needs the network, and its search finds what people look for.
+"""Check the built site: it needs no network, its links lead somewhere, its search finds things.
 
 ``python .ci/check_site.py docs/_build/html`` exits with 1, and says why, if something is wrong.
 """
@@ -8,6 +8,7 @@ import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from sphinx.search.en import SearchEnglish
 
@@ -28,36 +29,50 @@ QUERIES = {
 }
 
 
-class _Resources(HTMLParser):
-    """Addresses that a browser fetches by itself, which links to other sites are not."""
+class _Page(HTMLParser):
+    """What a page fetches by itself, what it links to, and the anchors that it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.fetched: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        given = dict(attributes)
+        given = {name: value or "" for name, value in attributes}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
-            self.found.append(given.get("src") or "")
+            self.fetched += [given["src"]] if "src" in given else []
         elif tag == "link" and given.get("rel") != "canonical":
-            self.found.append(given.get("href") or "")
+            self.fetched.append(given.get("href", ""))
+        elif tag == "a" and "href" in given:
+            self.links.append(given["href"])
 
 
-def from_elsewhere(site: Path) -> list[str]:
-    """List what pages and styles would fetch from other sites."""
+def not_there(site: Path) -> list[str]:
+    """List what pages and styles fetch from other sites, and files and anchors that are missing."""
     wrong = []
-    for page in sorted(site.rglob("*.html")):
-        resources = _Resources()
-        resources.feed(page.read_text(encoding="utf-8"))
-        wrong += [(page, url) for url in resources.found]
-    for style in sorted(site.rglob("*.css")):
-        urls = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", style.read_text())
-        wrong += [(style, one or other) for one, other in urls]
-    return [
-        f"{file.relative_to(site)} fetches {url}"
-        for file, url in wrong
-        if re.match(r"(https?:)?//", url)
-    ]
+    # Templates of the theme are no pages.
+    found = (path for path in site.rglob("*.html") if "_static" not in path.parts)
+    pages = {path.resolve(): _Page(path) for path in found}
+    for path, page in pages.items():
+        for url in [*page.fetched, *page.links]:
+            parts = urlsplit(url)
+            if parts.scheme or parts.netloc:
+                if url in page.fetched and parts.scheme != "data":
+                    wrong.append((path, f"fetches {url}"))
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            known = pages[target].anchors | {""} if target in pages else {unquote(parts.fragment)}
+            if not target.exists() or unquote(parts.fragment) not in known:
+                wrong.append((path, f"links to {url}, which is not there"))
+    for path in site.rglob("*.css"):
+        urls = re.findall(
+            r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""", path.read_text()
+        )
+        wrong += [(path.resolve(), f"fetches {url}") for url in urls]
+    return [f"{path.relative_to(site.resolve())} {what}" for path, what in sorted(set(wrong))]
 
 
 def found(index: dict, query: str) -> set[str]:
@@ -98,7 +113,7 @@ def not_found(site: Path) -> list[str]:
 def main() -> int:
     """Print what is wrong with the site whose folder is given."""
     site = Path(sys.argv[1])
-    wrong = [*from_elsewhere(site), *not_found(site)]
+    wrong = [*not_there(site), *not_found(site)]
     print(*wrong, f"{len(QUERIES)} searches, {len(wrong)} faults", sep="\n")
     return 1 if wrong else 0
 
