@@ -9,7 +9,7 @@ gradient steps on as many rows: copies of real ones are in the place of syntheti
 random textures, for only the cost is measured. The results go, with a description of the machine,
 to a CSV file, case by case; cases that are there already are not measured again.
 
-Run with ``python examples/benchmark_fit.py`` (about 30 minutes), or name the cases, as in
+Run with ``python examples/benchmark_fit.py`` (within an hour), or name the cases, as in
 ``--cases fit-28 uncertainty``, which measures them again. ``python examples/benchmark_fit.py
 report --table docs/guide/fit_costs.csv --durations docs/guide/durations.csv`` compares with what is
 asked for, and writes the tables of the guide: what was measured, and how long trainings with
@@ -366,7 +366,7 @@ def report(rows: list[list[str]], table: Path | None) -> None:
 
 # %%
 # How long trainings take at the measured speed: as many images pass through the network as its
-# epochs have rows, and each takes as long as it took here.
+# epochs have rows, and each takes as long as it took here. The autoencoder is fitted once.
 
 # `NetClassifier(max_epochs="auto")` makes about as many gradient steps, in as many epochs at least.
 N_STEPS, LEAST_EPOCHS, BATCH_SIZE = 1_000, 10, 16
@@ -386,19 +386,22 @@ def durations(rows: list[list[str]]) -> Iterator[tuple[str, ...]]:
     for case, fit in FITS.items():
         if case.startswith("growth") or (case, "plain training") not in values:
             continue
-        ratio = values[case, "AugmentedClassifier.fit / plain training"]
-        one = values[case, "plain training"] / n_passes(fit.n, fit.epochs)
-        plain = []
+        measured = values[case, "plain training"]
+        once = values[case, "fit of the autoencoder / plain training"]
+        ratio = values[case, "AugmentedClassifier.fit / plain training"] - once
+        plain, synthesis = [], []
         for n in N_IMAGES:
             epochs = max(round(N_STEPS / -(-n // BATCH_SIZE)), LEAST_EPOCHS)
-            plain.append(one * n_passes(n, epochs))
+            plain.append(measured * n_passes(n, epochs) / n_passes(fit.n, fit.epochs))
+            synthesis.append(ratio * plain[-1] + once * measured * n / fit.n)
+        whole = [
+            N_SEEDS * (N_PLAIN * p + N_SYNTHESISING * s)
+            for p, s in zip(plain, synthesis, strict=True)
+        ]
         image = f"{fit.shape[1]} px, " + ("grey" if fit.shape[0] == 1 else "colour")
-        for arm, factor in {
-            "plain": 1,
-            "with synthesis": ratio,
-            "comparison": N_SEEDS * (N_PLAIN + N_SYNTHESISING * ratio),
-        }.items():
-            yield image, fit.network, arm, *(duration(factor * seconds) for seconds in plain)
+        arms = {"plain": plain, "with synthesis": synthesis, "comparison": whole}
+        for arm, seconds in arms.items():
+            yield image, fit.network, arm, *map(duration, seconds)
 
 
 def duration(seconds: float) -> str:

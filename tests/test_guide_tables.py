@@ -50,14 +50,16 @@ class TestFit:
         # 100 images for 60 epochs, after 15 of them with half as many synthetic ones: 8,250 rows.
         rows = [
             ["fit-28", "plain training", "8.25", "s"],
-            ["fit-28", "AugmentedClassifier.fit / plain training", "2", "ratio"],
+            ["fit-28", "AugmentedClassifier.fit / plain training", "2.1", "ratio"],
+            ["fit-28", "fit of the autoencoder / plain training", "0.1", "ratio"],
         ]
         plain, synthesis, comparison = fit.durations(rows)
         # A thousand steps are 143 epochs of 7 batches, 36 of them before synthesis; 1 ms a row.
         assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(19.65))
-        assert synthesis[3] == fit.duration(39.3)
-        # Three seeds of three plain arms, and of two that take twice as long.
-        assert comparison[3] == fit.duration(3 * (3 + 2 * 2) * 19.65)
+        # Twice as much, and once the autoencoder.
+        assert synthesis[3] == fit.duration(39.3 + 0.825)
+        # Three seeds of three plain arms and two with synthesis.
+        assert comparison[3] == fit.duration(3 * (3 * 19.65 + 2 * 40.125))
         # Ten epochs at least: 10,000 images pass ten times, and half of them seven times.
         assert plain[5] == fit.duration(135)
 
