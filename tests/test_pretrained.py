@@ -448,3 +448,26 @@ class TestSynthesis:
         np.testing.assert_array_equal(loaded.uncertainty(X), fitted.uncertainty(X))
         assert loaded.estimator_.module_.backbone_lr == 0.1
         assert not loaded.estimator_.module_.train().net.norm.training
+
+
+class Viewing(torch.nn.Module):
+    """Flattens by `view`, which takes the usual layout alone."""
+
+    def __init__(self, n_channels, n_classes):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(n_channels, 4, 3)
+        self.head = torch.nn.Linear(4 * 6 * 6, n_classes)
+
+    def forward(self, x):
+        x = self.convolution(x)
+        return self.head(x.view(len(x), -1))
+
+
+def test_images_lie_channels_last_where_the_network_takes_that():
+    x = torch.rand(2, 1, 8, 8)
+    assert Pretrained(net=Viewing, image_shape=(1, 8, 8), n_classes=3)(x).shape == (2, 3)
+    seen = []
+    net = Pretrained(net="resnet18", image_shape=(1, 32, 32), n_classes=3)
+    net.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.rand(2, 1, 32, 32))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
