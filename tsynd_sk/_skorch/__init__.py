@@ -19,6 +19,7 @@ from tsynd_sk._skorch._nets import (
     parts_of,
     unfreeze,
 )
+from tsynd_sk._skorch._networks import held_by, network_of
 from tsynd_sk._skorch._own_way import DrawnRows, OwnWayCheck, check_own_way
 from tsynd_sk._skorch._progress import (
     CallbackSupportMixin,

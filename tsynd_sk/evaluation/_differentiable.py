@@ -50,7 +50,7 @@ class DifferentiableClassifier:
 
         Labels are indices of classes if `classes` is None or holds another number of them.
         """
-        network = InferenceCopy(_skorch.bare_module(net), _skorch.log_proba_head(net))
+        network = InferenceCopy(_skorch.network_of(net), _skorch.log_proba_head(net))
         images = torch.from_numpy(x)
         first = images[:2].to(_skorch.device_of(net))
         network.prepare(first)
