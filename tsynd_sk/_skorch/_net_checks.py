@@ -14,9 +14,8 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk._skorch._heads import check_readable, first_output
-from tsynd_sk._skorch._networks import collate_of, collated
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
+from tsynd_sk._skorch._prediction import check_readable, collated, first_output
 
 # Rows by which a net is judged.
 _N_ROWS = 8
@@ -87,7 +86,7 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
 
 def _inferred(net: NeuralNet, rows: np.ndarray) -> Any:
     """Return what the module returns; say what would do if it takes images of other channels."""
-    batch = collated(collate_of(net), rows)
+    batch = collated(net, rows)
     x = to_device(torch.from_numpy(batch) if batch is rows else batch, device_of(net))
     try:
         return net.infer(x)

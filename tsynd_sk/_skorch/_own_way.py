@@ -12,19 +12,19 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, default_collate
 
-from tsynd_sk._skorch._heads import log_proba_head
-from tsynd_sk._skorch._networks import network_of
 from tsynd_sk._skorch._nets import bare_module, device_of
+from tsynd_sk._skorch._prediction import log_proba_head, network_of
 from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._utils._tensors import detached_copy
 
 # Rows that are compared.
 _N_ROWS = 8
 
 _WAYS_OUT = (
-    "Prepare them in its infer or in iterator_valid__collate_fn, by functions of torch; in the "
+    "Prepare images in its infer or in iterator_valid__collate_fn, by functions of torch; in the "
     "first layer of the module (torchvision's v2.Normalize is one); or before fit."
 )
 
@@ -70,8 +70,9 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
     given = rows if drawn else rows[:_N_ROWS]
     x = default_collate(rows.rows)[0].float() if drawn else torch.tensor(given)
     module, name = bare_module(net), type(net).__name__
-    networks = [value for value in vars(net).values() if isinstance(value, nn.Module)]
-    parts = [part for network in networks for part in network.modules()]
+    parts: list[nn.Module] = []
+    for value in vars(net).values():
+        parts += value.modules() if isinstance(value, nn.Module) else ()
     modes = list(map(attrgetter("training"), parts))
     probe: Any = object.__new__(type(net))
     vars(probe).update(vars(net), module_=module, iterator_valid__batch_size=len(given))
@@ -80,7 +81,14 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
             with _recorded(module) as (calls, outputs):
                 expected = torch.from_numpy(np.asarray(probe.predict_proba(given)))
             with _recorded(module, outputs) as (calls_of_members, _):
-                output = _output_for_members(net, x)
+                try:
+                    output = network_of(net)(x.to(device_of(net)))
+                except Exception as error:
+                    raise ValueError(
+                        f"the infer or the collate function of {name} fails for members, which "
+                        "give it images as float32 tensors, and of the net its modules and "
+                        f"settings, but no callbacks and no history: {error}. {_WAYS_OUT}"
+                    ) from error
     finally:
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
@@ -99,16 +107,6 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
         )
 
 
-def _output_for_members(net: NeuralNet, x: Tensor) -> Any:
-    try:
-        return network_of(net)(x.to(device_of(net)))
-    except Exception as error:
-        raise ValueError(
-            f"infer or the collate function of {type(net).__name__} fails where members call it, "
-            f"which give it tensors, and modules and parameters of the net: {error}. {_WAYS_OUT}"
-        ) from error
-
-
 @contextmanager
 def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[list, list]]:
     """Record what a module is called with and returns; answers that are given, it does return."""
@@ -121,14 +119,14 @@ def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[
         if inside:
             return forward(*args, **kwargs)
         # Copies, for networks may write on what they get.
-        calls.append(tree_map(_copied, (args, kwargs)))
+        calls.append(detached_copy((args, kwargs)))
         inside = True
         try:
             n = len(calls)
             output = answers[n - 1] if n <= len(answers) else forward(*args, **kwargs)
         finally:
             inside = False
-        outputs.append(tree_map(_copied, output))
+        outputs.append(detached_copy(output))
         return output
 
     vars(module)["forward"] = record
@@ -139,17 +137,14 @@ def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[
         vars(module).update({} if own is None else {"forward": own})
 
 
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
-
-
 def _same(one: Any, other: Any) -> bool:
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
         return type(one) is type(other)
     # Lower precisions of the same values are the same.
     one, other = one.detach().cpu().double(), other.detach().cpu().double()
-    return one.shape == other.shape and bool(
-        torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(other.abs().max()), equal_nan=True)
+    atol = 1e-2 * float(other.nan_to_num().abs().max())
+    return one.shape == other.shape and torch.allclose(
+        one, other, rtol=1e-2, atol=atol, equal_nan=True
     )
 
 

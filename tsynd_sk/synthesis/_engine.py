@@ -349,8 +349,7 @@ class _Prepared(NamedTuple):
 
     def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
         """Return whether it was made from these networks, with their weights as they are now."""
-        before, held = ([p for m in part for p in _skorch.held_by(m)] for part in (self.modules, modules))
-        if list(map(id, held)) != list(map(id, before)):
+        if modules != self.modules:
             return False
         now = _weights_of(modules)
         return settings in (None, self.settings) and (

@@ -122,8 +122,8 @@ class MemberScheme:
             For each net, how its members are computed; see `tsynd_sk.members.DropoutMembers`.
             What is not in them yet is written into them.
         """
-        modules = [_skorch.network_of(net) for net in nets]
-        heads = [_skorch.log_proba_head(net) for net in nets]
+        modules = list(map(_skorch.network_of, nets))
+        heads = list(map(_skorch.log_proba_head, nets))
         if self.kind == "ensemble":
             return EnsembleMembers(modules, heads, device=device)
         groups: list[Any] = []
