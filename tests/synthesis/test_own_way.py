@@ -2,6 +2,8 @@
 
 import pickle
 import threading
+import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from tsynd_sk import TargetedSynthesis
 from tsynd_sk._skorch import check_own_way, log_proba_head, network_of
+from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.inspection import AttributionDisplay
 from tsynd_sk.members import EnsembleMembers
@@ -243,6 +246,22 @@ def test_settings_and_weights_that_change_make_other_members():
     np.testing.assert_array_equal(encoded.uncertainty(X), encoded.uncertainty(X))
 
 
+def test_noise_that_infer_adds_in_training_is_not_looked_for_in_members():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        augmented(followed("augmented", max_epochs=4)).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["encoded", "collate function"])
+def test_copies_move_to_other_devices(name, monkeypatch):
+    # The one device that is everywhere knows no autocast.
+    monkeypatch.setattr("tsynd_sk._skorch._prediction.in_float32", lambda x: nullcontext())
+    net = followed(name).initialize()
+    network = private_copy(network_of(net), torch.device("meta"))
+    assert network(torch.tensor(X[:, None]).to("meta")).shape == (80, 10)
+    assert {p.device.type for p in net.module_.parameters()} == {"cpu"}
+
+
 def test_members_compute_in_float32_where_infer_lowers_the_precision():
     class Lower(NeuralNetClassifier):
         def infer(self, x, **fit_params):
@@ -436,4 +455,5 @@ def test_the_net_is_left_as_it_was():
     assert estimator.module_ is module
     assert [part.training for part in module.modules()] == modes
     assert not module._forward_hooks
+    assert "forward" not in vars(module)
     assert torch.equal(torch.get_rng_state(), before)
