@@ -66,7 +66,7 @@ def render(result: ComparisonResult, about: About) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["prose"] = _prose
+    environment.filters |= {"prose": _prose, "name": _name}
     first = first_arm(result)
     best = recommended(result) if is_decided(result) else None
     found = {each.arm for each in result.differences() if each.is_found}
@@ -108,6 +108,11 @@ def _prose(sentence: str) -> Markup:
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", text))
 
 
+def _name(name: str) -> Markup:
+    """Allow lines to break within the name of an arm."""
+    return Markup("+<wbr>").join(escape(part) for part in name.split("+"))
+
+
 def _date(day: date) -> str:
     # `%-d` is not known everywhere.
     return f"{day.day} {day:%B %Y}"
@@ -124,7 +129,7 @@ def _facts(result: ComparisonResult, about: About) -> dict[str, str]:
         "Test images": test,
         "Images": about.images,
         "Classes": str(len(result.classes)),
-        "Runs": f"{result.n_runs} of each of {len(result.arms)} arms",
+        "Runs": f"{result.n_runs} × {len(result.arms)} arms",
         "Processor time": f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s",
     }
 

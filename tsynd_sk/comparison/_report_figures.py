@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
 # Intervals of two or three runs can be so wide that nothing else is to be seen.
-_WIDEST = 6.0
+_WIDEST = 12.0
 # Of curves, on which more cannot be seen.
 _MAX_POINTS = 200
 _CURVE = 260.0, 110.0

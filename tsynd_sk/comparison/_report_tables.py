@@ -108,7 +108,8 @@ def class_table(result: ComparisonResult) -> dict[str, Any]:
 
 def number(value: float, sign: str = "") -> str:
     """Return a number with three decimals and a proper minus; a dash for nan."""
-    return "–" if math.isnan(value) else f"{value:{sign}.3f}".replace("-", "−")
+    # Adding nothing leaves no minus before a zero.
+    return "–" if math.isnan(value) else f"{round(value, 3) + 0.0:{sign}.3f}".replace("-", "−")
 
 
 def interval(difference: Difference) -> str:
