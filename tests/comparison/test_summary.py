@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,12 @@ class TestOutcome:
         assert (arm["reference"], arm["converged"], arm["seconds"]) == ("plain", False, 20.0)
         assert arm["scores"]["nll"] == pytest.approx(result.values("standard", "nll").mean())
         assert found["arms"]["plain"]["reference"] is None
+
+    def test_its_keys_are_documented(self):
+        page = Path(__file__).parents[2] / "docs" / "guide" / "command_line.rst"
+        found, text = outcome_of(made()), page.read_text("utf-8")
+        keys = {*found, *found["arms"]["plain"], *found["differences"][0]}
+        assert not {key for key in keys if f"``{key}``" not in text}
 
     def test_differences_are_listed_for_every_score(self):
         result = made(GAINS)
