@@ -183,7 +183,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(outcome, indent=2, allow_nan=False))
         return 0
     except KeyboardInterrupt as error:
-        status, reason, notes = 130, "interrupted", getattr(error, "__notes__", ())
+        # What a training says of itself is for those who call it.
+        notes = [note for note in getattr(error, "__notes__", ()) if note == KEPT]
+        status, reason = 130, "interrupted"
     except BrokenExecutor as error:
         status, notes = 1, getattr(error, "__notes__", ())
         reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."

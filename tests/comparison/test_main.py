@@ -15,6 +15,7 @@ from PIL import Image
 
 import tsynd_sk
 from tsynd_sk.__main__ import _to_stderr, main
+from tsynd_sk._utils._names import KEPT
 from tsynd_sk.comparison import SCORES
 from tsynd_sk.comparison._runs import Runs
 
@@ -419,6 +420,16 @@ class TestFolders:
 
         monkeypatch.setattr(Runs, "work", stop)
         return folders
+
+    def test_ctrl_c_says_that_what_is_in_them_is_kept(self, npz, monkeypatch, tmp_path, capsys):
+        def interrupt(self, folder, report):
+            error = KeyboardInterrupt()
+            error.add_note("NetClassifier had trained for 3 epochs; add a Checkpoint to the net.")
+            raise error
+
+        monkeypatch.setattr(Runs, "work", interrupt)
+        assert main(["--dataset", str(npz), *TINY, "--out", str(tmp_path / "out")]) == 130
+        assert capsys.readouterr().err.endswith(f"interrupted\n{KEPT}\n")
 
     def test_are_named_after_what_a_comparison_cannot_grow_by(self, npz, monkeypatch):
         folders = self.stop(monkeypatch)
