@@ -214,6 +214,10 @@ class TestFolders:
         again = compare(tiny(), *data, arms=QUICK, n_repeats=2, n_jobs=1, out=out, scoring="nll")
         assert len(trained) == 3
         assert list(again.rows) == list(result.rows)
+        report = (out / "report.html").read_text("utf-8")
+        assert "NLL on clean images" in report
+        assert "n_repeats=2, scoring=&#39;nll&#39;, n_jobs=1, out=" in report
+        assert [len(losses) for losses in again.losses.values()] == [2] * 4
         with pytest.raises(ValueError, match=r"arms: .* More seeds and further arms may join"):
             compare(tiny(), *data, arms=["plain"], n_repeats=2, out=out)
         with pytest.raises(ValueError, match=r"net\.NetClassifier\.lr"):
