@@ -340,11 +340,12 @@ def test_an_error_in_a_training_says_what_is_kept(data, tmp_path, monkeypatch):
     assert main([*arguments, "--n-jobs", "1", "--out", str(tmp_path / "other")]) == 1
 
 
-def test_a_picture_is_drawn_where_it_is_kept(data, tmp_path, monkeypatch):
-    drawn = []
+def test_synthetic_images_are_shown_where_they_are_kept(data, tmp_path, monkeypatch):
+    shown = []
     monkeypatch.setattr(
-        "tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: drawn.append(arguments)
+        "tsynd_sk.comparison._runs.sample_synthesis", lambda *arguments: shown.append(arguments)
     )
     for out in (None, tmp_path / "out"):
-        compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
-        assert len(drawn) == (out is not None)
+        result = compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
+        assert len(shown) == (out is not None)
+        assert not result.samples
