@@ -184,14 +184,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as error:
         # What a training says of itself is for those who call it.
-        notes = [note for note in getattr(error, "__notes__", ()) if note == KEPT]
+        notes = [note for note in getattr(error, "__notes__", []) if note == KEPT]
         status, reason = 130, "interrupted"
     except BrokenExecutor as error:
-        status, notes = 1, getattr(error, "__notes__", ())
+        status, notes = 1, getattr(error, "__notes__", [])
         reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
     except (ValueError, TypeError, ImportError, OSError) as error:
         # What the arguments or the data do not allow is found before the first training.
-        notes = getattr(error, "__notes__", ())
+        notes = getattr(error, "__notes__", [])
         status, reason = 1 if KEPT in notes else 2, f"error: {error}"
     reason = "\n".join([reason, *notes])
     print(reason, file=sys.stderr)
