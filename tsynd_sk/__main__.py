@@ -35,16 +35,14 @@ def _load(arguments: argparse.Namespace) -> Splits:
     from tsynd_sk.comparison import load_splits
 
     given = {name: getattr(arguments, name) for name in FILE_OPTIONS}
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_plainly
-        return load_splits(
-            arguments.dataset,
-            size=arguments.size,
-            root=arguments.root,
-            score_on=arguments.score_on,
-            flip=not arguments.no_flip,
-            **{name: value for name, value in given.items() if value is not None},
-        )
+    return load_splits(
+        arguments.dataset,
+        size=arguments.size,
+        root=arguments.root,
+        score_on=arguments.score_on,
+        flip=not arguments.no_flip,
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
@@ -97,7 +95,7 @@ def _run(
     result = compare(
         net,
         splits.X,
-        [splits.class_names[code] for code in splits.y],
+        splits.labels,
         arms=arms,
         cv=divisions,
         n_repeats=1,
@@ -177,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "tsynd_sk", *words])
     try:
-        with _to_stderr() if arguments.json else nullcontext():
+        with _to_stderr() if arguments.json else nullcontext(), warnings.catch_warnings():
+            warnings.showwarning = _show_plainly
             outcome = _run(arguments, _load(arguments), _arms(arguments), command)
         if arguments.json:
             print(json.dumps(outcome, indent=2, allow_nan=False))

@@ -294,6 +294,18 @@ def attacked(data, two_corruptions):
         )
 
 
+class Warns(Callback):
+    def on_train_begin(self, net, **kwargs):
+        warnings.warn("as every training does", UserWarning, stacklevel=2)
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_all_trainings_warn_of_is_said_once(data, n_jobs):
+    with pytest.warns(UserWarning) as caught:
+        compare(tiny(callbacks=[Warns()]), *data, arms=QUICK, n_repeats=2, n_jobs=n_jobs)
+    assert [str(each.message) for each in caught] == ["as every training does"]
+
+
 class TestAttacks:
     def test_there_is_a_column_for_each_strength(self, attacked):
         for row in attacked.rows:

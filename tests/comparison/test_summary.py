@@ -54,7 +54,7 @@ class TestVerdict:
     def test_gains_over_a_bad_twin_are_no_recommendation(self):
         verdict = flat(made({"standard": -0.6, "standard+random": -0.3}))
         assert "`standard+random` is better than `standard`" in verdict
-        assert "Recommended: `plain`." in verdict
+        assert "Recommended: `plain`; nothing is found better than it." in verdict
 
     def test_one_seed_decides_nothing(self):
         verdict = flat(made(GAINS, n_runs=1))
@@ -173,8 +173,11 @@ class TestOutcome:
         assert corrupted[0]["is_gain"]
 
     def test_one_run_recommends_nothing(self):
-        found = outcome_of(made(GAINS, n_runs=1))
-        assert found["recommended"] is None
+        result = made(GAINS, n_runs=1)
+        found = outcome_of(result)
+        assert found["recommended"] is result.recommended is None
+        with pytest.raises(ValueError, match="one run decides nothing: name an arm"):
+            result.make_estimator()
         assert found["differences"][0]["low"] is None
         json.dumps(found, allow_nan=False)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tsynd_sk import __version__
 from tsynd_sk.comparison._differences import SCORES
-from tsynd_sk.comparison._verdict import doubts, findings, recommended
+from tsynd_sk.comparison._verdict import doubts, findings
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
@@ -44,23 +44,12 @@ def outcome_of(result: ComparisonResult) -> dict[str, Any]:
         "version": __version__,
         "primary": result.primary,
         "n_runs": result.n_runs,
-        "recommended": recommended(result) if is_decided(result) else None,
+        "recommended": result.recommended,
         "verdict": list(findings(result)),
         "doubts": list(doubts(result)),
         "arms": arms,
         "differences": differences,
     }
-
-
-def is_decided(result: ComparisonResult) -> bool:
-    """Return whether there are enough runs, and scores, for a recommendation."""
-    scores = result.values(first_arm(result), result.primary)
-    return len(scores) > 1 and not np.isnan(scores).all()
-
-
-def first_arm(result: ComparisonResult) -> str:
-    """Return the arm that others are set against, the first one without a reference."""
-    return next(arm for arm in result.arms if arm not in result.references)
 
 
 def score_names(result: ComparisonResult) -> list[str]:

@@ -19,10 +19,9 @@ from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
 from tsynd_sk.comparison._about import About
 from tsynd_sk.comparison._arm_words import words_of
-from tsynd_sk.comparison._outcome import first_arm, is_decided
 from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
 from tsynd_sk.comparison._report_tables import GLOSSARY, class_table, difference_table, score_table
-from tsynd_sk.comparison._verdict import doubts, findings, recommended
+from tsynd_sk.comparison._verdict import doubts, findings, first_arm
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
@@ -68,7 +67,7 @@ def render(result: ComparisonResult, about: About) -> str:
     )
     environment.filters |= {"prose": _prose, "name": _name}
     first = first_arm(result)
-    best = recommended(result) if is_decided(result) else None
+    best = result.recommended
     found = {each.arm for each in result.differences() if each.is_found}
     return environment.get_template("report.html").render(
         about=about,

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tsynd_sk.comparison._differences import Difference, is_better_low
-from tsynd_sk.comparison._outcome import first_arm
 from tsynd_sk.comparison._report_tables import interval, number, score_label, word
+from tsynd_sk.comparison._verdict import first_arm
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._picture import Sample

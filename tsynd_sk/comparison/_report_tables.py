@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tsynd_sk.comparison._differences import SCORES, Difference
-from tsynd_sk.comparison._outcome import first_arm, score_names
+from tsynd_sk.comparison._outcome import score_names
 from tsynd_sk.comparison._summary import attack_of
+from tsynd_sk.comparison._verdict import first_arm
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult

@@ -21,7 +21,7 @@ from tsynd_sk.comparison._differences import (
 )
 from tsynd_sk.comparison._picture import Sample
 from tsynd_sk.comparison._summary import summary_of
-from tsynd_sk.comparison._verdict import verdict_of
+from tsynd_sk.comparison._verdict import recommended, verdict_of
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -207,6 +207,15 @@ class ComparisonResult:
         return known[run, arm]
 
     @property
+    def recommended(self) -> str | None:
+        """Arm to take: the best of those that were found better, or else the first.
+
+        It is better than its reference, after correction for all arms, and than the first arm. None
+        after a single run, which decides nothing.
+        """
+        return recommended(self)
+
+    @property
     def verdict(self) -> str:
         """What the comparison says, in plain words."""
         return verdict_of(self)
@@ -262,13 +271,13 @@ class ComparisonResult:
         text = SCORES.get(score, score.replace("_", " "))
         return DifferenceDisplay.from_differences(self.differences(score), text).plot(ax=ax)
 
-    def make_estimator(self, arm: str, **params: Any) -> BaseEstimator:
+    def make_estimator(self, arm: str | None = None, **params: Any) -> BaseEstimator:
         """Make the classifier of an arm, unfitted, to be fitted on all images.
 
         Parameters
         ----------
-        arm : str
-            Name of an arm.
+        arm : str or None, default=None
+            Name of an arm; by default the one that is `recommended`.
         **params
             Parameters to set, ``random_state=0`` for instance.
 
@@ -280,8 +289,14 @@ class ComparisonResult:
         Raises
         ------
         ValueError
-            If there is no such arm.
+            If there is no such arm, or nothing is recommended.
         """
+        arm = self.recommended if arm is None else arm
+        if arm is None:
+            raise ValueError(
+                "this comparison recommends nothing, for one run decides nothing: name an arm, or "
+                "compare over several runs"
+            )
         if arm not in self.arms:
             raise ValueError(f"there is no arm {arm!r}; there are {', '.join(self.arms)}")
         made = self.arms[arm].make_classifier(self.base, **self.options)

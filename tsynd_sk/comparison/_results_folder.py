@@ -6,7 +6,7 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,8 @@ class Outcome:
         Images that it synthesised, beside their sources.
     picture : bytes or None
         The same as PNG, if it is the picture of the comparison.
+    warnings : list of (type, str)
+        What its training warned of.
     """
 
     row: dict[str, Any]
@@ -47,6 +49,7 @@ class Outcome:
     probabilities: np.ndarray
     sample: Sample | None = None
     picture: bytes | None = None
+    warnings: Sequence[tuple[type[Warning], str]] = ()
 
 
 class ResultsFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -135,12 +136,18 @@ class Runs:
         with folder.reserved():
             parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
             trainings = (delayed(self._train)(*pair) for pair in self.missing(folder))
+            warned = set()
             try:
                 # An error in between ends the processes at once, and so does Ctrl-C.
                 with closing(parallel(trainings)) as finished:
                     for outcome in finished:
                         folder.save(outcome)
                         report((outcome.row["run"], outcome.row["arm"]))
+                        # What all trainings warn of is said once.
+                        for category, text in outcome.warnings:
+                            if text not in warned:
+                                warnings.warn(text, category, stacklevel=3)
+                            warned.add(text)
             finally:
                 folder.write_table(self.rows(folder))
 
@@ -156,7 +163,8 @@ class Runs:
         # Labels of classes that this part lacks are left out by the classifier.
         options = {**self.options(len(X)), "n_classes": len(np.unique(codes))}
         classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
-        with single_threaded():
+        with warnings.catch_warnings(record=True) as caught, single_threaded():
+            warnings.simplefilter("default")
             start = process_time()
             classifier.fit(X, codes)
             fitted = process_time()
@@ -184,7 +192,8 @@ class Runs:
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
-        return Outcome(row, losses, proba, sample, picture)
+        told = [(each.category, str(each.message)) for each in caught]
+        return Outcome(row, losses, proba, sample, picture, told)
 
     def _moved(self) -> list[str]:
         """List the arms whose synthetic images differ from their sources."""

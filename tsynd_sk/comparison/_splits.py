@@ -66,6 +66,11 @@ class Splits:
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Name of the class of each image, an array of shape (n,)."""
+        return np.array(self.class_names)[self.y]
+
     def divisions(
         self, n_repeats: int, random_state: int = 0
     ) -> list[tuple[np.ndarray, np.ndarray]]:

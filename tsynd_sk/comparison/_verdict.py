@@ -43,13 +43,21 @@ def findings(result: ComparisonResult) -> Iterator[str]:
         yield from _on_others(result)
 
 
-def recommended(result: ComparisonResult) -> str:
+def first_arm(result: ComparisonResult) -> str:
+    """Return the arm that others are set against, the first one without a reference."""
+    return next(arm for arm in result.arms if arm not in result.references)
+
+
+def recommended(result: ComparisonResult) -> str | None:
     """Return the arm with the best primary score among those found better than their reference.
 
-    The interval of its difference to the simplest arm, the first one without a reference, must lie
-    on the better side as well: its reference may be a bad one. If there is none, the simplest arm.
+    The interval of its difference to the first arm must lie on the better side as well, for its
+    reference may be a bad one. If there is none, the first arm; None where nothing is decided, by
+    one run or without a score.
     """
-    simple = next(arm for arm in result.arms if arm not in result.references)
+    simple = first_arm(result)
+    if result.n_runs == 1 or np.isnan(result.values(simple, result.primary)).all():
+        return None
     gains = []
     for each in result.differences():
         if each.is_found and each.is_gain:
@@ -72,10 +80,9 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
     gains = [d for d in differences if d.is_found and d.is_gain]
     losses = [d for d in differences if d.is_found and not d.is_gain]
     if not gains:
-        simple = next(arm for arm in result.arms if arm not in result.references)
         yield (
             f"Over {n} seeds nothing is found better than its reference in {name} on clean images: "
-            f"keep to `{simple}`."
+            f"keep to `{result.recommended}`."
         )
     else:
         parts = [
@@ -87,8 +94,9 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
         parts = [f"`{d.arm}` is worse than `{d.reference}` by {_number(d)}" for d in losses]
         yield f"{_capital(_listed(parts))}: do not use {'it' if len(losses) == 1 else 'them'} here."
     if gains:
-        best = recommended(result)
-        yield f"Recommended: `{best}`."
+        best = result.recommended
+        reason = "; nothing is found better than it" if best == first_arm(result) else ""
+        yield f"Recommended: `{best}`{reason}."
 
 
 def _on_others(result: ComparisonResult) -> Iterator[str]:
