@@ -301,7 +301,7 @@ class Warns(Callback):
 
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_all_trainings_warn_of_is_said_once(data, n_jobs):
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="every training") as caught:
         compare(tiny(callbacks=[Warns()]), *data, arms=QUICK, n_repeats=2, n_jobs=n_jobs)
     assert [str(each.message) for each in caught] == ["as every training does"]
 
