@@ -81,7 +81,8 @@ def images(root: Path, dataset: str, *, test: bool) -> tuple[np.ndarray, np.ndar
 
 def network(cell: Cell, X: np.ndarray, y: np.ndarray, max_epochs: int | None = None) -> Any:
     """Make the network of a cell, unfitted; it trains as long as it does for users."""
-    budget = {} if max_epochs is None else {"max_epochs": max_epochs}
+    epochs = max_epochs or cell.max_epochs
+    budget = {} if epochs is None else {"max_epochs": epochs}
     if cell.net == plan.DEFAULT_NET:
         return NetClassifier(**budget)
     function = f"{HERE / 'benchmark_plan.py'}:{cell.net}"
@@ -330,7 +331,7 @@ def seconds_of(cell: Cell, root: Path) -> dict[str, tuple[float, float, float]]:
         {row["arm"]: row for row in trial(cell, root, steps, **TIMED_ON).rows}
         for steps in TIMED_STEPS
     )
-    epochs = NetClassifier().n_epochs(cell.n_labels)
+    epochs = cell.max_epochs or NetClassifier().n_epochs(cell.n_labels)
     found = {}
     for arm, row in short.items():
         # What a training does once, such as fitting an autoencoder, is in both.

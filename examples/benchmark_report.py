@@ -318,17 +318,16 @@ def forest(results: Results, path: Path) -> None:
 
 
 def scatter(points: dict[str, tuple[float, float]], titles: tuple[str, str], path: Path) -> None:
-    """Draw a named point for each arm."""
+    """Draw a point for each arm."""
     figure, (ax,) = _figure(1, 4.0)
-    figure.set_size_inches(7, 4.5)
+    figure.set_size_inches(7.5, 4.0)
     for k, (arm, (x, y)) in enumerate(points.items()):
-        if math.isnan(x) or math.isnan(y):
-            continue
-        ax.plot(x, y, "o", color="C3" if "default" in arm else f"C{k % 3}", markersize=5)
-        ax.annotate(arm, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        if not (math.isnan(x) or math.isnan(y)):
+            ax.plot(x, y, "os^D"[k // 5], color=f"C{k}", label=arm)
     ax.set_xlabel(titles[0])
     ax.set_ylabel(titles[1])
-    ax.margins(x=0.2, y=0.1)
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
 
 
@@ -381,6 +380,12 @@ def write_report(table: Path, folder: Path) -> list[str]:
         "versions": "; ".join(dict.fromkeys(row["made_with"] for row in rows)) or "–",
         "missing": ", ".join(f"{c.name} {d}" for c, d in left) or "nothing",
         **{f"aim {row[0]}": row[3] for row in made["aims"] if row[0] in plan.AIMS},
+        **{
+            f"{name}/{row[0]}/{title}": value
+            for name in ("summary", "targeting", "pretrained", "cost")
+            for row in made[name][1:]
+            for title, value in zip(made[name][0][1:], row[1:], strict=True)
+        },
     }
     lines = [".. Written by examples/benchmark.py --report; do not edit.", ""]
     lines += [f".. |{name}| replace:: {value}" for name, value in numbers.items()]

@@ -374,6 +374,7 @@ class TestReport:
         assert ".. |trainings| replace:: 696" in numbers
         assert ".. |missing| replace:: nothing" in numbers
         assert ".. |aim 4| replace:: yes" in numbers
+        assert ".. |cost/standard+default/28 pixels| replace:: 1.50" in numbers
 
     def test_tables(self, report, table, tmp_path):
         report.write_report(table, tmp_path)
