@@ -65,6 +65,9 @@ class Results:
 
     def __init__(self, table: Path):
         self.rows = {(r["cell"], r["arm"], int(r["draw"])): r for r in read(table)}
+        self._by_arm: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
+        for (cell, arm, draw), row in self.rows.items():
+            self._by_arm.setdefault((cell, arm), {})[draw] = row
         self._probabilities = probabilities_of(table)
 
     @cached_property
@@ -73,11 +76,8 @@ class Results:
 
     def values(self, cell: str, arm: str, column: str) -> dict[int, float]:
         """Return a column by draw."""
-        return {
-            draw: float(row[column])
-            for (name, which, draw), row in self.rows.items()
-            if (name, which) == (cell, arm) and row.get(column)
-        }
+        rows = self._by_arm.get((cell, arm), {})
+        return {draw: float(row[column]) for draw, row in rows.items() if row.get(column)}
 
     def mean(self, arm: str, column: str, place: Place) -> float:
         """Average draws, then cells of a data set, then data sets; nan if there are none."""
