@@ -75,7 +75,7 @@ sphinx_gallery_conf = {
     # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and some minutes.
     "filename_pattern": r"/plot_",
     # Benchmarks and counts are scripts, not lessons.
-    "ignore_pattern": r"^(benchmark|count|medmnist)_|^__",
+    "ignore_pattern": r"^(benchmark|count_|medmnist_|__)",
     "within_subsection_order": "gallery.TeachingOrder",
     "backreferences_dir": "_generated/backreferences",
     "doc_module": ("tsynd_sk",),
