@@ -123,13 +123,13 @@ class TransformRows:
         except Exception as error:
             raise ValueError(
                 f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}. It must take one image and return one like it"
             ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(
                 f"transform {self._name()} must return a Tensor of the shape of the image, "
-                f"{shape}, for the net predicts such images; got {got}"
+                f"{shape}, because the net predicts such images; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
 

@@ -410,7 +410,7 @@ class TestErrors:
             (
                 NeuralNet(Shrinking, nn.MSELoss, max_epochs=1, verbose=0),
                 ValueError,
-                r"image of shape \(1, 8, 8\) to shape \(1, 8, 7\)",
+                r"shape that it encodes, \(1, 8, 8\); got \(1, 8, 7\)",
             ),
         ],
     )

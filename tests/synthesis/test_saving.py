@@ -333,7 +333,10 @@ class TestMisfits:
                 other_parameters(synthesizer__members="laplace"),
                 "members is auto in the file, but laplace in",
             ),
-            (other_parameters(synthesizer__image_shape=(2, 32)), "does not match image_shape="),
+            (
+                other_parameters(synthesizer__image_shape=(2, 32)),
+                "must have rows of shape image_shape=",
+            ),
             (other_parameters(synthesizer__classifier=net()), "has a classifier of its own"),
             (lambda: augmented(5), "must be a skorch net"),
         ],

@@ -292,5 +292,5 @@ class TestGoingOn:
 
 def test_a_second_synthesis_is_refused_around_a_net_that_has_one():
     net = own_net(callbacks=[("first", TargetedSynthesis(synthesizer()))])
-    with pytest.raises(ValueError, match="AugmentedClassifier brings its own"):
+    with pytest.raises(ValueError, match="AugmentedClassifier adds its own"):
         around(net)

@@ -283,12 +283,12 @@ class _Taken:
                 return cls(n_channels, None if size == sides else size, n_outputs, head)
         if not errors:
             raise ValueError(
-                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: use "
-                "some of them, or a function of (n_channels, n_classes) that makes the network"
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
+                "fewer channels, or a function of (n_channels, n_classes) that makes the network"
             )
         raise ValueError(
-            f"{known.name} takes no images of shape {image_shape}, nor of other sizes"
-            f"{', nor grey ones repeated to 3 channels' if own == 1 else ''}: {errors[0]}"
+            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
+            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[0]}"
         )
 
 
@@ -322,7 +322,7 @@ def _try(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, str]:
         n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
         if n_outputs == logits.shape[1]:
             return n_outputs, name
-    raise ValueError("its logits come from no torch.nn.Linear or Conv2d, so that it has no head")
+    raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
 @contextmanager
@@ -341,7 +341,7 @@ def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -
     if not taken.head:
         raise ValueError(
             f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
-            "classes"
+            "classes: let the function make a layer of n_classes columns"
         )
     old: Any = module.get_submodule(taken.head)
     bias = old.bias is not None

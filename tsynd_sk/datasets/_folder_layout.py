@@ -163,9 +163,15 @@ def _splits_at_top(folder: Path, found: _Found) -> dict[str, str]:
             "a split? Move it, or leave it out by exclude (--exclude)"
         )
     if len(set(splits.values())) < len(splits):
-        raise ValueError(f"{folder}: {_named(sorted(splits))} name a split twice: join or exclude")
+        raise ValueError(
+            f"{folder}: {_named(sorted(splits))} name a split twice: join them, or leave one out "
+            "by exclude (--exclude)"
+        )
     if "train" not in splits.values():
-        raise ValueError(f"{folder} has {_named(sorted(splits))}, but no folder train")
+        raise ValueError(
+            f"{folder} has {_named(sorted(splits))}, but no folder train: name the folder of the "
+            "training images so"
+        )
     return splits
 
 

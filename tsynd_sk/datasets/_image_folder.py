@@ -189,7 +189,9 @@ def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
         )
     wanted = [name for name in asked if name in splits]
     if not wanted and (splits or isinstance(split, str)):
-        raise ValueError(f"{folder} has no split {split!r}; it has {list(splits) or 'none'}")
+        raise ValueError(
+            f"split must be one of those that {folder} has, {list(splits) or 'none'}; got {split!r}"
+        )
     return wanted
 
 

@@ -78,7 +78,8 @@ def check_fits(reading: Reading, facts: ImageFacts) -> None:
         is_, were = kinds if not facts.deep else kinds[::-1]
         raise FileFault(
             "files of another depth",
-            f"it has {is_}, but the set had only files of {were}, and so no scale for it",
+            f"it has {is_}, but the set had only files of {were}, and so no scale for it: "
+            "convert it",
         )
     if reading.fit == "native" and facts.shape != reading.size:
         raise _other_size(facts.shape, reading)

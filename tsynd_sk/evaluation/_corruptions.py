@@ -189,8 +189,8 @@ def _changed(
     image_format = ImageFormat.infer(images, image_shape)
     if image_format.image_shape is None:
         raise ValueError(
-            f"X has shape {images.shape}: a table, or flat images, for which image_shape="
-            "(n_channels, height, width) is needed"
+            f"X has shape {images.shape}, that of a table; expected images. If its rows are flat "
+            "images, give image_shape=(n_channels, height, width)"
         )
     x = image_format.to_tensor(images)
     low, high = (0.0, 1.0) if images.dtype == np.uint8 else (float(x.min()), float(x.max()))

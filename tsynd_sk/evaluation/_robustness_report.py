@@ -262,7 +262,7 @@ def robustness_report(
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
     labels = labels_of(y)
     if len(np.unique(labels)) < 2:
-        raise ValueError("y has fewer than two labels, which leaves nothing to tell apart")
+        raise ValueError("y has one label only: give test images of at least two classes")
     X = np.asarray(X)
     drawn = int(check_random_state(random_state).randint(2**31 - 1))
     # An integer is handed on, so that the rows are those of the single functions.
@@ -317,7 +317,7 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
     lengths = {name: len(seeds) for name, seeds in panel.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            "estimators must be a dict of fitted classifiers, or of lists of one length, of which "
-            f"the first have a seed in common, and so on; got these numbers of them: {lengths}"
+            "estimators must be a dict of fitted classifiers, or of lists of equal length with one "
+            f"classifier for each seed; got lists of these lengths: {lengths}"
         )
     return panel

@@ -233,8 +233,8 @@ def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
         )
     if unknown := [name for name in labels if name not in X]:
         raise ValueError(
-            f"y has labels of {', '.join(map(repr, unknown))}, which X has not; it has "
-            f"{', '.join(map(repr, X))}"
+            f"y must have the names of X, {', '.join(map(repr, X))}; got "
+            f"{', '.join(map(repr, unknown))}"
         )
     return X, labels
 

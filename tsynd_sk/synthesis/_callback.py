@@ -239,13 +239,13 @@ class TargetedSynthesis(Callback):
         if not self.synthetic_ratio or self.warm_up == 1 or self.exchanged_:
             return
         if hasattr(self, "synthesizer_"):
-            reason = "synthetic_ratio='balanced' adds none to classes that are even"
+            reason = "synthetic_ratio='balanced' adds none to classes of equal size"
         else:
             reason = (
-                f"it comes in after {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"the first would follow {first_refresh(net.max_epochs, self.warm_up)} of "
                 f"{net.max_epochs} epochs, and the training had "
                 f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
-                "or stop a training later"
+                "or let the training stop later"
             )
         warnings.warn(f"no synthetic row was trained on: {reason}", UserWarning, stacklevel=2)
 
@@ -315,8 +315,8 @@ def check_alone(net) -> None:
     """Raise ValueError if a net has more than one callback of this kind."""
     if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
         raise ValueError(
-            "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
-            "rows; AugmentedClassifier brings its own, so that its estimator needs none"
+            "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
+            "adds its own, so that its estimator needs none"
         )
 
 
@@ -325,15 +325,15 @@ def check_iterator(net, synthetic_ratio: float | str) -> None:
     params = net.get_params_for("iterator_train")
     if synthetic_ratio == "balanced" and params.get("sampler") is not None:
         raise ValueError(
-            "synthetic_ratio='balanced' evens classes out by synthetic rows, where "
-            "iterator_train__sampler decides how often rows come, and with them those that are "
-            "synthesised from them: give one of the two"
+            "synthetic_ratio='balanced' and iterator_train__sampler both decide how many rows of a "
+            "class are trained on: give one of the two"
         )
     if params.get("batch_sampler") is not None:
         raise ValueError(
-            "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
-            "see a synthetic one: give iterator_train a function that makes the batch sampler from "
-            "the data set it gets, or use iterator_train__sampler, which synthetic rows follow"
+            "iterator_train__batch_sampler knows real rows alone, so that the net would never "
+            "train on a synthetic one: give iterator_train a function that makes the batch "
+            "sampler from the data set it gets, or use iterator_train__sampler, which synthetic "
+            "rows follow"
         )
 
 
@@ -343,15 +343,15 @@ def check_synthesizer(synthesizer) -> None:
         raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
     if synthesizer.classifier is not None:
         raise ValueError(
-            "synthesizer has a classifier of its own, but targets the net that trains: leave its "
-            "parameter classifier at None"
+            "synthesizer has a classifier of its own, but here it targets the net that trains: "
+            "leave its parameter classifier at None"
         )
     synthesizer._validate_params()
     if synthesizer.sampling_strategy != "auto":
         raise ValueError(
             f"synthesizer has sampling_strategy={synthesizer.sampling_strategy!r}, which is for "
-            "its fit_resample. To even classes out in a training, and so inside a fold, leave it "
-            "at 'auto' and give synthetic_ratio='balanced'"
+            "its fit_resample. To balance the classes within a training, leave it at 'auto' and "
+            "give synthetic_ratio='balanced'"
         )
     if synthesizer.members == "ensemble":
         raise ValueError(

@@ -227,13 +227,16 @@ class AugmentedClassifier(
         check_synthesizer(synthesizer)
         if isinstance(self.estimator, list | tuple):
             raise TypeError(
-                f"estimator is a list of {len(self.estimator)}, but AugmentedClassifier trains one "
-                "skorch net. Lists are for TargetedSynthesizer(classifier=...)"
+                f"estimator must be one skorch net; got a list of {len(self.estimator)}. For an "
+                "ensemble use TargetedSynthesizer(classifier=[...])"
             )
         if self.estimator is not None:
             _skorch.check_classifier(self.estimator, "estimator")
             if _skorch.is_frozen(self.estimator):
-                raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
+                raise TypeError(
+                    "estimator is frozen, but AugmentedClassifier trains it: pass the net itself, "
+                    "without FrozenEstimator"
+                )
         return clone_synthesizer(synthesizer).set_params(
             verbose=max(synthesizer.verbose, self.verbose)
         )

@@ -197,7 +197,7 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
             if not isinstance(value, Tensor) or value.layout != torch.strided:
                 raise ValueError(
                     f"cannot save {name}, which is a {type(value).__name__}: such a file holds "
-                    "dense tensors alone. pickle and joblib save the estimator as a whole."
+                    "dense tensors alone. Use pickle or joblib to save the whole estimator."
                 )
             # Tied weights share memory, which the format does not allow.
             tensors[name] = value.detach().cpu().contiguous().clone()
@@ -263,16 +263,21 @@ def _read(path: Any) -> SavedFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise ValueError(f"{refused} is damaged, or no safetensors file: {error}") from error
+        raise ValueError(
+            f"{refused} must be a whole safetensors file, as save_params writes it: {error}"
+        ) from error
     if metadata.get("format") != "tsynd_sk":
-        raise ValueError(f"{refused} was not written by save_params of tsynd_sk")
+        raise ValueError(f"{refused} must be a file that save_params of tsynd_sk has written")
     if (version := metadata.get("format_version")) != str(FORMAT_VERSION):
         raise ValueError(
             f"{refused} has format version {version}, written by tsynd_sk "
-            f"{metadata.get('library_version')}: upgrade tsynd_sk {__version__}"
+            f"{metadata.get('library_version')}: use that version, or upgrade tsynd_sk "
+            f"{__version__}"
         )
     if metadata.pop("sha256", None) != _checksum(tensors, metadata):
-        raise ValueError(f"{refused} is damaged, for its contents do not have the checksum in it")
+        raise ValueError(
+            f"{refused} is damaged: its checksum is not that of its contents. Copy or save it again"
+        )
     return SavedFile(tensors, json.loads(metadata["description"]))
 
 

@@ -1,0 +1,101 @@
+"""The errors and warnings of the package, read off its source."""
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import tsynd_sk
+
+FOLDER = Path(tsynd_sk.__file__).parent
+#: What stands in a message for a value that only a run knows.
+VALUE = "…"
+
+# What tells a user what to do: what is expected; or an instruction, at the beginning of a clause.
+_EXPECTED = r"\b(must|expect(s|ed|ing)|needs?|requires|known:|did you mean|pip install)"
+_VERBS = (
+    "add call check choose construct convert copy draw encode fit flatten give join keep leave let "
+    "load lower mend move name pass prepare put raise remove rename replace reshape resize run "
+    "save scale set sort tell train unwrap upgrade use"
+)
+_INSTRUCTION = rf"(^|\n|[:;.?,)]\s)((and|or|then|please) )?({'|'.join(_VERBS.split())})\b"
+_WAY_OUT = re.compile(f"{_EXPECTED}|(?i:{_INSTRUCTION})")
+
+
+class Message(NamedTuple):
+    """A message: where it is in the source, what it is of, and its text, without values and "
+    "whole."""
+
+    where: str
+    kind: str
+    text: str
+    whole: str
+
+    @property
+    def is_warning(self):
+        return self.kind == "warn"
+
+    @property
+    def names_a_way_out(self):
+        return _WAY_OUT.search(self.whole) is not None
+
+    @property
+    def hands_on(self):
+        """Whether it says nothing of its own, but what another message says."""
+        return len(re.findall(r"[A-Za-z]{2,}", self.text)) < 3
+
+
+def messages():
+    """Return all messages of errors that are made, and of warnings."""
+    found = []
+    for path in sorted(FOLDER.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        texts = _texts_of(tree)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            kind = ast.unparse(node.func).rpartition(".")[2]
+            if kind == "warn" or re.search(r"(Error|Fault)$", kind):
+                where = f"{path.relative_to(FOLDER)}:{node.lineno}"
+                text = " ".join(_text(arg) for arg in node.args[:1])
+                # A FileFault is counted by its first argument; the second is the message.
+                args = node.args if kind == "FileFault" else node.args[:1]
+                whole = " ".join(_text(arg, texts) for arg in args)
+                found.append(Message(where, kind, text, whole))
+    return found
+
+
+def _texts_of(tree):
+    """Return the texts of a module that have a name: variables, and what functions return."""
+    texts = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            named = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            values = [node.value]
+        elif isinstance(node, ast.FunctionDef):
+            named = [node.name]
+            values = [part.value for part in ast.walk(node) if isinstance(part, ast.Return)]
+        else:
+            continue
+        for name in named:
+            texts[name] = " ".join([texts.get(name, ""), *(_text(v) for v in values if v)])
+    return texts
+
+
+def _text(node, texts=None):
+    """Return the text that an expression makes; values of `texts` take the place of their names."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else VALUE
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part, texts) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _text(node.value, texts) if texts else VALUE
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _text(node.left, texts) + _text(node.right, texts)
+    if isinstance(node, ast.IfExp):
+        return f"{_text(node.body, texts)} {_text(node.orelse, texts)}" if texts else VALUE
+    if texts and isinstance(node, ast.Name):
+        return texts.get(node.id, VALUE)
+    if texts and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return texts.get(node.func.id, VALUE)
+    return VALUE
