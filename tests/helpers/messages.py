@@ -14,8 +14,8 @@ VALUE = "…"
 # What tells a user what to do: what is expected; or an instruction, at the beginning of a clause.
 _EXPECTED = r"\b(must|expect(s|ed|ing)|needs?|requires|known:|did you mean|pip install)"
 _VERBS = (
-    "add call check choose construct convert copy draw encode fit flatten give join keep leave let "
-    "load lower mend move name pass prepare put raise remove rename replace reshape resize run "
+    "add build call check choose construct convert copy draw encode fit flatten give join keep leave "
+    "let load lower mend move name pass prepare put raise remove rename replace reshape resize run "
     "save scale set sort tell train unwrap upgrade use"
 )
 _INSTRUCTION = rf"(^|\n|[:;.?,)]\s)((and|or|then|please) )?({'|'.join(_VERBS.split())})\b"
@@ -23,8 +23,7 @@ _WAY_OUT = re.compile(f"{_EXPECTED}|(?i:{_INSTRUCTION})")
 
 
 class Message(NamedTuple):
-    """A message: where it is in the source, what it is of, and its text, without values and "
-    "whole."""
+    """A message, its text without values and with those that the source holds."""
 
     where: str
     kind: str
@@ -32,37 +31,54 @@ class Message(NamedTuple):
     whole: str
 
     @property
-    def is_warning(self):
-        return self.kind == "warn"
-
-    @property
     def names_a_way_out(self):
         return _WAY_OUT.search(self.whole) is not None
 
     @property
     def hands_on(self):
-        """Whether it says nothing of its own, but what another message says."""
+        """Whether it says next to nothing of its own, but what another message says."""
         return len(re.findall(r"[A-Za-z]{2,}", self.text)) < 3
 
 
 def messages():
-    """Return all messages of errors that are made, and of warnings."""
+    """Return the messages of all errors that are made, and of all warnings."""
     found = []
-    for path in sorted(FOLDER.rglob("*.py")):
-        tree = ast.parse(path.read_text())
+    for path, tree in _trees():
         texts = _texts_of(tree)
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not node.args:
                 continue
-            kind = ast.unparse(node.func).rpartition(".")[2]
-            if kind == "warn" or re.search(r"(Error|Fault)$", kind):
-                where = f"{path.relative_to(FOLDER)}:{node.lineno}"
-                text = " ".join(_text(arg) for arg in node.args[:1])
-                # A FileFault is counted by its first argument; the second is the message.
-                args = node.args if kind == "FileFault" else node.args[:1]
-                whole = " ".join(_text(arg, texts) for arg in args)
-                found.append(Message(where, kind, text, whole))
+            name = ast.unparse(node.func)
+            kind = name.rpartition(".")[2]
+            args = node.args[:1]
+            if re.search(r"\bwarnings\.(append|insert)$", name):
+                # What a folder warns of is gathered first.
+                kind, args = "warn", node.args[-1:]
+            elif kind != "warn" and not re.search(r"(Error|Fault)$", kind):
+                continue
+            # A FileFault is counted by its first argument; the second is the message.
+            whole = node.args if kind == "FileFault" else args
+            found.append(
+                Message(
+                    f"{path.relative_to(FOLDER)}:{node.lineno}",
+                    kind,
+                    _text(args[0]),
+                    " ".join(_text(arg, texts) for arg in whole),
+                )
+            )
     return found
+
+
+def all_texts():
+    """Return all texts in the source, whatever they are for."""
+    strings = (ast.Constant, ast.JoinedStr, ast.BinOp)
+    return {
+        _text(node) for _, tree in _trees() for node in ast.walk(tree) if isinstance(node, strings)
+    }
+
+
+def _trees():
+    return [(path, ast.parse(path.read_text())) for path in sorted(FOLDER.rglob("*.py"))]
 
 
 def _texts_of(tree):
@@ -78,24 +94,26 @@ def _texts_of(tree):
         else:
             continue
         for name in named:
-            texts[name] = " ".join([texts.get(name, ""), *(_text(v) for v in values if v)])
+            texts[name] = " ".join([texts.get(name, ""), *(_text(v, {}) for v in values if v)])
     return texts
 
 
 def _text(node, texts=None):
-    """Return the text that an expression makes; values of `texts` take the place of their names."""
+    """Return the text that an expression makes; `texts`, if given, are looked up by name."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else VALUE
     if isinstance(node, ast.JoinedStr):
         return "".join(_text(part, texts) for part in node.values)
-    if isinstance(node, ast.FormattedValue):
-        return _text(node.value, texts) if texts else VALUE
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _text(node.left, texts) + _text(node.right, texts)
+    if texts is None:
+        return VALUE
+    if isinstance(node, ast.FormattedValue):
+        return _text(node.value, texts)
     if isinstance(node, ast.IfExp):
-        return f"{_text(node.body, texts)} {_text(node.orelse, texts)}" if texts else VALUE
-    if texts and isinstance(node, ast.Name):
+        return f"{_text(node.body, texts)}; {_text(node.orelse, texts)}"
+    if isinstance(node, ast.Name):
         return texts.get(node.id, VALUE)
-    if texts and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         return texts.get(node.func.id, VALUE)
     return VALUE

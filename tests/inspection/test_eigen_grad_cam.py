@@ -213,9 +213,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "match"),
         [
-            ({"layer": "features.9"}, "'features.9' is not a layer.*features.0, "),
+            ({"layer": "features.9"}, r"layer must be one of .*features.0, .*; got 'features.9'"),
             ({"layer": "head.3"}, "layer must be one of .* more than one position, "),
-            ({"layer": nn.ReLU()}, "layer, a ReLU, is not part of Small"),
+            ({"layer": nn.ReLU()}, "must be a layer of Small, or its name; got a ReLU"),
             (
                 {"to_scores": lambda s: s[:, None]},
                 r"scores of shape .*; got .* convert it by to_scores",
@@ -240,5 +240,5 @@ class TestRefusals:
 
         aside = seeded(Aside)
         aside.side = nn.Conv2d(2, 1, 1)
-        with pytest.raises(ValueError, match="no gradient with respect to layer 'side'"):
+        with pytest.raises(ValueError, match="differentiable with respect to layer 'side'"):
             eigen_grad_cam(aside, images(), layer="side")

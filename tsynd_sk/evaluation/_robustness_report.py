@@ -278,8 +278,8 @@ def robustness_report(
         signs = trial.measure_attacked(X, y, random_state=seed, **settings)
         if signs:
             warnings.warn(
-                f"{' '.join(signs)} Trust no accuracy under attack but the lowest; see "
-                "adversarial_scores.",
+                f"attacks may have missed what there is: {' '.join(signs)} Trust no accuracy under "
+                "attack but the lowest; see adversarial_scores.",
                 GradientMaskingWarning,
                 stacklevel=2,
             )

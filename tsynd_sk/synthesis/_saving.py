@@ -264,10 +264,10 @@ def _read(path: Any) -> SavedFile:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except Exception as error:
         raise ValueError(
-            f"{refused} must be a whole safetensors file, as save_params writes it: {error}"
+            f"{refused} is damaged, or not a safetensors file: {error}. Copy or save it again"
         ) from error
     if metadata.get("format") != "tsynd_sk":
-        raise ValueError(f"{refused} must be a file that save_params of tsynd_sk has written")
+        raise ValueError(f"{refused} was not written by save_params: give a file that was")
     if (version := metadata.get("format_version")) != str(FORMAT_VERSION):
         raise ValueError(
             f"{refused} has format version {version}, written by tsynd_sk "
