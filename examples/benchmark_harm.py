@@ -184,7 +184,7 @@ def report(options: argparse.Namespace) -> None:
         if of_arm:
             seconds = np.mean([float(row["seconds"]) for row in of_arm])
             steps = sorted({int(row["steps"]) for row in of_arm})
-            print(f"{arm}: {seconds:.0f} processor seconds in the mean, {steps} gradient steps")
+            print(f"{arm}: {seconds:.0f} processor seconds on average, {steps} gradient steps")
 
 
 def main() -> None:

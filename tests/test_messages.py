@@ -8,6 +8,9 @@ from helpers.messages import VALUE, all_texts, messages
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.rst"
+# What to say in place of which words: a dictionary of codespell, which knows no phrases.
+AVOIDED = ROOT / "docs" / "house_words.txt"
+READ = [ROOT.glob("docs/*.rst"), ROOT.glob("docs/guide/*.rst"), ROOT.glob("examples/*.py")]
 
 # Messages that no user gets.
 INTERNAL = {
@@ -68,3 +71,18 @@ def test_the_page_explains_no_message_that_is_gone():
         if not any(entry.removeprefix(f"{VALUE}: ") in text for text in texts)
     ]
     assert not gone
+
+
+def test_pages_and_docstrings_say_no_house_words():
+    avoided = [line.partition("->")[0] for line in AVOIDED.read_text().splitlines()]
+    found = re.compile(rf"\b({'|'.join(map(re.escape, avoided))})\b", re.I)
+    assert found.search("The members take it for a cat.")
+    texts = {path.name: path.read_text() for paths in READ for path in paths}
+    texts |= {text[:60]: text for text in all_texts()}
+    said = [
+        f"{name}: {match[0]}"
+        for name, text in texts.items()
+        # Lines are broken anywhere, in comments too.
+        if (match := found.search(re.sub(r"\s+(# )?", " ", text)))
+    ]
+    assert not said

@@ -1,6 +1,7 @@
 """The errors and warnings of the package, read off its source."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,9 @@ VALUE = "…"
 # What tells a user what to do: what is expected; or an instruction, at the beginning of a clause.
 _EXPECTED = r"\b(must|expect(s|ed|ing)|needs?|requires|known:|did you mean|pip install)"
 _VERBS = (
-    "add build call check choose construct convert copy draw encode fit flatten give join keep leave "
-    "let load lower mend move name pass prepare put raise remove rename replace reshape resize run "
-    "save scale set sort tell train unwrap upgrade use"
+    "add build call check choose construct convert copy draw encode fit flatten give join "
+    "keep leave let load lower mend move name pass prepare put raise remove rename replace "
+    "reshape resize run save scale set sort tell train unwrap upgrade use"
 )
 _INSTRUCTION = rf"(^|\n|[:;.?,)]\s)((and|or|then|please) )?({'|'.join(_VERBS.split())})\b"
 _WAY_OUT = re.compile(f"{_EXPECTED}|(?i:{_INSTRUCTION})")
@@ -77,6 +78,7 @@ def all_texts():
     }
 
 
+@functools.cache
 def _trees():
     return [(path, ast.parse(path.read_text())) for path in sorted(FOLDER.rglob("*.py"))]
 

@@ -52,12 +52,12 @@ class Pretrained(nn.Module):
     freeze : bool, default=False
         Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
     backbone_lr : float or None, default=None
-        Learning rate of all but the head, as a share of the net's ``lr``. None: 0.1 with
+        Learning rate of all but the head, as a fraction of the net's ``lr``. None: 0.1 with
         `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
     normalisation : tuple or None, default=None
         Mean and standard deviation to normalise by: numbers, or one for each channel of the
         network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
-        of another range are scaled to it); a network of your own sees images as they are.
+        of another range are scaled to it); a network of your own gets images as they are.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class Pretrained(nn.Module):
             backbone_lr = 1.0 if weights is None else _BACKBONE_LR
         self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
         image_shape = tuple(map(int, image_shape))
-        # What `from_data` finds out, by which a saved net is made anew; its weights come with it.
+        # What `from_data` finds out, with which a saved net is rebuilt; its weights come with it.
         self.sizes = {
             "image_shape": image_shape,
             "n_classes": n_classes,

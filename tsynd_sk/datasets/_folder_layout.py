@@ -56,7 +56,7 @@ def layout_of(folder: Path, exclude: Iterable[str], report=lambda: None) -> Layo
     Raises
     ------
     ValueError
-        If what a folder means is in doubt, or links form a loop.
+        If it is unclear what a folder means, or links form a loop.
     """
     found = _Found(folder, list(exclude), report)
     found.walk(folder, (), (os.path.realpath(folder),))

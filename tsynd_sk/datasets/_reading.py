@@ -31,7 +31,7 @@ class Reading:
         Height and width in pixels.
     fit : {"crop", "pad", "native"}
         What happens to files of another size: resized until they fill `size`, and the centre
-        cropped; resized until they fit in, with black margins; or refused.
+        cropped; resized until they fit in, with black margins; or an error.
     grayscale : bool
         Whether images are grey, of shape (H, W), or have three channels.
     window : tuple of float or None

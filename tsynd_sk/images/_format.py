@@ -70,9 +70,9 @@ class ImageFormat:
         X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, flat images, or a table.
         image_shape : tuple of int or None, default=None
-            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C). Tells
-            flat images from the rows of a table, and settles which axis of ambiguous images holds
-            the channels.
+            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C).
+            Distinguishes flat images from the rows of a table, and says which axis of ambiguous
+            images holds the channels.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class ImageFormat:
         ----------
         X : ndarray of shape (n, ...)
             Images. uint8 is divided by 255, and so are other integers where those of this format
-            are; every other type passes as it is.
+            are; every other type stays as it is.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What users give as images and is none: said by its name, with the way to images."""
+"""Errors for what users pass as images and is none, with the way to images."""
 
 from __future__ import annotations
 

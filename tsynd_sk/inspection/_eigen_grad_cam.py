@@ -1,4 +1,4 @@
-"""Where in an image a network finds what speaks for a class: EigenGradCAM."""
+"""Where in an image a network finds evidence for a class: EigenGradCAM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def eigen_grad_cam(
     size: Sequence[int] | None = None,
     batch_size: int = 256,
 ) -> Tensor:
-    r"""Map where in images a network finds what speaks for a class.
+    r"""Map where in images a network finds evidence for a class.
 
     Everything is computed on a private copy of the network, in evaluation mode.
 

@@ -97,8 +97,8 @@ class UncertaintyDisplay:
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
-            Images to sample for one more set, "synthetic". It has no accuracy, for a synthetic
-            image is no test of a classifier.
+            Images to sample for one more set, "synthetic". It has no accuracy, because synthetic
+            images do not test a classifier.
         random_state : int, RandomState instance or None, default=None
             Makes that sample repeatable; ``None`` for the estimator's.
 

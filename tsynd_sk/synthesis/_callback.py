@@ -37,9 +37,9 @@ class TargetedSynthesis(Callback):
     """Callback that refreshes synthetic training images while a skorch classifier trains.
 
     After the warm-up, and every few epochs from then on, it synthesises from the training rows
-    against the net as it is at that moment, and exchanges the synthetic part of the training
-    set. Everything else goes on undisturbed: optimiser state, learning-rate schedule, other
-    callbacks, validation (to which synthetic rows never come), number of epochs.
+    against the net as it is at that moment, and replaces the synthetic part of the training set.
+    Everything else goes on undisturbed: optimiser state, learning-rate schedule, other callbacks,
+    validation (to which synthetic rows never come), number of epochs.
 
     Parameters
     ----------
@@ -48,16 +48,16 @@ class TargetedSynthesis(Callback):
         autoencoder, unless frozen, is fitted on the net's training rows before the first
         refresh.
     synthetic_ratio : float or "balanced", default=0.5
-        Synthetic rows for each real training row. With 0 nothing is synthesised.
-        "balanced": as many of each class as it lacks to the most frequent one.
+        Synthetic rows for each real training row. With 0 nothing is synthesised. "balanced": as
+        many of each class as it has fewer than the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
         Epochs between two refreshes.
     batches : {"apart", "mixed"}, default="apart"
-        Whether real and synthetic rows come in batches, and with them batch statistics, of their
-        own; but for the last batch of an epoch, or two, which take what is left. Nets with an
-        ``iterator_train`` of their own make their batches as they do.
+        "apart": a batch holds real or synthetic rows, so that batch normalisation does not mix
+        their statistics; only the last batch of an epoch, or two, may hold both. "mixed": batches
+        are drawn from all rows. A net with an ``iterator_train`` of its own makes its own batches.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 
@@ -69,8 +69,8 @@ class TargetedSynthesis(Callback):
     Raises
     ------
     TypeError
-        When training begins: if `synthesizer` is no `TargetedSynthesizer`, or its autoencoder
-        is no skorch net that encodes and decodes.
+        When training begins: if `synthesizer` is not a `TargetedSynthesizer`, or its autoencoder
+        not a skorch net that encodes and decodes.
     ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
         its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
@@ -88,16 +88,16 @@ class TargetedSynthesis(Callback):
 
     An epoch has ``ceil(n / batch_size)`` batches, where `n` are the rows of that epoch: real ones
     in the first ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For
-    ``OneCycleLR`` and other schedules that go by batches, their sum is the ``total_steps``.
+    ``OneCycleLR`` and other schedules that count batches, their sum is the ``total_steps``.
 
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
 
     On several devices, ``skorch.hf.AccelerateMixin`` trains the net: each process takes its share
-    of every epoch's rows, real and synthetic. Each makes all synthetic rows for itself, on its own
-    device and against its own copy of the net, and trains the autoencoder, which thus takes as
-    long as on one device. The rows are the same everywhere only if `random_state` is an integer;
-    give one. Mixed precision is for the training; synthesis computes in float32.
+    of every epoch's rows, real and synthetic. Each synthesises all synthetic rows, on its own
+    device and against its own copy of the net, and trains the autoencoder, which thus takes as long
+    as on one device. The rows are the same everywhere only if `random_state` is an integer; give
+    one. Mixed precision is for the training; synthesis computes in float32.
 
     Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
@@ -289,7 +289,7 @@ class TargetedSynthesis(Callback):
         Returns
         -------
         Engine
-            With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
+            With ``synthetic_ratio=0`` without an autoencoder: it can compute uncertainty only.
         """
         synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
         if hasattr(self, "synthesizer_"):

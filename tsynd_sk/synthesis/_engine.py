@@ -47,7 +47,7 @@ class Engine(PickledAsArrays):
     codes : ndarray of shape (n,), int64, or None
         Their classes.
     seed : int
-        Seed of the members that tell uncertainty.
+        Seed of the members over which uncertainty is measured.
     autoencoder : skorch net or None
         Fitted; None if nothing is to be synthesised.
     latent_scale : Tensor or None

@@ -54,7 +54,7 @@ class SavingMixin:
             Only with them can `sample` draw from a synthesizer that loads the file.
         reading : Reading, what `load_image_folder` returned, or None, default=None
             How image files became arrays. The estimator that loads the file has it as ``reading_``,
-            so that ``read_images(paths, like=estimator)`` reads new files alike.
+            so that ``read_images(paths, like=estimator)`` reads new files in the same way.
 
         Raises
         ------
@@ -100,9 +100,10 @@ class SavingMixin:
         """Read what `save_params` has written, as if this estimator had learned it.
 
         Nothing in the file is run. The estimator must have the parameters of the one that was
-        saved, for they say how its nets are built, and on which `device`. A frozen net stays as it
-        is; the weights go to a copy of it. Answers are those of the estimator that was saved, to
-        the bit on the same machine. Optimizers start afresh if nets are trained on.
+        saved, because they say how its nets are built, and on which `device`. A frozen net stays as
+        it is; the weights go to a copy of it. Predictions are those of the estimator that was
+        saved, to the bit on the same machine. Optimizers start from the beginning if nets are
+        trained on.
 
         Parameters
         ----------
@@ -117,8 +118,8 @@ class SavingMixin:
         Raises
         ------
         ValueError
-            If the file is damaged, is none of this library or of a later version of it, or does
-            not fit the parameters of the estimator. The estimator then stays as it was.
+            If the file is damaged, was not written by this library or was by a later version, or
+            does not fit the parameters of the estimator. The estimator then stays as it was.
         OSError
             If the file cannot be opened.
         """
