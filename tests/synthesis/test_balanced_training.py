@@ -90,7 +90,7 @@ class TestNoSyntheticRow:
 
     def test_early_stopping(self):
         stop = EarlyStopping("train_loss", patience=2, threshold=10)
-        with pytest.warns(UserWarning, match=r"would follow 6 of 12 epochs.*had 3\. Give"):
+        with pytest.warns(UserWarning, match=r"begins after 6 of 12 epochs.*had 3\. Give"):
             augmented(own_net(callbacks=[stop], max_epochs=12, module__n_out=3), warm_up=0.5).fit(
                 X, y
             )

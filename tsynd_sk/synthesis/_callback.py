@@ -242,7 +242,7 @@ class TargetedSynthesis(Callback):
             reason = "synthetic_ratio='balanced' adds none to classes of equal size"
         else:
             reason = (
-                f"the first would follow {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"synthesis begins after {first_refresh(net.max_epochs, self.warm_up)} of "
                 f"{net.max_epochs} epochs, and the training had "
                 f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
                 "or let the training stop later"
