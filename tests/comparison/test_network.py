@@ -195,7 +195,7 @@ class TestCommandLine:
         arguments = ["--dataset", str(npz), "--out", str(tmp_path / "out")]
         for net, message in (
             ("resnet1", "did you mean"),
-            ("helpers.networks:NUMBER", "must be a function of .*; got a int"),
+            ("helpers.networks:NUMBER", "must be a function of (n_channels, n_classes); got a int"),
             ("nowhere.py:make", "there is no file"),
         ):
             assert main([*arguments, "--net", net]) == 2
