@@ -35,6 +35,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # In `_extensions`.
     "gallery",
+    "offline_mathjax",
     "references",
     "start_picture",
 ]
@@ -42,6 +43,8 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
 default_role = "py:obj"
+# Quotes and options such as --arms stay as they are typed.
+smartquotes = False
 
 # -- The API reference -----------------------------------------------------------------------------
 
@@ -125,9 +128,12 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "back_to_top_button": False,
+    # The start page is one screen; it needs no list of its sections.
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
 }
 # Pages without pages below them need no list of these.
 html_sidebars = dict.fromkeys(
-    ("index", "changelog", "cite", "contributing", "evidence", "glossary"), ()
+    ("index", "install", "compared", "changelog", "cite", "contributing", "evidence", "glossary"),
+    (),
 )
 html_show_sourcelink = False

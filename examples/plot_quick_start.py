@@ -102,4 +102,4 @@ for name, one in {"real images alone": alone, "with targeted images": classifier
 # - How an image is targeted: :ref:`sphx_glr_auto_examples_plot_ascent.py` and
 #   :doc:`/guide/method`.
 # - Robustness, with intervals and tests: :ref:`sphx_glr_auto_examples_plot_robustness.py`.
-# - Whether the method is one for your data at all: :doc:`/guide/when_not`.
+# - Whether the method is one for your data at all: :doc:`/guide/choose`.

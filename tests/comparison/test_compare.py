@@ -214,6 +214,10 @@ class TestFolders:
         again = compare(tiny(), *data, arms=QUICK, n_repeats=2, n_jobs=1, out=out, scoring="nll")
         assert len(trained) == 3
         assert list(again.rows) == list(result.rows)
+        report = (out / "report.html").read_text("utf-8")
+        assert "NLL on clean images" in report
+        assert "n_repeats=2, scoring=&#39;nll&#39;, n_jobs=1, out=" in report
+        assert [len(losses) for losses in again.losses.values()] == [2] * 4
         with pytest.raises(ValueError, match=r"arms: .* More seeds and further arms may join"):
             compare(tiny(), *data, arms=["plain"], n_repeats=2, out=out)
         with pytest.raises(ValueError, match=r"net\.NetClassifier\.lr"):
@@ -336,11 +340,12 @@ def test_an_error_in_a_training_says_what_is_kept(data, tmp_path, monkeypatch):
     assert main([*arguments, "--n-jobs", "1", "--out", str(tmp_path / "other")]) == 1
 
 
-def test_a_picture_is_drawn_where_it_is_kept(data, tmp_path, monkeypatch):
-    drawn = []
+def test_synthetic_images_are_shown_where_they_are_kept(data, tmp_path, monkeypatch):
+    shown = []
     monkeypatch.setattr(
-        "tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: drawn.append(arguments)
+        "tsynd_sk.comparison._runs.sample_synthesis", lambda *arguments: shown.append(arguments)
     )
     for out in (None, tmp_path / "out"):
-        compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
-        assert len(drawn) == (out is not None)
+        result = compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
+        assert len(shown) == (out is not None)
+        assert not result.samples

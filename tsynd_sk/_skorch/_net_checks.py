@@ -14,8 +14,8 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk._skorch._heads import check_readable, first_output
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
+from tsynd_sk._skorch._prediction import check_readable, collated, first_output
 
 # Rows by which a net is judged.
 _N_ROWS = 8
@@ -84,13 +84,15 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _inferred(net: NeuralNet, x: Tensor) -> Any:
+def _inferred(net: NeuralNet, rows: np.ndarray) -> Any:
     """Return what the module returns; say what would do if it takes images of other channels."""
+    batch = collated(net, rows)
+    x = to_device(torch.from_numpy(batch) if batch is rows else batch, device_of(net))
     try:
         return net.infer(x)
     except RuntimeError as error:
         found = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
-        if found is None or x.ndim < 3:
+        if found is None or not isinstance(x, Tensor) or x.ndim < 3:
             raise
         wanted, given = found.groups()
         way = (
@@ -133,7 +135,7 @@ def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Any,
     modes = list(map(attrgetter("training"), parts))
     vars(net)["module_"] = module.eval()
     try:
-        output = _inferred(net, to_device(torch.from_numpy(x), device_of(net)))
+        output = _inferred(net, x)
         proba = _probabilities(net, output)
         output = first_output(output)
     finally:

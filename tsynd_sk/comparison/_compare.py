@@ -22,9 +22,11 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.comparison._about import About, call_text, division_text
 from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import equal_images, hold_out
+from tsynd_sk.comparison._report import write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._runs import Run, Runs
@@ -101,8 +103,9 @@ def compare(
         Seed of the first run; the next one has the next number. With None it is drawn, so that a
         comparison in `out` does not go on.
     out : str, Path or None, default=None
-        Folder for ``results.csv``, predictions, settings and a picture, from which an interrupted
-        comparison goes on; more repeats and further arms may join. None: nothing is kept.
+        Folder for ``report.html``, a page that shows all of it and needs nothing else;
+        ``results.csv``, predictions, settings and synthetic images. An interrupted comparison goes
+        on from there; more repeats and further arms may join. None: nothing is kept.
     verbose : int, default=0
         1: say how long it will take, and show a bar.
 
@@ -141,6 +144,7 @@ def compare(
     >>> result.make_estimator("standard").fit(X[:80], y[:80] > 4).predict(X[80:83]).shape
     (3,)
     """
+    given = dict(locals())
     chosen, references = with_twins(check_arms(arms))
     net = NetClassifier() if estimator is None else estimator
     _skorch.check_classifier(net, "estimator")
@@ -218,7 +222,9 @@ def compare(
             raise
         rows = plan.rows(folder)
         proba = {pair: folder.probabilities(*pair) for pair in plan.pairs()}
-    return ComparisonResult(
+        losses = {pair: folder.losses(*pair) for pair in plan.pairs()}
+        samples = {arm: folder.sample(0, arm) for arm in chosen}
+    result = ComparisonResult(
         arms=chosen,
         references=references,
         rows=rows,
@@ -231,7 +237,14 @@ def compare(
         primary=scoring,
         base=net,
         options=plan.options(len(X)),
+        losses={pair: each for pair, each in losses.items() if each},
+        samples={arm: each for arm, each in samples.items() if each is not None},
     )
+    if out is not None:
+        repeat = call_text(compare, given)
+        name, notes = Path(out).resolve().name, [division_text(result, cv)]
+        write_report(folder.report, result, About(name, images.image_shape_, notes, repeat))
+    return result
 
 
 def _runs(

@@ -62,7 +62,12 @@ class Difference:
     @property
     def is_gain(self) -> bool:
         """Whether the arm is the better one."""
-        return self.mean < 0 if self.score in LOWER_IS_BETTER else self.mean > 0
+        return self.mean < 0 if is_better_low(self.score) else self.mean > 0
+
+
+def is_better_low(score: str) -> bool:
+    """Return whether less of a score is better, on clean or on corrupted images."""
+    return score.removeprefix("perturbed_") in LOWER_IS_BETTER
 
 
 def predicted_scores(

@@ -19,6 +19,7 @@ from tsynd_sk.comparison._differences import (
     predicted_scores,
     resampled_images,
 )
+from tsynd_sk.comparison._picture import Sample
 from tsynd_sk.comparison._summary import summary_of
 from tsynd_sk.comparison._verdict import verdict_of
 
@@ -62,6 +63,11 @@ class ComparisonResult:
         The network, unfitted, as `compare` got it.
     options : dict
         What `Arm.make_classifier` has to know of images and network.
+    losses : dict of (int, str) to list of float
+        Mean training loss of each epoch, by run and arm.
+    samples : dict of str to dict of ndarray
+        Images that arms synthesised in the first run, by the parameters of
+        `tsynd_sk.inspection.SynthesisDisplay`; empty unless `compare` had a folder to keep them in.
 
     Examples
     --------
@@ -90,6 +96,8 @@ class ComparisonResult:
     primary: str = "roc_auc"
     base: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[tuple[int, str], Sequence[float]] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
     @property
     def n_runs(self) -> int:

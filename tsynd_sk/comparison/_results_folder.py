@@ -1,4 +1,4 @@
-"""The files of a comparison: settings, result and predictions of each run, the table of all."""
+"""The files of a comparison: settings, what each run brought, the table of all."""
 
 from __future__ import annotations
 
@@ -8,14 +8,45 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from tsynd_sk._utils._files import UNFINISHED, write_atomically
+from tsynd_sk.comparison._picture import Sample
+
+# In the file of a run, beside its row of the table.
+_LOSSES = "losses"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run brought.
+
+    Attributes
+    ----------
+    row : dict
+        Its row in the table.
+    losses : list of float
+        Mean training loss of each epoch.
+    probabilities : ndarray of shape (n_test, n_classes)
+        What it predicted for its test images.
+    sample : mapping of str to ndarray, or None
+        Images that it synthesised, beside their sources.
+    picture : bytes or None
+        The same as PNG, if it is the picture of the comparison.
+    """
+
+    row: dict[str, Any]
+    losses: list[float]
+    probabilities: np.ndarray
+    sample: Sample | None = None
+    picture: bytes | None = None
 
 
 class ResultsFolder:
@@ -26,6 +57,7 @@ class ResultsFolder:
         self.settings = settings
         self.table = path / "results.csv"
         self.picture = path / "synthesis.png"
+        self.report = path / "report.html"
         self._runs = path / "runs"
         self._settings = path / "settings.json"
         self._check_settings()
@@ -71,23 +103,35 @@ class ResultsFolder:
         row = _read(self._path(run, arm, ".json"))
         if not row or (row.get("run"), row.get("arm")) != (run, arm):
             return None
+        row.pop(_LOSSES, None)
         return None if self.probabilities(run, arm) is None else row
+
+    def losses(self, run: int, arm: str) -> list[float]:
+        """Return the training losses of a run; an empty list if there are none to be read."""
+        return (_read(self._path(run, arm, ".json")) or {}).get(_LOSSES, [])
 
     def probabilities(self, run: int, arm: str) -> np.ndarray | None:
         """Return what a run predicted for its test images; None if that cannot be read."""
-        try:
-            return np.load(self._path(run, arm, ".npy"), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
+        return _arrays(self._path(run, arm, ".npy"))
 
-    def save(self, row: dict[str, Any], proba: np.ndarray, picture: bytes | None) -> None:
-        """Write what a run predicted, its result, and the picture that it may have."""
-        content = io.BytesIO()
-        np.save(content, proba)
-        _write(self._path(row["run"], row["arm"], ".npy"), content.getvalue())
-        _write(self._path(row["run"], row["arm"], ".json"), json.dumps(row).encode())
-        if picture is not None:
-            _write(self.picture, picture)
+    def sample(self, run: int, arm: str) -> Sample | None:
+        """Return images that a run synthesised; None if there are none that can be read."""
+        return _arrays(self._path(run, arm, ".npz"))
+
+    def save(self, outcome: Outcome) -> None:
+        """Write what a run brought; its row last, for with it the run is done."""
+        place, content = (outcome.row["run"], outcome.row["arm"]), io.BytesIO()
+        np.save(content, outcome.probabilities)
+        _write(self._path(*place, ".npy"), content.getvalue())
+        if outcome.sample is not None:
+            content = io.BytesIO()
+            np.savez_compressed(content, **outcome.sample)  # type: ignore[arg-type]
+            _write(self._path(*place, ".npz"), content.getvalue())
+        if outcome.picture is not None:
+            _write(self.picture, outcome.picture)
+        losses = [float(f"{loss:.4g}") for loss in outcome.losses]
+        row = json.dumps({**outcome.row, _LOSSES: losses})
+        _write(self._path(*place, ".json"), row.encode())
 
     def _path(self, run: int, arm: str, suffix: str) -> Path:
         return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
@@ -136,6 +180,15 @@ def _read(path: Path) -> dict[str, Any] | None:
         # A disk that fails, or a copy that was cut short.
         return None
     return content if isinstance(content, dict) else None
+
+
+def _arrays(path: Path) -> Any:
+    """Return the array of a file, or those of an archive by name; None if it cannot be read."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        return content if isinstance(content, np.ndarray) else dict(content)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
 
 
 def _write(path: Path, content: bytes) -> None:

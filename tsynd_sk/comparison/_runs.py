@@ -13,12 +13,13 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
-from tsynd_sk.comparison._picture import draw_synthesis
-from tsynd_sk.comparison._results_folder import ResultsFolder
+from tsynd_sk.comparison._picture import draw_synthesis, sample_synthesis
+from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.synthesis import check_trainable
@@ -62,7 +63,7 @@ class Runs:
     n_jobs : int or None
         Trainings side by side, each in one thread.
     draw : bool
-        Whether a picture of synthetic images is drawn.
+        Whether synthetic images of the first run are kept, and drawn.
     """
 
     X: np.ndarray
@@ -137,9 +138,9 @@ class Runs:
             try:
                 # An error in between ends the processes at once, and so does Ctrl-C.
                 with closing(parallel(trainings)) as finished:
-                    for row, proba, picture in finished:
-                        folder.save(row, proba, picture)
-                        report((row["run"], row["arm"]))
+                    for outcome in finished:
+                        folder.save(outcome)
+                        report((outcome.row["run"], outcome.row["arm"]))
             finally:
                 folder.write_table(self.rows(folder))
 
@@ -148,8 +149,8 @@ class Runs:
         rows = (folder.row(*pair) for pair in self.pairs())
         return [row for row in rows if row is not None]
 
-    def _train(self, number: int, name: str) -> tuple[dict[str, Any], np.ndarray, bytes | None]:
-        """Train and score an arm on a division; return its row, predictions and maybe a picture."""
+    def _train(self, number: int, name: str) -> Outcome:
+        """Train and score an arm on a division."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
         # Labels of classes that this part lacks are left out by the classifier.
@@ -162,10 +163,13 @@ class Runs:
             X_test, n_classes = self.X[run.test], len(self.class_names)
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
-            picture = None
-            if self.draw and (number, name) == (0, self._pictured()):
-                picture = draw_synthesis(classifier, X, self.class_names)
+            sample = picture = None
+            if self.draw and number == 0 and name in (moved := self._moved()):
+                sample = sample_synthesis(classifier, X, self.class_names)
+                if sample is not None and name == moved[-1]:
+                    picture = draw_synthesis(sample)
         history = classifier.history_
+        losses = _losses(history)
         row = {
             "run": number,
             "arm": name,
@@ -176,18 +180,19 @@ class Runs:
             "steps": sum(epoch["train_batch_count"] for epoch in history),
             **scores,
             **_last_synthesis(history),
-            "converged": is_converged(_losses(history)),
+            "converged": is_converged(losses),
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
-        return row, proba, picture
+        return Outcome(row, losses, proba, sample, picture)
 
-    def _pictured(self) -> str | None:
-        moved = [n for n, arm in self.arms.items() if arm.synthesises and arm.objective in _MOVED]
-        return moved[-1] if moved else None
-
-
-_MOVED = ("random", "entropy", "mutual_info")
+    def _moved(self) -> list[str]:
+        """List the arms whose synthetic images differ from their sources."""
+        return [
+            name
+            for name, arm in self.arms.items()
+            if arm.synthesises and arm.objective not in UNMOVED
+        ]
 
 
 def n_epochs(net: Any, n_train: int) -> int:

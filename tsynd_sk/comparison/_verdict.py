@@ -26,16 +26,21 @@ _WORDS = {
 
 
 def verdict_of(result: ComparisonResult) -> str:
-    """Return sentences on the primary score, on the others, on costs, and on what to doubt."""
+    """Return what was found, and what to doubt, in lines of 80 columns."""
+    paragraphs = [*findings(result), *doubts(result)]
+    return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
+
+
+def findings(result: ComparisonResult) -> Iterator[str]:
+    """Yield sentences on the primary score, on the others, and on costs."""
     if result.n_runs == 1:
-        sentences = [
+        yield (
             "One seed decides nothing: differences of one run are mostly chance. Compare over "
             "five seeds or more."
-        ]
+        )
     else:
-        sentences = [*_on_primary(result), *_on_others(result)]
-    paragraphs = [*sentences, *_doubts(result)]
-    return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
+        yield from _on_primary(result)
+        yield from _on_others(result)
 
 
 def recommended(result: ComparisonResult) -> str:
@@ -110,7 +115,8 @@ def _cost(result: ComparisonResult, arm: str) -> str:
     return f", at {ratio:.1f} times its cost" if ratio >= 1.05 else ""
 
 
-def _doubts(result: ComparisonResult) -> Iterator[str]:
+def doubts(result: ComparisonResult) -> Iterator[str]:
+    """Yield sentences on what speaks against the findings."""
     late = [arm for arm in result.arms if not result.values(arm, "converged").all()]
     if late:
         yield (

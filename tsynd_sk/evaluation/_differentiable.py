@@ -48,9 +48,11 @@ class DifferentiableClassifier:
     ) -> DifferentiableClassifier:
         """Copy the network of a fitted skorch net.
 
-        Labels are indices of classes if `classes` is None or holds another number of them.
+        Labels are indices of classes if `classes` is None or holds another number of them. Raise
+        ValueError if the network would not see what the net does.
         """
-        network = InferenceCopy(_skorch.bare_module(net), _skorch.log_proba_head(net))
+        _skorch.check_own_way(net, x)
+        network = InferenceCopy(_skorch.network_of(net), _skorch.log_proba_head(net))
         images = torch.from_numpy(x)
         first = images[:2].to(_skorch.device_of(net))
         network.prepare(first)

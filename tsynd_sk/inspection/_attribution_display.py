@@ -202,7 +202,7 @@ def _maps(
 ) -> np.ndarray:
     try:
         maps = eigen_grad_cam(
-            _skorch.bare_module(classifier.net),
+            _skorch.network_of(classifier.net),
             classifier.x,
             torch.from_numpy(codes),
             layer=layer,

@@ -165,7 +165,7 @@ def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
 
 def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
     """Return the name of the layer that is asked for; raise if it cannot be mapped."""
-    kind = type(module).__name__
+    kind = module._get_name()
     if not spatial:
         raise ValueError(
             f"{kind} must have a layer that returns tensors (n, channels, height, width) of more "
@@ -202,7 +202,7 @@ def _activations(
         # The next layer may write on what it gets.
         return kept[0].clone()
 
-    handle = network.module.get_submodule(name).register_forward_hook(hook)
+    handle = dict(network.module.named_modules())[name].register_forward_hook(hook)
     try:
         scores = network(x)
     finally:

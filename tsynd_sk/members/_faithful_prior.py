@@ -38,7 +38,8 @@ class _Judged:
         batches: Sequence[Tensor],
     ):
         self._network, self._to_log_proba = private_copy(module), to_log_proba
-        self._layer = cast(nn.Linear, self._network.get_submodule(posterior.layer))
+        layers = dict(self._network.named_modules())
+        self._layer = cast(nn.Linear, layers[posterior.layer])
         self._batches = [x for x in batches if len(x)]
         features, log_probs = [], []
         for x in self._batches:

@@ -251,7 +251,7 @@ def _joined(*parts: Any) -> Any:
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
     generator, draws = torch.Generator().manual_seed(seed), {}
     for key, site in sites.items():
-        each = [site.draw(generator) for _ in range(n_members)]
+        each = map(site.draw, [generator] * n_members)
         draws[key] = tree_map(_stacked, *each)
     return draws
 

@@ -69,7 +69,7 @@ class LaplaceMembers(FixedNoiseMembers):
         check_network(module, to_log_proba)
         if not posterior.is_of(module):
             raise ValueError(
-                f"posterior is not of this {type(module).__name__} as it is now: it is of a linear "
+                f"posterior is not of this {module._get_name()} as it is now: it is of a linear "
                 f"layer {posterior.layer!r} with other weights. Fit it for this network, after its "
                 "training"
             )
@@ -82,7 +82,7 @@ class LaplaceMembers(FixedNoiseMembers):
             seed=seed,
             device=device,
             # Nothing else, in particular not what functions drop.
-            restrict=[posterior.layer or type(module).__name__],
+            restrict=[posterior.layer or module._get_name()],
             decisions=decisions,
         )
 

@@ -73,7 +73,7 @@ def last_linear(
     last = [call.layer for call, slope in zip(calls, used, strict=False) if slope is not None][-1:]
     if not last:
         raise ValueError(
-            f"{type(network).__name__} calls no torch.nn.Linear that its prediction depends on, so "
+            f"{network._get_name()} calls no torch.nn.Linear that its prediction depends on, so "
             f"that there is no last layer to be uncertain about. {WAYS_OUT}"
         )
     return last[0], layers[last[0]]

@@ -43,7 +43,7 @@ def random_layers(
     if found.sites:
         sites = restrict_sites(found.sites, restrict).values()
         return list(dict.fromkeys(site.layer_name for site in sites))
-    name = type(module).__name__
+    name = module._get_name()
     if required:
         raise ValueError(nothing_random(name, found.resting))
     if found.resting:

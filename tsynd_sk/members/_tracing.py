@@ -85,7 +85,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             module(x)
     except Randomness as randomness:
         raise ValueError(
-            f"{randomness.where(module)} of {type(module).__name__} draws random numbers when it "
+            f"{randomness.where(module)} of {module._get_name()} draws random numbers when it "
             "predicts, in a way that cannot be fixed, so that members cannot hold still. Tell how "
             "it draws by tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its "
             "place."

@@ -191,12 +191,10 @@ def replace_random_layers(module: nn.Module) -> nn.Module:
 
 def replace_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
     """Exchange the layer of a name in a private copy."""
-    root = nn.Sequential(module)
-    parent_name, _, child_name = f"0.{name}".rstrip(".").rpartition(".")
-    parent = root.get_submodule(parent_name)
-    layer = parent._modules[child_name]
-    assert layer is not None
-    parent._modules[child_name] = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    root, layer = nn.Sequential(module), dict(module.named_modules())[name]
+    site = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    for parent in list(root.modules()):
+        parent._modules.update({n: site for n, child in parent._modules.items() if child is layer})
     return _repeatable(root[0])
 
 

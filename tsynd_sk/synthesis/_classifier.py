@@ -264,8 +264,9 @@ class AugmentedClassifier(
     def module_(self):
         """The trained network, bare and in evaluation mode: to be exported, or explained.
 
-        Without what ``torch.compile`` or many devices wrap it in. It takes float32 of shape
-        (n, C, H, W), or (n, n_features), and returns what its criterion takes, such as logits.
+        Without what ``torch.compile`` or many devices wrap it in, and what the net does around it,
+        such as in an `infer` of its own. It takes float32 of shape (n, C, H, W), or
+        (n, n_features), and returns what its criterion takes, such as logits.
         """
         check_is_fitted(self, "estimator_")
         return _skorch.bare_module(self.estimator_).eval()

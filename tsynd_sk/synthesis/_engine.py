@@ -126,7 +126,7 @@ class Engine(PickledAsArrays):
         """Raise ValueError if the members cannot predict what is finite and can be climbed."""
         members, x = self.members(params, seed=0), self._example(params)
         check_finite(members(x).exp(), "classifier")
-        names = [type(_skorch.bare_module(net)).__name__ for net in self.nets]
+        names = [_skorch.network_of(net)._get_name() for net in self.nets]
         check_ascent(members, x, params.objective, " and ".join(dict.fromkeys(names)))
 
     def device(self, params: Any) -> torch.device:
@@ -170,7 +170,7 @@ class Engine(PickledAsArrays):
         This is the one place that notices when a net has been trained on: its posterior is then
         fitted anew, and its private copies are made anew.
         """
-        modules, device = list(map(_skorch.bare_module, self.nets)), self.device(params)
+        modules, device = list(map(_skorch.network_of, self.nets)), self.device(params)
         kind = self._resolve_kind(params)
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
@@ -349,7 +349,7 @@ class _Prepared(NamedTuple):
 
     def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
         """Return whether it was made from these networks, with their weights as they are now."""
-        if list(map(id, modules)) != list(map(id, self.modules)):
+        if modules != self.modules:
             return False
         now = _weights_of(modules)
         return settings in (None, self.settings) and (

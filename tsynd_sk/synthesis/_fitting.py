@@ -81,10 +81,10 @@ class MembersCheck(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError for members that are none, have no gradients, or see other images."""
+        _skorch.check_own_way(net, self.rows)
         x = torch.from_numpy(self.x[:2])
         members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
-        check_ascent(members, x, self.objective, type(net.module_).__name__)
-        _skorch.check_own_way(net, self.rows)
+        check_ascent(members, x, self.objective, _skorch.network_of(net)._get_name())
 
 
 def check_classifiers(given: Any, members: str) -> list:
