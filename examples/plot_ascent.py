@@ -49,10 +49,10 @@ plt.show()
 # - From there on each step climbs the mutual information between prediction and members: how much
 #   the members disagree. Steps shrink from the first to the last, for early ones are to get
 #   somewhere and late ones to search more closely.
-# - A filled point is an image that the members, on average, still take for its label. At a hollow
-#   one the label is *denied*: they take it for another digit.
+# - At a filled point the members, on average, still predict the label of the image. At a hollow
+#   one the label is *denied*: they predict another digit.
 # - The star is the image that is *chosen*, the most uncertain one on the way. That need not be the
-#   last. Whatever the members take it for, its label is that of its source: this is
+#   last. Whatever the members predict, its label is that of its source: this is
 #   ``label_policy="keep"``, the default.
 #
 # In numbers, over the twelve:

@@ -121,9 +121,9 @@ net = make_net(synthesis).fit(X_train, y_train)
 # %%
 # What happened
 # -------------
-# The history has a row for each epoch. Those that began with a refresh tell of it:
-# mean mutual information of the sources and of what was made of them, the share of the images that
-# the members took for their label, and the seconds that it took (the first time with the
+# The history has a row for each epoch. Those that began with a refresh add
+# the mean mutual information of the sources and of the synthetic images, the share of the images
+# whose label the members predict, and the seconds that it took (the first time with the
 # autoencoder, which is computed in closed form).
 refreshed = [row for row in net.history if "synthesis_dur" in row]
 print("epoch   sources   synthetic    agreement")

@@ -158,7 +158,7 @@ for name, synthesizer in schemes.items():
     _, _, info = synthesizer.synthesize(X_train, y_train, random_state=0, return_info=True)
     print(
         f"{name:<20} {info.uncertainty_source.mean():.3f} -> {info.uncertainty.mean():.3f} nats, "
-        f"taken for their label {info.label_agreement.mean():.0%}"
+        f"label predicted for {info.label_agreement.mean():.0%}"
     )
 
 from tsynd_sk.inspection import SynthesisDisplay

@@ -173,7 +173,7 @@ for name, synthesizer in synthesizers.items():
     print(
         f"{name:<9} mutual information {info.uncertainty_source.mean():.3f} -> "
         f"{info.uncertainty.mean():.3f} nats, displacement {info.displacement.mean():.2f}, "
-        f"taken for their label {info.label_agreement.mean():.0%}"
+        f"label predicted for {info.label_agreement.mean():.0%}"
     )
 
 rows = {"source": X_train, **{name: rows[name] for name in synthesizers}}

@@ -113,8 +113,8 @@ for name, images in {"real images": X, **made}.items():
 
 # %%
 # "Margin" is the lead of the likeliest class over the second, so that small ones are sought;
-# "votes against" is the variation ratio, counted; "agreement" is the share that these members take
-# for their label. (Nothing holds the ascent to it: that would be ``label_policy="constrain"``.) In
+# "votes against" is the variation ratio, counted; "agreement" is the share whose label these
+# members predict. (Nothing holds the ascent to it: that would be ``label_policy="constrain"``.) In
 # the table, find for each objective the column that it was to move, and then those that it has
 # moved besides.
 import matplotlib.pyplot as plt

@@ -44,7 +44,7 @@ X_new, y_new, info = synthesizer.sample(100, return_info=True)
 
 print(f"mutual information, sources:    {info.uncertainty_source.mean():.3f} nats")
 print(f"mutual information, synthetic:  {info.uncertainty.mean():.3f} nats")
-print(f"taken for their label:          {info.label_agreement.mean():.0%}")
+print(f"label predicted:                {info.label_agreement.mean():.0%}")
 
 # %%
 # Mutual information says how much the versions of the net disagree about an image; it is what the

@@ -97,8 +97,8 @@ plt.show()
 # %%
 # On the left are scores. Their intervals are for other test images and other trainings, and they
 # overlap a lot: much of what makes a test set hard or a training set lucky is common to all arms.
-# On the right that is gone, for each seed and each image is compared with itself. **Read the right
-# panel first.** An interval that does not reach zero is a difference, taken for itself.
+# On the right that is gone, because each seed and each image is compared with itself. **Read the
+# right panel first.** We call a difference found when its interval excludes zero.
 #
 # The markers are stricter. Among many intervals, some miss zero by chance. A filled marker stands
 # for a difference that holds after Holm's correction for all tests of the report:
@@ -118,7 +118,7 @@ for row in report.comparisons:
 # intervals tell.
 #
 # These are four digits, one number of labels and one number of epochs. With others the order of
-# the arms can be another. So take it for a lesson in reading, and look for evidence in
+# the arms can be another. So take it as a lesson in reading, and look for evidence in
 # :doc:`/evidence`.
 #
 # Compare "standard" with "plain" too, in all rows. What turns and shifts teach is paid for

@@ -136,7 +136,7 @@ for box, color in zip(boxes["boxes"], colors, strict=True):
 ax.set(xlabel="mutual information (nats)", title="uncertainty")
 shares = [100 * kept[name] for name in ordered]
 ax_kept.scatter(shares, range(1, len(ordered) + 1), c=colors, zorder=3)
-ax_kept.set(xlabel="taken for their label (%)", title="labels")
+ax_kept.set(xlabel="label predicted (%)", title="labels")
 ax_kept.grid(axis="x", color="0.9")
 plt.show()
 
@@ -150,7 +150,7 @@ plt.show()
 # the simpler augmentation, and belongs in your comparison. (Images of eight pixels are soon
 # spoilt. A shift by one of them moves a stroke by its whole width.)
 #
-# "Taken for their label" is said here by the net as it predicts. The report's ``label_agreement``
+# "Label predicted" is judged here by the net as it predicts. The report's ``label_agreement``
 # is that of the members' mean, to which ``label_policy="constrain"`` would hold the ascent.
 #
 # What scores on synthetic images mean

@@ -38,7 +38,7 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
 
@@ -70,7 +70,7 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
 
@@ -106,7 +106,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
 

@@ -179,7 +179,7 @@ def test_what_is_no_array_of_images_is_named(data):
 
 def test_integers_from_0_to_255_are_pixels_in_all_arms(untrained, data):
     X = np.rint(200 * data[0]).astype(np.int64)
-    with pytest.warns(UserWarning, match="takes for pixels"):
+    with pytest.warns(UserWarning, match="divides by 255, as pixels"):
         plan = plan_of(untrained, (X, data[1]))
     options = plan.options(60)
     assert (options["low"], options["high"]) == (0.0, 1.0)

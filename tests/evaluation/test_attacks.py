@@ -340,7 +340,7 @@ class TestRefusals:
         ("params", "error", "message"),
         [
             ({"attacks": ["pgd", "cw"]}, ValueError, "'cw'; known: fgsm, pgd"),
-            ({"eps": 8}, ValueError, "shares of the range.*2 / 255"),
+            ({"eps": 8}, ValueError, "fractions of the range.*2/255"),
             ({"eps": [0.1, 0]}, ValueError, "eps must be above 0"),
         ],
     )

@@ -185,7 +185,7 @@ class TestSchedule:
             lambda: learned.synthesizer_.synthesize(X, y),
             lambda: learned.synthesizer_.reconstruct(X),
         ):
-            with pytest.raises(NotFittedError, match=r"synthetic_ratio=0.*cannot synthesise"):
+            with pytest.raises(NotFittedError, match=r"no autoencoder.*synthetic_ratio=0"):
                 call()
 
     def test_validation_part_is_real_and_the_same_as_without_synthesis(self):

@@ -24,7 +24,7 @@ from tsynd_sk._skorch._sized_from_data import sized_by
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the user's Ctrl-C through skorch, which takes it for the wish to train no further.
+    """Let the user's Ctrl-C through skorch, which reads it as the wish to train no further.
 
     Callbacks of skorch end a training by the same exception, so that only the signal tells.
     """

@@ -28,8 +28,8 @@ class DenseAutoencoder(DensePCA):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training rows, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training rows, as arguments of the class, with which a saved
+        autoencoder is rebuilt.
 
     Examples
     --------

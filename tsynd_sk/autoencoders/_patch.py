@@ -61,8 +61,8 @@ class PatchAutoencoder(PatchPCA):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training images, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training images, as arguments of the class, with which a
+        saved autoencoder is rebuilt.
 
     Examples
     --------

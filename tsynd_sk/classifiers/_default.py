@@ -53,7 +53,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
-        # What `from_data` finds out, by which a saved net is made anew.
+        # What `from_data` finds out, with which a saved net is rebuilt.
         image_shape = tuple(map(int, image_shape))
         self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])

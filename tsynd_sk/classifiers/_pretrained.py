@@ -57,12 +57,12 @@ class Pretrained(nn.Module):
     freeze : bool, default=False
         Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
     backbone_lr : float or None, default=None
-        Learning rate of all but the head, as a share of the net's ``lr``. None: 0.1 with
+        Learning rate of all but the head, as a fraction of the net's ``lr``. None: 0.1 with
         `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
     normalisation : tuple or None, default=None
         Mean and standard deviation to normalise by: numbers, or one for each channel of the
         network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
-        of another range are scaled to it); a network of your own sees images as they are.
+        of another range are scaled to it); a network of your own gets images as they are.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class Pretrained(nn.Module):
             backbone_lr = 1.0 if weights is None else _BACKBONE_LR
         self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
         image_shape = tuple(map(int, image_shape))
-        # What `from_data` finds out, by which a saved net is made anew; its weights come with it.
+        # What `from_data` finds out, with which a saved net is rebuilt; its weights come with it.
         self.sizes = {
             "image_shape": image_shape,
             "n_classes": n_classes,
@@ -294,12 +294,12 @@ class _Taken(NamedTuple):
                 return cls(n_channels, None if size == sides else size, layout, n_outputs, head)
         if not errors:
             raise ValueError(
-                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: use "
-                "some of them, or a function of (n_channels, n_classes) that makes the network"
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
+                "fewer channels, or a function of (n_channels, n_classes) that makes the network"
             )
         raise ValueError(
-            f"{known.name} takes no images of shape {image_shape}, nor of other sizes"
-            f"{', nor grey ones repeated to 3 channels' if own == 1 else ''}: {errors[1]}"
+            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
+            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
         )
 
 
@@ -333,7 +333,7 @@ def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
         n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
         if n_outputs == logits.shape[1]:
             return n_outputs, name
-    raise ValueError("its logits come from no torch.nn.Linear or Conv2d, so that it has no head")
+    raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
 @contextmanager
@@ -352,7 +352,7 @@ def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -
     if not taken.head:
         raise ValueError(
             f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
-            "classes"
+            "classes: let the function make a layer of n_classes columns"
         )
     old: Any = module.get_submodule(taken.head)
     bias = old.bias is not None

@@ -61,8 +61,8 @@ def last_layer_features(net: Any, batches: Any) -> np.ndarray:
             network(x.to(device))
             if not received or received[-1].shape[:-1] != x.shape[:1]:
                 raise ValueError(
-                    f"{network._get_name()} calls no torch.nn.Linear with one vector for each "
-                    "image at its end"
+                    f"{network._get_name()} must end in a torch.nn.Linear that gets one "
+                    "vector for each image"
                 )
             features.append(received[-1].cpu().double().numpy())
     return np.concatenate(features)

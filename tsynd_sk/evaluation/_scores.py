@@ -116,7 +116,7 @@ def check_predictions(
     check_consistent_length(codes, scores)
     if scores.shape[1] != np.size(classes):
         raise ValueError(
-            f"proba has {scores.shape[1]} columns, but there are {np.size(classes)} classes"
+            f"proba must have {np.size(classes)} columns, one for each class; got {scores.shape[1]}"
         )
     return codes, scores
 

@@ -33,7 +33,7 @@ _PALE = 0.5
 
 @dataclass(eq=False, repr=False)
 class AttributionDisplay:
-    """Maps of what speaks for a class, of one or more classifiers, over the same images.
+    """Maps of the evidence for a class, of one or more classifiers, over the same images.
 
     Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -92,7 +92,7 @@ class AttributionDisplay:
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, layer: Any = None
     ) -> AttributionDisplay:
-        """Map what speaks for a class in the eyes of classifiers; draws nothing yet.
+        """Map where classifiers find evidence for a class; draws nothing yet.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ from torch import Tensor
 from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk.ascent import ascend
 
-_WAY_OUT = "Without gradients there is objective='random'."
+_WAY_OUT = "Or use objective='random', which needs no gradients."
 
 
 @torch.inference_mode(False)

@@ -47,7 +47,7 @@ class Engine(PickledAsArrays):
     codes : ndarray of shape (n,), int64, or None
         Their classes.
     seed : int
-        Seed of the members that tell uncertainty.
+        Seed of the members over which uncertainty is measured.
     autoencoder : skorch net or None
         Fitted; None if nothing is to be synthesised.
     latent_scale : Tensor or None
@@ -152,8 +152,8 @@ class Engine(PickledAsArrays):
         """
         if self.autoencoder is None:
             raise NotFittedError(
-                "this synthesizer comes from training with synthetic_ratio=0 and has no "
-                "autoencoder: it tells uncertainty, but cannot synthesise"
+                "this synthesizer has no autoencoder, because it comes from a training with "
+                "synthetic_ratio=0: fit with a larger one to synthesise"
             )
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec

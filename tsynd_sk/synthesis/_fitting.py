@@ -93,7 +93,7 @@ def check_classifiers(given: Any, members: str) -> list:
     classifiers = list(given) if several else [given]
     if several and len(classifiers) < 2:
         raise ValueError(
-            f"classifier is a list of {len(classifiers)}; an ensemble needs two or more"
+            f"classifier is a list of {len(classifiers)}, but an ensemble needs two or more"
         )
     if members == "ensemble" and not several:
         raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
@@ -118,8 +118,8 @@ def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
     for order in orders[1:]:
         if not np.array_equal(order, orders[0]):
             raise ValueError(
-                f"frozen classifiers predict columns of different classes: {orders[0].tolist()} "
-                f"and {order.tolist()}"
+                f"frozen classifiers must predict the same classes in the same order; got "
+                f"{orders[0].tolist()} and {order.tolist()}"
             )
     return orders[0] if orders else np.unique(y)
 
