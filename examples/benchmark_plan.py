@@ -203,7 +203,7 @@ CLEAN = ("roc_auc", "balanced_accuracy", "nll")
 ROBUST = ("pgd_2_accuracy", "perturbed_roc_auc")
 # The new default against its twin, on each of two augmentations.
 MAIN_PAIRS = {ON_STANDARD: STANDARD, ON_TRIVIAL: TRIVIAL}
-# 1: how far it may be below in the mean of draws.
+# 1: how far it may be below on average of draws.
 HARM = {"roc_auc": 0.01, "balanced_accuracy": 0.02}
 # 5: how much more processor time than plain training of the same draw it may take.
 COST = 1.6
@@ -212,7 +212,7 @@ AIMS = {
     "1": (
         "Harm nobody: with the default network, in no data set is the new default, on standard "
         "augmentation or on TrivialAugment, below its twin by more than 0.01 ROC AUC or 0.02 "
-        "balanced accuracy in the mean of draws, nor found below it (Holm, over these tests of a "
+        "balanced accuracy on average of draws, nor found below it (Holm, over these tests of a "
         "score)."
     ),
     "2": (

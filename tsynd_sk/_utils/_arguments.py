@@ -199,7 +199,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         type=_share,
         default=[],
         metavar="E",
-        help="accuracy under attack, too: strengths as shares of the range of values, such as "
+        help="accuracy under attack, too: strengths as fractions of the range of values, such as "
         "2/255 (default: no attack)",
     )
     add(
@@ -244,13 +244,13 @@ def _count(text: str) -> int:
 
 
 def _share(text: str) -> float:
-    """Read a share of the range of values, such as 2/255."""
+    """Read a fraction of the range of values, such as 2/255."""
     above, _, below = text.partition("/")
     value = float(above) / (float(below or 1) or float("inf"))
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(
-            f"{text} is no share of the range of values: {text}/255?"
+            f"{text} is no fraction of the range of values: {text}/255?"
             if value > 1 and not below
-            else f"{text} is no share of the range of values, above 0 and at most 1"
+            else f"{text} is no fraction of the range of values, above 0 and at most 1"
         )
     return value

@@ -144,7 +144,7 @@ class MixedRows:
 class AdversarialNetClassifier(NetClassifier):
     """Default classifier that trains on attacks by projected gradient descent (Madry et al., 2018).
 
-    `eps` is the largest change of a value, as a share of the range from `low` to `high`, within
+    `eps` is the largest change of a value, as a fraction of the range from `low` to `high`, within
     which attacks stay; they take `n_steps` from a random start.
     """
 

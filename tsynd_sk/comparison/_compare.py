@@ -91,7 +91,7 @@ def compare(
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     eps : float or list of float, default=()
-        Strengths of attacks, as shares of the range of values (2/255, say).
+        Strengths of attacks, as fractions of the range of values (2/255, say).
     attacks : str or list, default=("pgd",)
         Attacks, of "fgsm", "pgd" (in 20 steps), "autoattack" and "square": see
         `tsynd_sk.evaluation.adversarial_scores`.

@@ -28,7 +28,7 @@ class Scoring:
     Attributes
     ----------
     eps : tuple of float
-        Strengths of attacks, as shares of the range of values.
+        Strengths of attacks, as fractions of the range of values.
     attacks : tuple of str
         See `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None
@@ -42,7 +42,7 @@ class Scoring:
     def __post_init__(self):
         if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a share of the range of values such as 2/255; "
+                f"eps must be above 0 and at most 1, a fraction of the range of values such as 2/255; "
                 f"got {wrong[0]!r}"
             )
         if strange := [attack for attack in self.attacks if attack not in ATTACKS]:

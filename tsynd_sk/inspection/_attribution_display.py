@@ -27,7 +27,7 @@ from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 
 # Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
 _BRIGHTNESS = (0.299, 0.587, 0.114)
-# How far below black the greys under maps begin, as a share of the range of values.
+# How far below black the greys under maps begin, as a fraction of the range of values.
 _PALE = 0.5
 
 
