@@ -349,7 +349,7 @@ def report(rows: list[list[str]], table: Path | None) -> None:
     if table is not None:
         by_name = {(row[0], row[1]): row[2] for row in rows}
         with table.open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
                 ("Image", "Labels", "Network", "Epochs", "Plain training, s", "Fit", "Autoencoder")
             )
@@ -422,7 +422,7 @@ def read(path: Path) -> list[list[str]]:
 def write(path: Path, rows: list[list[str]]) -> None:
     order = ["machine", *CASES]
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("case", "quantity", "value", "unit"))
         writer.writerows(sorted(rows, key=lambda row: order.index(row[0])))
 
@@ -446,7 +446,7 @@ def main() -> None:
         report(rows, options.table)
         if options.durations:
             with options.durations.open("w", newline="") as file:
-                writer = csv.writer(file)
+                writer = csv.writer(file, lineterminator="\n")
                 heads = [f"{n:,} images" for n in N_IMAGES]
                 writer.writerow(("Image", "Network", "Training", *heads))
                 writer.writerows(durations(rows))

@@ -32,6 +32,15 @@ def harm(monkeypatch):
     sys.modules.pop("benchmark_harm", None)
 
 
+@pytest.fixture
+def verdict(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import benchmark_verdict
+
+    yield benchmark_verdict
+    sys.modules.pop("benchmark_verdict", None)
+
+
 def lines(path):
     with path.open(newline="") as file:
         return list(csv.reader(file))
@@ -75,3 +84,16 @@ def test_table_of_harm_follows_from_the_benchmark(harm, tmp_path, capsys):
     table = tmp_path / "harm.csv"
     harm.report(Namespace(out=harm.CSV, table=table))
     assert lines(table) == lines(GUIDE / table.name)
+
+
+class TestVerdict:
+    def test_committed_table_follows_from_the_benchmark(self, verdict, tmp_path):
+        table = tmp_path / "verdicts.csv"
+        verdict.report(Namespace(out=EXAMPLES / "benchmark_verdict.csv", table=table))
+        assert lines(table) == lines(GUIDE / table.name)
+
+    def test_what_does_nothing_is_hardly_ever_said_to_help(self, verdict):
+        rows = verdict.read(EXAMPLES / "benchmark_verdict.csv")
+        said = [row["verdict"] for row in rows if row["set"] == "nothing"]
+        assert len(said) == 20
+        assert said.count("helps") <= 1
