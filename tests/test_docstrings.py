@@ -228,7 +228,7 @@ def test_comment_on_a_constant_says_what_it_is_and_has_an_example_that_runs(name
     assert doctest.DocTestRunner(optionflags=flags).run(example).failed == 0
 
 
-@pytest.mark.parametrize("name, groups", extension_of_docs("parameter_groups").GROUPS.items())
+@pytest.mark.parametrize(("name", "groups"), extension_of_docs("parameter_groups").GROUPS.items())
 def test_every_parameter_is_in_one_group(name, groups):
     value = PUBLIC[name]
     described = (ClassDoc if inspect.isclass(value) else FunctionDoc)(value)["Parameters"]

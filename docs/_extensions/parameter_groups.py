@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 FIRST = "Change first"
 
-# By the name of a page. Every parameter stands in one group, and the first group comes first.
+# By the name of a page. Every parameter is in one group.
 GROUPS = {
     "tsynd_sk.TargetedSynthesizer": {
         FIRST: ("classifier", "radius", "image_shape", "sampling_strategy", "random_state"),
@@ -29,11 +29,12 @@ GROUPS = {
     },
     "tsynd_sk.classifiers.Pretrained": {
         FIRST: ("net", "weights", "freeze"),
-        "Training": ("backbone_lr",),
-        "Images": ("image_shape", "n_classes", "normalisation"),
+        "Sized by `NetClassifier`": ("image_shape", "n_classes"),
+        "Training": ("backbone_lr", "normalisation"),
     },
     "tsynd_sk.comparison.compare": {
-        FIRST: ("estimator", "X", "y", "groups", "arms", "n_repeats", "out"),
+        "Needed": ("estimator", "X", "y"),
+        FIRST: ("groups", "arms", "n_repeats", "out"),
         "Images": ("cv", "n_train", "flip"),
         "Scores": ("scoring", "eps", "attacks", "n_attacked"),
         "Computation": ("n_jobs", "random_state", "verbose"),
