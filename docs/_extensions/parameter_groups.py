@@ -52,6 +52,7 @@ def _table(groups: dict[str, tuple[str, ...]]) -> list[str]:
 
 def _add_table(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     if name in GROUPS and ":Parameters:" in lines:
+        app.env.note_dependency(__file__)
         place = lines.index(":Parameters:")
         lines[place:place] = _table(GROUPS[name])
 
