@@ -35,7 +35,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # In `_extensions`.
     "gallery",
+    "constants",
     "offline_mathjax",
+    "parameter_groups",
     "references",
     "start_picture",
 ]

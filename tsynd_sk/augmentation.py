@@ -180,6 +180,7 @@ def standard_transform(
 
     See Also
     --------
+    TransformRows : Applies it to batches while a net trains.
     tsynd_sk.evaluation.augment : The same moves of an array, where the border goes on outside.
 
     Examples

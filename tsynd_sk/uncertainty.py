@@ -42,6 +42,10 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     ValueError
         If it is not of that shape, or holds no floats.
 
+    See Also
+    --------
+    predictive_entropy : Entropy of that prediction.
+
     Examples
     --------
     >>> import torch
@@ -73,6 +77,11 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
         If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
+
+    See Also
+    --------
+    mutual_information : The part of it on which members disagree.
+    mean_log_proba : The prediction whose entropy it is.
 
     Examples
     --------
@@ -109,6 +118,11 @@ def mutual_information(log_probs: Tensor) -> Tensor:
         If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
+
+    See Also
+    --------
+    predictive_entropy : Total uncertainty, of which this is a part.
+    tsynd_sk.inspection.UncertaintyDisplay : Draws it for test images.
 
     References
     ----------

@@ -31,6 +31,11 @@ class DenseAutoencoder(DensePCA):
         What `from_data` reads off the training rows, as arguments of the class, with which a saved
         autoencoder is rebuilt.
 
+    See Also
+    --------
+    DensePCA : Its components alone, without a training.
+    AutoencoderNet : Trains it.
+
     Examples
     --------
     >>> import torch

@@ -36,6 +36,7 @@ class DensePCA(ComponentAutoencoder):
     See Also
     --------
     DenseAutoencoder : Starts from them, and learns what they miss.
+    AutoencoderNet : Fits it.
 
     Notes
     -----

@@ -64,6 +64,11 @@ class PatchAutoencoder(PatchPCA):
         What `from_data` reads off the training images, as arguments of the class, with which a
         saved autoencoder is rebuilt.
 
+    See Also
+    --------
+    PatchPCA : Its components alone, without a training.
+    AutoencoderNet : Trains it.
+
     Examples
     --------
     >>> import torch

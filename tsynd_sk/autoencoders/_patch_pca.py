@@ -48,6 +48,7 @@ class PatchPCA(ComponentAutoencoder):
     See Also
     --------
     PatchAutoencoder : Starts from them, and learns what they miss.
+    AutoencoderNet : Fits it.
 
     Notes
     -----

@@ -42,6 +42,10 @@ class ConvNet(nn.Module):
     dropout : float, default=0.3
         Probability of dropping a unit before each dense layer.
 
+    See Also
+    --------
+    NetClassifier : Trains it.
+
     Examples
     --------
     >>> import torch
@@ -121,6 +125,10 @@ class DenseNet(nn.Module):
         Units of each of the two hidden layers.
     dropout : float, default=0.3
         Probability of dropping a hidden unit.
+
+    See Also
+    --------
+    NetClassifier : Trains it: ``NetClassifier(DenseNet)``.
 
     Examples
     --------
@@ -210,6 +218,13 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     TypeError, ValueError
         In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
         takes, or classes are not numbered from 0.
+
+    See Also
+    --------
+    ConvNet : Its module for images.
+    DenseNet : Its module for tables.
+    Pretrained : A module with a network of torchvision, or of your own.
+    tsynd_sk.comparison.make_network : Makes it from the name of a network.
 
     Examples
     --------

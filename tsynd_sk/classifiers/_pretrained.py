@@ -77,6 +77,7 @@ class Pretrained(nn.Module):
     See Also
     --------
     NetClassifier : Trains it: ``NetClassifier(Pretrained, module__net="resnet18")``.
+    tsynd_sk.comparison.make_network : Makes both from the name of a network.
 
     Examples
     --------

@@ -63,6 +63,10 @@ class Arm:
     ValueError
         If a value or the name of a parameter is not valid, or what is said has no effect.
 
+    See Also
+    --------
+    compare : Train with several arms, and say which one helps.
+
     Notes
     -----
     Equal budgets: arms that synthesise train on real rows in the warm-up, and on `synthetic_ratio`
@@ -73,9 +77,16 @@ class Arm:
     Examples
     --------
     >>> from dataclasses import replace
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import ARMS
-    >>> replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5}).definition()
+    >>> arm = replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5})
+    >>> arm.definition()
     {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
+    >>> arm.synthesises, arm.without_synthesis() == ARMS["standard"]
+    (True, True)
+    >>> arm.check("wider", NetClassifier())
+    >>> arm.make_classifier(n_classes=2, max_epochs=10).synthesizer.radius
+    0.5
     """
 
     augmentation: str | Callable | None = None
@@ -295,7 +306,13 @@ def _arm_of(name: str) -> Arm:
     )
 
 
-#: All arms by name.
+#: All arms by name, from "plain" to "trivial_augment+mutual_info".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import ARMS
+#: >>> ARMS["standard+mutual_info"].augmentation, ARMS["standard+mutual_info"].objective
+#: ('standard', 'mutual_info')
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
 
 

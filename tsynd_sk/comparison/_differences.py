@@ -10,7 +10,14 @@ from scipy import stats
 
 from tsynd_sk.evaluation import holm, weighted_scores
 
-#: Scores of predicted probabilities, and how people call them. Of `LOWER_IS_BETTER`, less is more.
+#: Scores of predicted probabilities, and how people call them.
+#: Lower is better for "nll" and "expected_calibration_error".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import SCORES
+#: >>> SCORES["roc_auc"]
+#: 'ROC AUC'
 SCORES = {
     "roc_auc": "ROC AUC",
     "balanced_accuracy": "balanced accuracy",
@@ -36,6 +43,10 @@ class Difference:
         Two-sided p-value; nan with a single run.
     p_corrected : float
         The same, corrected for all arms of the comparison (Holm, 1979).
+
+    See Also
+    --------
+    ComparisonResult : Makes it, by `ComparisonResult.differences`.
 
     Examples
     --------

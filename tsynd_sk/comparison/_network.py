@@ -58,6 +58,12 @@ def make_network(
         As `Pretrained`; if there are weights, or something to freeze, without a network by name,
         or with a skorch classifier; or if there is no such device.
 
+    See Also
+    --------
+    compare : Train the network with several arms.
+    tsynd_sk.classifiers.NetClassifier : What it returns.
+    tsynd_sk.classifiers.Pretrained : Module behind the names of torchvision's networks.
+
     Examples
     --------
     >>> import numpy as np

@@ -69,6 +69,12 @@ class ComparisonResult:
         Images that arms synthesised in the first run, by the parameters of
         `tsynd_sk.inspection.SynthesisDisplay`; empty unless `compare` had a folder to keep them in.
 
+    See Also
+    --------
+    compare : Makes it.
+    Difference : An arm against its reference.
+    tsynd_sk.inspection.DifferenceDisplay : Draws the differences.
+
     Examples
     --------
     >>> from dataclasses import replace
@@ -78,8 +84,15 @@ class ComparisonResult:
     >>> X, y, _ = load_digits_images()
     >>> net = NetClassifier(module__width=4, max_epochs=4)
     >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
-    >>> result.values("plain", "roc_auc").shape
-    (2,)
+    >>> result.recommended in ("plain", "standard"), result.verdict in result.summary()
+    (True, True)
+    >>> classifier = result.make_estimator(random_state=0).fit(X[:80], y[:80] > 4)
+    >>> result.values("plain", "roc_auc").shape, result.n_runs, result.has_one_test_split
+    ((2,), 2, False)
+    >>> found = result.difference("standard", "plain", "nll")
+    >>> found.low < found.mean < found.high
+    True
+    >>> display, table = result.plot(), result.to_frame()
     >>> [found.arm for found in replace(result, primary="nll").differences()]
     ['standard']
     """

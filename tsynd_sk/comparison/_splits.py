@@ -45,6 +45,10 @@ class Splits:
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
 
+    See Also
+    --------
+    load_splits : Load them by the name of a data set.
+
     Examples
     --------
     >>> import numpy as np
@@ -53,6 +57,8 @@ class Splits:
     >>> splits = Splits("mine", X, y, ["fit", "sick"], test_rows=np.arange(4, 6))
     >>> [(train.tolist(), test.tolist()) for train, test in splits.divisions(1)]
     [([0, 1, 2, 3], [4, 5])]
+    >>> splits.labels[:2].tolist(), splits.counts()
+    (['fit', 'sick'], 'images per class (train + test): fit 2 + 1, sick 2 + 1')
     """
 
     name: str
@@ -160,6 +166,12 @@ def load_splits(
         splits differ in their images' shape; or if there are not enough images to hold some out.
     OSError
         If a file is missing or cannot be read, or MedMNIST's cannot be fetched.
+
+    See Also
+    --------
+    Splits : What it returns.
+    compare : Train on the images, with several arms.
+    tsynd_sk.datasets.load_image_folder : Reads the files of a folder.
 
     Examples
     --------

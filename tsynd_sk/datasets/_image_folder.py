@@ -131,7 +131,10 @@ def load_image_folder(
 
     See Also
     --------
+    LabeledImages : What it returns.
     read_images : Read further files in the same way.
+    load_npz : Load arrays.
+    tsynd_sk.comparison.load_splits : Load images for a comparison, by name.
 
     Notes
     -----

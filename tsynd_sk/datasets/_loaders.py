@@ -45,6 +45,10 @@ def subsample(
     ValueError
         If `n_samples` exceeds n, or is below the number of classes when stratifying.
 
+    See Also
+    --------
+    load_medmnist : Load a set that may be larger than needed.
+
     Examples
     --------
     >>> from tsynd_sk.datasets import subsample
@@ -135,6 +139,12 @@ def load_medmnist(
     OSError
         If the file in `root` is not the official one, or not the whole of it.
 
+    See Also
+    --------
+    load_npz : Load a file of yours with the same layout.
+    load_digits_images : Load a small set that needs no download.
+    subsample : Keep a part of a set.
+
     Examples
     --------
     >>> from tsynd_sk.datasets import load_medmnist
@@ -194,6 +204,10 @@ def load_digits_images() -> LabeledImages:
     data : LabeledImages
         `X` is float32 of shape (1797, 8, 8) in [0, 1]; the classes are ``"0"`` to ``"9"``.
 
+    See Also
+    --------
+    load_medmnist : Load medical images.
+
     Examples
     --------
     >>> from tsynd_sk.datasets import load_digits_images
@@ -228,6 +242,11 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     ValueError
         If it is not an .npz file, lacks the split, or holds anything but images and one integer
         or string label for each.
+
+    See Also
+    --------
+    load_image_folder : Load files.
+    load_medmnist : Load MedMNIST's own sets.
 
     Examples
     --------

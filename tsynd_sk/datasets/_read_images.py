@@ -45,6 +45,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     See Also
     --------
     load_image_folder : Load a set and choose how its files are read.
+    Reading : How the files of that set were read.
 
     Examples
     --------

@@ -42,6 +42,10 @@ class Reading:
     pages : {"first", "all"}
         Which pages of a file with several are images.
 
+    See Also
+    --------
+    read_images : Read further files by it.
+
     Notes
     -----
     ``dataclasses.asdict`` makes a dict of it that JSON can hold, and ``Reading(**kept)`` a Reading

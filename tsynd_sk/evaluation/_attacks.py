@@ -23,11 +23,21 @@ from tsynd_sk.evaluation._scores import classification_scores
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
 
 #: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.evaluation import ATTACKS
+#: >>> ATTACKS[0], ATTACKS[-1]
+#: ('fgsm', 'square')
 ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 
 class GradientMaskingWarning(UserWarning):
     """Accuracy under attack is better than it should be: the attacks do not find what there is.
+
+    See Also
+    --------
+    adversarial_scores : Raises the warning.
 
     Examples
     --------
@@ -109,6 +119,11 @@ def adversarial_scores(
     -----
     GradientMaskingWarning
         If ``gradient_masking`` is not empty.
+
+    See Also
+    --------
+    robustness_report : Several classifiers, with differences and intervals.
+    GradientMaskingWarning : Warns where attacks do not find what there is.
 
     Notes
     -----

@@ -36,6 +36,14 @@ _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
 _WEAKEST = 2 / 3
 
 #: Kinds of corruption that `corrupt` knows.
+#:
+#: Examples
+#: --------
+#: >>> import numpy as np
+#: >>> from tsynd_sk.evaluation import CORRUPTIONS, corrupt
+#: >>> X = np.zeros((2, 8, 8), dtype=np.uint8)
+#: >>> {corrupt(X, kind).shape for kind in CORRUPTIONS}
+#: {(2, 8, 8)}
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
 
 
@@ -73,6 +81,11 @@ def corrupt(
     ValueError
         If `kind` or `severity` is unknown, or `X` is empty, not finite, a table without
         `image_shape`, of an ambiguous layout, or of anything but numbers.
+
+    See Also
+    --------
+    corruption_scores : Score a classifier on corrupted images.
+    augment : Harmless changes, such as those of training.
 
     Notes
     -----
@@ -144,6 +157,13 @@ def augment(
         As :func:`corrupt`, or if a parameter is out of its range.
     TypeError
         If `flip` is not a bool, or another parameter not a number.
+
+    See Also
+    --------
+    augmentation_scores : Score a classifier on augmented images.
+    corrupt : Changes that harm.
+    tsynd_sk.augmentation.standard_transform : The same changes of single images while a net trains.
+    tsynd_sk.augmentation.TransformRows : Augment batches while a net trains.
 
     Examples
     --------

@@ -64,6 +64,7 @@ class RobustnessReport:
     ... )
     >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
     ('few', 100, 8, 4)
+    >>> scores, differences = report.to_frame(), report.differences()
     """
 
     scores: list[dict[str, Any]]
@@ -205,6 +206,15 @@ def robustness_report(
     -----
     GradientMaskingWarning
         If the gradients of an estimator seem to be masked, see :func:`adversarial_scores`.
+
+    See Also
+    --------
+    RobustnessReport : What it returns.
+    corruption_scores : Scores of one classifier under corruption.
+    augmentation_scores : Scores of one classifier under augmentation.
+    adversarial_scores : Scores of one classifier under attack.
+    tsynd_sk.inspection.RobustnessDisplay : Draws what is measured.
+    tsynd_sk.AugmentedClassifier : A classifier that is meant to be robust.
 
     Notes
     -----

@@ -178,6 +178,12 @@ def synthesis_report(
     sklearn.exceptions.NotFittedError
         If `synthesizer` is not fitted.
 
+    See Also
+    --------
+    SynthesisReport : What it returns.
+    tsynd_sk.inspection.SynthesisDisplay : Shows samples below their sources.
+    tsynd_sk.TargetedSynthesizer : Synthesises the samples.
+
     Notes
     -----
     *Diagnostics* must be 0. (With the objectives "duplicate", whose samples are copies, and

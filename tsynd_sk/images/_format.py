@@ -35,6 +35,10 @@ class ImageFormat:
     pixels : bool, default=False
         Whether integers of a wider type than uint8 are pixels from 0 to 255 nevertheless.
 
+    See Also
+    --------
+    ValueRange : The values of images.
+
     Examples
     --------
     >>> import numpy as np
@@ -233,6 +237,10 @@ class ValueRange(PickledAsArrays):
         Whether the user's type is float16.
     extremes : tuple of ndarray
         Lowest and highest values in the user's type and scale.
+
+    See Also
+    --------
+    ImageFormat : The layout of images.
 
     Examples
     --------

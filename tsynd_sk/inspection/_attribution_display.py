@@ -65,7 +65,8 @@ class AttributionDisplay:
 
     See Also
     --------
-    tsynd_sk.inspection.eigen_grad_cam : Computes the maps of a network.
+    eigen_grad_cam : Computes the maps of a network.
+    PerturbationDisplay : Shows what makes a class unlikely.
 
     Examples
     --------

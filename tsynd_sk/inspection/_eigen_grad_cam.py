@@ -63,6 +63,10 @@ def eigen_grad_cam(
         If the network has no such layer, or its scores do not depend on it; or if scores or
         gradients are not finite.
 
+    See Also
+    --------
+    AttributionDisplay : Draws the maps over images.
+
     Notes
     -----
     Eigen-CAM [1]_ is the first principal component of a layer's activations, over positions as

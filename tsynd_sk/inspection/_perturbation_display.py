@@ -63,6 +63,10 @@ class PerturbationDisplay:
     colorbar_ : matplotlib Colorbar
         Scale of all differences.
 
+    See Also
+    --------
+    AttributionDisplay : Shows where a network finds evidence for a class.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

@@ -59,6 +59,7 @@ class RobustnessDisplay:
     See Also
     --------
     tsynd_sk.evaluation.robustness_report : Measures what is drawn.
+    tsynd_sk.evaluation.RobustnessReport : Holds what is drawn.
 
     Examples
     --------

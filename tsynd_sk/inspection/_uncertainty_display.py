@@ -60,6 +60,10 @@ class UncertaintyDisplay:
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
         The same, and the axes of the accuracy if there is a set with labels.
 
+    See Also
+    --------
+    tsynd_sk.uncertainty.mutual_information : Measures what is drawn.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

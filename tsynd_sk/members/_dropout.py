@@ -56,6 +56,12 @@ class DropoutMembers(FixedNoiseMembers):
         something draws random numbers in a way that cannot be fixed, if `restrict` names no random
         layer, or if `to_log_proba` returns another shape.
 
+    See Also
+    --------
+    LaplaceMembers : For a network without random layers.
+    EnsembleMembers : For several networks.
+    register_stochastic : Make a random layer of your own known.
+
     References
     ----------
     .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.

@@ -41,6 +41,11 @@ class EnsembleMembers:
         If there is no network, or not one head for each; at a call, if the networks differ in
         their classes.
 
+    See Also
+    --------
+    DropoutMembers : For one network.
+    JoinedMembers : Members of networks that have several each.
+
     Examples
     --------
     >>> import torch

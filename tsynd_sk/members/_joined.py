@@ -31,6 +31,10 @@ class JoinedMembers:
     ValueError
         If there is no group, or, at a call, if groups differ in their classes.
 
+    See Also
+    --------
+    EnsembleMembers : Networks that are one member each.
+
     Examples
     --------
     >>> import torch

@@ -42,6 +42,11 @@ class LaplaceMembers(FixedNoiseMembers):
     TypeError, ValueError
         As in `DropoutMembers`, and if `posterior` is not one of this network as it is now.
 
+    See Also
+    --------
+    DropoutMembers : For a network with random layers.
+    last_layer_posterior : Fit the Gaussian that members are drawn from.
+
     Examples
     --------
     >>> import torch

@@ -275,6 +275,11 @@ def last_layer_posterior(
         anything but one vector of features for each row, if the weight of that layer is computed
         from other parameters, or if its features or its curvature are not finite.
 
+    See Also
+    --------
+    LastLayerPosterior : What it returns.
+    LaplaceMembers : Members drawn from it.
+
     Notes
     -----
     With ``phi`` the features of a row, followed by a 1 if there is a bias, the curvature is

@@ -63,6 +63,10 @@ def register_stochastic(
     ValueError
         If `layer_type` is a name without its module.
 
+    See Also
+    --------
+    DropoutMembers : Fixes the noise of random layers.
+
     Notes
     -----
     Members keep these functions. Lambdas cannot be pickled: use functions of a module if members

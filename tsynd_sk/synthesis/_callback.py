@@ -76,6 +76,11 @@ class TargetedSynthesis(Callback):
         its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
         or an ``iterator_train__batch_sampler``.
 
+    See Also
+    --------
+    AugmentedClassifier : Estimator that trains with this callback.
+    TargetedSynthesizer : Says how images are synthesised.
+
     Notes
     -----
     For each refresh the net's history gains ``synthesis_uncertainty_source`` and

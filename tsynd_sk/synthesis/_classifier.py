@@ -79,6 +79,13 @@ class AugmentedClassifier(
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
 
+    See Also
+    --------
+    TargetedSynthesizer : Synthesises the images; without a training, it resamples a data set.
+    TargetedSynthesis : The same as a callback of a skorch net that you train yourself.
+    tsynd_sk.comparison.compare : Say whether it helps with your images and your network.
+    tsynd_sk.evaluation.robustness_report : Compare classifiers, also under attack.
+
     Examples
     --------
     >>> import torch

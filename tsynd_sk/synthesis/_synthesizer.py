@@ -113,6 +113,13 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         After `fit_resample`: from label to the number of rows that were added, and for every row
         returned the row of `X` it is or comes from.
 
+    See Also
+    --------
+    AugmentedClassifier : Trains a classifier on what it synthesises.
+    TargetedSynthesis : Synthesises while a skorch net trains.
+    tsynd_sk.evaluation.synthesis_report : Describes what samples are like.
+    tsynd_sk.inspection.SynthesisDisplay : Shows samples below their sources.
+
     References
     ----------
     .. [1] J. Niemeijer, J. Ehrhardt, H. Uzunova, H. Handels, "TSynD: Targeted Synthetic Data
