@@ -1,6 +1,6 @@
 """
-How do I add synthesis to a skorch net that I train myself?
-===========================================================
+How do I add synthesis to my skorch net?
+========================================
 
 You will learn how to add targeted synthesis as a callback to a net with standard augmentation, a
 learning-rate schedule and early stopping, and how to read in the history what it did.

@@ -11,6 +11,8 @@ backend of joblib changes.
 # A search
 # --------
 # Small networks and few epochs keep this lesson short. The grid has two radii.
+import logging
+
 import joblib
 import numpy as np
 from distributed import Client, LocalCluster
@@ -50,7 +52,12 @@ if __name__ == "__main__":
 # ``scatter`` copies the images to all workers. Without it only one worker has them, and a search
 # that loses this worker fails; with it, dask repeats lost jobs elsewhere.
 if __name__ == "__main__":
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.ERROR,  # dask warns of workers that take seconds to end
+    )
     client = Client(cluster)
     with joblib.parallel_config(backend="dask", scatter=[X, y]):
         search.fit(X, y)

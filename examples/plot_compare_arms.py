@@ -1,6 +1,6 @@
 """
-Which way to train should I choose?
-===================================
+Which way of training should I choose?
+======================================
 
 You will learn how to define ways of training of your own, how to compare them at equal budgets, how
 to read differences and intervals, and how to choose without using the test split.

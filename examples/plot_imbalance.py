@@ -52,7 +52,7 @@ from tsynd_sk.classifiers import NetClassifier
 
 def pipeline(balance, seed):
     synthesizer = TargetedSynthesizer(
-        NetClassifier(max_epochs=12, lr=1e-2, module__width=12),
+        NetClassifier(max_epochs=20, lr=1e-2, module__width=12),
         image_shape=(8, 8),
         random_state=seed,
     )
@@ -62,7 +62,7 @@ def pipeline(balance, seed):
         "targeted": synthesizer,
     }
     classifier = AugmentedClassifier(
-        NetClassifier(max_epochs=12, lr=1e-2, module__width=12),
+        NetClassifier(max_epochs=20, lr=1e-2, module__width=12),
         TargetedSynthesizer(image_shape=(8, 8)),
         synthetic_ratio=0,
         random_state=seed,

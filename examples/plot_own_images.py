@@ -1,6 +1,6 @@
 """
-From a folder of images to a classifier: where do I start?
-==========================================================
+How do I start with a folder of images?
+=======================================
 
 You will learn how to read a folder of image files, how to find out which augmentation helps a
 pretrained network on them, and how to keep the chosen classifier in a file and label new images.

@@ -14,7 +14,7 @@ how to train the classifier that you choose, and how to look at the images that 
 from tsynd_sk.datasets import load_digits_images
 
 X, y, class_names = load_digits_images()
-X, y = X[:240], y[:240]
+X, y = X[:400], y[:400]
 print(X.shape, X.dtype, X.min(), X.max())
 
 # %%
@@ -30,14 +30,14 @@ print(X.shape, X.dtype, X.min(), X.max())
 # Standard augmentation is there because it is what you would use without this library. A comparison
 # with plain training alone would credit synthesis with what any augmentation does.
 #
-# Each run trains on 60 images and holds out others to score on. All ways take equally many gradient
-# steps. ``flip=False`` says that a mirrored digit is no longer the same digit.
+# Each run trains on 100 images and holds out others to score on. All ways take equally many
+# gradient steps. ``flip=False`` says that a mirrored digit is no longer the same digit.
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import compare
 
-net = NetClassifier(module__width=8, lr=1e-2, max_epochs=25)
+net = NetClassifier(module__width=8, lr=1e-2, max_epochs=40)
 arms = ["plain", "standard", "standard+mutual_info"]
-result = compare(net, X, y, arms=arms, n_train=60, n_repeats=3, flip=False)
+result = compare(net, X, y, arms=arms, n_train=100, n_repeats=3, flip=False)
 print(result)
 
 # %%

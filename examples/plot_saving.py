@@ -1,6 +1,6 @@
 """
-How do I save a classifier, and load it elsewhere?
-==================================================
+How do I save and load a classifier?
+====================================
 
 You will learn two ways to save a fitted estimator, as a file of weights and as a pickle, what each
 holds, and what happens when a file is damaged or does not fit.
