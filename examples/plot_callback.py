@@ -134,8 +134,8 @@ print(f"stopped after epoch {len(net.history)}, went back to epoch {best}")
 # %%
 # The training loss is over real and synthetic rows together, so it can jump at a refresh. The
 # validation loss is over real rows alone, so its values can be compared across epochs.
-# sphinx_gallery_thumbnail_number = 2
 epochs = [row["epoch"] for row in net.history]
+# sphinx_gallery_thumbnail_number = 2
 figure, (ax, ax_mi) = plt.subplots(
     2, 1, figsize=(7, 5.2), sharex=True, height_ratios=[2, 1], layout="constrained"
 )

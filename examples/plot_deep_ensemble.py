@@ -76,7 +76,6 @@ print(f"  their mean     {(proba.mean(0).argmax(-1) == y_test).mean():.3f}")
 # -----------------------------
 # The mutual information of each image, for the first network with dropout, for the ensemble, and
 # for both together:
-# sphinx_gallery_thumbnail_number = 2
 schemes = {
     "dropout in one net": dropout[0],
     "ensemble of five": ensemble,
@@ -86,6 +85,7 @@ uncertainty = {
     scheme: {group: synthesizer.uncertainty(images) for group, images in groups.items()}
     for scheme, synthesizer in schemes.items()
 }
+# sphinx_gallery_thumbnail_number = 2
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.6), sharey=True, layout="constrained")
 for ax, (scheme, values) in zip(axes, uncertainty.items(), strict=True):
     ax.boxplot(

@@ -62,7 +62,7 @@ plt.show()
 from tsynd_sk import AugmentedClassifier
 
 classifier = AugmentedClassifier(net, random_state=0).fit(X[:100], y[:100])
-print(f"accuracy on images that it has not seen: {classifier.score(X[100:], y[100:]):.3f}")
+print(f"accuracy on other images: {classifier.score(X[100:], y[100:]):.3f}")
 
 # %%
 # To train one of the compared ways, take ``result.make_estimator("standard+mutual_info")``.
@@ -74,16 +74,16 @@ print(f"accuracy on images that it has not seen: {classifier.score(X[100:], y[10
 synthesizer = classifier.synthesizer_
 X_new, y_new, info = synthesizer.sample(100, return_info=True)
 
-print(f"mutual information of real images:      {info.uncertainty_source.mean():.3f} nats")
-print(f"mutual information of synthetic images: {info.uncertainty.mean():.3f} nats")
-print(f"predicted as labelled:                  {info.label_agreement.mean():.0%}")
+print(f"MI of real images:      {info.uncertainty_source.mean():.3f} nats")
+print(f"MI of synthetic images: {info.uncertainty.mean():.3f} nats")
+print(f"predicted as labelled:  {info.label_agreement.mean():.0%}")
 
 # %%
-# Mutual information tells how much versions of the network disagree about an image. Synthesis
+# Mutual information (MI) tells how much versions of the network disagree about an image. Synthesis
 # raises it. Each synthetic image keeps the label of its source.
-# sphinx_gallery_thumbnail_number = 2
 from tsynd_sk.inspection import SynthesisDisplay
 
+# sphinx_gallery_thumbnail_number = 2
 SynthesisDisplay.from_estimator(synthesizer, X[:100], random_state=0).plot()
 plt.show()
 

@@ -105,9 +105,9 @@ for name, classifier in classifiers.items():
 # ----------------------------
 # Top row: the images that the augmented classifier is most uncertain about. Bottom row: its
 # mistakes that it is least uncertain about. Titles give the true label, then the predicted one.
-# sphinx_gallery_thumbnail_number = 2
 from collections import Counter
 
+# sphinx_gallery_thumbnail_number = 2
 classifier = classifiers["augmented"]
 uncertainty = classifier.uncertainty(images["test"])
 predicted = classifier.predict(images["test"])

@@ -68,8 +68,8 @@ plt.show()
 # %%
 # Each point is a test image. Below the diagonal, the autoencoder that was trained on all images
 # reconstructs it better.
-# sphinx_gallery_thumbnail_number = 2
 few, many = (errors[name]["test images"] for name in sets)
+# sphinx_gallery_thumbnail_number = 2
 fig, ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
 ax.plot(few, many, "o", color="#0072B2", ms=3, alpha=0.5)
 limits = [0, 1.05 * max(few.max(), many.max())]
