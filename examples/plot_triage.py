@@ -179,7 +179,7 @@ def tell(what, difference):
     print(f"{what:<38}{difference.mean():+.3f}, p = {p:.3f}{' (*)' if p < 0.05 / 6 else ''}")
 
 
-print("\ndifferences; (*): p below a sixth of 0.05, for there are six tests")
+print("\ndifferences; (*): p below 0.05 / 6, as there are six tests")
 for group in ["test", "noisy"]:
     plain, augmented = results[group, "plain"], results[group, "augmented"]
     tell(f"{group}: augmented - plain, accuracy", augmented[:, 0] - plain[:, 0])
