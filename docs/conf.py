@@ -76,9 +76,12 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and some minutes.
     "filename_pattern": r"/plot_",
-    # Benchmarks and counts are scripts, not lessons.
-    "ignore_pattern": r"^(benchmark|count_|medmnist_|__)",
-    "within_subsection_order": "gallery.TeachingOrder",
+    # Other scripts are benchmarks and counts.
+    "ignore_pattern": r"^(?!plot_|breast_ultrasound)",
+    # The gallery's page, with its groups, is `examples/index.rst`.
+    "copyfile_regex": r"index\.rst$",
+    "within_subsection_order": "gallery.place",
+    "minigallery_sort_order": "gallery.place",
     "backreferences_dir": "_generated/backreferences",
     "doc_module": ("tsynd_sk",),
     "inspect_global_variables": True,

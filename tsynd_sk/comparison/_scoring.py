@@ -42,8 +42,8 @@ class Scoring:
     def __post_init__(self):
         if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a fraction of the range of values such as 2/255; "
-                f"got {wrong[0]!r}"
+                "eps must be above 0 and at most 1, a fraction of the range of values such as "
+                f"2/255; got {wrong[0]!r}"
             )
         if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
             raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
@@ -61,12 +61,9 @@ class Scoring:
             Predictions for the clean images.
         """
         proba = predict(classifier, X, n_classes)
-        corrupted = [
-            _scores(
-                codes, predict(classifier, corrupt(X, kind, SEVERITY, random_state=0), n_classes)
-            )
-            for kind in CORRUPTIONS
-        ]
+        rows = attacked_rows(codes, self.n_attacked)
+        changed = (corrupt(X[rows], kind, SEVERITY, random_state=0) for kind in CORRUPTIONS)
+        corrupted = [_scores(codes[rows], predict(classifier, x, n_classes)) for x in changed]
         clean = _scores(codes, proba)
         means = {
             f"perturbed_{name}": float(np.mean([each[name] for each in corrupted]))
