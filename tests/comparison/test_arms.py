@@ -266,10 +266,10 @@ class TestNames:
     @pytest.mark.parametrize(
         ("arms", "message"),
         [
-            (["plain", "standarrd"], r"no arm 'standarrd' \(did you mean 'standard'\?\); known"),
-            (["magic"], "no arm 'magic'; known: plain, standard"),
+            (["plain", "standarrd"], r"arms must be some of .*; got 'standarrd' \(did you mean 'standard'\?\)"),
+            (["magic"], "arms must be some of plain, standard.*; got 'magic'$"),
             ({"a": "standard"}, "give a dict from names to Arm"),
-            ({"a": Arm(), "A": Arm()}, "capitals apart"),
+            ({"a": Arm(), "A": Arm()}, "differ in capitals only"),
             ([], "arms is empty"),
         ],
     )

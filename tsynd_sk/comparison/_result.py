@@ -294,10 +294,10 @@ class ComparisonResult:
         arm = self.recommended if arm is None else arm
         if arm is None:
             raise ValueError(
-                "this comparison recommends nothing, for one run decides nothing: name an arm, or "
-                "compare over several runs"
+                "no arm is recommended after a single run: name an arm, or compare over several "
+                "runs"
             )
         if arm not in self.arms:
-            raise ValueError(f"there is no arm {arm!r}; there are {', '.join(self.arms)}")
+            raise ValueError(f"arm must be one of {', '.join(self.arms)}; got {arm!r}")
         made = self.arms[arm].make_classifier(self.base, **self.options)
         return made.set_params(**params)

@@ -70,9 +70,9 @@ class ResultsFolder:
         if theirs is None:
             if any(self._runs.glob("*.json")):
                 raise ValueError(
-                    f"{self._settings} is missing or damaged, so that nobody knows what the runs "
-                    f"beside it have compared. Choose another folder, or remove {self._runs} to "
-                    "begin anew."
+                    f"{self._settings} is missing or damaged, so it is unknown what the runs "
+                    f"beside it compared. Choose another folder, or remove {self._runs} to start "
+                    "again."
                 )
             return
         if changed := list(_differences("", _grown(theirs, ours), ours)):
@@ -90,7 +90,7 @@ class ResultsFolder:
             # The operating system releases it even if the process is killed.
             lock = FileLock(self.path / ".lock").acquire(timeout=0)
         except Timeout:
-            text = "another process is at work here"
+            text = "another process is at work here: wait until it ends, or choose another folder"
             raise BlockingIOError(errno.EWOULDBLOCK, text, str(self.path)) from None
         with lock:
             # Since the first look another process may have begun here, and ended.
