@@ -10,7 +10,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.rst"
 # What to say in place of which words: a dictionary of codespell, which knows no phrases.
 AVOIDED = ROOT / "docs" / "house_words.txt"
-READ = [ROOT.glob("*.md"), ROOT.glob("docs/*.rst"), ROOT.glob("docs/guide/*.rst"), ROOT.glob("examples/*.py")]
+READ = [
+    ROOT.glob("*.md"),
+    ROOT.glob("docs/*.rst"),
+    ROOT.glob("docs/guide/*.rst"),
+    ROOT.glob("examples/*.py"),
+]
 
 # Messages that no user gets.
 INTERNAL = {

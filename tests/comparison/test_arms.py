@@ -266,7 +266,10 @@ class TestNames:
     @pytest.mark.parametrize(
         ("arms", "message"),
         [
-            (["plain", "standarrd"], r"arms must be some of .*; got 'standarrd' \(did you mean 'standard'\?\)"),
+            (
+                ["plain", "standarrd"],
+                r"arms must be some of .*; got 'standarrd' \(did you mean 'standard'\?\)",
+            ),
             (["magic"], "arms must be some of plain, standard.*; got 'magic'$"),
             ({"a": "standard"}, "give a dict from names to Arm"),
             ({"a": Arm(), "A": Arm()}, "differ in capitals only"),
