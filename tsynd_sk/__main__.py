@@ -165,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 if the comparison is done; 1 if it could not finish; 2 if the arguments or the data do
-        not allow it; 130 after Ctrl-C. SIGTERM ends the process with 143.
+        Exit status: 0 if the comparison is done; 1 if it could not finish; 2 if the
+        arguments or the data do not allow it; 130 after Ctrl-C. SIGTERM ends the process with 143.
     """
     arguments = build_parser().parse_args(argv)
     if argv is None:

@@ -268,10 +268,10 @@ class TestNames:
         [
             (
                 ["plain", "standarrd"],
-                r"arms must be some of .*; got 'standarrd' \(did you mean 'standard'\?\)",
+                r"; got 'standarrd' \(did you mean 'standard'\?\)",
             ),
             (["magic"], "arms must be some of plain, standard.*; got 'magic'$"),
-            ({"a": "standard"}, "give a dict from names to Arm"),
+            ({"a": "standard"}, "a dict from names to Arm"),
             ({"a": Arm(), "A": Arm()}, "differ in capitals only"),
             ([], "arms is empty"),
         ],

@@ -167,7 +167,7 @@ def test_a_frozen_estimator_is_refused(data):
 
 
 def test_fewer_images_to_corrupt_than_classes_are_refused(untrained, data):
-    with pytest.raises(ValueError, match="n_attacked must be at least 4, .*; got 1"):
+    with pytest.raises(ValueError, match=r"n_attacked must be at least 4, .*; got 1"):
         compare(tiny(), *data, arms=["plain"], n_attacked=1)
     assert not untrained
 

@@ -42,8 +42,8 @@ class Scoring:
     def __post_init__(self):
         if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a fraction of the range of values such as 2/255; "
-                f"got {wrong[0]!r}"
+                "eps must be above 0 and at most 1, a fraction of the range of values such as "
+                f"2/255; got {wrong[0]!r}"
             )
         if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
             raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
