@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 SMALL = [*SIZE, "--seeds", "2", "--arms", "plain", "random"]
-GOES_ON = "Runs that are done are kept: the same command goes on from there."
+GOES_ON = "Finished runs are kept: the same command continues from them."
 
 
 @pytest.fixture
