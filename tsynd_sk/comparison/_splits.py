@@ -184,7 +184,7 @@ def load_splits(
     name, names = source.name, list(train.class_names)
     whole, test_rows = train, None
     if score_on in source.splits:
-        # The test split stays closed as long as choices are made.
+        # The test split is not loaded as long as choices are made.
         scored = source.load(score_on)
         if train.X.shape[1:] != scored.X.shape[1:]:
             raise ValueError(
