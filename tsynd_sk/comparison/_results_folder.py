@@ -78,8 +78,8 @@ class ResultsFolder:
         if changed := list(_differences("", _grown(theirs, ours), ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
-                "Choose another folder, or use the same settings to continue. You may add seeds and "
-                "arms."
+                "Choose another folder, or use the same settings to continue. You may add seeds "
+                "and arms."
             )
 
     @contextmanager
