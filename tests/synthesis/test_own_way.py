@@ -221,7 +221,7 @@ class TestEveryWay:
         net = followed(name, max_epochs=2)
         learned = augmented(net, synthesizer(restrict=["head.0"])).fit(X, y)
         assert learned.uncertainty(X).max() > 0
-        with pytest.raises(ValueError, match=r"the random layers are \['head.0'\]"):
+        with pytest.raises(ValueError, match=r"which is not random: choose from \['head.0'\]"):
             augmented(net, synthesizer(restrict=["head.5"])).fit(X, y)
 
     def test_attacks_see_what_the_net_sees(self, name):
