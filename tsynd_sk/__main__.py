@@ -1,4 +1,4 @@
-"""Tell whether an augmentation helps on your images, with your network: ``python -m tsynd_sk``."""
+"""Find out which augmentation helps on your images, with your network: ``python -m tsynd_sk``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def _show_plainly(
     message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
 ) -> None:
-    """Warn of something about the data, without the place in the code that it was found at."""
+    """Print a warning without the line of code that it comes from."""
     print(f"warning: {message}", file=sys.stderr)
 
 
 def _load(arguments: argparse.Namespace) -> Splits:
-    # Imported late: torch and scikit-learn take seconds, and the help needs none of them.
+    # Imported late: torch and scikit-learn take seconds, and the help does not need them.
     from tsynd_sk.comparison import load_splits
 
     given = {name: getattr(arguments, name) for name in FILE_OPTIONS}
@@ -46,7 +46,7 @@ def _load(arguments: argparse.Namespace) -> Splits:
 
 
 def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
-    """Return the arms by name, those of the user's own augmentations among them."""
+    """Return the arms by name, including those of the user's own augmentations."""
     from tsynd_sk._utils._by_name import object_of
     from tsynd_sk.comparison import ARMS, Arm, check_arms
 
@@ -70,7 +70,7 @@ def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
 def _run(
     arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm], command: str
 ) -> dict[str, Any]:
-    """Compare, and say what was found; return it as JSON has it."""
+    """Compare, and print what was found; return it for JSON."""
     from tsynd_sk.comparison import About, compare, make_network, outcome_of, write_report
     from tsynd_sk.images import ImageFormat
 
@@ -114,7 +114,7 @@ def _run(
     files = {"results": out / "results.csv"}
     image_shape = ImageFormat.infer(splits.X).image_shape
     assert image_shape is not None
-    # It tells more than the one that `compare` has written.
+    # It says more than the one that `compare` has written.
     if write_report(
         out / "report.html", result, About(splits.name, image_shape, splits.notes, command)
     ):
@@ -129,7 +129,7 @@ def _run(
 
 
 def _folder(arguments: argparse.Namespace, splits: Splits) -> Path:
-    """Name a folder after all that a comparison cannot grow by."""
+    """Name a folder after the settings that must not change when a comparison continues."""
     given = {
         name: value
         for name, value in vars(arguments).items()
@@ -142,7 +142,7 @@ def _folder(arguments: argparse.Namespace, splits: Splits) -> Path:
 
 @contextmanager
 def _to_stderr() -> Iterator[None]:
-    """Print to stderr, also in the processes that begin within and from code that is not Python."""
+    """Print to stderr, also from child processes and from code that is not Python."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -155,7 +155,7 @@ def _to_stderr() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the comparison that the command line asks for.
+    """Run a comparison from the command line.
 
     Parameters
     ----------
@@ -165,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0; 2 if the arguments or the data do not allow a comparison; 1 if it could not
-        go on; 130 after Ctrl-C. A request to terminate ends the process with 143.
+        Exit status: 0 if the comparison is done; 1 if it could not finish; 2 if the
+        arguments or the data do not allow it; 130 after Ctrl-C. SIGTERM ends the process with 143.
     """
     arguments = build_parser().parse_args(argv)
     if argv is None:
-        # Schedulers ask so to end; then results are collected, and other processes ended.
+        # Schedulers send it. Results are then collected, and other processes ended.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "tsynd_sk", *words])
@@ -182,14 +182,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(outcome, indent=2, allow_nan=False))
         return 0
     except KeyboardInterrupt as error:
-        # What a training says of itself is for those who call it.
+        # Other notes are for people who train in Python.
         notes = [note for note in getattr(error, "__notes__", []) if note == KEPT]
         status, reason = 130, "interrupted"
     except BrokenExecutor as error:
         status, notes = 1, getattr(error, "__notes__", [])
-        reason = f"error: {error}\nIf memory ran out: with a smaller --n-jobs it needs less of it."
+        reason = f"error: {error}\nIf memory ran out, use a smaller --n-jobs."
     except (ValueError, TypeError, ImportError, OSError) as error:
-        # What the arguments or the data do not allow is found before the first training.
+        # Wrong arguments and data are found before the first training.
         notes = getattr(error, "__notes__", [])
         status, reason = 1 if KEPT in notes else 2, f"error: {error}"
     reason = "\n".join([reason, *notes])

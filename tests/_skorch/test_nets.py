@@ -430,7 +430,7 @@ WITHOUT_DROPOUT = NetClassifier(max_epochs=10**9, module__dropout=0.0)
         (
             WITHOUT_DROPOUT,
             {"members": "dropout"},
-            r"through torch\.nn\.Dropout .* members='laplace', or give a list of several class",
+            r"Use members='laplace', add torch\.nn\.Dropout .* or give a list of several class",
         ),
         ([WITHOUT_DROPOUT, ENDLESS], {"members": "dropout"}, "nothing random"),
         (
@@ -441,7 +441,7 @@ WITHOUT_DROPOUT = NetClassifier(max_epochs=10**9, module__dropout=0.0)
         (
             ENDLESS,
             {"restrict": ["head.0", "body"]},
-            r"restrict names 'body', but the random layers are \['head\.0', 'head\.3'\]",
+            r"restrict names 'body', which is not random: choose from \['head\.0', 'head\.3'\]",
         ),
         (ENDLESS, {"members": "ensemble"}, "members='ensemble' needs a list of classifiers"),
     ],

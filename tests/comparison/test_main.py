@@ -153,7 +153,7 @@ class TestForScripts:
         assert main(["--json", "--arms", "magic", "--out", str(tmp_path / "out")]) == 2
         printed = capfd.readouterr()
         assert printed.out == ""
-        assert "no arm 'magic'" in printed.err
+        assert "got 'magic'" in printed.err
 
 
 class TestResuming:
@@ -328,9 +328,9 @@ class TestWrongArguments:
             (["--dataset", "brestmnist"], "did you mean 'breastmnist'?"),
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
-            (["--n-train", "9"], "at least one image for each of the 10 classes"),
-            (["--arms", "standarrd"], "no arm 'standarrd' (did you mean 'standard'?)"),
-            (["--arms", "magic"], "known: plain, standard"),
+            (["--n-train", "9"], "n_train must be from 10, one image of each class, to"),
+            (["--arms", "standarrd"], "got 'standarrd' (did you mean 'standard'?)"),
+            (["--arms", "magic"], "arms must be some of plain, standard"),
             (["--weights", "imagenet"], "give net, too"),
         ],
     )
@@ -345,10 +345,10 @@ class TestWrongArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--n-train", "few"], "invalid"),
-            (["--n-train", "0"], "0 is below 1"),
-            (["--seeds", "0"], "0 is below 1"),
-            (["--steps", "-5"], "-5 is below 1"),
+            (["--n-train", "few"], "expected a whole number, 1 or more; got few"),
+            (["--n-train", "0"], "expected a whole number, 1 or more; got 0"),
+            (["--seeds", "0"], "expected a whole number, 1 or more; got 0"),
+            (["--steps", "-5"], "expected a whole number, 1 or more; got -5"),
             (["--attacks", "magic"], "invalid choice"),
             (["--score-on", "train"], "invalid choice"),
             (["--primary", "accuracy"], "invalid choice"),

@@ -176,7 +176,9 @@ class TestOutcome:
         result = made(GAINS, n_runs=1)
         found = outcome_of(result)
         assert found["recommended"] is result.recommended is None
-        with pytest.raises(ValueError, match="one run decides nothing: name an arm"):
+        with pytest.raises(
+            ValueError, match="no arm is recommended after a single run: name an arm"
+        ):
             result.make_estimator()
         assert found["differences"][0]["low"] is None
         json.dumps(found, allow_nan=False)

@@ -16,8 +16,8 @@ VALUE = "…"
 _EXPECTED = r"\b(must|expect(s|ed|ing)|needs?|requires|known:|did you mean|pip install)"
 _VERBS = (
     "add build call check choose construct convert copy draw encode fit flatten give join "
-    "keep leave let load lower mend move name pass prepare put raise remove rename replace "
-    "reshape resize run save scale set sort tell train unwrap upgrade use"
+    "keep leave let load lower mend move name pass prepare put raise register remove rename "
+    "replace reshape resize run save scale set sort tell train unwrap upgrade use"
 )
 _INSTRUCTION = rf"(^|\n|[:;.?,)]\s)((and|or|then|please) )?({'|'.join(_VERBS.split())})\b"
 _WAY_OUT = re.compile(f"{_EXPECTED}|(?i:{_INSTRUCTION})")

@@ -221,7 +221,7 @@ class TestEveryWay:
         net = followed(name, max_epochs=2)
         learned = augmented(net, synthesizer(restrict=["head.0"])).fit(X, y)
         assert learned.uncertainty(X).max() > 0
-        with pytest.raises(ValueError, match=r"the random layers are \['head.0'\]"):
+        with pytest.raises(ValueError, match=r"which is not random: choose from \['head.0'\]"):
             augmented(net, synthesizer(restrict=["head.5"])).fit(X, y)
 
     def test_attacks_see_what_the_net_sees(self, name):
@@ -326,14 +326,20 @@ class NotTrained(Callback):
 
 
 PREPARES = (
-    r"prepares images on the way to its module.*from 0 to 1, the module gets shape \(1, 8, 8\) "
+    r"prepares images on the way to its module.*from 0 to 1, the net makes shape \(1, 8, 8\) "
 )
 REFUSED = {
-    "data set": ({"dataset": Halved}, PREPARES + ".* from 0 to 0.5 from the net"),
+    "data set": ({"dataset": Halved}, PREPARES + ".* from 0 to 0.5, but members"),
     "loader": ({"iterator_valid": HalvingLoader}, PREPARES),
-    "history": ({"cls": ByEpochs}, "for members.*no history: .*'history_'. Prepare"),
+    "history": (
+        {"cls": ByEpochs},
+        "for members.*without its callbacks and history: .*'history_'. Prepare",
+    ),
     "arrays": (collated_by(from_arrays), "for members.*got Tensor.*by functions of torch"),
-    "probabilities": ({"cls": Flattened}, "predict_proba or evaluation_step does belongs into"),
+    "probabilities": (
+        {"cls": Flattened},
+        "move the code of its predict_proba or evaluation_step to infer",
+    ),
 }
 NO_GRADIENT = {
     "numpy": ({"cls": ByNumpy}, "Can't call numpy.*Functions of torch keep gradients"),

@@ -274,7 +274,7 @@ class TestOwnMethods:
         assert Own.calls == ["get_iterator"]
 
     def test_fit_that_loses_the_synthesis_is_no_silent_training_without(self):
-        with pytest.raises(RuntimeError, match=r"Anew\.fit initialises the net anew"):
+        with pytest.raises(RuntimeError, match=r"Anew\.fit initialises the net again"):
             around(own_net(Anew))
 
     def test_fit_that_initialises_is_fine_where_the_callback_is_the_nets(self):

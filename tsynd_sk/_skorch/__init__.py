@@ -1,4 +1,4 @@
-"""All that knows skorch's inside."""
+"""All code that uses skorch's private parts."""
 
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (

@@ -1,4 +1,4 @@
-"""Whether members see what a net sees, and predict what it predicts."""
+"""Check that members get the same inputs as their net, and predict the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tsynd_sk._skorch._prediction import log_proba_head, network_of
 from tsynd_sk._skorch._seeding import scoped_seed
 from tsynd_sk._utils._tensors import detached_copy
 
-# Rows that are compared.
+# Rows to compare.
 _N_ROWS = 8
 
 _WAYS_OUT = (
@@ -30,7 +30,7 @@ _WAYS_OUT = (
 
 
 class DrawnRows(Dataset):
-    """First rows of a data set, drawn once: what is random in them stays as it was drawn."""
+    """First rows of a data set, drawn once, so that random transforms are applied once."""
 
     def __init__(self, dataset: Any):
         self.rows = [dataset[i] for i in range(min(len(dataset), _N_ROWS))]
@@ -43,28 +43,28 @@ class DrawnRows(Dataset):
 
 
 class OwnWayCheck(Callback):
-    """Raise ValueError if members of a net would not see what it sees, when it will train."""
+    """Raise ValueError when training begins if members would not get the inputs of the net."""
 
     def __init__(self, x: Any):
         self.x = x[:_N_ROWS]
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Check the way of some images."""
+        """Check some rows."""
         check_own_way(net, self.x)
 
 
 def check_own_way(net: NeuralNet, rows: Any) -> None:
-    """Raise ValueError if the network of a net does not see and predict what the net does.
+    """Raise ValueError if the members' inputs or predictions would differ from those of the net.
 
-    What the module computes is left out of it, and with it all noise: the second time, it returns
-    what it has returned the first time.
+    The second time, the module returns what it returned the first time, so that noise in it does
+    not matter.
 
     Parameters
     ----------
     net : skorch classifier
         Initialised; it need not be trained.
     rows : array of shape (n, ...), or DrawnRows
-        What the net is given: images, or rows of its data set.
+        Input of the net: images, or rows of its data set.
     """
     drawn = isinstance(rows, DrawnRows)
     given = rows if drawn else rows[:_N_ROWS]
@@ -86,8 +86,8 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
                 except Exception as error:
                     raise ValueError(
                         f"the infer or the collate function of {name} fails for members, which "
-                        "give it images as float32 tensors, and of the net its modules and "
-                        f"settings, but no callbacks and no history: {error}. {_WAYS_OUT}"
+                        "call it with float32 tensors, and with the modules and settings of the "
+                        f"net, but without its callbacks and history: {error}. {_WAYS_OUT}"
                     ) from error
     finally:
         for part, mode in zip(parts, modes, strict=True):
@@ -96,20 +96,20 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
     if len(own) != len(others) or not all(map(_same, own, others)):
         raise ValueError(
             f"{name} prepares images on the way to its module where members cannot follow, in its "
-            f"dataset or its loader: of {_described([x])}, the module gets {_described(own)} from "
-            f"the net, and {_described(others)} from members. {_WAYS_OUT}"
+            f"dataset or its loader: from {_described([x])}, the net makes {_described(own)}, "
+            f"but members {_described(others)}. {_WAYS_OUT}"
         )
     if not _same(log_proba_head(net)(output).exp(), expected):
         raise ValueError(
-            f"the probabilities that {name} predicts are not those of what its infer returns, "
-            "which members see: what its predict_proba or evaluation_step does belongs into "
-            "infer, into the module or into predict_nonlinearity"
+            f"the probabilities that {name} predicts are not those of its infer, which members "
+            "use: move the code of its predict_proba or evaluation_step to infer, to the module or "
+            "to predict_nonlinearity"
         )
 
 
 @contextmanager
 def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[list, list]]:
-    """Record what a module is called with and returns; answers that are given, it does return."""
+    """Record the inputs and outputs of a module; let it return the given answers first."""
     calls: list[tuple] = []
     outputs: list[Any] = []
     forward, own, inside = module.forward, vars(module).get("forward"), False
@@ -118,7 +118,7 @@ def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[
         nonlocal inside
         if inside:
             return forward(*args, **kwargs)
-        # Copies, for networks may write on what they get.
+        # Copies, because networks may change their inputs.
         calls.append(detached_copy((args, kwargs)))
         inside = True
         try:
@@ -140,7 +140,7 @@ def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[
 def _same(one: Any, other: Any) -> bool:
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
         return type(one) is type(other)
-    # Lower precisions of the same values are the same.
+    # Values may be rounded to a lower precision.
     one, other = one.detach().cpu().double(), other.detach().cpu().double()
     atol = 1e-2 * float(other.nan_to_num().abs().max())
     return one.shape == other.shape and torch.allclose(

@@ -1,4 +1,4 @@
-"""How a net predicts: the network, and the head that reads its output."""
+"""How a net predicts: its network, and the function from output to probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tsynd_sk._utils._inference import in_float32
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.uncertainty import safe_log
 
-# These call the module, and do nothing else to images.
+# These only call the module.
 _PLAIN = (NeuralNet.infer, NeuralNetBinaryClassifier.infer)
 
 # What callbacks hold cannot be copied, and data is large.
@@ -26,7 +26,7 @@ _LEFT_OUT = ("callbacks", "callbacks_", "history_", "train_split", "_data")
 
 
 def network_of(net: NeuralNet) -> nn.Module:
-    """Return what predicts in a net, given images as they come: its bare module, if that is all."""
+    """Return the network of a net: its bare module, unless the net prepares images itself."""
     collate = getattr(net, "iterator_valid__collate_fn", default_collate)
     if type(net).infer in _PLAIN and collate is default_collate:
         return bare_module(net)
@@ -34,7 +34,7 @@ def network_of(net: NeuralNet) -> nn.Module:
 
 
 def collated(net: NeuralNet, rows: Any) -> Any:
-    """Make a batch of images as a net's loader does, of rows without labels."""
+    """Make a batch of rows without labels, as the net's loader does."""
     collate = getattr(net, "iterator_valid__collate_fn", default_collate)
     if collate is default_collate:
         return rows
@@ -42,10 +42,10 @@ def collated(net: NeuralNet, rows: Any) -> Any:
 
 
 class Inference(nn.Module):
-    """All that a net does with a batch: its collate function, and an `infer` of its own.
+    """All that a net does with a batch: its collate function, and its own `infer`.
 
-    What it holds of the net are the modules, which copies have for themselves, and the settings,
-    which they share. Its layers have the names that they have in the net's module.
+    It holds the modules of the net, which copies copy, and its settings, which copies share. Layers
+    have the same names as in the net's module.
     """
 
     module_: nn.Module
@@ -65,7 +65,7 @@ class Inference(nn.Module):
         self.add_module("module_", bare_module(net))
 
     def __eq__(self, other: object) -> bool:
-        """Return whether another one would predict by the same objects."""
+        """Return whether another one predicts with the same objects."""
         return isinstance(other, Inference) and self._held() == other._held()
 
     def __hash__(self) -> int:
@@ -106,9 +106,9 @@ class Inference(nn.Module):
 
 
 def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
-    """Return the same module for `infer`, whose autocast, made for training, does not reach it.
+    """Return the module for `infer` in float32 and evaluation mode, whatever the autocast.
 
-    What `infer` adds in training, such as augmentation, is no part of its predictions.
+    What `infer` does in training only, such as augmentation, is not part of predictions.
     """
     same: Any = object.__new__(type(module))
     vars(same).update(vars(module), training=False)
@@ -122,7 +122,7 @@ def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _device(device: Any, x: Tensor) -> Any:
-    """Return a net's device, or that of its input if it has moved elsewhere."""
+    """Return a net's device, or that of its input if this differs."""
     here, own = x.device, x.device if device is None else torch.device(device)
     moved = (here.type, here.index or 0) != (own.type, own.index or 0)
     return str(here) if moved else device
@@ -131,8 +131,8 @@ def _device(device: Any, x: Tensor) -> Any:
 def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     """Make the function from a module's output to log-probabilities that matches ``predict_proba``.
 
-    Where skorch would infer a softmax or a sigmoid, their logarithm is computed directly, which
-    keeps the digits of confident predictions.
+    Where skorch infers a softmax or a sigmoid, their logarithm is computed directly, which is exact
+    for confident predictions, too.
     """
     criterion, nonlinearity = criterion_of(net), None
     if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
@@ -146,30 +146,30 @@ def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
 
 
 def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
-    """Make the function from a module's output to class scores; None where it is logits already.
+    """Make the function from a module's output to class scores; None if it is logits already.
 
-    Gradients of logits do not vanish where a net is sure, unlike those of probabilities.
+    Gradients of logits do not vanish if a net is certain, unlike those of probabilities.
     """
     head: Any = log_proba_head(net)
     return None if isinstance(head.keywords["nonlinearity"], str) else head
 
 
 def first_output(output: Any) -> Any:
-    """Return what predictions are computed from: of a tuple its first entry, as skorch has it."""
+    """Return what predictions are computed from: the first entry of a tuple, as in skorch."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
-    """Return probabilities; raise if what a module returned could not be read as such."""
+    """Return probabilities; raise TypeError if the output of a module cannot be read."""
     if not isinstance(proba, Tensor):
         kind = type_name(output)
         keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
         raise TypeError(
-            f"the module returns {kind}{keys}, in which no prediction is found{reason}. Its "
-            "forward may return a tensor; a tuple of tensors that begins with it; or a list or "
-            "dict of tensors, or an object with a method to(device), if predict_nonlinearity of "
-            "the net is a function from that to probabilities of shape (n, n_classes), such as "
-            "lambda output: output['logits'].softmax(-1), and its criterion takes it, too"
+            f"the module returns {kind}{keys}, in which no prediction is found{reason}. Let "
+            "forward return a tensor, or a tuple that begins with it. A list or dict of tensors, "
+            "or an object with a method to(device), needs a criterion that takes it, and as "
+            "predict_nonlinearity of the net a function from it to probabilities of shape "
+            "(n, n_classes), such as lambda output: output['logits'].softmax(-1)"
         )
     return proba
 

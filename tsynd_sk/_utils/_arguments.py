@@ -1,4 +1,4 @@
-"""The arguments of ``python -m tsynd_sk``: nothing heavy is imported, and help comes at once."""
+"""The arguments of ``python -m tsynd_sk``, without heavy imports so that help comes at once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _EPILOG = """examples:
 
 exit status:
   0    the comparison is done
-  1    it could not go on; runs that are done are kept
+  1    it could not finish
   2    the arguments or the data do not allow it; nothing was trained
-  130  interrupted by Ctrl-C; 143: asked to end (SIGTERM). The same command goes on from there
+  130  interrupted by Ctrl-C; 143: by SIGTERM
+Finished runs are kept, and the same command continues from them.
 """
 
 
@@ -33,9 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tsynd_sk",
         description=(
-            "Train the same network in several ways, with and without synthetic images and always "
-            "in as many steps, and say which of these arms helps: a table, intervals, a verdict "
-            "and a picture. An interrupted run goes on where it stopped when it is started again."
+            "Compare ways to train a network on your images (arms): with and without augmentation "
+            "and synthetic images, for the same number of steps. Prints a table and a verdict, and "
+            "writes a report. If interrupted, the same command continues where it stopped."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -47,28 +48,29 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset",
         default="digits",
         help="digits (default, embedded), a MedMNIST name such as breastmnist, a folder with one "
-        "subfolder per class (or with train/, val/ and test/ of that kind), or an .npz with "
-        "MedMNIST's keys; where there is no test split, each seed holds out its own quarter",
+        "subfolder per class (or with train/, val/ and test/ that have these), or an .npz with "
+        "MedMNIST's keys; without a test split, each seed holds out another quarter",
     )
     add(
         "--size",
         type=_size,
         metavar="PX",
-        help="side of the images in pixels, or native (default: MedMNIST 28; files: their own size "
-        "if all have the same, of at most 224, else the median side or 224, whichever is smaller)",
+        help="side of the images in pixels, or native (default: 28 for MedMNIST; for files their "
+        "own size if it is the same for all and at most 224, else the median side, at most 224)",
     )
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
         type=_count,
         metavar="N",
-        help="labelled training images, drawn anew for each seed (default: all; 100 of the digits "
-        "and of MedMNIST)",
+        help="number of training images, drawn anew for each seed (default: all; 100 for digits "
+        "and MedMNIST)",
     )
     add(
         "--no-flip",
         action="store_true",
-        help="a mirrored image is no image of its class: standard augmentation must not flip",
+        help="do not flip images in standard augmentation: for images in which left and right "
+        "mean something",
     )
     _add_file_options(parser.add_argument_group("folders of image files"))
     _add_network(parser.add_argument_group("network"))
@@ -77,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _size(text: str) -> int | str:
+    if text != "native" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of pixels, or native; got {text}")
     return text if text == "native" else int(text)
 
 
@@ -86,51 +90,56 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--fit",
         choices=("crop", "pad"),
-        help="images of another size: crop the centre (default), or pad with black",
+        help="how to make images square: crop the centre (default), or pad with black",
     )
     add(
         "--grayscale",
         action="store_true",
         default=None,
-        help="turn colours grey (default: colour if any file has it)",
+        help="convert all images to grey (default: colour if any file has it)",
     )
     add(
         "--colour",
         "--color",
         dest="grayscale",
         action="store_false",
-        help="three channels, also if all files are grey",
+        help="use three channels even if all files are grey",
     )
     add(
         "--window",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="values of the files that become black and white (default: one scale for all files, "
-        "by their type or by what they use)",
+        help="values that become black and white (default: one scale for all files, from their "
+        "type or the values that they use)",
     )
     add(
         "--exclude",
         action="append",
         metavar="GLOB",
-        help="leave out files or folders, such as '*_mask.png'; may be given several times",
+        help="leave out files or folders, such as '*_mask.png'; repeatable",
     )
     add(
         "--groups",
         metavar="CSV",
-        help="file with columns file and group (patient, slide, camera): none is on two sides",
+        help="table with columns file and group (patient, slide, camera); a group is never in both "
+        "training and test",
     )
-    add("--group-pattern", metavar="REGEX", help="the same, found in the files' names")
-    add("--pages", choices=("first", "all"), help="of files with several (default: first)")
+    add("--group-pattern", metavar="REGEX", help="finds the group in the path of each file")
+    add(
+        "--pages",
+        choices=("first", "all"),
+        help="pages to read from files with several (default: first)",
+    )
     add(
         "--duplicates",
         choices=("keep", "drop"),
-        help="images with the pixels of an earlier one (default: keep, on one side)",
+        help="images with equal pixels: keep all, on one side (default), or drop all but the first",
     )
     add(
         "--on-error",
         choices=("raise", "skip"),
-        help="files that cannot be read: stop and name them (default), or leave them out",
+        help="files that cannot be read: stop and name them (default), or skip them",
     )
 
 
@@ -139,8 +148,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add(
         "--net",
         metavar="NET",
-        help="what all arms train: a torchvision classification model such as resnet18, or "
-        "package.module:function or file.py:function, where function(n_channels, n_classes) "
+        help="network that all arms train: a torchvision classification model such as resnet18, "
+        "or package.module:function or file.py:function, where function(n_channels, n_classes) "
         "returns a torch.nn.Module or a skorch classifier (default: a small network)",
     )
     add(
@@ -149,18 +158,18 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         help="with --net: imagenet for torchvision's default weights, or a file of weights "
         "(safetensors, or a state dict of torch.save)",
     )
-    add("--freeze", action="store_true", help="with --weights: train the head alone")
-    add("--lr", type=float, metavar="LR", help="learning rate at the start (default: 0.002)")
-    add("--batch-size", type=_count, metavar="B", help="images in a batch (default: 16)")
+    add("--freeze", action="store_true", help="with --weights: train only the head")
+    add("--lr", type=float, metavar="LR", help="initial learning rate (default: 0.002)")
+    add("--batch-size", type=_count, metavar="B", help="images per batch (default: 16)")
     add(
         "--steps",
         type=_count,
         metavar="S",
-        help="gradient steps on real images, about (default: 1000; a skorch classifier keeps its "
-        "epochs)",
+        help="approximate number of gradient steps on real images (default: 1000; a skorch "
+        "classifier keeps its epochs)",
     )
-    add("--epochs", type=_count, metavar="E", help="training epochs, in place of --steps")
-    add("--device", metavar="DEVICE", help="where to train, such as cuda (default: cpu)")
+    add("--epochs", type=_count, metavar="E", help="training epochs, instead of --steps")
+    add("--device", metavar="DEVICE", help="device to train on, such as cuda (default: cpu)")
 
 
 def _add_comparison(group: argparse._ArgumentGroup) -> None:
@@ -169,29 +178,29 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         "--arms",
         nargs="+",
         metavar="ARM",
-        help=f"what to compare, out of {', '.join(ARM_NAMES)} (default: {' '.join(DEFAULT_ARMS)})",
+        help=f"arms to compare, of {', '.join(ARM_NAMES)} (default: {' '.join(DEFAULT_ARMS)})",
     )
     add(
         "--augment",
         action="append",
         default=[],
         metavar="NAME=WHERE",
-        help="an augmentation of your own as an arm, alone and under synthesis: file.py:function "
-        "or package.module:function, where function() returns a callable from one image, a float "
-        "Tensor (C, H, W), to one; may be given several times",
+        help="your own augmentation as an arm, with and without synthesis: file.py:function or "
+        "package.module:function, where function() returns a callable that takes and returns one "
+        "image, a float Tensor (C, H, W); repeatable",
     )
-    add("--seeds", type=_count, default=3, metavar="K", help="repetitions (default: 3)")
+    add("--seeds", type=_count, default=3, metavar="K", help="runs of each arm (default: 3)")
     add(
         "--primary",
         choices=("roc_auc", "balanced_accuracy", "nll"),
         default="roc_auc",
-        help="score on which the verdict rests (default: roc_auc)",
+        help="score that decides the verdict (default: roc_auc)",
     )
     add(
         "--score-on",
         choices=("test", "val"),
         default="test",
-        help="split that is scored: val to choose between settings, test (default) in the end",
+        help="split to score on: val to choose between settings, test (default) once in the end",
     )
     add(
         "--eps",
@@ -199,8 +208,8 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         type=_share,
         default=[],
         metavar="E",
-        help="accuracy under attack, too: strengths as fractions of the range of values, such as "
-        "2/255 (default: no attack)",
+        help="also measure accuracy under attack: strengths as fractions of the range of values, "
+        "such as 2/255 (default: no attack)",
     )
     add(
         "--attacks",
@@ -208,49 +217,53 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         choices=ATTACKS,
         default=["pgd"],
         metavar="ATTACK",
-        help=f"with --eps: which, out of {', '.join(ATTACKS)} (default: pgd)",
+        help=f"with --eps: attacks, of {', '.join(ATTACKS)} (default: pgd)",
     )
     add(
         "--n-attacked",
         type=_count,
         default=256,
         metavar="N",
-        help="test images that are corrupted and attacked at most (default: 256)",
+        help="maximum number of test images to corrupt and attack (default: 256)",
     )
     add(
         "--n-jobs",
         type=int,
         default=-1,
         metavar="J",
-        help="processes; does not change results (default: -1, one for each core)",
+        help="number of processes; does not change results (default: -1, one per core)",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for report.html, results.csv and the runs (default: made from settings)",
+        help="folder for report.html, results.csv and the runs (default: named after the settings, "
+        "in tsynd_sk_results)",
     )
     add(
         "--json",
         action="store_true",
-        help="print the verdict for scripts, as one JSON object; everything else goes to stderr",
+        help="print the verdict as one JSON object, for scripts; everything else goes to stderr",
     )
 
 
 def _count(text: str) -> int:
-    if (count := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return count
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more; got {text}")
+    return int(text)
 
 
 def _share(text: str) -> float:
     """Read a fraction of the range of values, such as 2/255."""
     above, _, below = text.partition("/")
-    value = float(above) / (float(below or 1) or float("inf"))
+    try:
+        value = float(above) / (float(below or 1) or float("inf"))
+    except ValueError:
+        value = float("nan")
     if not 0 < value <= 1:
+        hint = f"; did you mean {text}/255?" if value > 1 and not below else ""
         raise argparse.ArgumentTypeError(
-            f"{text} is no fraction of the range of values: {text}/255?"
-            if value > 1 and not below
-            else f"{text} is no fraction of the range of values, above 0 and at most 1"
+            "expected a fraction of the range of values, above 0 and at most 1, such as 2/255; "
+            f"got {text}{hint}"
         )
     return value

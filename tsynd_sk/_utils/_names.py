@@ -48,4 +48,4 @@ DEFAULT_ARMS = (
 )
 
 #: Note of what ends a comparison whose folder goes on from there.
-KEPT = "Runs that are done are kept: the same command goes on from there."
+KEPT = "Finished runs are kept: the same command continues from them."

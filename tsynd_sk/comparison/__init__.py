@@ -1,8 +1,8 @@
-"""The main job: whether an augmentation helps on these images, with this network.
+"""Compare ways to train a network on the same images.
 
-`compare` trains the same network in several ways, arm by arm, at equal budgets, and says what the
-paired differences show. Every run is written the moment it is known: a comparison that was
-interrupted goes on with the runs that are missing.
+`compare` trains the network once for each arm and run, at equal budgets, and says what the paired
+differences show. Every run is saved when it ends, so that an interrupted comparison continues with
+the missing ones.
 """
 
 from tsynd_sk.comparison._about import About

@@ -1,4 +1,4 @@
-"""What a report tells besides a result: the images, how they were divided, how to repeat it."""
+"""What a report says besides the result: the images, their splits, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What a report tells besides a result.
+    """What a report says besides the result.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class About:
     image_shape : tuple of int
         Channels, height and width of the images.
     notes : sequence of str
-        How they were read and divided, each as "what: how".
+        How they were read and split, each as "what: how".
     repeat : str
-        The command, or the call, that makes the comparison again.
+        Command or call that repeats the comparison.
     """
 
     title: str
@@ -46,7 +46,7 @@ class About:
 
 
 def division_text(result: ComparisonResult, cv: Any) -> str:
-    """Tell what runs were scored on."""
+    """Say what runs were scored on."""
     if cv is None:
         groups = "groups and " if result.groups is not None else ""
         return (
@@ -66,7 +66,7 @@ def call_text(function: Callable, given: Mapping[str, Any]) -> str:
     function : callable
         What was called.
     given : dict
-        Its arguments by name. Arrays and networks stand for themselves by their names.
+        Its arguments by name. For arrays and networks only the name is written.
     """
     parts = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -79,7 +79,7 @@ def call_text(function: Callable, given: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as code, "" for arrays and what else is too long for it."""
+    """Return a value as code; "" for arrays and anything long."""
     if isinstance(value, Arm):
         parts = (f"{name}={_shown(each)}" for name, each in value.definition().items())
         return f"Arm({', '.join(parts)})"

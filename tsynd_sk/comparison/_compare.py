@@ -1,4 +1,4 @@
-"""The main job: whether an augmentation helps on these images, with this network."""
+"""Compare ways to train a network on the same images."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def compare(
 ) -> ComparisonResult:
     """Train a network in several ways, at equal budgets, and say which of them helps.
 
-    The shape is that of `sklearn.model_selection.cross_validate`. Every arm (a way to augment) is
-    trained on the same divisions of the images, from the same initial weights, in as many gradient
-    steps on as many rows; differences are paired, run by run.
+    Used like `sklearn.model_selection.cross_validate`. Every arm (a way to augment) trains on the
+    same splits, from the same initial weights, for the same number of gradient steps on the same
+    number of rows. Differences are paired by run.
 
     Parameters
     ----------
@@ -71,23 +71,23 @@ def compare(
     y : array-like of shape (n,)
         Labels.
     arms : list of str, dict of str to Arm, or None, default=None
-        Names of `ARMS`, or arms of your own by name; by default `DEFAULT_ARMS`. An arm with
-        synthesis is set against its *twin*, the same augmentation without synthesis, which is
-        added where it is missing.
+        Names of `ARMS`, or your own arms by name; by default `DEFAULT_ARMS`. An arm with synthesis
+        is compared with its *twin*, the same augmentation without synthesis, which is added if it
+        is missing.
     cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
-        How images are divided. None: every run holds out a quarter of its own, in which classes
-        keep their shares, groups and images of equal pixels stay on one side. A test split of
-        your own is a `sklearn.model_selection.PredefinedSplit`.
+        How to split the images. None: every run holds out another quarter, stratified by class,
+        with groups and images of equal pixels on one side. For a test split of your own, pass a
+        `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
-        How many hold-outs there are, or how often each division of `cv` is trained on, each time
-        with another seed. None: 5 for hold-outs and for a single division, 1 otherwise.
+        Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
+        5 for hold-outs and for a single split, 1 otherwise.
     groups : array-like of shape (n,) or None, default=None
-        What each image belongs to (a patient, a slide). No group is on two sides, unless a `cv`
-        other than None or an int has it so, of which a warning tells.
+        What each image belongs to (a patient, a slide). No group is in both training and test,
+        unless your own splitter puts it there; a warning then says so.
     scoring : {"roc_auc", "balanced_accuracy", "nll"}, default="roc_auc"
-        Primary score, on which the verdict rests. The others are reported beside it.
+        Primary score, which decides the verdict. The others are reported too.
     n_train : int or None, default=None
-        Labelled images to train on, drawn anew for each run with the classes' shares; None: all.
+        Number of training images, drawn anew for each run, stratified by class; None: all.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     eps : float or list of float, default=()
@@ -98,16 +98,16 @@ def compare(
     n_attacked : int or None, default=256
         Test images that are corrupted and attacked at most. None: all.
     n_jobs : int or None, default=None
-        Trainings side by side, each in one thread; -1 for all cores. Does not change results.
+        Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; the next one has the next number. With None it is drawn, so that a
-        comparison in `out` does not go on.
+        Seed of the first run; each further run has the next number. None: a random seed, so that
+        an interrupted comparison cannot continue.
     out : str, Path or None, default=None
-        Folder for ``report.html``, a page that shows all of it and needs nothing else;
-        ``results.csv``, predictions, settings and synthetic images. An interrupted comparison goes
-        on from there; more repeats and further arms may join. None: nothing is kept.
+        Folder for ``report.html`` (one file that shows everything), ``results.csv``, predictions,
+        settings and synthetic images. An interrupted comparison continues from there, and more
+        repeats and arms can be added later. None: nothing is kept.
     verbose : int, default=0
-        1: say how long it will take, and show a bar.
+        1: print the expected duration, and show a progress bar.
 
     Returns
     -------
@@ -117,14 +117,14 @@ def compare(
     Raises
     ------
     ValueError
-        If an argument has none of its values, the images do not allow the comparison, an arm
-        cannot train this network, or `out` holds another comparison.
+        If an argument is not valid, there are too few images, an arm cannot train this network,
+        or `out` holds another comparison.
     TypeError
-        If `estimator` is no skorch classifier.
+        If `estimator` is not an unfitted skorch classifier.
     ImportError
         If an arm or an attack needs a package that is not installed.
     BlockingIOError
-        If another process is at work in `out`.
+        If another process uses `out`.
 
     See Also
     --------
@@ -157,13 +157,13 @@ def compare(
         arm.check(name, net)
     if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
-    # What every classifier will learn of the images, and refuse.
+    # Raise what every classifier would raise, and learn the format of the images.
     images = AugmentedClassifier()
     X = np.asarray(check_images(images, X, reset=True))
     if images.image_shape_ is None:
         raise ValueError(
-            f"X has shape {X.shape}, that of a table, but compare takes images, (n, height, width) "
-            "and the like: reshape flat ones, and give a single one its axis, X[np.newaxis]"
+            f"X has shape {X.shape}, that of a table, but compare needs images, (n, height, width) "
+            "for instance: reshape flat images, and pass a single one as X[np.newaxis]"
         )
     labels = check_array(labels_of(y), ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, labels, groups)
@@ -260,7 +260,7 @@ def _runs(
     n_train: int | None,
     seed: int,
 ) -> list[Run]:
-    """Divide the images once for each run."""
+    """Split the images once for each run."""
     if cv is None:
         n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
         equal, names = equal_images(X), [str(name) for name in classes]
@@ -284,15 +284,16 @@ def _runs(
             n_classes = len(np.unique(codes[train]))
             if not n_classes <= n <= len(train):
                 raise ValueError(
-                    f"n_train={n} is not valid: expected at least one image for each of the "
-                    f"{n_classes} classes, and at most the {len(train)} training images"
+                    f"n_train must be from {n_classes}, one image of each class, to {len(train)}, "
+                    f"all training images; got {n}"
                 )
             train = train[subsample(codes[train], n, random_state=seed + k)]
         runs.append(Run(seed + k, train, test))
     if divided:
         warnings.warn(
-            f"cv has images of {len(divided)} groups both in training and in test parts, so that "
-            "scores may be too high",
+            f"cv puts images of {len(divided)} groups into both training and test parts, so "
+            "scores may be too high: use a cv that keeps groups together, such as "
+            "StratifiedGroupKFold",
             stacklevel=3,
         )
     return runs
@@ -303,15 +304,19 @@ def _check_runs(runs: list[Run], codes: np.ndarray, classes: np.ndarray, scores:
         lost = np.setdiff1d(codes[run.test], codes[run.train])
         if len(lost):
             raise ValueError(
-                f"there are test images but no training images of {classes[lost].tolist()}"
+                f"there are test images but no training images of {classes[lost].tolist()}: add "
+                "training images of each class, leave out its test images, or use a stratified cv"
             )
         if len(np.unique(codes[run.train])) < 2:
-            raise ValueError("y has one class only in a training part; expected two or more")
+            raise ValueError(
+                "y has one class only among the training images of a run; expected two or more: "
+                "add images of another class, or use a stratified cv"
+            )
         n_scored = len(np.unique(codes[run.test]))
         if scores.n_attacked is not None and scores.n_attacked < n_scored:
             raise ValueError(
-                f"n_attacked={scores.n_attacked} is not valid: test images are of {n_scored} "
-                "classes, of each of which one at least is corrupted and attacked; None is for all"
+                f"n_attacked must be at least {n_scored}, one test image for each class, or None "
+                f"for all; got {scores.n_attacked}"
             )
 
 
@@ -324,6 +329,5 @@ def _check_packages(arms: Mapping[str, Arm], scores: Scoring) -> None:
     for package, user, extra in needed:
         if find_spec(package) is None:
             raise ImportError(
-                f'{user} cannot do without {package}: pip install "tsynd_sk[{extra}]", or leave '
-                "it out"
+                f'{user} needs {package}: pip install "tsynd_sk[{extra}]", or leave it out'
             )

@@ -1,4 +1,4 @@
-"""What a comparison found as JSON has it, for scripts."""
+"""The result of a comparison for scripts, as JSON."""
 
 from __future__ import annotations
 

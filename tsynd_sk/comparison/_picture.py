@@ -1,4 +1,4 @@
-"""Images that were synthesised in a run, beside their sources: kept as arrays, and drawn."""
+"""Synthetic images of a run beside their sources, as arrays and as a picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _N_SAMPLES = 8
 def sample_synthesis(
     classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[str]
 ) -> Sample | None:
-    """Synthesise a few images, and return them by the parameters of `SynthesisDisplay`."""
+    """Synthesise a few images, and return the parameters of their `SynthesisDisplay`."""
     try:
         shown = SynthesisDisplay.from_estimator(classifier, X, n_samples=_N_SAMPLES, random_state=0)
     except Exception as error:  # pictures are not worth a training
@@ -35,7 +35,7 @@ def draw_synthesis(sample: Sample) -> bytes | None:
     """Draw synthetic images beside their sources as PNG; None if matplotlib is missing or fails."""
     if find_spec("matplotlib") is None:
         return None
-    # There may be no display, and a process of its own must not open windows on one.
+    # There may be no screen, and other processes must not open windows.
     os.environ["MPLBACKEND"] = "Agg"
     try:
         import matplotlib.pyplot as plt

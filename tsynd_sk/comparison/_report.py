@@ -1,4 +1,4 @@
-"""The report of a comparison: one file that shows all of it, and needs nothing else."""
+"""The report of a comparison: one HTML file that shows everything."""
 
 from __future__ import annotations
 
@@ -35,17 +35,16 @@ def write_report(path: Path, result: ComparisonResult, about: About) -> bool:
     Parameters
     ----------
     path : Path
-        An HTML file, which is replaced.
+        HTML file, which is replaced.
     result : ComparisonResult
         What was found.
     about : About
-        What else is to be told.
+        Images, splits, and how to repeat the comparison.
 
     Returns
     -------
     bool
-        Whether it was written; a warning says why not. The result has come a long way, and must
-        not be lost for it.
+        Whether it was written. If not, a warning says why, so that the result is not lost.
     """
     try:
         content = render(result, about).encode()
@@ -101,7 +100,7 @@ def render(result: ComparisonResult, about: About) -> str:
 
 
 def _prose(sentence: str) -> Markup:
-    """Set names in backticks as code, minus signs, and intervals that no line divides."""
+    """Mark names in backticks as code, write minus signs, and keep intervals on one line."""
     text = re.sub(r"(?<!\w)-(?=\d)", "−", str(escape(sentence)))
     text = re.sub(r"[+−][\d.]+ \[.+?\]", r'<span class="whole">\g<0></span>', text)
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", text))

@@ -1,4 +1,4 @@
-"""Figures of the report: places of its marks and lines, and images as text."""
+"""Figures of the report: positions of marks and lines, and images as text."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from tsynd_sk.comparison._picture import Sample
     from tsynd_sk.comparison._result import ComparisonResult
 
-# Intervals of two or three runs can be so wide that nothing else is to be seen.
+# Intervals of two or three runs can be so wide that they hide all else.
 _WIDEST = 12.0
-# Of curves, on which more cannot be seen.
+# Points of a curve; more cannot be seen.
 _MAX_POINTS = 200
 _CURVE = 260.0, 110.0
 # Longest side of images in pixels, so that a report can be mailed.
 _MAX_SIDE = 192
-# Below which pixels are shown as squares.
+# Images smaller than this are shown with square pixels.
 _FEW_PIXELS = 96
 _RED, _BLUE = (178, 34, 34), (31, 92, 168)
 
 
 def forest(result: ComparisonResult) -> dict[str, Any]:
-    """Return differences in the primary score, with places in percent of the width."""
+    """Return differences in the primary score, with positions in percent of the width."""
     first, n_arms = first_arm(result), len(result.arms)
     lines: list[tuple[Difference, str]] = []
     for each in result.differences():
@@ -81,7 +81,7 @@ def forest(result: ComparisonResult) -> dict[str, Any]:
 
 
 def _step(reach: float) -> float:
-    """Return a round distance between ticks, of which two or three lie on a side."""
+    """Return a round distance between ticks, for two or three on each side."""
     size = 10.0 ** math.floor(math.log10(reach / 2))
     return next(m * size for m in (5, 2, 1) if m * size <= reach / 1.5)
 
@@ -125,7 +125,7 @@ def _thinned(losses: Sequence[float]) -> list[float]:
 
 
 def pictures(sample: Sample) -> dict[str, Any]:
-    """Return images as texts that HTML shows, with what was measured of them."""
+    """Return images as text for HTML, with their measurements."""
     source, synthetic = (_with_channels(sample[name]) for name in ("source", "synthetic"))
     low, high = (float(value) for value in sample["value_range"])
     scale = (high - low) or 1.0
@@ -162,13 +162,13 @@ def _with_channels(images: np.ndarray) -> np.ndarray:
 
 
 def _bytes(shares: np.ndarray) -> np.ndarray:
-    """Return an image with values from 0 to 1 as Pillow takes it: in colour, or in grey."""
+    """Convert an image with values from 0 to 1 for Pillow: in colour, or in grey."""
     image = (255 * np.clip(shares, 0, 1)).round().astype(np.uint8)
     return image if image.shape[-1] == 3 else image.mean(axis=-1).round().astype(np.uint8)
 
 
 def _signed(shares: np.ndarray) -> np.ndarray:
-    """Colour an image with values from -1 to 1: blue below 0, red above, clear where it is 0."""
+    """Colour an image with values from -1 to 1: blue below 0, red above, transparent at 0."""
     colours = np.where(shares[..., np.newaxis] > 0, _RED, _BLUE)
     opacity = 255 * np.abs(shares)[..., np.newaxis]
     return np.concatenate([colours, opacity], axis=-1).round().astype(np.uint8)

@@ -15,10 +15,10 @@ from tsynd_sk.comparison._verdict import first_arm
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-# Classes that are listed one by one.
+# Classes to list.
 _MAX_CLASSES = 20
 
-#: What words of the report mean.
+#: Words of the report, and what they mean.
 GLOSSARY = {
     "Arm": "A way to train the same network. All arms take as many steps on as many images.",
     "Twin": "The same arm without synthetic images. The difference to it is what they bring.",
@@ -41,7 +41,7 @@ _SHORT = {**SCORES, "balanced_accuracy": "Balanced accuracy"}
 
 
 def score_label(score: str) -> tuple[str, str]:
-    """Return the name of a score, and the images that it is for."""
+    """Return the name of a score, and the kind of images that it is for."""
     if attack := attack_of(score):
         return "Accuracy", " ".join(attack)
     clean = score.removeprefix("perturbed_")
@@ -72,7 +72,7 @@ def score_table(result: ComparisonResult) -> dict[str, Any]:
 
 
 def difference_table(result: ComparisonResult) -> dict[str, Any]:
-    """Return the differences of all arms to their references in scores other than the primary."""
+    """Return the differences of arms to their references in all scores but the primary one."""
     scores = [score for score in shown_scores(result) if score != result.primary]
     columns = [result.differences(score) for score in scores]
     rows = [
@@ -109,7 +109,7 @@ def class_table(result: ComparisonResult) -> dict[str, Any]:
 
 def number(value: float, sign: str = "") -> str:
     """Return a number with three decimals and a proper minus; a dash for nan."""
-    # Adding nothing leaves no minus before a zero.
+    # Adding zero removes the minus of a negative zero.
     return "–" if math.isnan(value) else f"{round(value, 3) + 0.0:{sign}.3f}".replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""The files of a comparison: settings, what each run brought, the table of all."""
+"""The files of a comparison: settings, results of each run, and the table of all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LOSSES = "losses"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run brought.
+    """Results of a run.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class Outcome:
     losses : list of float
         Mean training loss of each epoch.
     probabilities : ndarray of shape (n_test, n_classes)
-        What it predicted for its test images.
+        Predictions for its test images.
     sample : mapping of str to ndarray, or None
-        Images that it synthesised, beside their sources.
+        Synthetic images beside their sources.
     picture : bytes or None
         The same as PNG, if it is the picture of the comparison.
     warnings : list of (type, str)
-        What its training warned of.
+        Warnings of its training.
     """
 
     row: dict[str, Any]
@@ -53,7 +53,7 @@ class Outcome:
 
 
 class ResultsFolder:
-    """Folder of one comparison, whose files are whole at any moment."""
+    """Folder of one comparison, whose files are complete at any time."""
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
@@ -70,30 +70,30 @@ class ResultsFolder:
         if theirs is None:
             if any(self._runs.glob("*.json")):
                 raise ValueError(
-                    f"{self._settings} is missing or damaged, so that nobody knows what the runs "
-                    f"beside it have compared. Choose another folder, or remove {self._runs} to "
-                    "begin anew."
+                    f"{self._settings} is missing or damaged, so it is unknown what the runs "
+                    f"beside it compared. Choose another folder, or remove {self._runs} to start "
+                    "again."
                 )
             return
         if changed := list(_differences("", _grown(theirs, ours), ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
-                "Choose another folder, or the same settings to go on with it. More seeds and "
-                "further arms may join."
+                "Choose another folder, or use the same settings to continue. You may add seeds "
+                "and arms."
             )
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Write to the folder alone, and remove first what killed processes left unfinished."""
+        """Lock the folder, and first remove unfinished files of killed processes."""
         self._runs.mkdir(parents=True, exist_ok=True)
         try:
             # The operating system releases it even if the process is killed.
             lock = FileLock(self.path / ".lock").acquire(timeout=0)
         except Timeout:
-            text = "another process is at work here"
+            text = "another process is at work here: wait until it ends, or choose another folder"
             raise BlockingIOError(errno.EWOULDBLOCK, text, str(self.path)) from None
         with lock:
-            # Since the first look another process may have begun here, and ended.
+            # Another process may have used the folder since the first check.
             self._check_settings()
             for path in self.path.rglob(f"*{UNFINISHED}"):
                 path.unlink()
@@ -102,7 +102,7 @@ class ResultsFolder:
             yield
 
     def row(self, run: int, arm: str) -> dict[str, Any] | None:
-        """Return the result of a run; None if there is none that can be read."""
+        """Return the row of a run; None if it is missing or damaged."""
         row = _read(self._path(run, arm, ".json"))
         if not row or (row.get("run"), row.get("arm")) != (run, arm):
             return None
@@ -110,19 +110,19 @@ class ResultsFolder:
         return None if self.probabilities(run, arm) is None else row
 
     def losses(self, run: int, arm: str) -> list[float]:
-        """Return the training losses of a run; an empty list if there are none to be read."""
+        """Return the training losses of a run; an empty list if missing or damaged."""
         return (_read(self._path(run, arm, ".json")) or {}).get(_LOSSES, [])
 
     def probabilities(self, run: int, arm: str) -> np.ndarray | None:
-        """Return what a run predicted for its test images; None if that cannot be read."""
+        """Return the test predictions of a run; None if missing or damaged."""
         return _arrays(self._path(run, arm, ".npy"))
 
     def sample(self, run: int, arm: str) -> Sample | None:
-        """Return images that a run synthesised; None if there are none that can be read."""
+        """Return synthetic images of a run; None if missing or damaged."""
         return _arrays(self._path(run, arm, ".npz"))
 
     def save(self, outcome: Outcome) -> None:
-        """Write what a run brought; its row last, for with it the run is done."""
+        """Write the results of a run; its row last, which marks the run as done."""
         place, content = (outcome.row["run"], outcome.row["arm"]), io.BytesIO()
         np.save(content, outcome.probabilities)
         _write(self._path(*place, ".npy"), content.getvalue())
@@ -140,7 +140,7 @@ class ResultsFolder:
         return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Collect results, if there are any."""
+        """Write the table of all runs, if there are any."""
         if not rows:
             return
         text = io.StringIO(newline="")
@@ -151,7 +151,7 @@ class ResultsFolder:
 
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Return their settings with our seeds and arms, for more of these change no earlier run."""
+    """Return their settings with our additional seeds and arms, which change no earlier run."""
     grown = dict(theirs)
     runs, arms = theirs.get("runs"), theirs.get("arms")
     if isinstance(runs, list) and runs == ours["runs"][: len(runs)]:
@@ -162,13 +162,13 @@ def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
-    """Yield a line for each value that differs, in dicts within dicts too."""
+    """Yield a line for each value that differs, also in nested dicts."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         if theirs != ours:
             yield f"{name}: {theirs!r} -> {ours!r}"
         return
     keys = dict.fromkeys((*ours, *theirs))
-    # Of arms that were not compared the name says enough.
+    # For arms that only one of them has, the name is enough.
     if name == "arms" and list(theirs) != list(ours):
         yield from _differences(name, list(theirs), list(ours))
         keys = dict.fromkeys(key for key in ours if key in theirs)
@@ -180,7 +180,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        # A disk that fails, or a copy that was cut short.
+        # A failing disk, or an incomplete copy.
         return None
     return content if isinstance(content, dict) else None
 

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every arm on every division of the images, each kept when it ends."""
+"""The runs of a comparison: every arm on every split, each saved when it ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Pair = tuple[int, str]
 
 @dataclass(frozen=True)
 class Run:
-    """A division of the images: rows to train on and to score, and the seed of the training."""
+    """A split of the images: rows to train on and to score on, and the seed of the training."""
 
     seed: int
     train: np.ndarray
@@ -39,32 +39,32 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is trained and scored.
+    """What to train and to score.
 
     Attributes
     ----------
     X : ndarray of shape (n, ...)
         Images.
     image_format, value_range : ImageFormat, ValueRange
-        How networks see them.
+        How to convert them for networks.
     codes : ndarray of shape (n,), int64
-        Their classes, from 0.
+        Classes, from 0.
     class_names : list
         Names of the classes.
     net : skorch classifier
         The network, unfitted.
     arms : dict of str to Arm
-        What is compared.
+        What to compare.
     runs : list of Run
-        The divisions.
+        The splits.
     scoring : Scoring
-        What is scored.
+        What to score.
     flip : bool
         Whether a mirrored image is still one of its class.
     n_jobs : int or None
-        Trainings side by side, each in one thread.
+        Trainings at the same time, each in one thread.
     draw : bool
-        Whether synthetic images of the first run are kept, and drawn.
+        Whether to keep synthetic images of the first run, and draw them.
     """
 
     X: np.ndarray
@@ -81,7 +81,7 @@ class Runs:
     draw: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
-        """Return what `Arm.make_classifier` wants to know of images and network."""
+        """Return the arguments of `Arm.make_classifier` for these images and this network."""
         # The range of pixels is that of their type.
         low, high = 0.0, 1.0
         if self.image_format.divisor == 1:
@@ -95,7 +95,7 @@ class Runs:
         }
 
     def described(self) -> dict[str, Any]:
-        """Return all that the numbers follow from, as JSON has it."""
+        """Return everything that determines the results, in types of JSON."""
         images = joblib.hash([self.X, self.codes])
         runs = [{"seed": run.seed, "rows": joblib.hash([run.train, run.test])} for run in self.runs]
         return {
@@ -109,9 +109,9 @@ class Runs:
         }
 
     def check(self) -> None:
-        """Raise what trainings would raise before their first step, on one image of each class."""
+        """Raise now what trainings would raise before their first step."""
         rows = np.unique(self.codes, return_index=True)[1]
-        # Once for each way in which a network is used.
+        # On one image of each class, once for each way to use the network.
         arms = self.arms.values()
         ways = {(arm.augmentation == "adversarial", arm.objective): arm for arm in arms}
         for arm in ways.values():
@@ -128,22 +128,22 @@ class Runs:
         return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
 
     def missing(self, folder: ResultsFolder) -> list[Pair]:
-        """List the pairs of which a folder has no result that can be read."""
+        """List the pairs whose result is missing or damaged in a folder."""
         return [pair for pair in self.pairs() if folder.row(*pair) is None]
 
     def work(self, folder: ResultsFolder, report: Callable[[Pair], None]) -> None:
-        """Do what is missing in a folder; `report` is called with each pair that is done."""
+        """Train what is missing in a folder; call `report` with each pair when it is done."""
         with folder.reserved():
             parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
             trainings = (delayed(self._train)(*pair) for pair in self.missing(folder))
             warned = set()
             try:
-                # An error in between ends the processes at once, and so does Ctrl-C.
+                # An error or Ctrl-C ends the processes at once.
                 with closing(parallel(trainings)) as finished:
                     for outcome in finished:
                         folder.save(outcome)
                         report((outcome.row["run"], outcome.row["arm"]))
-                        # What all trainings warn of is said once.
+                        # Repeat a warning of several trainings once.
                         for category, text in outcome.warnings:
                             if text not in warned:
                                 warnings.warn(text, category, stacklevel=3)
@@ -157,10 +157,10 @@ class Runs:
         return [row for row in rows if row is not None]
 
     def _train(self, number: int, name: str) -> Outcome:
-        """Train and score an arm on a division."""
+        """Train and score an arm on a split."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
-        # Labels of classes that this part lacks are left out by the classifier.
+        # The classifier leaves out classes without training images.
         options = {**self.options(len(X)), "n_classes": len(np.unique(codes))}
         classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
         with warnings.catch_warnings(record=True) as caught, single_threaded():
@@ -205,15 +205,15 @@ class Runs:
 
 
 def n_epochs(net: Any, n_train: int) -> int:
-    """Return how many epochs a net trains on so many rows."""
+    """Return how many epochs a net trains on this number of rows."""
     return net.n_epochs(n_train) if hasattr(net, "n_epochs") else net.max_epochs
 
 
 def is_converged(losses: Sequence[float]) -> bool:
     """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
 
-    Means over a tenth of the epochs are compared, for single ones scatter. Where the loss is next
-    to nothing (0.01 nats), a tenth of it is as well.
+    Means over a tenth of the epochs are compared, because single epochs vary. Falls of less than
+    0.01 nats do not count.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:
@@ -223,7 +223,7 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 
 def _losses(history) -> list[float]:
-    """Mean training loss of each epoch, also of nets whose callbacks are disabled."""
+    """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
     epochs = [[b for b in epoch["batches"] if "train_loss" in b] for epoch in history]
     size = "train_batch_size"
     return [
@@ -233,7 +233,7 @@ def _losses(history) -> list[float]:
 
 
 def _last_synthesis(history) -> dict[str, float | None]:
-    """Mean uncertainty before and after the last refresh, and how many labels were kept."""
+    """Return mean uncertainty before and after the last refresh, and label agreement."""
     names = ("uncertainty_source", "uncertainty", "label_agreement")
     refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
     return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}

@@ -1,4 +1,4 @@
-"""Scores of one run of a comparison: on clean, corrupted and attacked images."""
+"""Scores of a run on clean, corrupted and attacked images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEPS = 20
 
 @dataclass(frozen=True)
 class Scoring:
-    """What runs are scored on besides clean images.
+    """Scores of runs, on clean, corrupted and attacked images.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Scoring:
     attacks : tuple of str
         See `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None
-        Test images that are corrupted and attacked at most, the same for all arms. None: all.
+        Largest number of test images to corrupt and attack, the same for all arms. None: all.
     """
 
     eps: tuple[float, ...] = ()
@@ -76,7 +76,7 @@ class Scoring:
             return {}
         rows = attacked_rows(codes, self.n_attacked)
         with warnings.catch_warnings():
-            # The results say it too, and a terminal is no place for it thirty times.
+            # The results say it too, and thirty warnings would fill the terminal.
             warnings.simplefilter("ignore", GradientMaskingWarning)
             result = adversarial_scores(
                 classifier,
@@ -89,7 +89,7 @@ class Scoring:
                 random_state=0,
             )
         columns = {}
-        # The first row is that of the images as they are.
+        # The first row is for the images as they are.
         pairs = product(self.attacks, self.eps)
         for (attack, eps), row in zip(pairs, result.rows[1:], strict=True):
             for metric in ("accuracy", "balanced_accuracy"):
@@ -98,14 +98,14 @@ class Scoring:
 
 
 def predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
-    """Predict probabilities of all classes, of which training may have lacked some."""
+    """Predict probabilities of all classes, 0 for those without training images."""
     proba = np.zeros((len(X), n_classes), dtype=np.float32)
     proba[:, classifier.classes_] = classifier.predict_proba(X)
     return proba
 
 
 def attacked_rows(codes: np.ndarray, n_attacked: int | None) -> np.ndarray:
-    """Draw the images that are corrupted and attacked, the same for all arms."""
+    """Draw the images to corrupt and attack, the same for all arms."""
     if n_attacked is None or n_attacked >= len(codes):
         return np.arange(len(codes))
     return np.sort(subsample(codes, n_attacked, random_state=0))

@@ -1,4 +1,4 @@
-"""Results of a comparison as a table for the terminal."""
+"""The table of a comparison for the terminal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def summary_of(result: ComparisonResult) -> str:
 
 
 def attack_of(name: str) -> tuple[str, ...]:
-    """Return attack and strength of a column of accuracies; nothing for other columns."""
+    """Return attack and strength of a column of accuracy; an empty tuple for other columns."""
     match = re.fullmatch(rf"({'|'.join(ATTACKS)})_([^_]+)_accuracy", name)
     return (match[1], f"{match[2]}/255") if match else ()
 

@@ -1,4 +1,4 @@
-"""What a comparison says, in plain words."""
+"""The verdict of a comparison, in sentences."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tsynd_sk.comparison._differences import SCORES, Difference
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-# Test images of a class below which scores say little.
+# With fewer test images of a class, scores say little.
 _FEW = 10
 
-# How a gain in each score is called; in the first one, it is named by the score.
+# Words for a gain and a loss in each score.
 _WORDS = {
     "nll": ("better calibrated", "worse calibrated"),
     "balanced_accuracy": ("better in balanced accuracy", "worse in balanced accuracy"),
@@ -26,13 +26,13 @@ _WORDS = {
 
 
 def verdict_of(result: ComparisonResult) -> str:
-    """Return what was found, and what to doubt, in lines of 80 columns."""
+    """Return findings and doubts, in lines of 80 columns."""
     paragraphs = [*findings(result), *doubts(result)]
     return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
 
 
 def findings(result: ComparisonResult) -> Iterator[str]:
-    """Yield sentences on the primary score, on the others, and on costs."""
+    """Yield sentences on the primary score, with costs, and on other scores."""
     if result.n_runs == 1:
         yield (
             "One seed decides nothing: differences of one run are mostly chance. Compare over "
@@ -44,16 +44,16 @@ def findings(result: ComparisonResult) -> Iterator[str]:
 
 
 def first_arm(result: ComparisonResult) -> str:
-    """Return the arm that others are set against, the first one without a reference."""
+    """Return the first arm without a reference, with which others are compared."""
     return next(arm for arm in result.arms if arm not in result.references)
 
 
 def recommended(result: ComparisonResult) -> str | None:
     """Return the arm with the best primary score among those found better than their reference.
 
-    The interval of its difference to the first arm must lie on the better side as well, for its
-    reference may be a bad one. If there is none, the first arm; None where nothing is decided, by
-    one run or without a score.
+    The interval of its difference to the first arm must be on the better side as well, because its
+    reference may be a bad one. If there is no such arm, the first arm; None after a single run or
+    without a score.
     """
     simple = first_arm(result)
     if result.n_runs == 1 or np.isnan(result.values(simple, result.primary)).all():
@@ -100,7 +100,7 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
 
 
 def _on_others(result: ComparisonResult) -> Iterator[str]:
-    """Describe what other scores show, arm by arm, each corrected for all arms."""
+    """Yield findings in other scores by arm, each score corrected for all arms."""
     by_arm: dict[str, list[str]] = {}
     for score, (better, worse) in _WORDS.items():
         if score == result.primary or np.isnan(result.values(next(iter(result.arms)), score)).all():
@@ -124,7 +124,7 @@ def _cost(result: ComparisonResult, arm: str) -> str:
 
 
 def doubts(result: ComparisonResult) -> Iterator[str]:
-    """Yield sentences on what speaks against the findings."""
+    """Yield reasons to doubt the findings."""
     late = [arm for arm in result.arms if not result.values(arm, "converged").all()]
     if late:
         yield (
