@@ -63,12 +63,12 @@ class TestFit:
             ["fit-28", "fit of the autoencoder / plain training", "0.1", "ratio"],
         ]
         plain, synthesis, comparison = fit.durations(rows)
-        # A thousand steps are 143 epochs of 7 batches, 36 of them before synthesis; 1 ms a row.
-        assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(19.65))
+        # 700 steps are 100 epochs of 7 batches, 25 of them before synthesis; 1 ms a row.
+        assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(13.75))
         # Twice as much, and once the autoencoder.
-        assert synthesis[3] == fit.duration(39.3 + 0.825)
+        assert synthesis[3] == fit.duration(27.5 + 0.825)
         # Three seeds of three plain arms and two with synthesis.
-        assert comparison[3] == fit.duration(3 * (3 * 19.65 + 2 * 40.125))
+        assert comparison[3] == fit.duration(3 * (3 * 13.75 + 2 * 28.325))
         # Ten epochs at least: 10,000 images pass ten times, and half of them seven times.
         assert plain[5] == fit.duration(135)
 
