@@ -35,6 +35,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # In `_extensions`.
     "gallery",
+    "constants",
+    "offline_mathjax",
+    "parameter_groups",
     "references",
     "start_picture",
 ]
@@ -42,6 +45,8 @@ exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
 default_role = "py:obj"
+# Quotes and options such as --arms stay as they are typed.
+smartquotes = False
 
 # -- The API reference -----------------------------------------------------------------------------
 
@@ -71,9 +76,12 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     # What is run. `breast_ultrasound.py` is shown as it is: it needs a download and some minutes.
     "filename_pattern": r"/plot_",
-    # Benchmarks and counts are scripts, not lessons.
-    "ignore_pattern": r"^(benchmark|count|medmnist)_|^__",
-    "within_subsection_order": "gallery.TeachingOrder",
+    # Other scripts are benchmarks and counts.
+    "ignore_pattern": r"^(?!plot_|breast_ultrasound)",
+    # The gallery's page, with its groups, is `examples/index.rst`.
+    "copyfile_regex": r"index\.rst$",
+    "within_subsection_order": "gallery.place",
+    "minigallery_sort_order": "gallery.place",
     "backreferences_dir": "_generated/backreferences",
     "doc_module": ("tsynd_sk",),
     "inspect_global_variables": True,
@@ -125,9 +133,12 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "back_to_top_button": False,
+    # The start page is one screen; it needs no list of its sections.
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
 }
 # Pages without pages below them need no list of these.
 html_sidebars = dict.fromkeys(
-    ("index", "changelog", "cite", "contributing", "evidence", "glossary"), ()
+    ("index", "install", "compared", "changelog", "cite", "contributing", "evidence", "glossary"),
+    (),
 )
 html_show_sourcelink = False

@@ -9,10 +9,11 @@ gradient steps on as many rows: copies of real ones are in the place of syntheti
 random textures, for only the cost is measured. The results go, with a description of the machine,
 to a CSV file, case by case; cases that are there already are not measured again.
 
-Run with ``python examples/benchmark_fit.py`` (about 30 minutes), or name the cases, as in
+Run with ``python examples/benchmark_fit.py`` (within an hour), or name the cases, as in
 ``--cases fit-28 uncertainty``, which measures them again. ``python examples/benchmark_fit.py
-report --table docs/guide/fit_costs.csv`` compares with what is asked for, and writes the table of
-the guide.
+report --table docs/guide/fit_costs.csv --durations docs/guide/durations.csv`` compares with what is
+asked for, and writes the tables of the guide: what was measured, and how long trainings with
+default settings take at this speed.
 """
 
 from __future__ import annotations
@@ -73,11 +74,22 @@ def resnet_without_dropout() -> nn.Module:
     return resnet18(num_classes=N_CLASSES)
 
 
+def large_resnet() -> nn.Module:
+    from torchvision.models import resnet50
+
+    return resnet50(num_classes=N_CLASSES)
+
+
 NETWORKS: dict[str, Any] = {
     "default": ConvNet,
     "ResNet-18, dropout": resnet_with_dropout,
     "ResNet-18, Laplace": resnet_without_dropout,
+    "ResNet-50, Laplace": large_resnet,
 }
+
+
+def epochs_before_synthesis(n_epochs: int) -> int:
+    return -(-n_epochs // int(1 / WARM_UP))
 
 
 class WithCopies:
@@ -87,7 +99,7 @@ class WithCopies:
         copies = Subset(dataset, [i % len(dataset) for i in range(round(RATIO * len(dataset)))])
         parts = dataset, ConcatDataset([dataset, copies])
         self.loaders = [DataLoader(part, shuffle=True, **kwargs) for part in parts]
-        self.n_plain, self.epoch = -(-max_epochs // int(1 / WARM_UP)), 0
+        self.n_plain, self.epoch = epochs_before_synthesis(max_epochs), 0
 
     def __iter__(self) -> Iterator:
         self.epoch += 1
@@ -129,6 +141,8 @@ FITS = {
     "growth-100": Fit((1, 28, 28), 100, "default", 7),
     "growth-1000": Fit((1, 28, 28), 1_000, "default", 7),
     "growth-10000": Fit((1, 28, 28), 10_000, "default", 7, repeats=1),
+    # What people have. Few images and epochs, for minutes in place of hours.
+    "resnet50-224": Fit((3, 224, 224), 32, "ResNet-50, Laplace", 4, repeats=1),
 }
 
 
@@ -335,7 +349,7 @@ def report(rows: list[list[str]], table: Path | None) -> None:
     if table is not None:
         by_name = {(row[0], row[1]): row[2] for row in rows}
         with table.open("w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(
                 ("Image", "Labels", "Network", "Epochs", "Plain training, s", "Fit", "Autoencoder")
             )
@@ -350,6 +364,53 @@ def report(rows: list[list[str]], table: Path | None) -> None:
                 writer.writerow((image, f"{fit.n:,}", fit.network, fit.epochs, *values))
 
 
+# %%
+# How long trainings take at the measured speed: as many images pass through the network as its
+# epochs have rows, and each takes as long as it took here. The autoencoder is fitted once.
+
+# `NetClassifier(max_epochs="auto")` makes about as many gradient steps, in as many epochs at least.
+N_STEPS, LEAST_EPOCHS, BATCH_SIZE = 700, 10, 16
+N_IMAGES = (100, 1_000, 10_000)
+# The default arms of a comparison that synthesise nothing, those that do, and its seeds.
+N_PLAIN, N_SYNTHESISING, N_SEEDS = 3, 2, 3
+
+
+def n_passes(n: int, epochs: int) -> float:
+    """Count rows that a training passes through its network, copies or synthetic ones included."""
+    return n * (epochs + RATIO * (epochs - epochs_before_synthesis(epochs)))
+
+
+def durations(rows: list[list[str]]) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of the table of durations, three for each network and size of images."""
+    values = {(row[0], row[1]): float(row[2]) for row in rows if row[0] in FITS}
+    for case, fit in FITS.items():
+        if case.startswith("growth") or (case, "plain training") not in values:
+            continue
+        measured = values[case, "plain training"]
+        once = values[case, "fit of the autoencoder / plain training"]
+        ratio = values[case, "AugmentedClassifier.fit / plain training"] - once
+        plain, synthesis = [], []
+        for n in N_IMAGES:
+            epochs = max(round(N_STEPS / -(-n // BATCH_SIZE)), LEAST_EPOCHS)
+            plain.append(measured * n_passes(n, epochs) / n_passes(fit.n, fit.epochs))
+            synthesis.append(ratio * plain[-1] + once * measured * n / fit.n)
+        whole = [
+            N_SEEDS * (N_PLAIN * p + N_SYNTHESISING * s)
+            for p, s in zip(plain, synthesis, strict=True)
+        ]
+        image = f"{fit.shape[1]} px, " + ("grey" if fit.shape[0] == 1 else "colour")
+        arms = {"plain": plain, "with synthesis": synthesis, "comparison": whole}
+        for arm, seconds in arms.items():
+            yield image, fit.network, arm, *map(duration, seconds)
+
+
+def duration(seconds: float) -> str:
+    """Write a time by two digits, in the unit that suits it."""
+    units = {"s": 1, "min": 60, "h": 3600, "days": 24 * 3600}
+    unit = next((u for u, size in reversed(units.items()) if seconds >= 1.5 * size), "s")
+    return f"{float(f'{seconds / units[unit]:.2g}'):g} {unit}"
+
+
 def read(path: Path) -> list[list[str]]:
     """Read what an earlier run has measured."""
     if not path.exists():
@@ -361,7 +422,7 @@ def read(path: Path) -> list[list[str]]:
 def write(path: Path, rows: list[list[str]]) -> None:
     order = ["machine", *CASES]
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("case", "quantity", "value", "unit"))
         writer.writerows(sorted(rows, key=lambda row: order.index(row[0])))
 
@@ -372,6 +433,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, help="measured also where they are")
     parser.add_argument("--output", type=Path, default=HERE / "benchmark_fit.csv")
     parser.add_argument("--table", type=Path, help="where report writes the table of the guide")
+    parser.add_argument("--durations", type=Path, help="where report writes how long all takes")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -382,6 +444,12 @@ def main() -> None:
     rows = read(options.output)
     if options.command == "report":
         report(rows, options.table)
+        if options.durations:
+            with options.durations.open("w", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                heads = [f"{n:,} images" for n in N_IMAGES]
+                writer.writerow(("Image", "Network", "Training", *heads))
+                writer.writerows(durations(rows))
         return
     done = {row[0] for row in rows}
     for case in ("machine", *(options.cases or [case for case in CASES if case not in done])):

@@ -19,7 +19,7 @@ pair of equal labels and initial weights.
 .. code-block:: console
 
    $ python examples/benchmark_harm.py run --root FOLDER_OF_NPZ_FILES
-   $ python examples/benchmark_harm.py report
+   $ python examples/benchmark_harm.py report --table docs/guide/harm.csv
 
 The folder has ``breastmnist.npz`` and ``pneumoniamnist.npz`` of MedMNIST, and ``textures64.npz``
 and ``chest64.npz`` in the same format: surface defects of steel (NEU-DET) and chest X-rays of
@@ -184,7 +184,22 @@ def report(options: argparse.Namespace) -> None:
         if of_arm:
             seconds = np.mean([float(row["seconds"]) for row in of_arm])
             steps = sorted({int(row["steps"]) for row in of_arm})
-            print(f"{arm}: {seconds:.0f} processor seconds in the mean, {steps} gradient steps")
+            print(f"{arm}: {seconds:.0f} processor seconds on average, {steps} gradient steps")
+    if options.table:
+        write_table(rows, options.table)
+
+
+def write_table(rows: list[Row], path: Path) -> None:
+    """Write the differences over all sets, and the time, for the guide."""
+    seconds = {
+        arm: np.mean([float(row["seconds"]) for row in rows if row["arm"] == arm]) for arm in HARM
+    }
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("Arm", "Balanced accuracy", "ROC AUC", "NLL", "Time"))
+        for arm, name, _, *texts in lines(rows):
+            if name == "all":
+                writer.writerow((arm, *texts, f"{seconds[arm] / seconds[REFERENCE]:.1f}"))
 
 
 def main() -> None:
@@ -192,6 +207,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "report"])
     parser.add_argument("--root", type=Path, default=Path(), help="folder of the .npz files")
     parser.add_argument("--out", type=Path, default=CSV, help=f"table (default: {CSV.name})")
+    parser.add_argument("--table", type=Path, help="where report writes the table of the guide")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--seeds", type=int, default=5, help="draws of labels (default: 5)")
     parser.add_argument("--n-jobs", type=int, default=2, help="processes, one thread each")

@@ -16,13 +16,14 @@ does not say what must be seen.
 .. code-block:: console
 
    $ python examples/benchmark_verdict.py run
-   $ python examples/benchmark_verdict.py report
+   $ python examples/benchmark_verdict.py report --table docs/guide/verdicts.csv
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -116,21 +117,33 @@ def run(options: argparse.Namespace) -> None:
             print(*row.values(), flush=True)
 
 
-def report(options: argparse.Namespace) -> None:
+def lines(rows: list[dict[str, str]]) -> Iterator[tuple[str, ...]]:
     """Count the verdicts on each set."""
-    rows = read(options.out)
-    print("set       repetitions  helps  harms  nothing  mean difference in ROC AUC")
-    for kind in SETS:
+    yield "Mirroring", "Sets", *(f'"{verdict}"' for verdict in SETS), "Mean difference in ROC AUC"
+    truths = ("helps", "harms", "does nothing")
+    for kind, truth in zip(SETS, truths, strict=True):
         own = [row for row in rows if row["set"] == kind]
-        counts = [sum(row["verdict"] == verdict for row in own) for verdict in SETS]
-        mean = np.mean([float(row["difference"]) for row in own]) if own else float("nan")
-        print(f"{kind:9} {len(own):11}  {counts[0]:5}  {counts[1]:5}  {counts[2]:7}  {mean:+.3f}")
+        if own:
+            counts = [str(sum(row["verdict"] == verdict for row in own)) for verdict in SETS]
+            mean = np.mean([float(row["difference"]) for row in own])
+            yield truth, str(len(own)), *counts, f"{mean:+.3f}"
+
+
+def report(options: argparse.Namespace) -> None:
+    """Print how many verdicts on each set say what, and write the table of the guide."""
+    table = list(lines(read(options.out)))
+    for line in table:
+        print("  ".join(f"{text:12}" for text in line))
+    if options.table:
+        with options.table.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Whether verdicts are right.")
     parser.add_argument("what", choices=["run", "report"])
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--table", type=Path, help="where report writes the table of the guide")
     parser.add_argument("--out", type=Path, default=CSV, help=f"table (default: {CSV.name})")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,13 +1,12 @@
 """
-A study on breast ultrasound
-============================
+Does it help on breast ultrasound?
+==================================
 
-You will learn how a small study on real medical images goes, from the file to the figures: look at
-the images, look at what is synthesised from them, compare ways to train on validation data with
-everything else equal, and read the differences for what they are.
+You will learn how to do a small study on real medical images: look at the images and at what is
+synthesised from them, compare ways to train on validation data, and read the differences.
 
-This lesson is shown with output that is kept in the repository, for it needs a download and some
-minutes. ``python examples/breast_ultrasound.py`` runs it and writes that output anew.
+This lesson needs a download and some minutes, so its output is kept in the repository.
+``python examples/breast_ultrasound.py`` runs it and writes the output again.
 """
 
 # %%
@@ -53,15 +52,15 @@ keep("images.txt", lines)
 # .. literalinclude:: /evidence/lesson/images.txt
 #    :language: none
 #
-# Classes are uneven. A classifier that always says the larger one is right more often than not, so
-# that accuracy alone will not do: below stand the ROC AUC and the balanced accuracy.
+# Classes are uneven. A classifier that always predicts the larger class is right more often than
+# not, so we report the ROC AUC and the balanced accuracy.
 #
-# What would be synthesised
-# -------------------------
-# A synthesizer trains a classifier and an autoencoder on the hundred images. Its samples are worth
-# a look before anything is trained on them. An expert would ask whether the label above each column
-# (class 0 is malignant, class 1 normal or benign) is still true; we can only ask whether the image
-# still looks like ultrasound.
+# Look at synthetic images
+# ------------------------
+# A synthesizer trains a classifier and fits an autoencoder to the hundred images. Look at its
+# samples before you train on them. An expert would check whether the label above each column (class
+# 0 is malignant, class 1 normal or benign) is still true; we can only check whether the image still
+# looks like ultrasound.
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.inspection import SynthesisDisplay
 
@@ -73,7 +72,7 @@ draw("synthesis", display.figure_)
 # .. image:: /evidence/lesson/synthesis.png
 #    :alt: Eight ultrasound images, what was synthesised from them, and the differences
 #
-# The report counts what must not happen, and measures what the eye cannot see.
+# The report counts errors, and measures what the eye cannot see.
 from tsynd_sk.evaluation import synthesis_report
 
 report = synthesis_report(synthesizer, X, y, n_samples=200, random_state=0)
@@ -86,16 +85,16 @@ keep("report.txt", lines + [f"{name:<22}{report.quality[name]:.3f}" for name in 
 # .. literalinclude:: /evidence/lesson/report.txt
 #    :language: none
 #
-# :doc:`/guide/evaluation` explains every line. The last one is the share of the samples whose
-# nearest real image is their source: these images are no means to share private data.
+# :doc:`/guide/evaluation` explains every line. The last one is the share of samples whose nearest
+# real image is their source: synthetic images do not make private data safe to share.
 #
 # Four ways to train
 # ------------------
-# Plain training, standard augmentation (flips, turns, scales and shifts), and on top of that images
-# that are displaced at random or targeted. :func:`~tsynd_sk.comparison.compare` trains the same
-# network in all of them, on as many rows in as many steps. Each run draws a hundred other images.
-# The corrupted images are of twelve kinds; columns of the results call them "perturbed". An attack
-# changes each pixel by up to 2/255, along the gradient of the very network. To be done within
+# We compare plain training, standard augmentation (flips, turns, scales and shifts), and standard
+# augmentation with images that are moved at random or targeted.
+# :func:`~tsynd_sk.comparison.compare` trains the same network in all four, on as many rows in as
+# many steps. Each run draws a hundred other images. Scores are also on twelve kinds of corruption
+# ("perturbed"), and under an attack that changes each pixel by up to 2/255. To finish within
 # minutes, trainings are less than half as long as the default.
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import compare, load_splits
@@ -117,10 +116,9 @@ keep("summary.txt", [result.summary()])
 # .. literalinclude:: /evidence/lesson/summary.txt
 #    :language: none
 #
-# Means over runs hide how wide their spread is, because runs draw different training images. That
-# spread is common to all arms of a run, and differences within runs are free of it: the verdict
-# rests on these. A network that leans to the larger class keeps its accuracy when it is attacked,
-# and its balanced accuracy shows the price:
+# Scores vary between runs, which draw different training images. All arms of a run share them, so
+# the verdict rests on differences within runs. Under attack, a network that prefers the larger
+# class keeps its accuracy; its balanced accuracy shows the price:
 names = ["pgd_2_accuracy", "pgd_2_balanced_accuracy"]
 lines = [f"{'attack of 2/255':<22}{'accuracy':>10}{'balanced':>10}"]
 for arm in result.arms:
@@ -134,8 +132,8 @@ keep("attacked.txt", lines)
 #
 # Differences
 # -----------
-# Each arm with synthesis is set against the same augmentation without. Scores under corruption are
-# compared over runs alone: intervals hold for other trainings, and for these validation images.
+# Each arm with synthesis is set against the same augmentation without synthesis. Intervals are over
+# runs alone: they hold for other trainings on these validation images.
 draw("differences", result.plot("perturbed_roc_auc").figure_)
 
 # %%
@@ -143,13 +141,12 @@ draw("differences", result.plot("perturbed_roc_auc").figure_)
 #    :alt: Differences of three arms to their references in corrupted ROC AUC, with intervals
 #
 # Filled marks are differences that hold after correction for the number of arms. Where an interval
-# reaches zero, these images do not tell. :doc:`/evidence` has such a comparison on three data sets,
-# at several sizes, scored on test images, of an earlier version.
+# holds zero, these images cannot tell. :doc:`/evidence` has comparisons on test images.
 #
 # Try next
 # --------
-# - Your own images: a folder with a subfolder for each class takes the place of the name in
-#   :func:`~tsynd_sk.comparison.load_splits`.
+# - Your own images: give :func:`~tsynd_sk.comparison.load_splits` a folder with a subfolder for
+#   each class.
 # - The same from the command line:
 #   ``python -m tsynd_sk --dataset breastmnist --score-on val --seeds 5 --eps 2/255``.
 # - More images without labels for the autoencoder: :doc:`/guide/unlabelled`.

@@ -1,24 +1,24 @@
 """
-On a cluster
-============
+How do I compute on a cluster?
+==============================
 
-You will learn how to have a grid search and a sample computed by the workers of a dask cluster,
-what workers need for that, and how to check that the results are the same to the bit as on one
-machine: nothing changes but the backend of joblib.
+You will learn how to run a grid search and draw a sample on the workers of a dask cluster, what
+workers need, and how to check that results are equal to the bit to those of one machine. Only the
+backend of joblib changes.
 """
 
 # %%
-# What is searched
-# ----------------
-# Small nets that train for a few epochs on embedded digits keep this lesson short. The grid goes
-# over a parameter of the synthesizer and one of the net.
+# A search
+# --------
+# Small networks and few epochs keep this lesson short. The grid has two radii.
+import logging
+
 import joblib
 import numpy as np
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -26,17 +26,15 @@ X, y, _ = load_digits_images()
 X, y = X[:150], y[:150]
 
 classifier = AugmentedClassifier(
-    NetClassifier(max_epochs=6, module__width=8),
-    TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=2, epoch_size=320), max_iter=3),
-    random_state=0,
+    NetClassifier(max_epochs=6, lr=1e-2, module__width=8), TargetedSynthesizer(), random_state=0
 )
-grid = {"synthesizer__radius": [0.1, 0.25], "estimator__lr": [2e-3, 1e-2]}
+grid = {"synthesizer__radius": [0.1, 0.25]}
 search = GridSearchCV(classifier, grid, cv=2)
 
 # %%
 # On this machine
 # ---------------
-# Workers of a cluster import the script that starts them, hence the condition here and below.
+# Workers import the script that starts them, which is why this condition is here and below.
 if __name__ == "__main__":
     search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]
@@ -47,15 +45,19 @@ if __name__ == "__main__":
 # %%
 # On a cluster
 # ------------
-# With a real cluster there would be the address of its scheduler in ``Client``, and this package on
-# all of its machines. One thread a worker is enough, for all nets that train in a process draw from
-# the same generator of torch, and so take turns.
+# On a real cluster, give ``Client`` the address of its scheduler, and install this package on all
+# machines. Use one thread a worker: networks that train in one process take turns, because they
+# share the random generator of torch.
 #
-# ``scatter`` puts the images on all workers at once. Without it joblib leaves them to one worker,
-# and a search that loses that worker ends in an error; with it, dask repeats the lost jobs
-# elsewhere.
+# ``scatter`` copies the images to all workers. Without it only one worker has them, and a search
+# that loses this worker fails; with it, dask repeats lost jobs elsewhere.
 if __name__ == "__main__":
-    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.ERROR,  # dask warns of workers that take seconds to end
+    )
     client = Client(cluster)
     with joblib.parallel_config(backend="dask", scatter=[X, y]):
         search.fit(X, y)
@@ -65,8 +67,8 @@ if __name__ == "__main__":
 # %%
 # A sample
 # --------
-# The synthesizer hands out its images in batches of ``batch_size``. Every image has random numbers
-# of its own, so that it does not matter which worker computes it, nor whether one is lost.
+# The synthesizer sends out its images in batches of ``batch_size``. Each image has random numbers
+# of its own, so it does not matter which worker computes it.
 if __name__ == "__main__":
     with joblib.parallel_config(backend="dask"):
         X_there, y_there = synthesizer.sample(300)
@@ -89,24 +91,23 @@ if __name__ == "__main__":
     plt.show()
 
 # %%
-# Both lines that begin with "equal" have to end in True. For searches this small a cluster saves no
-# time, for its workers have to start and to import everything first. It pays where a single fit
-# takes minutes.
+# Both lines that begin with "equal" must end in True. For so small a search a cluster saves no
+# time, because workers have to start and import everything first. It pays off where a fit takes
+# minutes.
 #
-# Images that no memory holds
-# ---------------------------
+# Images that do not fit in memory
+# --------------------------------
 # ``fit`` takes a `numpy.memmap`, or an array of zarr, h5py or dask, and reads it in parts. Each
 # worker needs to reach the file.
 #
 # Many GPUs
 # ---------
 # A job trains on one device. To train a single net on several, give `AugmentedClassifier` a net
-# with skorch's ``AccelerateMixin``, which leaves devices to Hugging Face's Accelerate; skorch's
-# user guide tells how under "Hugging Face Integration".
+# with skorch's ``AccelerateMixin``; see "Hugging Face Integration" in skorch's user guide.
 #
 # Try next
 # --------
 # - :doc:`/guide/clusters`: other backends, what is sent to workers, several GPUs.
-# - :doc:`/guide/reproducibility`: what equal bits ask for.
-# - :doc:`/guide/speed`: what takes the time, before you ask for more machines.
-# - Which grids are worth it: :ref:`sphx_glr_auto_examples_plot_grid_search.py`.
+# - :doc:`/guide/reproducibility`: what equal bits require.
+# - :doc:`/guide/speed`: what takes the time, before you use more machines.
+# - What to search: :ref:`sphx_glr_auto_examples_plot_grid_search.py`.

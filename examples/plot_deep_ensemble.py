@@ -1,17 +1,17 @@
 """
-A deep ensemble
-===============
+Is a deep ensemble worth five trainings?
+========================================
 
 You will learn how to give the synthesizer several classifiers, and how the uncertainty of such an
-ensemble compares with that of a single net under dropout: on real images, on spoilt ones, and on
-images of a kind that was never trained on.
+ensemble compares with that of a single network with dropout: on test images, on noisy ones, and on
+images of classes that were not in training.
 """
 
 # %%
 # Images like and unlike those of training
 # ----------------------------------------
-# We train on the digits 0 to 7. The test has more of them, the same ones under heavy noise or
-# turned by a right angle, and the digits 8 and 9, which no net has seen.
+# We train on the digits 0 to 7. We test on others of them, on the same with heavy noise or turned
+# by a right angle, and on the digits 8 and 9, which no network has seen.
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -41,21 +41,19 @@ for line, (name, images) in zip(axes, groups.items(), strict=True):
 plt.show()
 
 # %%
-# Five nets, and each of them alone
-# ---------------------------------
-# A list of classifiers is an ensemble. Its members are the nets, each as it predicts, from
-# initial weights and batches of its own. To compare like with like, the single nets are those of
-# the ensemble, frozen, each with sixteen dropout masks for members. ``members="dropout"`` with a
-# list has both: masks in every net.
+# Five networks, and each alone
+# -----------------------------
+# A list of classifiers is an ensemble. Its members are the networks, each with initial weights and
+# batches of its own. For a fair comparison, the single networks are those of the ensemble, frozen,
+# each with sixteen dropout masks as members. ``members="dropout"`` with a list gives both: masks in
+# each network.
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 
-nets = [NetClassifier(max_epochs=20, lr=5e-3, module__width=16) for _ in range(5)]
-autoencoder = AutoencoderNet(max_epochs=10, module__width=32)
-ensemble = TargetedSynthesizer(nets, autoencoder, random_state=0).fit(X_train, y_train)
+nets = [NetClassifier(max_epochs=15, lr=1e-2, module__width=12) for _ in range(5)]
+ensemble = TargetedSynthesizer(nets, random_state=0).fit(X_train, y_train)
 
 frozen_nets = [FrozenEstimator(net) for net in ensemble.classifier_]
 frozen_autoencoder = FrozenEstimator(ensemble.autoencoder_)
@@ -74,10 +72,10 @@ print("  single nets   ", " ".join(f"{value:.3f}" for value in single))
 print(f"  their mean     {(proba.mean(0).argmax(-1) == y_test).mean():.3f}")
 
 # %%
-# Who is uncertain of what?
-# -------------------------
-# The mutual information of every image, in nats, for the first net under dropout, for the
-# ensemble, and for both together:
+# What is each uncertain about?
+# -----------------------------
+# The mutual information of each image, for the first network with dropout, for the ensemble, and
+# for both together:
 schemes = {
     "dropout in one net": dropout[0],
     "ensemble of five": ensemble,
@@ -87,6 +85,7 @@ uncertainty = {
     scheme: {group: synthesizer.uncertainty(images) for group, images in groups.items()}
     for scheme, synthesizer in schemes.items()
 }
+# sphinx_gallery_thumbnail_number = 2
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.6), sharey=True, layout="constrained")
 for ax, (scheme, values) in zip(axes, uncertainty.items(), strict=True):
     ax.boxplot(
@@ -101,12 +100,11 @@ axes[0].set_ylabel("mutual information (nats)")
 plt.show()
 
 # %%
-# Heights of different schemes should not be compared, for more and more different members disagree
-# more about everything. What counts is how far a box of unlike images stands above that of
-# the test images beside it. One number for it is the ROC AUC: how often an unlike image has more
-# mutual information than a test image. 0.5 is chance. The cheapest rival needs no members at
-# all: the entropy of what a single net predicts. For single nets there is the mean of the five, and
-# the range, for with one net you have one of them at random.
+# Do not compare heights between panels: members that differ more disagree more about everything.
+# What counts is how far the box of unlike images lies above that of the test images beside it. The
+# ROC AUC measures it: how often an unlike image has more mutual information than a test image; 0.5
+# is chance. The cheapest rival needs no members: the entropy of a single network's prediction. For
+# single networks we print the mean and the range of the five.
 from sklearn.metrics import roc_auc_score
 
 
@@ -142,23 +140,21 @@ for name, values in rows.items():
     print(f"{name:<32}" + "".join(f"{cell:^20}" for cell in cells))
 
 # %%
-# Read the columns of this table, not only its best cell. Where the first row is level with the
-# others, or ahead of the second, members have told nothing that a single prediction does not.
-# Where single nets are within reach of the ensemble, five trainings have bought little; where the
-# range of the single nets is wide, they have bought reliability. And where all rows are low, as
-# they can be for noise that hardly keeps the nets from reading a digit, there is little to be
-# uncertain of. An image can also be unlike the others and mislead all nets alike; then no
-# disagreement tells.
+# Read each column. Where the first row is level with the others, members tell nothing that a single
+# prediction does not. Where single networks come close to the ensemble, five trainings have bought
+# little; where their range is wide, they have bought reliability. Where all rows are low, the
+# networks hardly notice the change. An image can also mislead all networks alike; then they do not
+# disagree.
 #
-# Targeted images of an ensemble
-# ------------------------------
-# Synthesis works as with one classifier. Each step asks all five nets in full, whereas dropout
-# masks of one net share all layers before the first dropout, and so cost less.
+# Synthesise with an ensemble
+# ---------------------------
+# Synthesis works as with one classifier. It costs more: each step computes all five networks in
+# full, while dropout masks of one network share all layers before the first dropout.
 for name, synthesizer in schemes.items():
     _, _, info = synthesizer.synthesize(X_train, y_train, random_state=0, return_info=True)
     print(
         f"{name:<20} {info.uncertainty_source.mean():.3f} -> {info.uncertainty.mean():.3f} nats, "
-        f"taken for their label {info.label_agreement.mean():.0%}"
+        f"predicted as labelled {info.label_agreement.mean():.0%}"
     )
 
 from tsynd_sk.inspection import SynthesisDisplay
@@ -171,7 +167,5 @@ plt.show()
 # --------
 # - :doc:`/guide/members` compares all kinds of members.
 # - :doc:`/guide/speed`: what members cost, and ``restrict``.
-# - Reject the images that a classifier is uncertain of, by a threshold that was chosen on
-#   validation data: :ref:`sphx_glr_auto_examples_plot_triage.py`.
-# - :ref:`sphx_glr_auto_examples_plot_own_objective.py`: have something else maximised over the
-#   same members.
+# - Pass uncertain images to a person: :ref:`sphx_glr_auto_examples_plot_triage.py`.
+# - Maximise something else: :ref:`sphx_glr_auto_examples_plot_own_objective.py`.

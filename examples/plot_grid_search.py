@@ -1,18 +1,17 @@
 """
-Grid search in a pipeline
-=========================
+How do I search parameters in a pipeline?
+=========================================
 
 You will learn how to put an :class:`~tsynd_sk.AugmentedClassifier` into a ``Pipeline`` of
-scikit-learn, which preprocessing can stand before it, and how to search its parameters together
-with those of the synthesizer and of the net, without images leaking from one side of a split to the
-other.
+scikit-learn, which preprocessing may come before it, and how to search parameters of the network
+and of the synthesis without leaking images from one side of a split to the other.
 """
 
 # %%
 # Three sets of images
 # --------------------
-# scikit-learn's digits come as flat rows of 64 values from 0 to 16. We pretend that 90 of them are
-# labelled. Others are kept for the test, and the rest serves without its labels.
+# scikit-learn's digits are flat rows of 64 values from 0 to 16. We pretend that 90 of them are
+# labelled. Others are kept for the test; the rest are used without labels.
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -29,11 +28,10 @@ for name, rows in {"labelled": X, "test": X_test, "unlabelled": X_unlabelled}.it
 # %%
 # Preprocessing that leaves images images
 # ---------------------------------------
-# Whatever stands before the classifier also stands before its autoencoder, and synthetic images are
-# made of what comes out. So a step may change the units of all pixels alike, crop or resize. It
-# should not give each pixel units of its own, as ``StandardScaler`` does: a pixel that is nearly
-# always black would be blown up to the same contrast as all others. After ``PCA`` rows are no
-# images at all, and have to be treated as a table. Here all values are divided by 16.
+# Images are synthesised from what the preprocessing puts out. So a step may scale all pixels alike,
+# crop or resize. It should not scale each pixel by itself, as ``StandardScaler`` does: a pixel that
+# is nearly always black would get the same contrast as all others. After ``PCA`` rows are no longer
+# images. Here all values are divided by 16.
 from sklearn.preprocessing import FunctionTransformer
 
 
@@ -44,30 +42,27 @@ def from_sixteenths(X):
 to_unit_range = FunctionTransformer(from_sixteenths)
 
 # %%
-# An autoencoder that is trained once
-# -----------------------------------
-# Without further measures each fit of a search trains an autoencoder on its training fold, which
-# is clean but takes most of the time. The unlabelled images are neither in a fold nor in the test.
-# An autoencoder that was trained on them and frozen can therefore serve all fits, and knows nothing
-# that it should not know. (Frozen after a training on the labelled images, it would have
-# seen those that its candidates are scored on.) Nets see images as float32 of shape (n, C, H, W).
-import torch
+# Fit the autoencoder once
+# ------------------------
+# By default each fit of a search fits an autoencoder to its training fold. The unlabelled images
+# are in no fold and not in the test, so one autoencoder can be fitted to them, frozen, and used in
+# all fits without leaking. (Do not freeze an autoencoder that was fitted to the labelled images: it
+# has seen the images that candidates are scored on.) Networks take float32 of shape (n, C, H, W).
+# This autoencoder, the default, is computed in closed form.
 from sklearn.frozen import FrozenEstimator
 
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
 
-torch.manual_seed(0)
-autoencoder = AutoencoderNet(max_epochs=10, module__width=32)
+autoencoder = AutoencoderNet(PatchPCA, max_epochs=0)
 autoencoder.fit(to_unit_range.transform(X_unlabelled).reshape(-1, 1, 8, 8))
 frozen = FrozenEstimator(autoencoder)
 
 # %%
-# The search
-# ----------
-# ``image_shape`` tells the synthesizer that flat rows are images. Parameters are reached by their
-# names, with two underscores between the levels. The grid has two parts: targeted images of
-# different radii, and a control, in which images are copied and not moved. All candidates
-# train on equally many rows, so that a lead of the targeted ones is not one of longer training.
+# Search
+# ------
+# ``image_shape`` tells the synthesizer that flat rows are images. Names of parameters have two
+# underscores between levels. The grid has two parts: targeted images with two radii, and a control
+# that copies images without moving them. All candidates train on as many rows.
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
@@ -77,7 +72,7 @@ from tsynd_sk.classifiers import NetClassifier
 pipeline = make_pipeline(
     to_unit_range,
     AugmentedClassifier(
-        NetClassifier(max_epochs=20, module__width=16),
+        NetClassifier(max_epochs=12, module__width=12),
         TargetedSynthesizer(autoencoder=frozen, image_shape=(8, 8), n_members=8, max_iter=5),
         synthetic_ratio=1,
         refresh_every=8,
@@ -95,14 +90,14 @@ folds = StratifiedKFold(3, shuffle=True, random_state=0)
 search = GridSearchCV(pipeline, grid, cv=folds, scoring="neg_log_loss").fit(X, y)
 
 # %%
-# Each fit of the search synthesises from its own training fold: no synthetic image comes from an
-# image that it is scored on. That is what the pipeline is for; images that were synthesised before
-# the split would carry the validation images into the training.
+# Each fit synthesises from its own training fold, so that no synthetic image comes from an image
+# that it is scored on. Images that were synthesised before the split would leak the validation
+# images into training.
 #
-# What the folds say
-# ------------------
-# The log-loss, low for good probabilities, tells more of few images than the accuracy, which
-# changes in steps of a whole image. Small marks are single folds.
+# Read the folds
+# --------------
+# With few images the log-loss (lower is better) tells more than the accuracy, which changes in
+# steps of a whole image. Small marks are single folds.
 import matplotlib.pyplot as plt
 
 results = search.cv_results_
@@ -128,11 +123,10 @@ ax.legend(title="learning rate of the net")
 plt.show()
 
 # %%
-# In the first two columns the colours lie further apart than the columns do: the learning rate
-# matters more than what is synthesised. The third column is another matter. At a radius of 1,
-# images can change so much that the labels of their sources are no longer theirs
-# (:doc:`/guide/pitfalls`). Folds differ from each other because their images do. To tell whether
-# one candidate beats another, compare the two fold by fold:
+# Compare the distance between colours, the effect of the learning rate, with that between columns,
+# the effect of synthesis. At a radius of 1, images can change so much that their labels are wrong
+# (:doc:`/guide/pitfalls`). Folds differ because their images do, so compare candidates fold by
+# fold:
 best = search.best_index_
 print(f"best: {names[best]}, lr = {rates[best]:g}; at that lr:")
 for i, name in enumerate(names):
@@ -142,32 +136,30 @@ for i, name in enumerate(names):
         print(f"lead over {name:<23}: {lead.mean():+.3f} nats, in the folds {in_folds}")
 
 # %%
-# A lead that is large in one fold and a lag in another, in the output above, is chance rather than
-# merit: three folds of thirty images cannot tell such candidates apart, and repeated folds
-# (``RepeatedStratifiedKFold``) can tell a little more. A lead that is large in every fold is harder
-# to get by chance. If the control leads, or is level, then targeting has not helped here, and the
-# search says so because the control was in its grid.
+# A lead in one fold and a lag in another is chance: three folds of thirty images cannot tell such
+# candidates apart. Repeated folds (``RepeatedStratifiedKFold``) tell a little more. If the control
+# leads or is level, targeting has not helped here.
 #
-# The test, once
-# --------------
-# The test images took no part in the choice. ``search`` predicts with the best candidate, which it
-# has trained again on all labelled images.
+# Test once
+# ---------
+# The test images took no part in the choice. ``search`` has trained the best candidate again on all
+# labelled images.
 print({name.split("__", 1)[1]: value for name, value in search.best_params_.items()})
 print(f"log-loss in the folds  {-search.best_score_:.3f}")
 print(f"log-loss in the test   {-search.score(X_test, y_test):.3f}")
 print(f"accuracy in the test   {search.best_estimator_.score(X_test, y_test):.3f}")
 
 # %%
-# The model that was tested has more training images than those of the folds had, which helps it,
-# while the best of several scores is flattered by chance.
+# Two things move the test score away from that of the folds: the final model had more training
+# images, and the best of several scores is too good by chance.
 #
 # Try next
 # --------
-# - ``n_jobs=2`` in ``GridSearchCV`` fits side by side, and :doc:`/guide/clusters` on many machines.
-#   Functions and net classes of your own then belong in a module that workers can import.
-# - Search ``augmentedclassifier__synthesizer__label_policy`` together with the radius. With
-#   ``"constrain"`` large radii do less harm; :doc:`/guide/objectives` says why.
-# - Search ``augmentedclassifier__synthetic_ratio``; :doc:`/guide/augmentation` says what it does.
-# - :doc:`/guide/unlabelled` has more of frozen autoencoders, as has
+# - ``n_jobs=2`` in ``GridSearchCV`` runs two fits at a time; :doc:`/guide/clusters` uses many
+#   machines. Put functions and network classes of your own in a module that workers can import.
+# - Search ``augmentedclassifier__synthesizer__label_policy`` together with the radius:
+#   :doc:`/guide/objectives`.
+# - Search ``augmentedclassifier__synthetic_ratio``: :doc:`/guide/augmentation`.
+# - Frozen autoencoders: :doc:`/guide/unlabelled` and
 #   :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
 # - :doc:`/guide/pitfalls` lists further ways in which images leak.

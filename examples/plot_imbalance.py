@@ -1,16 +1,17 @@
 """
-Class imbalance
-===============
+How do I balance a rare class?
+==============================
 
-You will learn how to raise a rare class by synthetic images in imbalanced-learn's ``Pipeline``, how
-to judge that class by class, and why mere repetition of the rare images belongs in the same table.
+You will learn how to oversample a rare class with synthetic images in imbalanced-learn's
+``Pipeline``, how to judge the result class by class, and why to compare with mere repetition of the
+rare images.
 """
 
 # %%
 # A rare digit
 # ------------
-# Of the digits 3, 5, 8 and 9, which are easily mistaken for each other, the 8 is rare in
-# training. The test has all of them alike, so that the recall of each is known equally well.
+# The digits 3, 5, 8 and 9 are easily confused. The 8 is rare in training. The test set has as many
+# images of each, so that the recall of each is measured equally well.
 import numpy as np
 
 from tsynd_sk.datasets import load_digits_images
@@ -35,25 +36,23 @@ for name, rows in {"training": train, "test": test}.items():
 # %%
 # Three ways to train
 # -------------------
-# A :class:`~tsynd_sk.TargetedSynthesizer` is a sampler of imbalanced-learn: in its pipeline it
-# resamples what the next step is trained on, and stands aside when the pipeline predicts.
-# ``RandomOverSampler``, which repeats rare images until there are enough, makes the
-# comparison fair: a gain over training on what is there may be one of balance, and only a gain
-# over repetition is one of synthesis. It takes flat rows, hence ``image_shape``. An
-# :class:`~tsynd_sk.AugmentedClassifier` with ``synthetic_ratio=0`` is a plain net that takes any
-# labels.
+# A :class:`~tsynd_sk.TargetedSynthesizer` is a sampler of imbalanced-learn: in the pipeline it
+# balances what the next step is trained on, and does nothing when the pipeline predicts.
+# ``RandomOverSampler`` repeats rare images until the classes are balanced. It is the fair
+# comparison: a gain over the images as they are may come from balance, and only a gain over
+# repetition comes from synthesis. It takes flat rows, which is why ``image_shape`` is given. An
+# :class:`~tsynd_sk.AugmentedClassifier` with ``synthetic_ratio=0`` is a plain network that takes
+# any labels.
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 
 
 def pipeline(balance, seed):
     synthesizer = TargetedSynthesizer(
-        NetClassifier(max_epochs=20, lr=1e-2, module__width=16),
-        AutoencoderNet(max_epochs=5, module__width=32),
+        NetClassifier(max_epochs=20, lr=1e-2, module__width=12),
         image_shape=(8, 8),
         random_state=seed,
     )
@@ -63,7 +62,7 @@ def pipeline(balance, seed):
         "targeted": synthesizer,
     }
     classifier = AugmentedClassifier(
-        NetClassifier(max_epochs=20, lr=1e-2, module__width=16),
+        NetClassifier(max_epochs=20, lr=1e-2, module__width=12),
         TargetedSynthesizer(image_shape=(8, 8)),
         synthetic_ratio=0,
         random_state=seed,
@@ -74,8 +73,8 @@ def pipeline(balance, seed):
 # %%
 # Several splits
 # --------------
-# Six images can be good or bad examples of their class, so that a single split says little. The
-# recall of a class is the share of its test images that are taken for it.
+# Six images can be good or bad examples of their class, so a single split says little. The recall
+# of a class is the share of its test images that are predicted as such.
 from sklearn.metrics import recall_score
 
 ways, seeds = ["as it is", "repeated", "targeted"], range(3)
@@ -93,7 +92,7 @@ for way, recall in zip(ways, recalls, strict=True):
     print(f"{way:<12}{by_class}{recall.mean():20.3f}")
 
 # %%
-# The same split by split: each line joins the results of one split, thick marks are means.
+# The same split by split: a line joins the results of one split, and large marks are means.
 import matplotlib.pyplot as plt
 
 fig, axes = plt.subplots(1, len(digits), figsize=(8, 3.4), sharey=True, layout="constrained")
@@ -108,28 +107,27 @@ axes[0].set(ylabel="recall on test images", ylim=(0, 1.02))
 plt.show()
 
 # %%
-# Read it from left to right. From "as it is" to "repeated" is the effect of balance, from
-# "repeated" to "targeted" that of synthesis. Look also at what the rare class gains at the
-# cost of its neighbours: whoever says 8 more often also says it wrongly more often. The second
-# step, split by split:
+# The step from "as it is" to "repeated" is the effect of balance, and the step from "repeated" to
+# "targeted" that of synthesis. Look also at the other classes: a classifier that predicts 8 more
+# often is also wrong more often when it does. The second step, paired by split:
 gain = recalls[2] - recalls[1]
 for name, values in {
     f"recall of the {rare}": gain[:, digits.index(rare)],
     "balanced accuracy": gain.mean(1),
 }.items():
     error = values.std(ddof=1) / len(values) ** 0.5
-    told = "a difference" if abs(values.mean()) > 2 * error else "not told from nothing"
+    told = "more than chance" if abs(values.mean()) > 2 * error else "could be chance"
     print(f"targeted - repeated, {name}: {values.mean():+.3f}, standard error {error:.3f}, {told}")
 
 # %%
-# Within two standard errors a mean is not told from nothing; then repetition, which costs less, is
-# the better choice for such data. Three splits are also too few to find small differences. And
-# no sampler knows what other eights look like: all that it makes lies around six real ones.
+# A mean within two standard errors of zero could be chance. Then choose repetition, which costs
+# less. Three splits are too few to find small differences. And no sampler knows what other eights
+# look like: all its images lie around six real ones.
 #
-# What was made
-# -------------
-# The synthesizer of the last split, asked for three more images of each real 8. After the pipeline
-# was fitted, its ``sample_indices_`` names the source of each row as ``source_index`` does here.
+# Look at the synthetic images
+# ----------------------------
+# We ask the synthesizer of the last split for three more images of each real 8. ``source_index``
+# names the source of each; after ``fit_resample`` the attribute ``sample_indices_`` does.
 sampler = fitted.named_steps["balance"]
 X_new, _, info = sampler.sample(y={rare: 3 * n_rare}, return_info=True)
 sources = np.unique(info.source_index)
@@ -149,8 +147,7 @@ plt.show()
 # --------
 # - Search ``balance__sampling_strategy`` and ``balance__radius``, as in
 #   :ref:`sphx_glr_auto_examples_plot_grid_search.py`.
-# - The cheap rivals: class weights in the loss (``criterion__weight``) and standard augmentation.
-#   :doc:`/guide/imbalance` and :doc:`/guide/augmentation` have them.
-# - Have the rare class targeted while the net trains, by a sampler that draws it more often, as in
-#   :doc:`/guide/imbalance`.
+# - Cheap rivals: class weights in the loss (``criterion__weight``) and standard augmentation. See
+#   :doc:`/guide/imbalance` and :doc:`/guide/augmentation`.
+# - Target the rare class while the network trains: :doc:`/guide/imbalance`.
 # - :doc:`/guide/pitfalls`: why resampling comes after the split, and accuracy misleads.

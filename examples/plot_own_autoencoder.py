@@ -1,9 +1,9 @@
 """
-An autoencoder of your own
-==========================
+How do I use an autoencoder of my own?
+======================================
 
-You will learn what the synthesizer asks of an autoencoder, how to check a module of your own
-against that before you train anything, and how to see whether its reconstructions are good enough.
+You will learn what an autoencoder must have, how to check a module of your own before you train it,
+and how to tell whether its reconstructions are good enough.
 """
 
 # %%
@@ -22,9 +22,9 @@ X_train, X_test, y_train, y_test = train_test_split(
 # %%
 # The module
 # ----------
-# Two methods are required: ``encode(x)`` turns images, (n, C, H, W), into codes of any shape
-# (n, ...), and ``decode(z)`` turns codes into images of the shape they had. ``forward`` is what
-# trains, one after the other. This module halves the image twice by convolutions.
+# Two methods are required: ``encode(x)`` turns images, (n, C, H, W), into codes of any shape (n,
+# ...), and ``decode(z)`` turns codes back into images of the same shape. ``forward`` does one after
+# the other, for training. This module halves the image twice by convolutions.
 import torch
 from torch import nn
 
@@ -56,10 +56,10 @@ class ConvolutionalAutoencoder(nn.Module):
 # %%
 # Check before training
 # ---------------------
-# Besides the shapes, three things have to hold for the ascent: in evaluation mode equal images have
-# equal codes, an image does not depend on those beside it in the batch, and the decoded image has
-# a gradient with respect to its code. Scales need no care: the synthesizer measures the standard
-# deviations of the codes, in which ``radius`` counts.
+# Besides the shapes, three things must hold. In evaluation mode, equal images have equal codes. A
+# code does not depend on other images in the batch. The decoded image has a gradient with respect
+# to its code. The scale of codes does not matter: ``radius`` counts in standard deviations of the
+# codes, which the synthesizer measures.
 module = ConvolutionalAutoencoder().eval()
 x = torch.from_numpy(X_train[:5, None])
 z = module.encode(x).detach().requires_grad_()
@@ -76,7 +76,7 @@ for requirement, holds in {
 print("values in a code:", z[0].numel(), "of shape", tuple(z.shape[1:]))
 
 # %%
-# What breaks these rules is refused when the synthesizer is fitted. This one loses a row and a
+# ``fit`` of the synthesizer refuses a module that breaks these rules. This one loses a row and a
 # column of pixels:
 from skorch import NeuralNet
 
@@ -92,7 +92,7 @@ class Cropped(ConvolutionalAutoencoder):
         return super().decode(self.encode(x))
 
 
-classifier = NetClassifier(max_epochs=20, lr=5e-3, module__width=16)
+classifier = NetClassifier(max_epochs=12, lr=1e-2, module__width=12)
 try:
     wrong = NeuralNet(Cropped, criterion=nn.MSELoss, max_epochs=1, verbose=0)
     TargetedSynthesizer(classifier, wrong, random_state=0).fit(X_train, y_train)
@@ -102,21 +102,22 @@ except ValueError as error:
 # %%
 # Two ways to wrap it
 # -------------------
-# Any skorch net will do that is fitted by ``fit(X, X)``, as above.
-# :class:`~tsynd_sk.autoencoders.AutoencoderNet` is such a net, with a learning rate that falls,
-# early stopping on a held-out tenth and epochs of a fixed number of images. ``module__`` parameters
-# go to your constructor. For comparison there is the default module, with a code of the same size.
+# Any skorch net that is fitted by ``fit(X, X)`` will do, as above.
+# :class:`~tsynd_sk.autoencoders.AutoencoderNet` is such a net, with a falling learning rate, early
+# stopping on a held-out tenth and epochs of a fixed number of images. ``module__`` parameters go to
+# your constructor. For comparison we train
+# :class:`~tsynd_sk.autoencoders.PatchAutoencoder`, with a code of the same size.
 from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
 
 synthesizers = {
     "your own": TargetedSynthesizer(
         classifier,
-        AutoencoderNet(ConvolutionalAutoencoder, module__n_latent=6, max_epochs=15),
+        AutoencoderNet(ConvolutionalAutoencoder, module__n_latent=6, max_epochs=8),
         random_state=0,
     ),
-    "default": TargetedSynthesizer(
+    "patches": TargetedSynthesizer(
         classifier,
-        AutoencoderNet(PatchAutoencoder, module__n_components=6, max_epochs=15),
+        AutoencoderNet(PatchAutoencoder, module__n_components=6, module__width=32, max_epochs=8),
         random_state=0,
     ),
 }
@@ -126,11 +127,10 @@ for synthesizer in synthesizers.values():
 # %%
 # Is it good enough?
 # ------------------
-# ``reconstruct`` encodes and decodes images as synthesis does, with no displacement. Ask it
-# about images that it was not trained on. Synthetic images are not lost in this way: what the code
-# has no room for is added again. But a displacement can change only what the code has, and so it
-# matters, besides the error, what the classifier makes of reconstructions: where it errs on them
-# and not on the images, what decides is not in the code.
+# ``reconstruct`` encodes and decodes images. Use images that the autoencoder was not trained on.
+# Synthetic images keep the detail that the code loses, because it is added back. But synthesis can
+# change only what the code holds. So look at the error, and at what the classifier predicts for
+# reconstructions: where it is wrong on them and right on the images, the code lacks what decides.
 reconstructed = {}
 for name, synthesizer in synthesizers.items():
     reconstructed[name] = synthesizer.reconstruct(X_test)
@@ -144,8 +144,7 @@ for name, synthesizer in synthesizers.items():
     )
 
 # %%
-# The classifiers were trained alike, and the accuracy on real images does not depend on the
-# autoencoder. Here are the images behind the numbers:
+# The images behind the numbers:
 import matplotlib.pyplot as plt
 
 rows = {"test image": X_test, **reconstructed}
@@ -158,22 +157,21 @@ for line, (name, images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-# The default starts from the principal components of image patches, which need few images to be
-# right, and a plain network has to learn them first. With few images and little time that is hard
-# to beat: an architecture of your own pays where you know more of the images than that, or where
-# it comes trained.
+# ``PatchAutoencoder`` starts from principal components of image patches, which a few images
+# determine well; a convolutional network has to learn everything. An architecture of your own pays
+# off where you know more about the images, or where it is pretrained.
 #
-# Targeted images of each
-# -----------------------
-# The same real images, moved in either latent space. The displacement is counted in standard
-# deviations of the codes and means the same for both; what lies within it differs.
+# Synthesise with each
+# --------------------
+# We move the same real images in either latent space, by the same distance in standard deviations
+# of the codes.
 for name, synthesizer in synthesizers.items():
     X_new, _, info = synthesizer.synthesize(X_train, y_train, random_state=0, return_info=True)
     rows[name] = X_new
     print(
         f"{name:<9} mutual information {info.uncertainty_source.mean():.3f} -> "
         f"{info.uncertainty.mean():.3f} nats, displacement {info.displacement.mean():.2f}, "
-        f"taken for their label {info.label_agreement.mean():.0%}"
+        f"predicted as labelled {info.label_agreement.mean():.0%}"
     )
 
 rows = {"source": X_train, **{name: rows[name] for name in synthesizers}}
@@ -186,14 +184,14 @@ for line, (name, images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-# More mutual information is no merit of an autoencoder by itself: one that adds noise makes a
-# classifier uncertain, too. Compare the images with their sources, and by your eyes.
+# More mutual information alone does not make an autoencoder better: noise makes a classifier
+# uncertain, too. Compare the images with their sources, with your own eyes.
 #
 # Try next
 # --------
-# - A class with a ``from_data(X, y, **params)`` classmethod is built from the training images, as
-#   the default is; :class:`~tsynd_sk.autoencoders.PatchAutoencoder` is an example.
+# - A class with a classmethod ``from_data(X, y, **params)`` is built from the training images, as
+#   :class:`~tsynd_sk.autoencoders.PatchAutoencoder` is.
 # - Train it on unlabelled images: :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
-# - Adapt one that others have trained: :doc:`/guide/pretrained_autoencoders`.
-# - Put the class in a module of its own before you pickle the estimator or use ``n_jobs``;
-#   :doc:`/guide/saving` tells why.
+# - Use a pretrained one: :doc:`/guide/pretrained_autoencoders`.
+# - Before you pickle the estimator or use ``n_jobs``, put the class in a module of its own:
+#   :doc:`/guide/saving`.

@@ -1,10 +1,9 @@
 """
-An objective of your own
-========================
+How do I write an objective of my own?
+======================================
 
-You will learn how to write what a synthetic image should maximise as a function, what such a
-function gets and must return, and how to see whether it does what you meant: here beside mutual
-information, the default.
+You will learn how to write a function that synthetic images maximise, what it gets and must return,
+and how to check that it does what you want, beside mutual information, the default.
 """
 
 # %%
@@ -14,16 +13,13 @@ import numpy as np
 import torch
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
 X, y, _ = load_digits_images()
 X, y = X[:150], y[:150]
 synthesizer = TargetedSynthesizer(
-    NetClassifier(max_epochs=20, lr=5e-3, module__width=16),
-    AutoencoderNet(max_epochs=10, module__width=32),
-    random_state=0,
+    NetClassifier(max_epochs=20, lr=5e-3, module__width=16), random_state=0
 ).fit(X, y)
 
 
@@ -31,20 +27,19 @@ synthesizer = TargetedSynthesizer(
 # Two objectives
 # --------------
 # An objective gets the members' log-probabilities, a tensor of shape (n_members, n, n_classes), and
-# the labels as numbers of their columns, of shape (n,). It returns one value for each image, which
-# the ascent makes large, and torch must be able to differentiate it.
+# the labels as column numbers, of shape (n,). It returns one value for each image, which the ascent
+# maximises. It must be differentiable by torch.
 #
-# The first one looks for images between the two likeliest classes. It asks the mean prediction
-# alone, and does not care whether members agree.
+# The first one seeks images between the two likeliest classes. It uses the mean prediction alone,
+# whether members agree or not.
 def small_margin(log_probs, y):
     first, second = log_probs.exp().mean(0).topk(2, dim=-1).values.unbind(-1)
     return second - first
 
 
 # %%
-# The second one is about votes: the share of members that do not vote for the class most voted
-# for, known as the variation ratio. Counted literally it is a staircase. It has no slope to climb,
-# and the synthesizer says so:
+# The second one is the variation ratio: the share of members that do not vote for the winning
+# class. Counted, it is a step function without a slope, and the synthesizer says so:
 def variation_ratio(log_probs, y):
     votes = torch.nn.functional.one_hot(log_probs.argmax(-1), log_probs.shape[-1])
     return 1 - votes.float().mean(0).amax(-1)
@@ -57,18 +52,18 @@ except ValueError as error:
 
 
 # %%
-# The way out is a smooth vote. Dividing log-probabilities by a small temperature drives the
-# largest probability of each member towards one, and leaves a slope between the steps.
+# The way out is a smooth vote. Dividing log-probabilities by a small temperature moves the largest
+# probability of each member towards one, and keeps a slope.
 def soft_variation_ratio(log_probs, y):
     votes = (log_probs / 0.3).softmax(-1)
     return 1 - votes.mean(0).amax(-1)
 
 
 # %%
-# The same images under each
-# --------------------------
-# ``set_params`` after ``fit`` trains nothing again, and equal seeds start the ascents from
-# the same points: what differs is the objective alone. ``synthesize`` makes one image from each.
+# Synthesise with each
+# --------------------
+# ``set_params`` after ``fit`` trains nothing again, and equal seeds give equal starts, so only the
+# objective differs. ``synthesize`` makes one image from each.
 objectives = {
     "random": "random",
     "mutual_info": "mutual_info",
@@ -81,8 +76,8 @@ for name, objective in objectives.items():
     made[name], _ = synthesizer.synthesize(X, y, random_state=0)
 
 # %%
-# To judge them all by the same measures, we ask members that took no part in any ascent, with
-# other dropout masks. This is also how an objective can be tried out by hand.
+# We measure all of them with members that took no part in any ascent, with other dropout masks. You
+# can try an objective by hand in the same way.
 from tsynd_sk.members import DropoutMembers
 from tsynd_sk.uncertainty import mutual_information
 
@@ -112,11 +107,9 @@ for name, images in {"real images": X, **made}.items():
     )
 
 # %%
-# "Margin" is the lead of the likeliest class over the second, so that small ones are sought;
-# "votes against" is the variation ratio, counted; "agreement" is the share that these members take
-# for their label. (Nothing holds the ascent to it: that would be ``label_policy="constrain"``.) In
-# the table, find for each objective the column that it was to move, and then those that it has
-# moved besides.
+# "Margin" is the lead of the likeliest class over the second; small is sought. "Votes against" is
+# the counted variation ratio. "Agreement" is the share that these members predict as labelled. For
+# each objective, find the column that it should move, then those that it moves as well.
 import matplotlib.pyplot as plt
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained")
@@ -130,10 +123,10 @@ axes[0].set_ylabel("mutual information (nats)")
 plt.show()
 
 # %%
-# Each point is an image. Towards the left the mean prediction is undecided; upwards the members
-# disagree. Images at the left and low down are those that all members find ambiguous: they count
-# for the margin and not for mutual information. How few or many of them there are tells whether
-# your objective differs from the default on your data, or only looks different on paper:
+# Each point is an image. To the left, the mean prediction is undecided; higher up, members disagree
+# more. Images at the lower left are ambiguous to all members: the margin seeks them, mutual
+# information does not. Few such images mean that your objective differs from the default on paper
+# only:
 for name in ["small_margin", "soft_variation_ratio"]:
     same = np.corrcoef(measures[name]["mi"], measures["mutual_info"]["mi"])[0, 1]
     gain = measures[name]["mi"].mean() / measures["mutual_info"]["mi"].mean()
@@ -154,13 +147,13 @@ for line, name in zip(axes, names, strict=True):
 plt.show()
 
 # %%
-# None of this says which images are better to train on. That takes a comparison of trained
-# classifiers over several splits, with the control ``"random"`` in it.
+# None of this tells which images are better to train on. For that, compare trained classifiers, as
+# in :ref:`sphx_glr_auto_examples_plot_compare_arms.py`, with ``Arm(objective=...)``.
 #
 # Try next
 # --------
 # - Use the labels: ``-log_probs.exp().mean(0).log()[range(len(y)), y]`` is the loss itself.
-#   :doc:`/guide/objectives` has more, and what to mind when an objective shall be pickled.
+#   :doc:`/guide/objectives` has more, also on pickling.
 # - Give ``synthesizer__objective`` several values in a search, as in
 #   :ref:`sphx_glr_auto_examples_plot_grid_search.py`.
 # - Members of another kind: :doc:`/guide/members`, and

@@ -1,22 +1,21 @@
 """
-Saliency maps and perturbations
-===============================
+Where does my network look?
+===========================
 
-You will learn how to map where classifiers look, how to see which changes of an image make them
-doubt, and which controls such pictures need before anybody reads a story into them.
+You will learn how to draw where a classifier looks, how to find which changes of an image make it
+doubt, and which controls such pictures need before you draw conclusions from them.
 """
 
 # %%
-# Classifiers to look into
-# ------------------------
-# The same net, plain and augmented, each trained twice: from two seeds, on the same images. The
-# second pair is there to be compared with the first. The plain ones get more epochs, so that all
-# make equally many gradient steps. A fifth net has not learnt anything, for its learning rate is 0.
+# Five classifiers
+# ----------------
+# We train the same network, plain and augmented, from two seeds each, on the same images. The
+# second seed is a control. The plain ones get more epochs, so that all make as many gradient steps.
+# A fifth network has learnt nothing: its learning rate is 0.
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk import AugmentedClassifier
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -26,14 +25,13 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 
-def net(max_epochs, lr=5e-3):
-    return NetClassifier(max_epochs=max_epochs, lr=lr, module__width=16)
+def net(max_epochs, lr=1e-2):
+    return NetClassifier(max_epochs=max_epochs, lr=lr, module__width=12)
 
 
 classifiers = {}
 for seed in range(2):
-    synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=5, module__width=32))
-    augmented = AugmentedClassifier(net(40), synthesizer, random_state=seed).fit(X_train, y_train)
+    augmented = AugmentedClassifier(net(16), random_state=seed).fit(X_train, y_train)
     steps = [epoch["train_batch_count"] for epoch in augmented.history_]
     longer = net(round(sum(steps) / steps[0]))
     plain = AugmentedClassifier(longer, synthetic_ratio=0, random_state=seed).fit(X_train, y_train)
@@ -47,9 +45,9 @@ for name, classifier in classifiers.items():
 # Where they look
 # ---------------
 # :class:`~tsynd_sk.inspection.AttributionDisplay` draws maps by EigenGradCAM: what a convolutional
-# layer finds in an image, weighted by the gradient of the score of a class. Bright is what speaks
-# for the class most; every map has a scale of its own, so that a maximum says nothing about how
-# sure a classifier is. For that there is the probability *p* below it.
+# layer finds in an image, weighted by the gradient of the score of a class. Bright regions speak
+# most for the class. Each map has its own scale, so it does not tell how sure a classifier is; the
+# probability *p* below it does.
 import matplotlib.pyplot as plt
 
 from tsynd_sk.inspection import AttributionDisplay
@@ -59,17 +57,17 @@ AttributionDisplay.from_estimator(first, X_test[:6], y_test[:6]).plot()
 plt.show()
 
 # %%
-# Differences between the rows catch the eye, and a story is soon at hand: this classifier looks at
-# the digit, that one beside it. Before you tell it, mind two things. The last convolution of this
-# net has four by four positions, so that finer structure is interpolated. (``layer=`` maps another
-# one; ``print(classifier.estimator_.module_)`` lists them.) And there are only six images.
+# It is tempting to explain differences between the rows. Before you do, mind two things. The last
+# convolution of this network has four by four positions, so finer structure is interpolated.
+# (``layer=`` maps another layer; ``print(classifier.estimator_.module_)`` lists them.) And these
+# are six images.
 #
-# Controls
-# --------
-# Are the differences those of augmentation, or would another seed do? Let us correlate the maps of
-# more images, pixel by pixel. Two controls set the scale. One is the net that has learnt nothing.
-# The other is no net at all: the mean map of all other images, which knows only where digits are.
-n = 32
+# Compare with controls
+# ---------------------
+# Do maps differ because of augmentation, or would another seed change them as much? We correlate
+# the maps of more images, pixel by pixel, and add two controls: the untrained network, and the mean
+# map of all other images, which knows nothing of the image itself.
+n = 24
 display = AttributionDisplay.from_estimator(classifiers, X_test[:n], y_test[:n])
 maps = dict(zip(display.names, display.maps, strict=True))
 reference = maps["plain, seed 0"]
@@ -100,16 +98,15 @@ for name, values in similarity.items():
     print(f"{name:<20} median correlation {np.median(values):+.2f}, {len(values)} images")
 
 # %%
-# The second plain net tells what a seed alone does. Only if the augmented nets lie clearly below
-# it do their maps differ *because* of the augmentation. And where a control without any knowledge
-# of the image lies as high as a trained net, the likeness between maps is one of position: digits
-# stand in the middle.
+# The second plain network shows what a seed alone changes. Only if the augmented networks lie
+# clearly below it do maps differ *because* of augmentation. Where a control lies as high as a
+# trained network, maps are alike because digits stand in the middle.
 #
-# Does a map find what the net needs?
-# -----------------------------------
-# That can be measured. Black out the sixteen pixels that a map says matter most, and see what is
-# left of the probability of the class. Beside it, the same number of pixels that matter least,
-# random ones, and those that matter most on average over the other images.
+# Does a map find what the network needs?
+# ---------------------------------------
+# We black out the sixteen pixels that a map calls most important, and look at the probability of
+# the class. For comparison we black out the least important pixels, random ones, and those that are
+# most important on average over the other images.
 rng = np.random.default_rng(0)
 
 
@@ -134,25 +131,24 @@ for name in ["plain, seed 0", "augmented, seed 0"]:
         print(f"  {which:<26} {left_over(classifiers[name], order):.2f}")
 
 # %%
-# A map is worth something if the first number is well below the third. It is worth something *for
-# the single image* only if it is below the last, too, for which a look at the other images is
-# enough.
+# A map finds what the network needs if the first number is well below the third. It tells something
+# about *this* image only if the first number is below the last, too.
 #
-# What makes them doubt
-# ---------------------
-# :class:`~tsynd_sk.inspection.PerturbationDisplay` asks another question: which small change takes
-# the probability of the class below one half? All classifiers are brought to the same doubt, so
-# that the size of the change compares. The differences have one colour scale for all.
+# What makes it doubt?
+# --------------------
+# :class:`~tsynd_sk.inspection.PerturbationDisplay` finds a small change that takes the probability
+# of the class below one half. All classifiers are brought to the same doubt, so sizes of changes
+# compare. All differences share one colour scale.
 from tsynd_sk.inspection import PerturbationDisplay
 
 PerturbationDisplay.from_estimator(first, X_test[:5], y_test[:5]).plot()
 plt.show()
 
 # %%
-# An image whose class was unlikely to begin with stays as it is. The changes follow the gradients
-# of one net. They are not what a person would change, and they are no explanation of what the net
-# has seen in the digit, but they tell how near a decision is to turning. Again for more images, and
-# both seeds, among images that all four nets take for what they are:
+# An image whose class was unlikely from the start stays as it is. The changes follow the gradients
+# of one network. They do not explain what it sees; they tell how close a decision is to turning.
+# Again we look at more images and both seeds, among images that all four networks predict
+# correctly:
 names = [name for name in classifiers if name != "untrained"]
 display = PerturbationDisplay.from_estimator(
     {name: classifiers[name] for name in names}, X_test[:n], y_test[:n]
@@ -180,19 +176,16 @@ ax.legend()
 plt.show()
 
 # %%
-# Points above the diagonal are images on which the augmented net of a seed withstands more. If both
-# seeds agree, and lie further from one half than the control does, that is a hint at more
-# robustness. The sizes are the smallest changes that were found, not bounds; for a verdict take
-# attacks, more seeds and a test, as in :ref:`sphx_glr_auto_examples_plot_robustness.py`.
+# Above the diagonal, the augmented network withstands a larger change. If both seeds agree, and lie
+# further from 50 % than the control, that hints at more robustness. For a verdict use attacks, more
+# seeds and a test: :ref:`sphx_glr_auto_examples_plot_robustness.py`.
 #
-# In short: maps show where evidence is found, coarsely. They do not show that it is the right
-# evidence, nor that a classifier is better, nor, without a second seed, that two classifiers
-# differ.
+# In short: maps show coarsely where a network finds evidence. They do not show that the evidence is
+# right, nor that one classifier is better than another.
 #
 # Try next
 # --------
-# - The maps of a network of your own, by :func:`tsynd_sk.inspection.eigen_grad_cam`.
-# - Images of more pixels, where maps have something to show: :doc:`/guide/images` tells which
-#   layouts are taken.
+# - Maps of a network of your own: :func:`tsynd_sk.inspection.eigen_grad_cam`.
+# - Larger images, whose maps show more: :doc:`/guide/images`.
 # - :doc:`/guide/evaluation` and :doc:`/guide/pitfalls`: what to report instead.
-# - What the synthesis itself changes in an image: :ref:`sphx_glr_auto_examples_plot_ascent.py`.
+# - What synthesis changes in an image: :ref:`sphx_glr_auto_examples_plot_ascent.py`.

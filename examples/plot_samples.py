@@ -1,24 +1,23 @@
 """
-What synthetic images are like
-==============================
+Are my synthetic images any good?
+=================================
 
-You will learn how to look at synthetic images in numbers: whether anything is wrong with them,
-whether they are more than copies of real ones, whether a classifier is more uncertain of them than
-of images that are changed at random, and what scores on them mean, and what they do not.
+You will learn how to measure synthetic images: whether anything is wrong with them, whether they
+are mere copies, whether a classifier is more uncertain about them than about images that are
+changed at random, and why not to score on them.
 """
 
 # %%
 # Three synthesizers that differ in one word
 # ------------------------------------------
-# A synthesizer can be judged against its controls alone. ``"duplicate"`` copies images
-# without moving them, ``"random"`` moves them as far as ``"mutual_info"`` does, without an aim. All
-# three have the same classifier and the same autoencoder, which are trained once.
+# Judge a synthesizer against two controls. ``"duplicate"`` copies images without moving them.
+# ``"random"`` moves them as far as ``"mutual_info"`` does, in random directions. All three share
+# one classifier and one autoencoder, which are fitted once.
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -32,9 +31,7 @@ def make_net():
     return NetClassifier(max_epochs=12, lr=1e-2, module__width=16)
 
 
-targeted = TargetedSynthesizer(
-    make_net(), AutoencoderNet(max_epochs=6, module__width=32), random_state=0
-).fit(X_train, y_train)
+targeted = TargetedSynthesizer(make_net(), random_state=0).fit(X_train, y_train)
 synthesizers = {
     objective: TargetedSynthesizer(
         FrozenEstimator(targeted.classifier_),
@@ -48,8 +45,8 @@ synthesizers = {
 # %%
 # A report
 # --------
-# :func:`~tsynd_sk.evaluation.synthesis_report` samples, and compares with the images of ``fit``.
-# First come counts that have to be 0, then measures without a threshold, each with what it means.
+# :func:`~tsynd_sk.evaluation.synthesis_report` draws samples and compares them with the images of
+# ``fit``. It lists counts that must be 0, then measures with what each means.
 from tsynd_sk.evaluation import synthesis_report
 
 reports = {
@@ -59,9 +56,8 @@ reports = {
 print(reports["mutual_info"])
 
 # %%
-# Notes at the end say which of the numbers say little, and why. A
-# :class:`~tsynd_sk.evaluation.SynthesisReport` is made to be read by programs as well. Here are
-# some of its measures side by side:
+# Notes at the end tell which numbers say little here, and why. Programs can read a
+# :class:`~tsynd_sk.evaluation.SynthesisReport`, too. Some measures of all three, side by side:
 chosen = [
     "mutual_info_gain",
     "label_agreement",
@@ -81,25 +77,22 @@ for measure in chosen:
 # %%
 # Are they copies?
 # ----------------
-# Four of these measures are about memorisation, and the control tells how to read them. A duplicate
-# is a copy and nothing else: what its column says is what copies are like.
-# ``nearest_real_of_real`` is the yardstick at the other end, how far real images are from each
-# other. Samples whose ``nearest_real`` and ``authenticity`` stay near those of the control have not
-# moved away, whatever they look like.
+# Four of these measures are about copying. The column ``duplicate`` shows what copies score, and
+# ``nearest_real_of_real`` how far real images are from each other. Samples with ``nearest_real``
+# and ``authenticity`` near those of the duplicates are near copies, whatever they look like.
 #
-# ``nearest_is_source`` is a warning. Of so large a share of the samples, whoever holds the real
-# images can tell which of them they were made from. Synthetic images of patients need the
-# protection of the patients' own images.
+# ``nearest_is_source`` is a warning. It is the share of samples whose source can be told by whoever
+# holds the real images. Protect synthetic images of patients as you protect the patients' own.
 #
-# Precision says how many samples lie among the real images in the eyes of the classifier. It need
-# not be high: targeted samples are meant to lie where real ones are rare.
+# Precision is the share of samples that lie among real images in the features of the classifier. It
+# need not be high: targeted samples should lie where real ones are rare.
 #
-# Are they more uncertain than what augmentation makes?
-# -----------------------------------------------------
-# That is the claim behind all this: that most images which random changes make are redundant, as
-# the classifier is certain of them already. It can be tested. We
-# change the training images by :func:`~tsynd_sk.evaluation.augment`, as standard augmentation does,
-# and by each of :obj:`~tsynd_sk.evaluation.CORRUPTIONS`, and ask the same members about all.
+# Are they more uncertain than augmented images?
+# ----------------------------------------------
+# The method rests on a claim: most randomly changed images are redundant, because the classifier is
+# certain about them already. We test it. We change the training images by
+# :func:`~tsynd_sk.evaluation.augment`, as standard augmentation does, and by each of
+# :obj:`~tsynd_sk.evaluation.CORRUPTIONS`, and measure the uncertainty of all with the same members.
 from tsynd_sk.evaluation import CORRUPTIONS, augment, corrupt
 
 groups = {"real": X_train, "augmented": augment(X_train, flip=False, random_state=0)}
@@ -136,31 +129,28 @@ for box, color in zip(boxes["boxes"], colors, strict=True):
 ax.set(xlabel="mutual information (nats)", title="uncertainty")
 shares = [100 * kept[name] for name in ordered]
 ax_kept.scatter(shares, range(1, len(ordered) + 1), c=colors, zorder=3)
-ax_kept.set(xlabel="taken for their label (%)", title="labels")
+ax_kept.set(xlabel="predicted as labelled (%)", title="labels")
 ax_kept.grid(axis="x", color="0.9")
 plt.show()
 
 # %%
-# Orange is synthetic, blue is changed by hand, and boxes are in the order of their medians. The two
-# halves belong together. A group that is uncertain, and whose labels few images keep, may have been
-# spoilt: then labels are wrong, and training on them teaches errors. Or the net is mistaken, and
-# has something to learn. The picture cannot tell the two apart, your eyes can. What training can
-# use is uncertain and still of its class. See where ``mutual info`` stands against ``augmented``,
-# and whether there is a corruption that reaches as far and keeps as many labels. If there is, it is
-# the simpler augmentation, and belongs in your comparison. (Images of eight pixels are soon
-# spoilt. A shift by one of them moves a stroke by its whole width.)
+# Orange groups are synthetic, blue ones are real or changed at random; boxes are in the order of
+# their medians. Read both halves together. Where images are uncertain and few are predicted as
+# labelled, either the images are spoilt and their labels wrong, or the network is wrong and has
+# something to learn. Only your eyes can tell which. Useful images are uncertain and still of their
+# class. Compare ``mutual info`` with ``augmented``, and look for a corruption that is as uncertain
+# and keeps as many labels. If there is one, it is a simpler augmentation and belongs in your
+# comparison. (Images of eight by eight pixels are soon spoilt: a shift by one pixel moves a stroke
+# by its width.)
 #
-# "Taken for their label" is said here by the net as it predicts. The report's ``label_agreement``
-# is that of the members' mean, to which ``label_policy="constrain"`` would hold the ascent.
-#
-# What scores on synthetic images mean
-# ------------------------------------
-# Nothing about real ones. To see it, we train on real and synthetic images together, and score on
-# further synthetic ones of the same synthesizer as well as on test images.
-# :func:`~tsynd_sk.evaluation.classification_scores` takes the probabilities of any classifier, and
-# so does :func:`~tsynd_sk.evaluation.expected_calibration_error`.
-# :func:`~tsynd_sk.evaluation.augmentation_scores` takes the classifier, and moves the test images
-# anew in every draw.
+# Why not score on synthetic images?
+# ----------------------------------
+# Because such scores say nothing about real images. To see it, we train on real and synthetic
+# images together, and score on further synthetic images of the same synthesizer, and on test
+# images. :func:`~tsynd_sk.evaluation.classification_scores` and
+# :func:`~tsynd_sk.evaluation.expected_calibration_error` take probabilities;
+# :func:`~tsynd_sk.evaluation.augmentation_scores` takes the classifier, and scores it on test
+# images that are moved at random.
 import torch
 
 from tsynd_sk.evaluation import (
@@ -173,7 +163,7 @@ columns = ["synthetic", "test", "test, moved", "calibration error"]
 print(f"{'balanced accuracy':<18}" + "".join(f"{column:>19}" for column in columns))
 for name in ["real twice", *synthesizers]:
     runs = []
-    for seed in range(3):
+    for seed in range(2):
         X_more, y_more, X_new, y_new = X_train, y_train, X_train, y_train
         if name in synthesizers:
             sample = synthesizers[name].sample
@@ -199,25 +189,20 @@ for name in ["real twice", *synthesizers]:
     print(f"{name:<18}" + "".join(f"{cell:>19}" for cell in cells))
 
 # %%
-# (What stands after ± is the standard deviation over three trainings. For "real twice" the first
-# column is the training images themselves.) The first column is on images near to those of the
-# training, made from the same sources: compare it with the second one. It measures how well
-# a net has learnt one synthesizer by heart, and a synthesizer of mere copies does best there.
-# Never score on synthetic data, and never put a real image into the test whose
-# synthetic descendants were trained on.
+# (± is the standard deviation over two trainings. For "real twice" the first column is on the
+# training images themselves.) The first column is on images that were made from the training
+# images, and mere copies score well there. It tells how well a network has memorised one
+# synthesizer. Never score on synthetic data, and never test on a real image whose synthetic images
+# were trained on.
 #
-# In the other columns compare lines with those of ``duplicate``. Here synthesis was done once,
-# against one net, and the images were used to train others. `AugmentedClassifier` alternates
-# instead, and one split is not enough to judge either:
-# :ref:`sphx_glr_auto_examples_plot_compare_arms.py`.
+# In the other columns, compare each line with ``duplicate``. One split does not settle which is
+# best: :ref:`sphx_glr_auto_examples_plot_compare_arms.py`.
 #
 # Try next
 # --------
-# - A longer leash, ``radius=1.0``, then a second one besides, ``label_policy="constrain"``, and the
-#   report again. Which of its lines changes most?
+# - Set ``radius=1.0``, then ``label_policy="constrain"`` as well, and print the report again. Which
+#   line changes most?
 # - ``report.by_class`` and ``report.to_frame()``: are some classes harder to synthesise for?
-# - :doc:`/guide/evaluation` says how to read every line of the report, and
-#   :doc:`/guide/pitfalls` what to mind about labels that drift.
-# - All corruptions at all severities, with the intervals of a
-#   :class:`~tsynd_sk.inspection.RobustnessDisplay`:
-#   :ref:`sphx_glr_auto_examples_plot_robustness.py`.
+# - :doc:`/guide/evaluation`: how to read every line of the report.
+# - :doc:`/guide/pitfalls`: labels that drift.
+# - Scores on corrupted images, with intervals: :ref:`sphx_glr_auto_examples_plot_robustness.py`.

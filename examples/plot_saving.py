@@ -1,21 +1,20 @@
 """
-Saving and loading
-==================
+How do I save and load a classifier?
+====================================
 
-You will learn the two ways to keep a fitted estimator, a file of weights and a pickle, what each of
-them holds, and what happens when a file is damaged or does not fit.
+You will learn two ways to save a fitted estimator, as a file of weights and as a pickle, what each
+holds, and what happens when a file is damaged or does not fit.
 """
 
 # %%
-# Something to save
-# -----------------
+# A fitted classifier
+# -------------------
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk.autoencoders import AutoencoderNet
+from tsynd_sk import AugmentedClassifier
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 
@@ -25,9 +24,7 @@ X_train, y_train, X_test, y_test = X[:150], y[:150], X[150:650], y[150:650]
 
 def unfitted(width=16):
     return AugmentedClassifier(
-        NetClassifier(max_epochs=20, lr=5e-3, module__width=width),
-        TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=5, module__width=32)),
-        random_state=0,
+        NetClassifier(max_epochs=8, lr=1e-2, module__width=width), random_state=0
     )
 
 
@@ -35,11 +32,11 @@ classifier = unfitted().fit(X_train, y_train)
 print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 
 # %%
-# Weights alone
-# -------------
-# ``save_params`` writes a safetensors file: numbers and text, and nothing that could be run.
-# An estimator that is made in the same way takes it over by ``load_params``, in another process
-# or on another machine, and answers to the bit as the one that was saved.
+# Save the weights
+# ----------------
+# ``save_params`` writes a safetensors file: numbers and text, no code. ``load_params`` loads it
+# into an estimator that is made in the same way, in another process or on another machine. Its
+# predictions are equal to the bit.
 folder = tempfile.TemporaryDirectory()
 file = Path(folder.name, "digits.safetensors")
 classifier.save_params(file)
@@ -51,9 +48,9 @@ same = np.array_equal(loaded.uncertainty(X_test), classifier.uncertainty(X_test)
 print("equal uncertainties:", same)
 
 # %%
-# Any reader of safetensors shows what is in it: the weights and histories of both nets, the spread
-# of the codes (``latent_scale``), and the range of the pixels. The parameters of the estimator
-# are not, which is why you construct it yourself.
+# The file holds the weights and histories of both networks, the spread of the codes
+# (``latent_scale``) and the range of the pixels. It does not hold the parameters of the estimator,
+# which is why you construct it yourself. Any reader of safetensors can list the contents:
 from safetensors import safe_open
 
 with safe_open(file, framework="numpy") as contents:
@@ -67,9 +64,8 @@ for part in parts:
     print(f"{part:<20}{len(tensors):>4} tensors, {size}")
 
 # %%
-# Training images stay out of the file unless you ask for them, for they may be confidential.
-# Without them the synthesizer has nothing to sample from, and says so. It still synthesises from
-# images that it is given:
+# Training images may be confidential, so they are not in the file unless you ask for it. Without
+# them the synthesizer cannot sample. It can still synthesise from images that you give:
 try:
     loaded.synthesizer_.sample(5)
 except ValueError as error:
@@ -91,18 +87,17 @@ plt.show()
 print("equal images:", np.array_equal(before, after))
 
 # %%
-# The two lower rows are one and the same. With the training images in the file, ``sample`` works
-# too:
+# The two lower rows are equal. With the training images in the file, ``sample`` works, too:
 with_images = Path(folder.name, "digits_with_images.safetensors")
 classifier.save_params(with_images, with_images=True)
 X_new, y_new = unfitted().load_params(with_images).synthesizer_.sample(5)
 print("sampled:", X_new.shape)
 
 # %%
-# A file that is damaged, or does not fit
-# ---------------------------------------
-# Files are cut off by full disks and changed by bad ones. Here a single bit of a weight is flipped,
-# the file is cut, and at last the whole file is given to an estimator with other parameters.
+# What if a file is damaged or does not fit?
+# ------------------------------------------
+# We flip a single bit of a weight, cut the file in half, and load the intact file into an estimator
+# with other parameters. Each is refused with a reason:
 received = Path(folder.name, "received.safetensors")
 whole = file.read_bytes()
 flipped = bytearray(whole)
@@ -123,17 +118,17 @@ try_to_load(unfitted(), whole[: len(whole) // 2])
 try_to_load(unfitted(width=8), whole)
 
 # %%
-# An estimator that refuses a file stays as it was: what it had learnt before is still there.
+# An estimator that refuses a file keeps what it had learnt:
 try_to_load(classifier, whole[: len(whole) // 2])
 print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 
 # %%
-# The whole estimator
-# -------------------
-# ``pickle`` and ``joblib`` keep all of it, with parameters, optimisers and training images, and
-# need nothing to be constructed. Two things speak against it. Whoever reads a pickle runs what is
-# in it, so read those of people you trust only. And it holds classes by name: those of your own
-# have to be in a module that can be imported where it is read, and in versions that agree.
+# Pickle the whole estimator
+# --------------------------
+# ``pickle`` and ``joblib`` save everything: parameters, optimisers and training images. You do not
+# construct anything to load it. But loading a pickle runs code, so load only pickles that you
+# trust. And classes are saved by name: classes of your own must be importable where the pickle is
+# loaded, in versions that agree.
 import joblib
 
 pickled = Path(folder.name, "digits.joblib")
@@ -148,16 +143,13 @@ for path, images in [(file, "no"), (with_images, "yes"), (pickled, "yes")]:
 folder.cleanup()
 
 # %%
-# Which one?
-# ----------
-# To hand a model on, to keep it for years, or where images must not leave the house: weights,
-# together with the code that constructs the estimator. To go on tomorrow where you stopped today:
-# a pickle.
+# Which one should I use?
+# -----------------------
+# Weights, with the code that constructs the estimator: to share a model, to keep it for years, or
+# where images are confidential. A pickle: to continue tomorrow.
 #
 # Try next
 # --------
-# - :doc:`/guide/saving` tells the details: accelerators, interruptions, nets of your own.
-# - :doc:`/guide/reproducibility`: what has to be equal for the same training to give the same
-#   weights again.
-# - Save an autoencoder that many images have trained, and load it frozen: :doc:`/guide/unlabelled`,
-#   and what it is good for: :ref:`sphx_glr_auto_examples_plot_unlabelled.py`.
+# - :doc:`/guide/saving`: accelerators, interruptions, networks of your own.
+# - :doc:`/guide/reproducibility`: how to get the same weights again.
+# - Save an autoencoder and load it frozen: :doc:`/guide/unlabelled`.

@@ -1,23 +1,23 @@
 """
-The engine in plain torch
-=========================
+How do I use the engine in plain torch?
+=======================================
 
-You will learn which parts the method is made of, and to use them with tensors and modules of your
-own, in a training loop of your own: members of a network, measures of their disagreement, and the
-ascent. No scikit-learn, no skorch.
+You will learn to use the parts of the method in a training loop of your own, with tensors and
+modules alone: members of a network, measures of their disagreement, and the ascent. No skorch.
 """
 
 # %%
 # A network and an autoencoder
 # ----------------------------
-# Everything here starts from two trained modules. The images are scikit-learn's digits, as a tensor
-# of shape (n, C, H, W).
+# We need two trained modules. The images are scikit-learn's digits, as a tensor of shape
+# (n, C, H, W).
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from tsynd_sk.datasets import load_digits_images
 
+torch.manual_seed(0)
 images, labels, _ = load_digits_images()
 X, y = torch.from_numpy(images[:, None]), torch.from_numpy(labels)
 X_train, y_train, X_test, y_test = X[:200], y[:200], X[200:700], y[200:700]
@@ -35,10 +35,10 @@ def train(module, loss, *data, epochs, lr=3e-3):
 
 
 # %%
-# The network has dropout, and a layer of our own that is random in another way: it scales
-# features by Gaussian noise. The engine knows torch's dropout in all its forms. Of other layers it
-# has to be told how their noise is drawn and applied, so that a draw can be fixed.
-# :func:`~tsynd_sk.members.register_stochastic` takes both.
+# The network has dropout, and a random layer of our own, which scales features by Gaussian noise.
+# The engine knows all dropout layers of torch. For other random layers,
+# :func:`~tsynd_sk.members.register_stochastic` takes how noise is drawn and how it is applied, so
+# that a draw can be kept.
 from tsynd_sk.members import register_stochastic
 
 
@@ -72,12 +72,12 @@ def classifier_loss(network, x, target):
     return F.cross_entropy(network(x), target)
 
 
-networks = [train(make_network(), classifier_loss, X_train, y_train, epochs=25) for _ in range(3)]
+networks = [train(make_network(), classifier_loss, X_train, y_train, epochs=20) for _ in range(3)]
 network = networks[0]
 
 # %%
-# The autoencoder is a small variational one. Encoders return all sorts of things, this one a mean
-# and the logarithm of a variance. :func:`~tsynd_sk.autoencoders.encode` finds the code in it.
+# The autoencoder is a small variational one. Its encoder returns a mean and the logarithm of a
+# variance. :func:`~tsynd_sk.autoencoders.encode` finds the code in what an encoder returns.
 from tsynd_sk.autoencoders import encode
 
 
@@ -115,18 +115,16 @@ print(f"codes of shape {tuple(z.shape)}, root-mean-square error of reconstructio
 # %%
 # Members
 # -------
-# A member is a network without anything random in it. There are three ways to get several:
+# Members are deterministic versions of a network. There are three kinds:
 #
-# - :class:`~tsynd_sk.members.DropoutMembers`: one network under draws of all its noise;
-# - :class:`~tsynd_sk.members.LaplaceMembers`: one network under draws of its last layer, from the
-#   Gaussian that :func:`~tsynd_sk.members.last_layer_posterior` fits to the training images. Its
-#   noise rests, and need not exist. It returns a
-#   :class:`~tsynd_sk.members.LastLayerPosterior`;
-# - :class:`~tsynd_sk.members.EnsembleMembers`: several networks, each as it predicts.
+# - :class:`~tsynd_sk.members.DropoutMembers`: one network with several draws of its noise;
+# - :class:`~tsynd_sk.members.LaplaceMembers`: one network without noise, with several draws of its
+#   last layer. The draws come from the Gaussian (:class:`~tsynd_sk.members.LastLayerPosterior`)
+#   that :func:`~tsynd_sk.members.last_layer_posterior` fits to the training images;
+# - :class:`~tsynd_sk.members.EnsembleMembers`: several networks.
 #
-# :class:`~tsynd_sk.members.JoinedMembers` joins any of them. All need to be told how
-# log-probabilities come from what a network returns. All work on copies: the networks stay as they
-# are.
+# :class:`~tsynd_sk.members.JoinedMembers` joins any of them. Each takes a function that turns what
+# the network returns into log-probabilities. Members are copies; your networks do not change.
 from tsynd_sk.members import (
     DropoutMembers,
     EnsembleMembers,
@@ -155,11 +153,10 @@ schemes = {
 }
 
 # %%
-# Members answer with log-probabilities of shape (n_members, n, n_classes), from which the measures
-# are computed. The entropy of the mean prediction is all uncertainty there is, and mutual
-# information the part of it that is due to members that disagree. The rest would be there
-# if they all agreed: images that are ambiguous. Besides the test images we ask about test images
-# with left and right halves of different digits.
+# Members return log-probabilities of shape (n_members, n, n_classes), from which measures are
+# computed. The entropy of the mean prediction is the total uncertainty. Mutual information is the
+# part of it that comes from disagreement between members; the rest comes from ambiguous images.
+# Besides test images, we ask about images whose left and right halves show different digits.
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 halves = torch.cat([X_test[:, :, :, :4], X_test.roll(1, 0)[:, :, :, 4:]], dim=3)
@@ -177,19 +174,18 @@ with torch.no_grad():
         print(line)
 
 # %%
-# The schemes mean different things by a plausible network, and so differ in how much of the
-# entropy they take for disagreement. Levels of different schemes should not be compared; what
-# counts is whether unlike images stand out within a line.
+# Do not compare levels between lines: the kinds of members differ in how much they disagree. What
+# counts is whether the halves stand out within a line.
 #
 # The ascent
 # ----------
-# :func:`~tsynd_sk.ascent.ascend` moves codes to where an objective of the decoded images is
-# high. It measures displacements in latent standard deviations (``scale``), and keeps their root
-# mean square within ``radius``. The objective is a function of the type
+# :func:`~tsynd_sk.ascent.ascend` moves codes to where an objective of the decoded images is high.
+# It measures displacements in latent standard deviations (``scale``) and keeps their root mean
+# square within ``radius``. The objective is a function of the type
 # :obj:`~tsynd_sk.ascent.Objective`; :obj:`~tsynd_sk.ascent.OBJECTIVES` has two. With
-# ``objective=None`` codes go along a ``direction`` and maximise nothing: the control.
+# ``objective=None`` codes move along a ``direction`` and maximise nothing: the control.
 #
-# As the estimators do, we start every row at a random place on the surface of its ball.
+# Like the estimators, we start each code at a random point on the surface of its ball.
 # :func:`~tsynd_sk.ascent.normalise` scales each row to a root mean square of one, and
 # :func:`~tsynd_sk.ascent.displacement_norm` measures it.
 from tsynd_sk.ascent import OBJECTIVES, ascend, displacement_norm, normalise
@@ -222,9 +218,9 @@ for name in ["mutual_info", "entropy", "random"]:
     )
 
 # %%
-# An :class:`~tsynd_sk.ascent.AscentResult` holds images, codes and what is known of them, row by
-# row. Codes are within the ball, and what was found with one draw of noise should be tried with
-# others, and with members of another kind:
+# An :class:`~tsynd_sk.ascent.AscentResult` holds images, codes and their measures, row by row. We
+# check that codes are within the ball, and measure the images with other draws of noise and with
+# members of another kind:
 others = members.redrawn(1)
 print(f"{'mean MI [nats]':<16}{'its members':>13}{'other draws':>13}{'ensemble':>10}{'moved':>8}")
 with torch.no_grad():
@@ -238,22 +234,20 @@ with torch.no_grad():
         )
 
 # %%
-# The first column is what the ascent was after. Where the second is as high, it has found
-# disagreement of the network and not of these sixteen draws. The ensemble has a scale of its own:
-# compare within its column, with the line ``random``, which says what moving alone does.
+# The ascent maximised the first column. Where the second is as high, the images make the network
+# uncertain, not only these sixteen draws. The ensemble has a scale of its own: compare within its
+# column with the line ``random``, which shows what moving alone does.
 #
-# The callback was called at every step. Lines may fall, too, where a step was too long: what counts
-# is the highest point of each. Nobody asks here what the members take an image for. With
-# ``constrain=True`` the highest point counts at which their mean prediction is still the label, and
-# beyond it steps lead back. Random walks start at the code itself, and reach the surface of the
-# ball at the last step.
+# The callback recorded each step. Lines can fall where a step was too long; the highest point
+# counts. With ``constrain=True``, only points count at which the members predict the label. Random
+# walks start at the code itself and reach the surface of the ball at the last step.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
 for ax, (name, steps) in zip(axes, uncertainties.items(), strict=True):
-    rows = torch.stack(steps, 1)
+    rows = torch.stack(steps, 1).numpy()
     ax.plot(rows[:40].T, color="0.7", lw=0.7)
-    best = results[name].uncertainty.argmax()
+    best = int(results[name].uncertainty.argmax())
     ax.plot(rows[best], "o-", ms=4, color="#0072B2", label="the one that ends highest")
     ax.set(title=name, xlabel="step")
 axes[0].set_ylabel("mutual information (nats)")
@@ -261,7 +255,7 @@ axes[2].legend(loc="upper left", fontsize="small")
 plt.show()
 
 # %%
-# What is to be seen of it in the images:
+# The images:
 with torch.no_grad():
     rows = {
         "source": X_train[:8],
@@ -272,16 +266,15 @@ figure, axes = plt.subplots(len(rows), 8, figsize=(8, 5.2), layout="constrained"
 for line, (name, pictures) in zip(axes, rows.items(), strict=True):
     line[0].set_ylabel(name)
     for ax, picture in zip(line, pictures, strict=True):
-        ax.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
+        ax.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
 plt.show()
 
 # %%
-# Training on them
-# ----------------
-# The images belong in the training of the network that they were made against, and there they
-# age: the network learns them. We train a copy on real and synthetic images together, and, for
-# comparison, one for as many steps on real images alone.
+# Train on them
+# -------------
+# We train a copy of the network on real and synthetic images together and, for comparison, another
+# one for as many steps on real images alone.
 import copy
 
 result = results["mutual_info"]
@@ -302,16 +295,15 @@ for name, (x, target) in further.items():
     print(f"{name:<22}{old:>18.3f}{new.uncertainty.mean():>14.3f}{accuracy:>11.3f}")
 
 # %%
-# Compare the first column with that of the ascent above, then the two lines with each other:
-# what real images alone do to it is no merit of the synthetic ones. "New ones" were made against
-# the network as it then was, with the same starts. If they are more uncertain than the old images,
-# it is time to exchange these, which is why the estimators synthesise anew every few epochs. The
-# accuracies are of one training each, and settle nothing.
+# Compare the two lines of the first column: training on the images makes the network less uncertain
+# about them than as many steps on real images alone. "New ones" were synthesised against the
+# trained network, with the same starts. Where they are more uncertain than the old images, it is
+# time to replace these; this is why the estimators synthesise anew every few epochs. Accuracies of
+# single trainings settle nothing.
 #
 # Try next
 # --------
-# - An objective of your own: :ref:`sphx_glr_auto_examples_plot_own_objective.py`; it is a function
-#   of ``members(images)`` and labels here, too.
+# - An objective of your own: :ref:`sphx_glr_auto_examples_plot_own_objective.py`.
 # - ``restrict="last"`` of :class:`~tsynd_sk.members.DropoutMembers`: :doc:`/guide/speed`.
-# - All of this with early stopping, schedules and checkpoints around it, and without a loop of your
-#   own: :ref:`sphx_glr_auto_examples_plot_callback.py`.
+# - The same as a callback of skorch, with early stopping, schedules and checkpoints:
+#   :ref:`sphx_glr_auto_examples_plot_callback.py`.

@@ -1,17 +1,17 @@
 """
-Unlabelled images
-=================
+What are unlabelled images good for?
+====================================
 
-You will learn how images without labels come to use: an autoencoder is trained on them, frozen, and
-handed to the synthesizer. You will see what that does to reconstructions, and whether the
-classifier gains anything from it.
+You will learn how to use images without labels: train an autoencoder on them, freeze it, and give
+it to the synthesizer. You will see what that does to reconstructions, and whether the classifier
+gains.
 """
 
 # %%
 # Few labels, many images
 # -----------------------
-# Fifty digits have labels. The test images are kept apart from the unlabelled ones too: what the
-# autoencoder has seen is no longer new to the whole method.
+# Fifty digits have labels. Test images must not be among the unlabelled ones: images that the
+# autoencoder was trained on are no longer new to the method.
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -27,11 +27,10 @@ print(f"{len(X_train)} labelled, {len(X_unlabelled)} unlabelled, {len(X_test)} t
 # %%
 # Two autoencoders
 # ----------------
-# They have the same architecture, and codes of the same size. One sees the labelled images alone,
-# as it would if it were left to :class:`~tsynd_sk.AugmentedClassifier`, the other one all images
-# but those of the test. Nets take float32 of shape (n, C, H, W), hence the axis of a single
-# channel. ``epoch_size`` images make an epoch however many there are, so that both train equally
-# long.
+# Both have the same architecture and codes of the same size. One is trained on the labelled images
+# alone, the other on all images but those of the test. Networks take float32 of shape (n, C, H, W),
+# so the images get an axis for their one channel. An epoch has a fixed number of images
+# (``epoch_size``), so that both train equally long.
 import torch
 
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -40,7 +39,7 @@ sets = {"50 labelled": X_train, "all": np.concatenate([X_train, X_unlabelled])}
 autoencoders, errors = {}, {}
 for name, images in sets.items():
     torch.manual_seed(0)
-    net = AutoencoderNet(max_epochs=15, module__n_components=6, module__width=32)
+    net = AutoencoderNet(max_epochs=6, module__n_components=6, module__width=32)
     autoencoders[name] = net.fit(images[:, None])
     errors[name] = {
         part: np.sqrt(np.square(net.predict(rows[:, None])[:, 0] - rows).mean((1, 2)))
@@ -51,9 +50,8 @@ for name, images in sets.items():
         print(f"  root-mean-square error on {part:<16} {values.mean():.4f}")
 
 # %%
-# Pixels go from 0 to 1. Compare the two errors on test images, and note for each autoencoder how
-# much worse it is on test images than on labelled ones, which it has seen: that gap is what it has
-# learnt by heart.
+# Pixels go from 0 to 1. Compare the two errors on test images. For each autoencoder, also compare
+# the error on test images with that on labelled images, which it has seen: the gap is overfitting.
 import matplotlib.pyplot as plt
 
 rows = {"test image": X_test[:8]}
@@ -68,9 +66,10 @@ for line, (name, images) in zip(axes, rows.items(), strict=True):
 plt.show()
 
 # %%
-# The errors of all test images, one point each. Points below the diagonal are images that the
-# autoencoder of many images reconstructs better.
+# Each point is a test image. Below the diagonal, the autoencoder that was trained on all images
+# reconstructs it better.
 few, many = (errors[name]["test images"] for name in sets)
+# sphinx_gallery_thumbnail_number = 2
 fig, ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
 ax.plot(few, many, "o", color="#0072B2", ms=3, alpha=0.5)
 limits = [0, 1.05 * max(few.max(), many.max())]
@@ -84,10 +83,9 @@ print(f"{(many < few).mean():.0%} of the test images lie below the diagonal")
 # %%
 # Does the classifier gain?
 # -------------------------
-# ``FrozenEstimator`` says that the autoencoder is to be used as it is; without it a clone would be
-# trained on the labelled images. The control copies images without moving them, so that it trains
-# on as many rows. Three seeds, for one says little; they vary the training of the classifier, not
-# the fifty images.
+# With ``FrozenEstimator`` the autoencoder is used as it is; without it, a clone would be trained on
+# the labelled images. The control trains on as many rows, which are copies. Three seeds vary the
+# training of the classifier, but not the fifty images.
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
@@ -104,7 +102,7 @@ for arm, (name, objective) in arms.items():
     scores = []
     for seed in range(3):
         classifier = AugmentedClassifier(
-            NetClassifier(max_epochs=20, lr=1e-2, module__width=16),
+            NetClassifier(max_epochs=12, lr=1e-2, module__width=12),
             TargetedSynthesizer(
                 autoencoder=FrozenEstimator(autoencoders[name]), objective=objective
             ),
@@ -120,7 +118,7 @@ for arm, (name, objective) in arms.items():
 for rival in ["targeted, 50 labelled", "control (duplicate)"]:
     difference = losses["targeted, all"] - losses[rival]
     error = difference.std(ddof=1) / len(difference) ** 0.5
-    told = "not told from nothing"
+    told = "could be chance"
     if abs(difference.mean()) > 2 * error:
         told = "better" if difference.mean() < 0 else "worse"
     print(
@@ -129,19 +127,17 @@ for rival in ["targeted, 50 labelled", "control (duplicate)"]:
     )
 
 # %%
-# The lesson of the first half is safe: more images make a better autoencoder, and what it
-# decodes looks more like a real image. The second half need not follow from it. The first of the
-# last two lines says whether a better autoencoder made a better classifier of these fifty
-# images, the second whether targeting did. They need not: what an autoencoder loses is added again
-# to synthetic images, and training on images that it is unsure of can make a classifier less sure
-# of clean ones, which the log-loss holds against it. Measure it in this way on your images, and on
-# corrupted ones too (:doc:`/guide/evaluation`).
+# More images make a better autoencoder. A better classifier does not follow from that. The last two
+# lines tell whether the better autoencoder improved the classifier, and whether targeting did. Two
+# reasons why they may not: detail that the autoencoder loses is added back to synthetic images, and
+# training on uncertain images can make a classifier less sure of clean ones, which raises the
+# log-loss. Measure it on your images in this way, and on corrupted ones too
+# (:doc:`/guide/evaluation`).
 #
 # Try next
 # --------
-# - :doc:`/guide/unlabelled` says how to keep such an autoencoder in a file, and what must not be
-#   among the unlabelled images. A file of the whole estimator:
-#   :ref:`sphx_glr_auto_examples_plot_saving.py`.
-# - :doc:`/guide/pretrained_autoencoders`: one that others have trained.
-# - :ref:`sphx_glr_auto_examples_plot_own_autoencoder.py`: one of your own architecture.
-# - :ref:`sphx_glr_auto_examples_plot_grid_search.py`: the same frozen autoencoder in a search.
+# - :doc:`/guide/unlabelled`: keep such an autoencoder in a file, and what must not be among the
+#   unlabelled images.
+# - :doc:`/guide/pretrained_autoencoders`: an autoencoder that others have trained.
+# - :ref:`sphx_glr_auto_examples_plot_own_autoencoder.py`: an architecture of your own.
+# - :ref:`sphx_glr_auto_examples_plot_grid_search.py`: a frozen autoencoder in a search.

@@ -11,6 +11,7 @@ from skorch.callbacks import TensorBoard
 
 from tsynd_sk import AugmentedClassifier
 from tsynd_sk.augmentation import TransformRows
+from tsynd_sk.classifiers import NetClassifier, Pretrained
 
 PROBED, LABELS_PROBED = IMAGES[300:320], LABELS[300:320]
 
@@ -54,6 +55,46 @@ class TestNetwork:
         [logits] = session.run(None, {"images": PROBED[:, None]})
         expected = classifier.predict_proba(PROBED)
         np.testing.assert_allclose(probabilities(logits), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    def resnet(n_channels, n_classes):
+        return torchvision.models.resnet18(num_classes=n_classes)
+
+    torchvision = pytest.importorskip("torchvision")
+    return augmented(NetClassifier(Pretrained, module__net=resnet, max_epochs=1)).fit(X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classifier", "pretrained"])
+class TestCaptum:
+    def test_integrated_gradients_add_up_to_the_difference_of_logits(self, kind, request):
+        captum = pytest.importorskip("captum.attr")
+        learned = request.getfixturevalue(kind)
+        module, codes = learned.module_, torch.from_numpy(learned.predict(PROBED))
+        x = torch.from_numpy(PROBED[:, None])
+        attribution = captum.IntegratedGradients(module)
+        maps = attribution.attribute(x, target=codes, n_steps=200, internal_batch_size=100)
+        with torch.no_grad():
+            rise = (module(x) - module(torch.zeros_like(x))).gather(1, codes[:, None])[:, 0]
+        np.testing.assert_allclose(maps.sum((1, 2, 3)), rise, atol=0.05 * float(rise.abs().max()))
+
+    def test_saliency_is_the_gradient(self, kind, request):
+        captum = pytest.importorskip("captum.attr")
+        learned = request.getfixturevalue(kind)
+        before = learned.predict_proba(PROBED), learned.uncertainty(PROBED)
+        codes = torch.from_numpy(learned.predict(PROBED))
+        x = torch.from_numpy(PROBED[:, None]).requires_grad_()
+        logits = learned.module_(x).gather(1, codes[:, None]).sum()
+        (expected,) = torch.autograd.grad(logits, x)
+        maps = captum.Saliency(learned.module_).attribute(x, target=codes)
+        np.testing.assert_allclose(maps.detach(), expected.abs(), rtol=1e-4, atol=1e-6)
+        # What captum hangs into a network is gone, and members are as before.
+        with pytest.warns(UserWarning, match="hooks will be removed"):
+            captum.GuidedBackprop(learned.module_).attribute(x, target=codes)
+        np.testing.assert_array_equal(learned.predict_proba(PROBED), before[0])
+        np.testing.assert_array_equal(learned.uncertainty(PROBED), before[1])
 
 
 @pytest.mark.slow

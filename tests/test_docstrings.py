@@ -4,6 +4,7 @@ import ast
 import builtins
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -33,7 +34,20 @@ PUBLIC = {
     for name in getattr(module, "__all__", ())
     if name != "__version__"
 }
-ESTIMATORS = {"tsynd_sk.AugmentedClassifier", "tsynd_sk.TargetedSynthesizer"}
+CONSTANTS = [
+    name
+    for name, value in PUBLIC.items()
+    if not (inspect.isclass(value) or inspect.isfunction(value))
+]
+# Those whose example shows each of their methods and properties.
+SHOWN_IN_FULL = {
+    "tsynd_sk.AugmentedClassifier",
+    "tsynd_sk.TargetedSynthesizer",
+    "tsynd_sk.comparison.Arm",
+    "tsynd_sk.comparison.ComparisonResult",
+    "tsynd_sk.comparison.Splits",
+    "tsynd_sk.evaluation.RobustnessReport",
+}
 # Those that download.
 NOT_RUN = {"tsynd_sk.datasets.load_medmnist"}
 
@@ -112,6 +126,25 @@ def fields_are_attributes(name):
     return described >= set(inspect.signature(value).parameters)
 
 
+def named_beside(name):
+    """Public names that a docstring has under See Also, as `PUBLIC` has them."""
+    value, module = PUBLIC[name], name.rpartition(".")[0]
+    entries = (ClassDoc if inspect.isclass(value) else FunctionDoc)(value)["See Also"]
+    named = [other for others, _ in entries for other, _ in others]
+    full = [other if "." in other else f"{module}.{other}" for other in named]
+    own = [other for other in full if other.startswith("tsynd_sk.")]
+    assert set(own) <= set(PUBLIC), f"{name} names {set(own) - set(PUBLIC)}, which are not public"
+    return own
+
+
+def extension_of_docs(name):
+    path = ROOT / "docs" / "_extensions" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def rules():
     with (ROOT / "pyproject.toml").open("rb") as file:
         return set(tomllib.load(file)["tool"]["numpydoc_validation"]["checks"])
@@ -151,12 +184,24 @@ def test_example_runs_without_files_of_the_users(name):
     assert not skipped or name in NOT_RUN, f"{name} has examples that never run: {skipped}"
 
 
-@pytest.mark.parametrize("name", [n for n in checked_names() if n.rpartition(".")[0] in ESTIMATORS])
-def test_examples_show_each_method_of_the_estimators(name):
-    owner, _, method = name.rpartition(".")
-    shown = [inspect.getdoc(get(owner)), inspect.getdoc(PUBLIC[owner].save_params)]
-    examples = [e.source for doc in shown for e in doctest.DocTestParser().get_examples(doc)]
-    assert any(f".{method}(" in example for example in examples)
+@pytest.mark.parametrize(
+    "name", [n for n in checked_names() if n.rpartition(".")[0] in SHOWN_IN_FULL]
+)
+def test_examples_show_each_member_of_what_people_use_most(name):
+    owner, _, member = name.rpartition(".")
+    shown = [get(owner)]
+    if hasattr(get(owner), "save_params"):
+        shown.append(get(owner).save_params)
+    examples = [
+        e.source for one in shown for e in doctest.DocTestParser().get_examples(inspect.getdoc(one))
+    ]
+    assert any(re.search(rf"\.{member}\b", example) for example in examples)
+
+
+@pytest.mark.parametrize("name", [n for n in checked_names() if n in PUBLIC])
+def test_see_also_goes_both_ways(name):
+    one_way = [other for other in named_beside(name) if name not in named_beside(other)]
+    assert not one_way, f"{name} names {one_way} under See Also, which do not name it"
 
 
 @pytest.mark.parametrize("name", list(checked_names()))
@@ -173,14 +218,22 @@ def test_module_says_what_it_is_about(module):
     assert module.__all__
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_constants_are_described_where_they_are_defined(module):
-    source = inspect.getsource(module)
-    for name in module.__all__:
-        defined = re.search(rf"^{name}(: .+)? = ", source, re.MULTILINE)
-        if defined:
-            before = source[: defined.start()].splitlines()
-            assert before[-1].startswith("#:"), f"{module.__name__}.{name} needs a #: comment"
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_comment_on_a_constant_says_what_it_is_and_has_an_example_that_runs(name):
+    comment = extension_of_docs("constants").comment_on(name)
+    assert comment, f"{name} needs a #: comment where it is defined"
+    example = doctest.DocTestParser().get_doctest("\n".join(comment), {}, name, None, None)
+    assert example.examples, f"the #: comment on {name} needs an example"
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.DocTestRunner(optionflags=flags).run(example).failed == 0
+
+
+@pytest.mark.parametrize(("name", "groups"), extension_of_docs("parameter_groups").GROUPS.items())
+def test_every_parameter_is_in_one_group(name, groups):
+    value = PUBLIC[name]
+    described = (ClassDoc if inspect.isclass(value) else FunctionDoc)(value)["Parameters"]
+    grouped = [parameter for group in groups.values() for parameter in group]
+    assert sorted(grouped) == sorted(parameter.name for parameter in described)
 
 
 def test_every_public_object_has_one_page_and_every_page_a_public_object():

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_lazy_names_are_there():
     assert TargetedSynthesizer is synthesis.TargetedSynthesizer
     assert AugmentedClassifier is synthesis.AugmentedClassifier
     assert TargetedSynthesis is synthesis.TargetedSynthesis
+    assert tsynd_sk.show_versions.__name__ == "show_versions"
     assert set(tsynd_sk.__all__) <= set(dir(tsynd_sk))
     assert tsynd_sk.__version__
 
@@ -114,3 +116,14 @@ def test_files_are_short_and_the_top_folder_is_small():
     assert not {path: length for path, length in lengths.items() if length > 400}
     skipped = {"__init__.py", "py.typed", "__pycache__"}
     assert len({path.name for path in FOLDER.iterdir()} - skipped) <= 15
+
+
+def test_files_that_are_no_code_are_packaged():
+    settings = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packaged = {
+        FOLDER.parent / package.replace(".", "/") / name
+        for package, names in settings["package-data"].items()
+        for name in names
+    }
+    others = {path for path in FOLDER.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    assert packaged == others

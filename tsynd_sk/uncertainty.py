@@ -38,9 +38,13 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
+
+    See Also
+    --------
+    predictive_entropy : Entropy of that prediction.
 
     Examples
     --------
@@ -70,9 +74,14 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
+
+    See Also
+    --------
+    mutual_information : The part of it on which members disagree.
+    mean_log_proba : The prediction whose entropy it is.
 
     Examples
     --------
@@ -106,9 +115,14 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `log_probs` is no Tensor.
+        If `log_probs` is not a Tensor.
     ValueError
         If it is not of that shape, or holds no floats.
+
+    See Also
+    --------
+    predictive_entropy : Total uncertainty, of which this is a part.
+    tsynd_sk.inspection.UncertaintyDisplay : Draws it for test images.
 
     References
     ----------

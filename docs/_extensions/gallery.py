@@ -1,45 +1,20 @@
 """Order of the gallery, what each example starts from, and which objects its text is about."""
 
+import re
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx_gallery.directives import imgsgnode
 
-# From the first steps to special cases; examples that are not named here come last.
-_ORDER = (
-    "plot_quick_start",
-    "plot_own_images",
-    "plot_grid_search",
-    "plot_imbalance",
-    "plot_ascent",
-    "plot_triage",
-    "plot_robustness",
-    "plot_compare_arms",
-    "plot_samples",
-    "plot_saliency",
-    "plot_unlabelled",
-    "plot_own_objective",
-    "plot_own_autoencoder",
-    "plot_deep_ensemble",
-    "plot_callback",
-    "plot_torch_core",
-    "plot_cluster",
-    "plot_saving",
-    "breast_ultrasound",
-)
+# The page of the gallery, which lists the lessons in groups.
+_INDEX = Path(__file__).parents[2] / "examples" / "index.rst"
+_ORDER = re.findall(r"^ +(\w+)$", _INDEX.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-class TeachingOrder:
-    """Key by which examples are sorted."""
-
-    def __init__(self, folder: str):
-        pass
-
-    def __call__(self, filename: str) -> tuple[int, str]:
-        """Place of an example."""
-        name = Path(filename).stem
-        return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+def place(filename: str) -> int:
+    """Return the place of a lesson among all lessons, by which lists of lessons are sorted."""
+    return _ORDER.index(Path(filename).stem)
 
 
 def reset_torch(gallery_conf: dict, filename: str) -> None:

@@ -106,11 +106,17 @@ def _bases(name: str) -> list[str]:
     return found
 
 
+# Values that fill a screen; the text says what is in them.
+_LONG_VALUES = [
+    name for name, value in PUBLIC.items() if isinstance(value, dict) and len(repr(value)) > 300
+]
+
 _CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 
 # For the templates, by name; as values that Sphinx can keep between builds.
 CONTEXT = {
     "names": {name: _names(name) for name in PUBLIC},
     "own_members": {name: _own_members(name) for name in _CLASSES},
+    "long_values": _LONG_VALUES,
     "bases": {name: _bases(name) for name in _CLASSES},
 }

@@ -25,7 +25,7 @@ def draw(path: Path) -> None:
     synthesizer = TargetedSynthesizer(random_state=0).fit(X[:100], y[:100])
     display = SynthesisDisplay.from_estimator(synthesizer, X[:100], n_samples=4, random_state=0)
     with style.context("default"):
-        figure = Figure(figsize=(6.6, 5.0), layout="compressed")
+        figure = Figure(figsize=(5.4, 4.1), layout="compressed")
         display.plot(figure=figure)
         figure.savefig(path, dpi=200)
 

@@ -222,7 +222,7 @@ class TestInstances:
     def test_of_modules_are_warned_of(self, way):
         net = own_net(module=Dense(), max_epochs=2)
         role = "estimator" if way == "estimator" else "classifier"
-        message = f"module of {role} is an instance of Dense.*each fold.*{role}__module__"
+        message = f"module of {role} is an instance of Dense.*every fold.*{role}__module__"
         fit = {
             "estimator": partial(around, net),
             "classifier": partial(as_classifier, net),

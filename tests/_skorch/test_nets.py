@@ -202,7 +202,7 @@ class TestClassifiers:
         _, y_new, info = synthesizer.sample(50, return_info=True)
         assert set(y_new) == {1, 3}
         assert info.label_agreement.mean() > 0.9
-        with pytest.raises(ValueError, match=r"y asks for \[2\], of which there was no real row"):
+        with pytest.raises(ValueError, match=r"had real rows in fit; got \[2\]"):
             synthesizer.sample(y=[1, 2])
         with pytest.raises(ValueError, match="predicts 4 columns: use labels between 0 and 3"):
             synthesizer.fit(X[rows], y[rows] + 1)
@@ -393,7 +393,7 @@ class TestErrors:
             (NetClassifier, TypeError, "must be a skorch net"),
             (NeuralNet(Classifier, nn.CrossEntropyLoss), TypeError, "must be a classifier"),
             (FrozenEstimator(NetClassifier()), NotFittedError, "classifier .* not fitted"),
-            ([NetClassifier()], ValueError, "list of 1; an ensemble needs two"),
+            ([NetClassifier()], ValueError, "list of 1, but an ensemble needs two"),
             ([NetClassifier(), None], TypeError, r"classifier\[1\] must be a skorch net"),
         ],
     )
@@ -410,7 +410,7 @@ class TestErrors:
             (
                 NeuralNet(Shrinking, nn.MSELoss, max_epochs=1, verbose=0),
                 ValueError,
-                r"image of shape \(1, 8, 8\) to shape \(1, 8, 7\)",
+                r"shape that it encodes, \(1, 8, 8\); got \(1, 8, 7\)",
             ),
         ],
     )
@@ -430,7 +430,7 @@ WITHOUT_DROPOUT = NetClassifier(max_epochs=10**9, module__dropout=0.0)
         (
             WITHOUT_DROPOUT,
             {"members": "dropout"},
-            r"through torch\.nn\.Dropout .* members='laplace', or give a list of several class",
+            r"Use members='laplace', add torch\.nn\.Dropout .* or give a list of several class",
         ),
         ([WITHOUT_DROPOUT, ENDLESS], {"members": "dropout"}, "nothing random"),
         (
@@ -441,7 +441,7 @@ WITHOUT_DROPOUT = NetClassifier(max_epochs=10**9, module__dropout=0.0)
         (
             ENDLESS,
             {"restrict": ["head.0", "body"]},
-            r"restrict names 'body', but the random layers are \['head\.0', 'head\.3'\]",
+            r"restrict names 'body', which is not random: choose from \['head\.0', 'head\.3'\]",
         ),
         (ENDLESS, {"members": "ensemble"}, "members='ensemble' needs a list of classifiers"),
     ],

@@ -108,7 +108,7 @@ def test_named_tuples_in_training_alone_are_fine():
 
 @pytest.mark.parametrize("kind", WRAPPERS)
 def test_without_it_they_are_refused_before_training(kind):
-    told = "the module returns .*Its forward may return a tensor; a tuple .*predict_nonlinearity"
+    told = "the module returns .*Let forward return a tensor, or a tuple .*predict_nonlinearity"
     for nonlinearity in ("auto", None):
         net = wrapped(kind, predict_nonlinearity=nonlinearity, criterion=nn.CrossEntropyLoss)
         with pytest.raises(TypeError, match=told):
@@ -154,5 +154,7 @@ def test_other_channels_are_said_before_training():
     ):
         with pytest.raises(ValueError, match=told):
             fit()
-    with pytest.raises(ValueError, match=r"takes 4 channels, but gets 3 for .*as many channels as"):
+    with pytest.raises(
+        ValueError, match=r"takes 4 channels, but gets 3 for .*build it for the channels of"
+    ):
         augmented(own_net(module=ForFour)).fit(np.stack([X] * 3, -1), y)

@@ -24,9 +24,9 @@ def two_corruptions():
 
 @pytest.fixture(scope="module")
 def no_picture():
-    """Draw no picture, which takes longer than a tiny training."""
+    """Show no synthetic images, which takes longer than a tiny training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: None)
+        patch.setattr("tsynd_sk.comparison._runs.sample_synthesis", lambda *arguments: None)
         yield
 
 

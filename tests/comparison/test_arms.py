@@ -266,10 +266,13 @@ class TestNames:
     @pytest.mark.parametrize(
         ("arms", "message"),
         [
-            (["plain", "standarrd"], r"no arm 'standarrd' \(did you mean 'standard'\?\); known"),
-            (["magic"], "no arm 'magic'; known: plain, standard"),
-            ({"a": "standard"}, "give a dict from names to Arm"),
-            ({"a": Arm(), "A": Arm()}, "capitals apart"),
+            (
+                ["plain", "standarrd"],
+                r"; got 'standarrd' \(did you mean 'standard'\?\)",
+            ),
+            (["magic"], "arms must be some of plain, standard.*; got 'magic'$"),
+            ({"a": "standard"}, "a dict from names to Arm"),
+            ({"a": Arm(), "A": Arm()}, "differ in capitals only"),
             ([], "arms is empty"),
         ],
     )
@@ -325,9 +328,9 @@ class TestWrongArms:
             ({"objective": "random", "synthesizer": {"radius": -1}}, "'radius'"),
             ({"objective": "random", "autoencoder": {"epochs": 1}}, "'epochs'"),
             ({"classifier": {"warm_up": 2}}, "'warm_up'"),
-            ({"net": {"max_epochs": 2}}, "decides"),
-            ({"classifier": {"synthesizer": None}}, "decides"),
-            ({"objective": "random", "synthesizer": {"image_shape": (8, 8)}}, "decides"),
+            ({"net": {"max_epochs": 2}}, "sets for all arms"),
+            ({"classifier": {"synthesizer": None}}, "sets for all arms"),
+            ({"objective": "random", "synthesizer": {"image_shape": (8, 8)}}, "sets for all arms"),
         ],
     )
     def test_are_refused_when_they_are_made(self, params, message):

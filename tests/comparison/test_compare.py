@@ -97,7 +97,7 @@ class TestResult:
         assert winner.random_state == 3
         assert winner.estimator.max_epochs == 2
         assert winner.fit(*data).predict_proba(data[0][:5]).shape == (5, 4)
-        with pytest.raises(ValueError, match="no arm 'magic'; there are plain, random"):
+        with pytest.raises(ValueError, match="arm must be one of plain, random; got 'magic'"):
             done.make_estimator("magic")
 
     def test_the_arms_epochs_count_the_steps_of_all_images(self, data):
@@ -214,7 +214,11 @@ class TestFolders:
         again = compare(tiny(), *data, arms=QUICK, n_repeats=2, n_jobs=1, out=out, scoring="nll")
         assert len(trained) == 3
         assert list(again.rows) == list(result.rows)
-        with pytest.raises(ValueError, match=r"arms: .* More seeds and further arms may join"):
+        report = (out / "report.html").read_text("utf-8")
+        assert "NLL on clean images" in report
+        assert "n_repeats=2, scoring=&#39;nll&#39;, n_jobs=1, out=" in report
+        assert [len(losses) for losses in again.losses.values()] == [2] * 4
+        with pytest.raises(ValueError, match=r"arms: .* You may add seeds and arms\."):
             compare(tiny(), *data, arms=["plain"], n_repeats=2, out=out)
         with pytest.raises(ValueError, match=r"net\.NetClassifier\.lr"):
             compare(tiny(lr=0.5), *data, arms=QUICK, n_repeats=2, out=out)
@@ -290,6 +294,18 @@ def attacked(data, two_corruptions):
         )
 
 
+class Warns(Callback):
+    def on_train_begin(self, net, **kwargs):
+        warnings.warn("as every training does", UserWarning, stacklevel=2)
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_all_trainings_warn_of_is_said_once(data, n_jobs):
+    with pytest.warns(UserWarning, match="every training") as caught:
+        compare(tiny(callbacks=[Warns()]), *data, arms=QUICK, n_repeats=2, n_jobs=n_jobs)
+    assert [str(each.message) for each in caught] == ["as every training does"]
+
+
 class TestAttacks:
     def test_there_is_a_column_for_each_strength(self, attacked):
         for row in attacked.rows:
@@ -336,11 +352,12 @@ def test_an_error_in_a_training_says_what_is_kept(data, tmp_path, monkeypatch):
     assert main([*arguments, "--n-jobs", "1", "--out", str(tmp_path / "other")]) == 1
 
 
-def test_a_picture_is_drawn_where_it_is_kept(data, tmp_path, monkeypatch):
-    drawn = []
+def test_synthetic_images_are_shown_where_they_are_kept(data, tmp_path, monkeypatch):
+    shown = []
     monkeypatch.setattr(
-        "tsynd_sk.comparison._runs.draw_synthesis", lambda *arguments: drawn.append(arguments)
+        "tsynd_sk.comparison._runs.sample_synthesis", lambda *arguments: shown.append(arguments)
     )
     for out in (None, tmp_path / "out"):
-        compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
-        assert len(drawn) == (out is not None)
+        result = compare(tiny(), *data, arms=QUICK, n_repeats=1, n_jobs=1, out=out)
+        assert len(shown) == (out is not None)
+        assert not result.samples

@@ -71,7 +71,7 @@ class TestSplits:
 
     def test_groups_on_both_sides_are_warned_of(self, untrained, data):
         pairs = [(np.arange(60), np.arange(60, 90))]
-        with pytest.warns(UserWarning, match="images of 1 groups both in training and in test"):
+        with pytest.warns(UserWarning, match="images of 1 groups into both training and test"):
             plan_of(untrained, data, cv=pairs, groups=np.arange(120) // 50)
 
     def test_few_labels_are_drawn_anew_for_each_run(self, untrained, data):
@@ -97,8 +97,8 @@ class TestRefusals:
             ({"arms": ["plain", "standarrd"]}, "did you mean 'standard'"),
             ({"scoring": "accuracy"}, "scoring must be roc_auc, balanced_accuracy or nll"),
             ({"n_repeats": 0}, "n_repeats must be an int of at least 1"),
-            ({"n_train": 3}, "at least one image for each of the 4 classes, and at most the 90"),
-            ({"n_train": 91}, "at most the 90 training images"),
+            ({"n_train": 3}, "n_train must be from 4, one image of each class, to 90"),
+            ({"n_train": 91}, "to 90, all training images; got 91"),
             ({"eps": [2]}, r"eps must be above 0 and at most 1.* such as 2/255; got 2\.0"),
             ({"attacks": ["magic"]}, "attacks must be some of fgsm.*got 'magic'"),
             ({"y": np.zeros(120)}, "one class"),
@@ -167,7 +167,7 @@ def test_a_frozen_estimator_is_refused(data):
 
 
 def test_fewer_images_to_corrupt_than_classes_are_refused(untrained, data):
-    with pytest.raises(ValueError, match="n_attacked=1 is not valid: test images are of 4"):
+    with pytest.raises(ValueError, match=r"n_attacked must be at least 4, .*; got 1"):
         compare(tiny(), *data, arms=["plain"], n_attacked=1)
     assert not untrained
 
@@ -179,7 +179,7 @@ def test_what_is_no_array_of_images_is_named(data):
 
 def test_integers_from_0_to_255_are_pixels_in_all_arms(untrained, data):
     X = np.rint(200 * data[0]).astype(np.int64)
-    with pytest.warns(UserWarning, match="takes for pixels"):
+    with pytest.warns(UserWarning, match="divides by 255, as pixels"):
         plan = plan_of(untrained, (X, data[1]))
     options = plan.options(60)
     assert (options["low"], options["high"]) == (0.0, 1.0)

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,8 @@ from helpers.main_jobs import SEEN
 from PIL import Image
 
 import tsynd_sk
-from tsynd_sk.__main__ import main
+from tsynd_sk.__main__ import _to_stderr, main
+from tsynd_sk._utils._names import KEPT
 from tsynd_sk.comparison import SCORES
 from tsynd_sk.comparison._runs import Runs
 
@@ -57,6 +61,7 @@ class TestResults:
     def test_nothing_temporary_is_left(self, undisturbed):
         names = {path.name for path in undisturbed.iterdir()}
         assert names - {".lock"} == {
+            "report.html",
             "results.csv",
             "settings.json",
             "runs",
@@ -68,7 +73,27 @@ class TestResults:
             for run in "01"
             for arm in ARMS
             for suffix in (".json", ".npy")
-        }
+        } | {"run0-standard+mutual_info.npz"}
+
+    def test_runs_keep_their_losses_apart_from_the_table(self, undisturbed):
+        run = json.loads((undisturbed / "runs" / "run1-standard.json").read_text())
+        assert len(run["losses"]) == 2
+        assert all(0 < loss < 10 for loss in run["losses"])
+        assert "losses" not in results(undisturbed)[0]
+
+    def test_synthetic_images_are_kept_beside_their_sources(self, undisturbed):
+        kept = np.load(undisturbed / "runs" / "run0-standard+mutual_info.npz")
+        assert kept["source"].shape == kept["synthetic"].shape == (8, 8, 8)
+        assert (kept["source"] != kept["synthetic"]).any()
+        assert set(kept["labels"]) <= set("0123")
+
+    def test_the_report_shows_all_of_it(self, npz, undisturbed):
+        report = (undisturbed / "report.html").read_text("utf-8")
+        assert "<h1>few</h1>" in report
+        assert f"python -m tsynd_sk --dataset {npz} --n-train 40" in report
+        assert "its own test images" in report
+        assert report.count("<polyline") == 2 * len(ARMS)
+        assert report.count("<img") == 3 * 8
 
     @pytest.mark.slow
     def test_neither_processes_nor_other_arms_change_results(self, npz, undisturbed, tmp_path):
@@ -88,7 +113,7 @@ class TestSaying:
         assert "Over 2 seeds" in text
         assert "Means over 2 seeds" in text
         assert f"Results: {out / 'results.csv'}" in text
-        assert f"Picture: {out / 'synthesis.png'}" in text
+        assert text.endswith(f"Report: {out / 'report.html'}\n")
         assert max(map(len, text.split("done before")[1].split("Results:")[0].splitlines())) <= 80
 
     def test_another_primary_score_is_no_other_comparison(self, npz, undisturbed, tmp_path, capsys):
@@ -97,6 +122,38 @@ class TestSaying:
         assert main(arguments) == 0
         assert "in NLL" in " ".join(capsys.readouterr().out.split())
         assert scores(out) == scores(undisturbed)
+
+
+class TestForScripts:
+    def test_one_object_is_all_that_is_printed(self, npz, undisturbed, tmp_path, capfd):
+        out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
+        arguments = ["--dataset", str(npz), *CHOSEN, "--n-jobs", "1", "--out", str(out)]
+        assert main([*arguments, "--json"]) == 0
+        printed = capfd.readouterr()
+        found = json.loads(printed.out)
+        assert "Means over 2 seeds" in printed.err
+        assert (found["dataset"], found["primary"], found["n_runs"]) == ("few", "roc_auc", 2)
+        assert list(found["arms"]) == ARMS
+        assert Path(found["files"]["report"]) == (out / "report.html").resolve()
+        # Another way to print is no other comparison.
+        assert main(arguments) == 0
+
+    def test_what_others_print_is_for_people(self, capfd):
+        with _to_stderr():
+            print("from Python")
+            os.write(1, b"from elsewhere\n")
+            subprocess.run([sys.executable, "-c", "print('from a process')"], check=True)
+        print("after")
+        printed = capfd.readouterr()
+        assert printed.out == "after\n"
+        for text in ("Python", "elsewhere", "a process"):
+            assert f"from {text}\n" in printed.err
+
+    def test_errors_leave_nothing_to_be_read(self, tmp_path, capfd):
+        assert main(["--json", "--arms", "magic", "--out", str(tmp_path / "out")]) == 2
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert "got 'magic'" in printed.err
 
 
 class TestResuming:
@@ -271,9 +328,9 @@ class TestWrongArguments:
             (["--dataset", "brestmnist"], "did you mean 'breastmnist'?"),
             (["--dataset", "missing.npz"], "missing.npz"),
             (["--size", "32"], "size=32 does not apply to digits"),
-            (["--n-train", "9"], "at least one image for each of the 10 classes"),
-            (["--arms", "standarrd"], "no arm 'standarrd' (did you mean 'standard'?)"),
-            (["--arms", "magic"], "known: plain, standard"),
+            (["--n-train", "9"], "n_train must be from 10, one image of each class, to"),
+            (["--arms", "standarrd"], "got 'standarrd' (did you mean 'standard'?)"),
+            (["--arms", "magic"], "arms must be some of plain, standard"),
             (["--weights", "imagenet"], "give net, too"),
         ],
     )
@@ -288,10 +345,10 @@ class TestWrongArguments:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--n-train", "few"], "invalid"),
-            (["--n-train", "0"], "0 is below 1"),
-            (["--seeds", "0"], "0 is below 1"),
-            (["--steps", "-5"], "-5 is below 1"),
+            (["--n-train", "few"], "expected a whole number, 1 or more; got few"),
+            (["--n-train", "0"], "expected a whole number, 1 or more; got 0"),
+            (["--seeds", "0"], "expected a whole number, 1 or more; got 0"),
+            (["--steps", "-5"], "expected a whole number, 1 or more; got -5"),
             (["--attacks", "magic"], "invalid choice"),
             (["--score-on", "train"], "invalid choice"),
             (["--primary", "accuracy"], "invalid choice"),
@@ -339,6 +396,13 @@ class TestHelp:
             assert f"\n{heading}\n" in text
         assert text.count("\n  python -m tsynd_sk") == 3
 
+    def test_lists_the_exit_status(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        epilog = capsys.readouterr().out.split("exit status:")[1]
+        assert all(f"{status} " in epilog for status in (0, 1, 2, 130))
+        assert "143:" in epilog
+
     def test_tells_the_version(self, capsys):
         with pytest.raises(SystemExit) as exit_:
             main(["--version"])
@@ -356,6 +420,16 @@ class TestFolders:
 
         monkeypatch.setattr(Runs, "work", stop)
         return folders
+
+    def test_ctrl_c_says_that_what_is_in_them_is_kept(self, npz, monkeypatch, tmp_path, capsys):
+        def interrupt(self, folder, report):
+            error = KeyboardInterrupt()
+            error.add_note("NetClassifier had trained for 3 epochs; add a Checkpoint to the net.")
+            raise error
+
+        monkeypatch.setattr(Runs, "work", interrupt)
+        assert main(["--dataset", str(npz), *TINY, "--out", str(tmp_path / "out")]) == 130
+        assert capsys.readouterr().err.endswith(f"interrupted\n{KEPT}\n")
 
     def test_are_named_after_what_a_comparison_cannot_grow_by(self, npz, monkeypatch):
         folders = self.stop(monkeypatch)

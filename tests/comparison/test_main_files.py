@@ -95,7 +95,7 @@ def test_broken_files_are_named(folder, tmp_path, capsys):
 def test_options_for_files_are_refused_elsewhere(tmp_path, capsys):
     status, _, err = printed("digits", tmp_path, capsys, "--window", "0", "9", "--fit", "pad")
     assert status == 2
-    assert "fit, window: how files are read applies to folders of images, and digits is none" in err
+    assert "fit, window applies to folders of image files, and digits is none: leave it out" in err
 
 
 @pytest.mark.parametrize("size", ["small", "1.5"])

@@ -11,7 +11,7 @@ from tsynd_sk.__main__ import main
 from tsynd_sk.comparison._runs import Runs
 
 SMALL = [*SIZE, "--seeds", "2", "--arms", "plain", "random", "--n-jobs", "1"]
-GOES_ON = "Runs that are done are kept: the same command goes on from there."
+GOES_ON = "Finished runs are kept: the same command continues from them."
 
 
 @pytest.fixture

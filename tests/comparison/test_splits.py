@@ -220,7 +220,7 @@ class TestDatasets:
             load_splits(str(tmp_path / "x.npz"))
 
     def test_options_for_files_are_refused_where_there_are_none(self):
-        with pytest.raises(ValueError, match="window, groups: how files are read applies to fold"):
+        with pytest.raises(ValueError, match="window, groups applies to folders of image files"):
             load_splits("digits", window=(0, 1), groups="x.csv")
 
     def test_official_validation_images_leave_the_training_images_as_they_are(self, medmnist_root):

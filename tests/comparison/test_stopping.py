@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 SMALL = [*SIZE, "--seeds", "2", "--arms", "plain", "random"]
-GOES_ON = "Runs that are done are kept: the same command goes on from there."
+GOES_ON = "Finished runs are kept: the same command continues from them."
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_killed_worker_is_explained(command, tmp_path, undisturbed):
         if "LokyProcess" in " ".join(process.cmdline()):
             process.kill()
     assert job.wait() == 1
-    assert f"with a smaller --n-jobs it needs less of it.\n{GOES_ON}" in log.read_text()
+    assert f"If memory ran out, use a smaller --n-jobs.\n{GOES_ON}" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert len(results(out)) == len(runs(out)) > 0
     assert main(command()) == 0

@@ -1,10 +1,14 @@
 """Table and verdict of a comparison, on results whose truth is known."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.made_results import made, of_two_arms
+
+from tsynd_sk.comparison import outcome_of
 
 GAINS = {"standard": 0.5, "standard+random": 0.9, "standard+mutual_info": 0.1}
 
@@ -50,7 +54,7 @@ class TestVerdict:
     def test_gains_over_a_bad_twin_are_no_recommendation(self):
         verdict = flat(made({"standard": -0.6, "standard+random": -0.3}))
         assert "`standard+random` is better than `standard`" in verdict
-        assert "Recommended: `plain`." in verdict
+        assert "Recommended: `plain`; nothing is found better than it." in verdict
 
     def test_one_seed_decides_nothing(self):
         verdict = flat(made(GAINS, n_runs=1))
@@ -136,3 +140,53 @@ class TestTable:
         assert summary.splitlines()[2].split()[-3:] == ["2/255", "0.5/255", "time"]
         assert self.lines(result)["standard"][-3:-1] == ["0.500", "0.750"]
         assert "Gradients seem masked in 4 runs" in summary
+
+
+class TestOutcome:
+    def test_is_what_the_result_says(self):
+        result = made(GAINS, late=("standard",))
+        found = outcome_of(result)
+        assert found == json.loads(json.dumps(found, allow_nan=False))
+        assert (found["primary"], found["n_runs"]) == ("roc_auc", 5)
+        assert found["recommended"] == "standard+random"
+        assert " ".join([*found["verdict"], *found["doubts"]]) == flat(result)
+        assert found["doubts"][0].startswith("Not converged: `standard`")
+        arm = found["arms"]["standard"]
+        assert (arm["reference"], arm["converged"], arm["seconds"]) == ("plain", False, 20.0)
+        assert arm["scores"]["nll"] == pytest.approx(result.values("standard", "nll").mean())
+        assert found["arms"]["plain"]["reference"] is None
+
+    def test_its_keys_are_documented(self):
+        page = Path(__file__).parents[2] / "docs" / "guide" / "command_line.rst"
+        found, text = outcome_of(made()), page.read_text("utf-8")
+        keys = {*found, *found["arms"]["plain"], *found["differences"][0]}
+        assert not {key for key in keys if f"``{key}``" not in text}
+
+    def test_differences_are_listed_for_every_score(self):
+        result = made(GAINS)
+        found = outcome_of(result)["differences"]
+        assert len(found) == 3 * 8
+        first, expected = found[0], result.differences()[0]
+        assert first == {**vars(expected), "is_found": True, "is_gain": True}
+        corrupted = [each for each in found if each["score"] == "perturbed_nll"]
+        assert corrupted[0]["mean"] < 0
+        assert corrupted[0]["is_gain"]
+
+    def test_one_run_recommends_nothing(self):
+        result = made(GAINS, n_runs=1)
+        found = outcome_of(result)
+        assert found["recommended"] is result.recommended is None
+        with pytest.raises(
+            ValueError, match="no arm is recommended after a single run: name an arm"
+        ):
+            result.make_estimator()
+        assert found["differences"][0]["low"] is None
+        json.dumps(found, allow_nan=False)
+
+    def test_without_a_score_nothing_is_recommended(self):
+        result = made(GAINS)
+        for row in result.rows:
+            row["roc_auc"] = np.nan
+        found = outcome_of(result)
+        assert found["recommended"] is None
+        assert found["arms"]["plain"]["scores"]["roc_auc"] is None

@@ -170,8 +170,8 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("split", "message"),
         [
-            ("test", r"no split 'test'; it has \['train'\]"),
-            (["val"], r"no split \['val'\]"),
+            ("test", r"split must be one of .* has, \['train'\]; got 'test'"),
+            (["val"], r"\['train'\]; got \['val'\]"),
             ("dev", "split must be one, or a list, of train, val, test; got 'dev'"),
         ],
     )

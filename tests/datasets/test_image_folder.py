@@ -282,8 +282,8 @@ class TestGroups:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"group_pattern": "("}, "is no regular expression"),
-            ({"group_pattern": "p1"}, "matches 10 of 12 files nowhere, such as a/patient0_0.png"),
+            ({"group_pattern": "("}, "must be a regular expression"),
+            ({"group_pattern": "p1"}, "finds nothing in 10 of 12, such as a/patient0_0.png"),
             ({"group_pattern": "a", "groups": {}}, "exclude each other"),
             ({"groups": {"a/patient0_0.png": "x"}}, "has no group for 11 of 12 files"),
         ],
@@ -298,10 +298,12 @@ class TestGroups:
             load_image_folder(folder, groups={"dark.png": "x"})
         table = tmp_path_factory.mktemp("table") / "groups.csv"
         table.write_text("a/dark.png,x\na/dark.png,y\n")
-        with pytest.raises(ValueError, match=r"two groups for 'a/dark\.png': 'x' and 'y'"):
+        with pytest.raises(
+            ValueError, match=r"two groups for 'a/dark\.png', 'x' and 'y': keep one"
+        ):
             load_image_folder(folder, groups=table)
         table.write_bytes("a/dark.png,Müller\n".encode("latin-1"))
-        with pytest.raises(ValueError, match=r"groups\.csv is no text in UTF-8"):
+        with pytest.raises(ValueError, match=r"groups\.csv is not text in UTF-8"):
             load_image_folder(folder, groups=table)
         table.write_text("a/dark.png\n")
         with pytest.raises(ValueError, match=r"row 1 is \['a/dark.png'\]; expected a file and"):

@@ -156,15 +156,15 @@ class TestReport:
                 robustness_report({"a": guess} if given is None else given, X, labels, **params)
 
         refused(TypeError, "dict from names to fitted", [guess])
-        refused(ValueError, r"of them: {'a': 1, 'b': 2}", {"a": guess, "b": [guess] * 2})
-        refused(ValueError, "of them: {}", {})
+        refused(ValueError, r"of these lengths: {'a': 1, 'b': 2}", {"a": guess, "b": [guess] * 2})
+        refused(ValueError, "of these lengths: {}", {})
         refused(ValueError, "Unknown metric 'f1'; known: roc_auc", metrics=["f1"], **CLEAN)
         refused(ValueError, r"one of \['a'\]; got 'b'", reference="b", **CLEAN)
         refused(ValueError, "n_resamples must be an int of at least 100", n_resamples=99, **CLEAN)
         refused(ValueError, "confidence_level", confidence_level=95, **CLEAN)
         refused(ValueError, "'fog'; known", kinds=["fog"])
         refused(ValueError, "from 1 to 5", severities=[6])
-        refused(ValueError, "fewer than two labels", labels=np.full(90, "a"), **CLEAN)
+        refused(ValueError, "one label only", labels=np.full(90, "a"), **CLEAN)
         assert guess.seen == []
 
     def test_flat_images_are_unfolded_by_whoever_knows_how(self, problem):

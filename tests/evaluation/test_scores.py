@@ -68,7 +68,7 @@ class TestClassificationScores:
         assert scores["balanced_accuracy"] == 0.75
 
     def test_what_does_not_fit_is_named(self):
-        with pytest.raises(ValueError, match="2 columns, but there are 3 classes"):
+        with pytest.raises(ValueError, match="must have 3 columns, one for each class; got 2"):
             classification_scores([0, 1], np.eye(2), [0, 1, 2])
         with pytest.raises(
             ValueError, match=r"not seen in fit: \['c'\]; expected some of \['a', 'b'\]"

@@ -285,7 +285,7 @@ class TestQuality:
         report = synthesis_report(synthesizer.fit(X, y), X, y, n_samples=20)
         assert math.isnan(report.quality["precision"])
         assert math.isfinite(report.quality["authenticity"])
-        assert "no feature space to compare distributions in: Bare calls no" in report.notes[0]
+        assert "no feature space to compare distributions in: Bare must end" in report.notes[0]
 
 
 class TestReport:

@@ -151,8 +151,8 @@ class TestLayouts:
         [
             ((64,), (9, 7), r"X has 64 features.*\(9, 7\).*1 x 9 x 7 = 63"),
             ((63,), (9, 7, 3), r"X has 63 features.*3 x 9 x 7 = 189"),
-            ((9, 7), (7, 9), r"rows of shape \(9, 7\).*match image_shape=\(7, 9\)"),
-            ((9, 7, 3), (3, 7, 9), r"rows of shape \(9, 7, 3\).*match"),
+            ((9, 7), (7, 9), r"image_shape=\(7, 9\); got rows of shape \(9, 7\)"),
+            ((9, 7, 3), (3, 7, 9), r"got rows of shape \(9, 7, 3\)"),
         ],
     )
     def test_image_shape_that_does_not_match_is_refused(self, row, image_shape, message):
@@ -254,7 +254,7 @@ class TestCheckImages:
 
     @pytest.mark.parametrize("shape", [(0, 6, 5), (4, 0, 5), (0, 30), (4, 0)])
     def test_empty_arrays_are_refused(self, shape):
-        with pytest.raises(ValueError, match=r"nothing in it|Found array with 0"):
+        with pytest.raises(ValueError, match=r"which is empty|Found array with 0"):
             Dummy().fit(np.empty(shape))
 
     @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ class TestFromEstimators:
 
     def test_layers_that_are_not_there_are_named(self, plain):
         nets = {"plain": plain}
-        with pytest.raises(ValueError, match="'head' is not a layer of ConvNet") as caught:
+        with pytest.raises(
+            ValueError, match=r"layer must be one of ConvNet .*; got 'head'"
+        ) as caught:
             AttributionDisplay.from_estimator(nets, COLOUR[:3], layer="head")
         assert caught.value.__notes__ == ["This is of the classifier 'plain'."]
 

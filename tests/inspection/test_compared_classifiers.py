@@ -117,7 +117,7 @@ class TestRefusals:
         ("given", "X", "error", "match"),
         [
             (None, COLOUR[:3, :4], ValueError, r"rows of shape \(4, 8, 3\)"),
-            (None, COLOUR[:40], ValueError, r"X has 40 images.*up to 32, for instance X\[:8\]"),
+            (None, COLOUR[:40], ValueError, r"X has 40 images.*at most 32, for instance X\[:8\]"),
             (net(), COLOUR, NotFittedError, "NetClassifier"),
             (augmented(), COLOUR, NotFittedError, "AugmentedClassifier"),
             (

@@ -162,7 +162,7 @@ def test_panels_are_drawn_on_axes_that_are_given(kind):
     assert display.figure_ is right
     assert list(display.axes_) == list(axes)
     assert not left.axes
-    with pytest.raises(ValueError, match=r"ax has 3 axes, but .* on 2 of them"):
+    with pytest.raises(ValueError, match=r"ax must be one of .* or 2 axes; got 3"):
         display_of(kind).plot(left.subplots(1, 3))
 
 

@@ -213,10 +213,13 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "match"),
         [
-            ({"layer": "features.9"}, "'features.9' is not a layer.*features.0, "),
-            ({"layer": "head.3"}, "more than one position; these do: "),
-            ({"layer": nn.ReLU()}, "layer, a ReLU, is not part of Small"),
-            ({"to_scores": lambda s: s[:, None]}, "scores of shape .*; to_scores can turn"),
+            ({"layer": "features.9"}, r"layer must be one of .*features.0, .*; got 'features.9'"),
+            ({"layer": "head.3"}, "layer must be one of .* more than one position, "),
+            ({"layer": nn.ReLU()}, "must be a layer of Small, or its name; got a ReLU"),
+            (
+                {"to_scores": lambda s: s[:, None]},
+                r"scores of shape .*; got .* convert it by to_scores",
+            ),
             ({"to_scores": lambda s: s / 0}, "NaN or infinite"),
         ],
     )
@@ -226,7 +229,7 @@ class TestRefusals:
 
     def test_network_without_positions_is_refused(self):
         dense = nn.Sequential(nn.Flatten(), nn.Linear(240, 2))
-        with pytest.raises(ValueError, match="Sequential has no layer that gives tensors"):
+        with pytest.raises(ValueError, match="Sequential must have a layer that returns tensors"):
             eigen_grad_cam(dense, images())
 
     def test_layer_that_has_no_say_is_refused(self):
@@ -237,5 +240,5 @@ class TestRefusals:
 
         aside = seeded(Aside)
         aside.side = nn.Conv2d(2, 1, 1)
-        with pytest.raises(ValueError, match="no gradient with respect to layer 'side'"):
+        with pytest.raises(ValueError, match="differentiable with respect to layer 'side'"):
             eigen_grad_cam(aside, images(), layer="side")

@@ -139,7 +139,7 @@ class TestRefusals:
             ({"X": COLOUR[:40], "y": y[:40]}, ValueError, "PerturbationDisplay draws a column"),
             ({"y": None}, ValueError, "y must be an array with one label for each row"),
             ({"threshold": 1}, ValueError, "threshold must be above 0 and below 1"),
-            ({"eps": 4}, ValueError, "eps must be above 0 and at most 1.*2 / 255"),
+            ({"eps": 4}, ValueError, "eps must be above 0 and at most 1.*2/255"),
         ],
     )
     def test_wrong_inputs_are_named(self, classifier, arguments, error, match):

@@ -99,7 +99,11 @@ class TestFromEstimator:
             ({"y": y[:3]}, ValueError, "inconsistent numbers of samples"),
             ({"y": [9] * len(y)}, ValueError, r"not seen in fit: \[9\]"),
             ({"X": {"test": y}, "y": y}, TypeError, "so y must be a dict .* got a ndarray"),
-            ({"X": {"a": y}, "y": {"b": y}}, ValueError, "y has labels of 'b', .* has 'a'"),
+            (
+                {"X": {"a": y}, "y": {"b": y}},
+                ValueError,
+                "y must have the names of X, 'a'; got 'b'",
+            ),
         ],
     )
     def test_wrong_inputs_are_named(self, params, error, message):

@@ -77,7 +77,9 @@ class TestLaplaceMembers:
     )
     def test_of_another_network_are_refused(self, other):
         net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
-        with pytest.raises(ValueError, match=r"posterior is not of this Sequential .* layer '1'"):
+        with pytest.raises(
+            ValueError, match=r"posterior does not belong to this Sequential .* layer '1'"
+        ):
             LaplaceMembers(other(net), log_softmax, fitted(net))
 
     @pytest.mark.parametrize("name", ["weight", "bias"])

@@ -173,7 +173,7 @@ class TestUnknownRandomness:
         ],
     )
     def test_network_with_nothing_random_is_told_the_ways_out(self, net):
-        ways = r"nothing random.*torch\.nn\.Dropout.*register_stochastic.*'laplace'.*list of sev"
+        ways = r"nothing random.*'laplace'.*torch\.nn\.Dropout.*register_stochastic.*list of sev"
         with pytest.raises(ValueError, match=f"^{type(net).__name__} has {ways}"):
             DropoutMembers(net, identity)(torch.ones(2, 4))
 
@@ -217,7 +217,7 @@ class TestTrace:
 
         net = Calling(function, drop=nn.Dropout(0.5), rows=part, norm=nn.BatchNorm1d(4))
         states = global_states()
-        with pytest.warns(UserWarning, match=f"{name} of Calling draws.*rests in the members"):
+        with pytest.warns(UserWarning, match=f"{name} of Calling draws.*is off in the members"):
             DropoutMembers(net, identity)(torch.ones(1, 4))
         found = traced(net, torch.ones(1, 4))
         assert [site.layer_name for site in found.sites.values()] == ["drop"]

@@ -57,7 +57,7 @@ def test_each_fold_is_evened_out_by_its_own_rows():
 
 def test_even_classes_need_none_and_that_is_said():
     rows = np.concatenate([np.flatnonzero(y == label)[:5] for label in COUNTS])
-    with pytest.warns(UserWarning, match="no synthetic row was trained on.*classes that are even"):
+    with pytest.warns(UserWarning, match="no synthetic row was trained on.*classes of equal size"):
         learned = balanced(recording()).fit(X[rows], y[rows])
     assert recorder_of(learned.estimator_).n_rows() == [15] * 4
     assert learned.synthesizer_.sample(2)[0].shape == (2, 8, 8)
@@ -90,7 +90,7 @@ class TestNoSyntheticRow:
 
     def test_early_stopping(self):
         stop = EarlyStopping("train_loss", patience=2, threshold=10)
-        with pytest.warns(UserWarning, match=r"comes in after 6 of 12 epochs.*had 3\. Give"):
+        with pytest.warns(UserWarning, match=r"begins after 6 of 12 epochs.*had 3\. Give"):
             augmented(own_net(callbacks=[stop], max_epochs=12, module__n_out=3), warm_up=0.5).fit(
                 X, y
             )

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 # What is said of images of another shape than in fit.
 SHAPES = (
     r"rows of shape .* as in fit|\d+ features, but .* is expecting \d+|Expected 2D array|"
-    r"that of a single image in fit: give it its axis of rows"
+    r"that of a single image in fit: pass X"
 )
 
 

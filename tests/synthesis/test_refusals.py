@@ -122,7 +122,7 @@ class TestParameters:
     def test_image_shape_that_is_none(self, synthesizer, image_shape):
         with pytest.raises(ValueError, match=r"image_shape=.* is not valid: .*\(height, width\)"):
             synthesizer(image_shape=image_shape).fit(FLAT, y)
-        with pytest.raises(ValueError, match=r"image_shape=\(8, 9\) stands for 1 x 8 x 9 = 72"):
+        with pytest.raises(ValueError, match=r"image_shape=\(8, 9\) needs 1 x 8 x 9 = 72"):
             synthesizer(image_shape=(8, 9)).fit(FLAT, y)
 
 
@@ -136,7 +136,7 @@ class TestParts:
                 clone(classifier).set_params(synthesizer=synthesizer).fit(X, y)
         trained = FrozenEstimator(classifier.estimator_)
         for estimator, message in (
-            ([NetClassifier(), NetClassifier()], "a list of 2, but AugmentedClassifier trains one"),
+            ([NetClassifier(), NetClassifier()], "must be one skorch net; got a list of 2"),
             (NeuralNetRegressor(nn.Linear), "estimator must be a classifier"),
             (trained, "estimator is frozen"),
         ):
@@ -180,7 +180,7 @@ IMAGES = {
     "complex": (X + 1j, "Complex data not supported"),
     "one row": (X[0, 0], "Expected 2D array, got 1D array"),
     "no rows": (X[:0], r"0 sample\(s\)"),
-    "no height": (X[:, :0], r"X has shape \(20, 0, 8\): there is nothing in it"),
+    "no height": (X[:, :0], r"X has shape \(20, 0, 8\), which is empty"),
     "nan": (LATER, "X contains NaN"),
     "infinity": (np.where(X == 1, INF, X), "X contains infinity"),
     "too large": (np.full((20, 8, 8), 1e300), "X has values too large for .*float32"),
@@ -210,7 +210,7 @@ class TestImages:
         [
             (X[:, None, None], "5 dimensions"),
             (X.reshape(-1, 4, 4, 4), "is ambiguous: the channels may come first or last"),
-            (X.reshape(-1, 4, 16), "is ambiguous: grey images this narrow"),
+            (X.reshape(-1, 4, 16), "is ambiguous: narrow grey images"),
         ],
     )
     def test_of_layouts_that_are_not_clear(self, fitted, rows, message):
@@ -285,7 +285,7 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("request_", "message"),
         [
-            ({"n_samples": 10**30}, "n_samples asks for 1000.* rows"),
+            ({"n_samples": 10**30}, "n_samples must ask for at most .* rows; got 1000"),
             ({"y": "1"}, r"not seen in fit: \['1'\]; expected some of \[0, 1, 2, 3\]"),
             ({"y": [0, 9]}, r"not seen in fit: \[9\]"),
             ({"y": {0, 1}}, r"not seen in fit: \[{0, 1}\]"),
@@ -306,9 +306,9 @@ class TestRequests:
         ("sampling_strategy", "message"),
         [
             (0.5, "a ratio, is defined for two classes; y has 4"),
-            ({0: 10**30}, "sampling_strategy asks for 1000.* rows"),
+            ({0: 10**30}, "sampling_strategy must ask for at most .* rows; got 1000"),
             ({0: 1}, "asks for 1 rows of class 0; .*synthesis only adds"),
-            ({9: 40}, r"labels that are not in y: \[9\]"),
+            ({9: 40}, r"must name labels of y, .*; got \[9\]"),
             (lambda y: None, "callable sampling_strategy gave None; expected a dict"),
         ],
     )

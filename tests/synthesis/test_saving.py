@@ -333,7 +333,10 @@ class TestMisfits:
                 other_parameters(synthesizer__members="laplace"),
                 "members is auto in the file, but laplace in",
             ),
-            (other_parameters(synthesizer__image_shape=(2, 32)), "does not match image_shape="),
+            (
+                other_parameters(synthesizer__image_shape=(2, 32)),
+                "must have rows of shape image_shape=",
+            ),
             (other_parameters(synthesizer__classifier=net()), "has a classifier of its own"),
             (lambda: augmented(5), "must be a skorch net"),
         ],
@@ -389,9 +392,9 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (b"", "is damaged, or no safetensors file"),
-            (pickle.dumps({"a": 1}), "is damaged, or no safetensors file"),
-            (b"\x02\0\0\0\0\0\0\0{}", "not written by save_params of tsynd_sk"),
+            (b"", "is damaged, or not a safetensors file"),
+            (pickle.dumps({"a": 1}), "is damaged, or not a safetensors file"),
+            (b"\x02\0\0\0\0\0\0\0{}", "not written by save_params"),
             (safetensors.torch.save({"a": torch.ones(3)}, {"format": "pt"}), "not written by save"),
         ],
         ids=["empty", "pickle", "no metadata", "another's"],
@@ -418,7 +421,7 @@ class TestFiles:
         one, two = "classifier0.module.mean", "classifier0.module.scale"
         tensors[one], tensors[two] = tensors[two], tensors[one]
         safetensors.torch.save_file(tensors, path, metadata)
-        refuse(table, path, "do not have the checksum")
+        refuse(table, path, "its checksum is not that")
 
     @pytest.mark.parametrize(
         ("change", "message"),

@@ -86,7 +86,7 @@ class TestIntegerPixels:
 class TestFarOutside:
     def test_is_warned_of_by_both_ranges(self):
         learned = plain().fit(X, y)
-        ranges = r"from 0 to 255, far outside of those from 0 to 1 that Augmented"
+        ranges = r"from 0 to 255, far outside of the range from 0 to 1 that Augmented"
         with pytest.warns(UserWarning, match=ranges):
             learned.predict(X * 255)
         with pytest.warns(UserWarning, match="far outside"):

@@ -78,7 +78,7 @@ class TestStopAndKeep:
         assert loaded.predict_proba(IMAGES).shape == (80, 10)
         assert loaded.get_params(deep=False).keys() == own_net().get_params(deep=False).keys()
         assert type(loaded.train_split) is ValidSplit
-        # It can be trained on, by the schedule of the callback, or afresh.
+        # It can be trained on, by the schedule of the callback, or from the beginning.
         loaded.partial_fit(IMAGES, y)
         assert len(loaded.history) == 12
         assert refreshed(loaded.history) == [2, 6, 11]
@@ -274,7 +274,7 @@ class TestOwnMethods:
         assert Own.calls == ["get_iterator"]
 
     def test_fit_that_loses_the_synthesis_is_no_silent_training_without(self):
-        with pytest.raises(RuntimeError, match=r"Anew\.fit initialises the net anew"):
+        with pytest.raises(RuntimeError, match=r"Anew\.fit initialises the net again"):
             around(own_net(Anew))
 
     def test_fit_that_initialises_is_fine_where_the_callback_is_the_nets(self):
@@ -292,5 +292,5 @@ class TestGoingOn:
 
 def test_a_second_synthesis_is_refused_around_a_net_that_has_one():
     net = own_net(callbacks=[("first", TargetedSynthesis(synthesizer()))])
-    with pytest.raises(ValueError, match="AugmentedClassifier brings its own"):
+    with pytest.raises(ValueError, match="AugmentedClassifier adds its own"):
         around(net)

@@ -142,7 +142,7 @@ class TestFits:
         # This one fails last, when everything else about other images has been learnt.
         narrow = AutoencoderNet(max_epochs=1, epoch_size=20).fit(X[:, None, :, :7])
         synthesizer.set_params(autoencoder=FrozenEstimator(narrow))
-        with pytest.raises(ValueError, match="decodes the code of an image"):
+        with pytest.raises(ValueError, match="must decode to the shape that it encodes"):
             synthesizer.fit(np.round(X * 255).astype(np.uint8), y % 2)
         assert_same_answer(synthesizer.sample(30, return_info=True), before)
         assert synthesizer.image_shape_ == (1, 8, 8)

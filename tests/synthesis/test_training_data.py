@@ -142,7 +142,7 @@ class TestSamplers:
     def test_of_batches_are_refused_before_training(self, train):
         batches = BatchSampler(SequentialSampler(range(80)), 16, drop_last=False)
         net = own_net(iterator_train__batch_sampler=batches, callbacks=[Recorder()])
-        with pytest.raises(ValueError, match=r"batch_sampler numbers real rows.*train__sampler"):
+        with pytest.raises(ValueError, match=r"batch_sampler knows real rows.*train__sampler"):
             train(net)
         if train is inside:
             assert len(net.history) == 0

@@ -1,6 +1,5 @@
-"""All that knows skorch's inside."""
+"""All code that uses skorch's private parts."""
 
-from tsynd_sk._skorch._heads import log_proba_head, scores_head
 from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
 from tsynd_sk._skorch._nets import (
     ComparedNet,
@@ -20,6 +19,7 @@ from tsynd_sk._skorch._nets import (
     unfreeze,
 )
 from tsynd_sk._skorch._own_way import DrawnRows, OwnWayCheck, check_own_way
+from tsynd_sk._skorch._prediction import log_proba_head, network_of, scores_head
 from tsynd_sk._skorch._progress import (
     CallbackSupportMixin,
     EpochTasks,

@@ -1,4 +1,4 @@
-"""Checks of nets before they train: module and criterion that do not fit, weights that leak."""
+"""Check before a net trains that its module and criterion fit together."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk._skorch._heads import check_readable, first_output
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
+from tsynd_sk._skorch._prediction import check_readable, collated, first_output
 
-# Rows by which a net is judged.
+# Rows to check a net by.
 _N_ROWS = 8
 
 # Names of autograd's nodes whose values are those of another.
@@ -25,12 +25,12 @@ _VIEWS = ("View", "Reshape", "Unsafe", "Alias", "Squeeze", "Unsqueeze", "Select"
 
 
 class NetCheck(Callback):
-    """Raise if a net would train to nothing, and warn if it would train badly, judged by some rows.
+    """Raise if a net could not learn, and warn if it would learn badly, by some rows.
 
-    When it is about to train, not earlier, for other callbacks may size its module by the data. It
-    is initialised, and need not be trained. Its lazy layers learn their shapes.
+    It checks when training begins, because other callbacks may size the module by the data before.
+    The net must be initialised, but not trained. Its lazy layers learn their shapes.
 
-    `x` is what the net is to see. With `n_classes` of None any number of columns is fine.
+    `x` is the net's input. With `n_classes` of None any number of columns is fine.
     """
 
     def __init__(self, x: Any, n_classes: int | None):
@@ -51,8 +51,8 @@ class NetCheck(Callback):
         if squashed:
             warnings.warn(
                 f"the module of the {type(net).__name__} returns probabilities, but its criterion "
-                f"{type(criterion).__name__} expects logits and squashes them again, so that no "
-                f"prediction can be sure: let the module return logits, or use criterion={remedy}",
+                f"{type(criterion).__name__} expects logits and squashes them again, so no "
+                f"prediction can be certain: return logits, or use criterion={remedy}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -64,9 +64,9 @@ def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
 
 
 def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
-    """Return labels of the columns that a fitted net predicts, given labels of some images.
+    """Return the labels of the columns that a fitted net predicts, given labels of some images.
 
-    skorch takes integer labels for column numbers, unless its ``classes`` says otherwise.
+    skorch uses integer labels as column numbers, unless its ``classes`` says otherwise.
     """
     present, named = np.unique(y), getattr(net, "classes", None)
     with torch.no_grad():
@@ -84,13 +84,15 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _inferred(net: NeuralNet, x: Tensor) -> Any:
-    """Return what the module returns; say what would do if it takes images of other channels."""
+def _inferred(net: NeuralNet, rows: np.ndarray) -> Any:
+    """Return the output of the module; raise ValueError if it takes another number of channels."""
+    batch = collated(net, rows)
+    x = to_device(torch.from_numpy(batch) if batch is rows else batch, device_of(net))
     try:
         return net.infer(x)
     except RuntimeError as error:
         found = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
-        if found is None or x.ndim < 3:
+        if found is None or not isinstance(x, Tensor) or x.ndim < 3:
             raise
         wanted, given = found.groups()
         way = (
@@ -98,7 +100,7 @@ def _inferred(net: NeuralNet, x: Tensor) -> Any:
             "NetClassifier(Pretrained, module__net=function), where function(n_channels, "
             "n_classes) makes the network"
             if given == "1" and x.shape[1] == 1
-            else "build it for as many channels as the images have"
+            else "build it for the channels of the images"
         )
         raise ValueError(
             f"the module of the {type(net).__name__} takes {wanted} channels, but gets {given} for "
@@ -107,12 +109,12 @@ def _inferred(net: NeuralNet, x: Tensor) -> Any:
 
 
 def _probabilities(net: NeuralNet, output: Any) -> Tensor:
-    """Return what skorch would predict from an output, without its graph."""
+    """Return skorch's prediction from an output, without its graph."""
     nonlinearity = net._get_predict_nonlinearity()
     if isinstance(output, Tensor):
         return check_readable(nonlinearity(output.detach()), output).float()
     try:
-        # As skorch does before it reads what was predicted.
+        # As skorch does before it reads predictions.
         proba = nonlinearity(first_output(to_device(output, "cpu")))
     except Exception as error:
         # skorch's own cannot read it, and a user's may fail in any way.
@@ -122,18 +124,17 @@ def _probabilities(net: NeuralNet, output: Any) -> Tensor:
 
 
 def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Any, Tensor]:
-    """Return output and probabilities for rows; raise if there are not `n_classes` of them a row.
+    """Return output and probabilities for rows; raise if a row does not have `n_classes` of them.
 
-    Criteria and modules that do not fit together would end in nan. The bare module is evaluated,
-    for what it is compiled or distributed by is for training; then all is as it was before, which
-    ``predict_proba`` would not leave so.
+    The bare module is evaluated, because compiled or distributed ones are for training. Afterwards
+    the net is as before, unlike after ``predict_proba``.
     """
     wrapped, module = net.module_, bare_module(net)
     parts = list(wrapped.modules())
     modes = list(map(attrgetter("training"), parts))
     vars(net)["module_"] = module.eval()
     try:
-        output = _inferred(net, to_device(torch.from_numpy(x), device_of(net)))
+        output = _inferred(net, x)
         proba = _probabilities(net, output)
         output = first_output(output)
     finally:
@@ -169,7 +170,7 @@ def _are_probabilities(proba: Tensor) -> bool:
 
 
 def _last_operation(output: Tensor) -> str:
-    """Name what a tensor was computed by, views and copies of it apart; "" if that is not known."""
+    """Name the operation that computed a tensor, apart from views and copies; "" if unknown."""
     node = output.grad_fn
     while node is not None and type(node).__name__.startswith(_VIEWS) and node.next_functions:
         node = node.next_functions[0][0]

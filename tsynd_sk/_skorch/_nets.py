@@ -1,4 +1,4 @@
-"""What the library asks of a skorch net: its module, its device, its parts, copies of it."""
+"""Check skorch nets, read their parts, and copy them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
 
 
 class ComparedNet(FrozenEstimator):
-    """Net to be used as it is, of which `check_own_way` has been asked where its rows came from."""
+    """Frozen net that `check_own_way` has checked already."""
 
 
 def is_frozen(estimator) -> bool:
-    """Return whether an estimator is to be used as it is."""
+    """Return whether an estimator is used as it is."""
     return isinstance(estimator, FrozenEstimator)
 
 
@@ -34,7 +34,7 @@ def unfreeze(estimator) -> NeuralNet:
 
 
 def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
-    """Return the net itself; raise if there is none, or a frozen one that was never fitted."""
+    """Return the net itself; raise if it is no net, or frozen but not fitted."""
     frozen = is_frozen(estimator)
     net = estimator.estimator if frozen else estimator
     if not isinstance(net, NeuralNet):
@@ -44,14 +44,14 @@ def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
         )
     if frozen and not getattr(net, "initialized_", False):
         raise NotFittedError(
-            f"{role} is wrapped in FrozenEstimator, to be used as it is, but it is not fitted: "
-            "call its fit first, or pass it without FrozenEstimator"
+            f"{role} is wrapped in FrozenEstimator, but it is not fitted: call its fit first, or "
+            "pass it without FrozenEstimator"
         )
     return net
 
 
 def check_classifier(estimator, role: str = "classifier") -> None:
-    """Raise if an estimator is no skorch classifier."""
+    """Raise if an estimator is not a skorch classifier."""
     net = check_net(estimator, role, "NeuralNetClassifier")
     if not is_classifier(net):
         raise TypeError(
@@ -61,11 +61,11 @@ def check_classifier(estimator, role: str = "classifier") -> None:
 
 
 def check_autoencoder(estimator) -> None:
-    """Raise if an estimator is no skorch net around a module with ``encode`` and ``decode``."""
+    """Raise if an estimator is not a skorch net whose module has ``encode`` and ``decode``."""
     net = check_net(estimator, "autoencoder")
     module = bare_module(net) if is_frozen(estimator) else net.module
     for method in ("encode", "decode"):
-        # A function that makes modules shows its methods only when it is called.
+        # The module of a function is not known before it is called.
         if isinstance(module, type | nn.Module) and not hasattr(module, method):
             raise TypeError(
                 f"the module of autoencoder, {module!r}, has no method {method}; "
@@ -80,7 +80,7 @@ def device_of(net: NeuralNet) -> torch.device:
 
 
 def bare_module(net: NeuralNet) -> nn.Module:
-    """Return the module of a net without what ``torch.compile`` or many devices wrap it in."""
+    """Return the module of a net without wrappers of ``torch.compile`` or of several devices."""
     module = net.module_
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -92,7 +92,7 @@ def bare_module(net: NeuralNet) -> nn.Module:
 
 
 def criterion_of(net: NeuralNet) -> nn.Module:
-    """Return the criterion of a net without what ``torch.compile`` wraps it in."""
+    """Return the criterion of a net without the wrapper of ``torch.compile``."""
     return getattr(net.criterion_, "_orig_mod", net.criterion_)
 
 
@@ -110,13 +110,13 @@ def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
 
 
 def known_epochs(net: Any) -> int | None:
-    """Return how long a net would train, as far as that is known before it sees data."""
+    """Return the number of epochs of a net; None if it depends on the data."""
     epochs = getattr(net, "max_epochs", None)
     return epochs if isinstance(epochs, int) else None
 
 
 def let_schedules_resume(net: NeuralNet) -> None:
-    """Let learning-rate schedules go on from a net's history with optimizers that are new."""
+    """Let learning-rate schedules continue from a net's history with new optimizers."""
     for name in net._optimizers:
         for group in getattr(net, f"{name}_").param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -124,7 +124,7 @@ def let_schedules_resume(net: NeuralNet) -> None:
 
 @lru_cache(maxsize=8)
 def check_device(device: str | torch.device) -> torch.device:
-    """Return a device, or raise ValueError if there is none of this name."""
+    """Return a device, or raise ValueError if it is not available."""
     try:
         torch.empty(1, device=device).tolist()
         return torch.device(device)
@@ -135,10 +135,9 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
-    """Clone a net without what it has learnt, onto a device if one is given.
+    """Clone a net, unfitted, onto a device if one is given.
 
-    What its callbacks hold is not copied, as in a fit of the net itself: the writer of a log, a
-    tracker's run, a trial that may be pruned.
+    What its callbacks hold is not copied: the writer of a log, a tracker's run, a trial.
     """
     bare: Any = object.__new__(type(net))
     vars(bare).update(vars(net), callbacks=None)
@@ -153,11 +152,11 @@ def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
 
 
 def _fresh(callback: Any) -> Any:
-    """Return a callback that holds the same objects, and has seen no training yet."""
+    """Return an unused callback that holds the same objects."""
     if isinstance(callback, tuple):
         return callback[0], _fresh(callback[1])
     if isinstance(callback, Callback):
-        # Not by its constructor, whose arguments optuna's keeps under other names.
+        # Not by its constructor: optuna's stores its arguments under other names.
         other: Any = object.__new__(type(callback))
         kept = {name: value for name, value in vars(callback).items() if name[-1] != "_"}
         vars(other).update(kept)
@@ -166,13 +165,13 @@ def _fresh(callback: Any) -> Any:
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
-    """Copy a fitted net with all that it has learnt.
+    """Copy a fitted net.
 
-    `copy.deepcopy` alone would pickle it, which modules defined inside functions do not survive.
+    `copy.deepcopy` alone would pickle it, which fails for modules defined inside functions.
     """
     other = object.__new__(type(net))
     memo: dict[int, Any] = {id(net): other}
-    # A split may hold the validation data, and callbacks what cannot be copied, or the net.
+    # A split may hold validation data; callbacks may hold the net, or what cannot be copied.
     memo.update({id(kept): kept for kept in (net.train_split, net.callbacks)})
     for _, callback in getattr(net, "callbacks_", ()):
         if callback is not None:
@@ -183,7 +182,7 @@ def copy_net(net: NeuralNet) -> NeuralNet:
 
 
 def copy_for_prediction(net: NeuralNet) -> NeuralNet:
-    """Copy a net in the middle of its training, to predict as it would now."""
+    """Copy a net during its training, to predict with it as it is now."""
     bare: Any = object.__new__(type(net))
     vars(bare).update(vars(net), callbacks_=[])
     vars(bare).pop("_data", None)
@@ -193,8 +192,8 @@ def copy_for_prediction(net: NeuralNet) -> NeuralNet:
 class Schedule(LRScheduler):
     """Learning-rate schedule that leaves its optimizer out of pickles.
 
-    A training begins with a new schedule anyway. skorch can load a net on a machine without
-    accelerator, but it moves only what it knows of there, such as the net's own optimizer.
+    A training starts with a new schedule anyway. When skorch loads a net on a machine without
+    accelerator, it moves only what it knows, such as the net's own optimizer.
     """
 
     def __getstate__(self):
@@ -205,12 +204,12 @@ class Schedule(LRScheduler):
 
 
 class CosineSchedule(Schedule):
-    """Learning rate that falls along a cosine, to zero at the end of the training."""
+    """Learning rate that falls along a cosine to zero at the end of training."""
 
     def __init__(self):
         super().__init__("CosineAnnealingLR")
 
     def on_train_begin(self, net, **kwargs):
-        """Begin a schedule of as many epochs as the net is about to train."""
+        """Start a schedule for the net's number of epochs."""
         self.T_max = net.max_epochs
         super().on_train_begin(net, **kwargs)

@@ -1,27 +1,36 @@
-"""Whether a net gives its module the images as they are, on which members call the module."""
+"""Check that members get the same inputs as their net, and predict the same."""
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import Dataset, default_collate
 
-from tsynd_sk._skorch._nets import bare_module
+from tsynd_sk._skorch._nets import bare_module, device_of
+from tsynd_sk._skorch._prediction import log_proba_head, network_of
 from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._utils._tensors import detached_copy
 
-# Rows that are compared.
+# Rows to compare.
 _N_ROWS = 8
+
+_WAYS_OUT = (
+    "Prepare images in its infer or in iterator_valid__collate_fn, by functions of torch; in the "
+    "first layer of the module (torchvision's v2.Normalize is one); or before fit."
+)
 
 
 class DrawnRows(Dataset):
-    """First rows of a data set, drawn once: what is random in them stays as it was drawn."""
+    """First rows of a data set, drawn once, so that random transforms are applied once."""
 
     def __init__(self, dataset: Any):
         self.rows = [dataset[i] for i in range(min(len(dataset), _N_ROWS))]
@@ -34,94 +43,113 @@ class DrawnRows(Dataset):
 
 
 class OwnWayCheck(Callback):
-    """Raise ValueError if a net prepares images on the way to its module, when it will train."""
+    """Raise ValueError when training begins if members would not get the inputs of the net."""
 
     def __init__(self, x: Any):
         self.x = x[:_N_ROWS]
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Check the way of some images."""
+        """Check some rows."""
         check_own_way(net, self.x)
 
 
 def check_own_way(net: NeuralNet, rows: Any) -> None:
-    """Raise ValueError if a net prepares images on the way to its module, or changes its output.
+    """Raise ValueError if the members' inputs or predictions would differ from those of the net.
+
+    The second time, the module returns what it returned the first time, so that noise in it does
+    not matter.
 
     Parameters
     ----------
     net : skorch classifier
         Initialised; it need not be trained.
     rows : array of shape (n, ...), or DrawnRows
-        What the net is given: images, or rows of its data set.
+        Input of the net: images, or rows of its data set.
     """
     drawn = isinstance(rows, DrawnRows)
-    x = default_collate(rows.rows)[0] if drawn else torch.from_numpy(rows[:_N_ROWS])
-    calls, output = _recorded(net, rows if drawn else x.numpy())
-    name = type(net).__name__
-    if len(calls) != 1:
-        raise ValueError(
-            f"{name} calls its module {len(calls)} times for a batch, where members call it once: "
-            "let its infer return what a single call of module_ returns"
-        )
-    args, kwargs, returned = calls[0]
-    seen = args[0] if len(args) == 1 and not kwargs and isinstance(args[0], Tensor) else None
-    if seen is None or not _same(seen, x[: len(seen)]):
-        got = f"{len(args) + len(kwargs)} arguments" if seen is None else _described(seen)
-        raise ValueError(
-            f"{name} prepares images on the way to its module, by its infer, its dataset or the "
-            f"collate function of its iterator_valid: of {_described(x)}, the module gets {got}. "
-            "Members call the module itself, and would see images that are not prepared. Prepare "
-            "them in the first layer of the module (torchvision's v2.Normalize is one), or before "
-            "fit."
-        )
-    inside, outside = _tensors(returned), _tensors(output)
-    if len(inside) != len(outside) or not all(map(_same, inside, outside)):
-        raise ValueError(
-            f"{name}.infer changes what its module returns, which members would not see: let the "
-            "module do so itself, or predict_nonlinearity"
-        )
-
-
-def _recorded(net: Any, rows: Any) -> tuple[list, Any]:
-    """Predict for rows in the net's way; return the calls of its module, and its output."""
-    wrapped, module = net.module_, bare_module(net)
-    parts = list(wrapped.modules())
+    given = rows if drawn else rows[:_N_ROWS]
+    x = default_collate(rows.rows)[0].float() if drawn else torch.tensor(given)
+    module, name = bare_module(net), type(net).__name__
+    parts: list[nn.Module] = []
+    for value in vars(net).values():
+        parts += value.modules() if isinstance(value, nn.Module) else ()
     modes = list(map(attrgetter("training"), parts))
-    calls: list[tuple] = []
-
-    def record(_, args, kwargs, output):
-        calls.append((args, kwargs, output))
-
-    handle = module.register_forward_hook(record, with_kwargs=True)
-    vars(net)["module_"] = module
+    probe: Any = object.__new__(type(net))
+    vars(probe).update(vars(net), module_=module, iterator_valid__batch_size=len(given))
     try:
         with scoped_seed(None), torch.no_grad():
-            dataset = net.get_dataset(rows)
-            dataset = Subset(dataset, range(len(rows)))
-            batch = next(iter(net.get_iterator(dataset, training=False)))
-            return calls, net.evaluation_step(batch, training=False)
+            with _recorded(module) as (calls, outputs):
+                expected = torch.from_numpy(np.asarray(probe.predict_proba(given)))
+            with _recorded(module, outputs) as (calls_of_members, _):
+                try:
+                    output = network_of(net)(x.to(device_of(net)))
+                except Exception as error:
+                    raise ValueError(
+                        f"the infer or the collate function of {name} fails for members, which "
+                        "call it with float32 tensors, and with the modules and settings of the "
+                        f"net, but without its callbacks and history: {error}. {_WAYS_OUT}"
+                    ) from error
     finally:
-        handle.remove()
-        vars(net)["module_"] = wrapped
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
+    own, others = tree_leaves(calls), tree_leaves(calls_of_members)
+    if len(own) != len(others) or not all(map(_same, own, others)):
+        raise ValueError(
+            f"{name} prepares images on the way to its module where members cannot follow, in its "
+            f"dataset or its loader: from {_described([x])}, the net makes {_described(own)}, "
+            f"but members {_described(others)}. {_WAYS_OUT}"
+        )
+    if not _same(log_proba_head(net)(output).exp(), expected):
+        raise ValueError(
+            f"the probabilities that {name} predicts are not those of its infer, which members "
+            "use: move the code of its predict_proba or evaluation_step to infer, to the module or "
+            "to predict_nonlinearity"
+        )
 
 
-def _tensors(output: Any) -> list[Tensor]:
-    """Return, flat, what a net predicts from, of all that a module returns."""
-    while isinstance(output, list | tuple) and output:
-        output = output[0]
-    parts = vars(output) if is_dataclass(output) else output
-    return [leaf.reshape(-1) for leaf in tree_leaves(parts) if isinstance(leaf, Tensor)]
+@contextmanager
+def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[list, list]]:
+    """Record the inputs and outputs of a module; let it return the given answers first."""
+    calls: list[tuple] = []
+    outputs: list[Any] = []
+    forward, own, inside = module.forward, vars(module).get("forward"), False
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inside
+        if inside:
+            return forward(*args, **kwargs)
+        # Copies, because networks may change their inputs.
+        calls.append(detached_copy((args, kwargs)))
+        inside = True
+        try:
+            n = len(calls)
+            output = answers[n - 1] if n <= len(answers) else forward(*args, **kwargs)
+        finally:
+            inside = False
+        outputs.append(detached_copy(output))
+        return output
+
+    vars(module)["forward"] = record
+    try:
+        yield calls, outputs
+    finally:
+        del vars(module)["forward"]
+        vars(module).update({} if own is None else {"forward": own})
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    # Lower precisions of the same values are the same.
+def _same(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return type(one) is type(other)
+    # Values may be rounded to a lower precision.
     one, other = one.detach().cpu().double(), other.detach().cpu().double()
-    return one.shape == other.shape and bool(
-        torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(other.abs().max()), equal_nan=True)
+    atol = 1e-2 * float(other.nan_to_num().abs().max())
+    return one.shape == other.shape and torch.allclose(
+        one, other, rtol=1e-2, atol=atol, equal_nan=True
     )
 
 
-def _described(x: Tensor) -> str:
+def _described(inputs: Sequence[Any]) -> str:
+    x = next((leaf for leaf in inputs if isinstance(leaf, Tensor)), None)
+    if x is None:
+        return "no tensor"
     return f"shape {tuple(x.shape[1:])} with values from {x.min():.3g} to {x.max():.3g}"

@@ -1,4 +1,4 @@
-"""How a fit tells what it is doing: by progress bars, and to scikit-learn's callbacks."""
+"""Report the progress of a fit, by bars and to scikit-learn's callbacks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in for the mixin of scikit-learn, which has callbacks from version 1.9 on."""
+        """Replaces the mixin of scikit-learn, which has callbacks from version 1.9 on."""
 
 
 __all__ = ["CallbackSupportMixin", "EpochTasks", "Task", "TrainingBar", "rows_in_epoch"]
 
 
 def rows_in_epoch(net: Any, dataset: Any) -> int:
-    """Rows that a net draws from a data set in an epoch."""
+    """Return the number of rows that a net draws from a data set in an epoch."""
     return getattr(net, "epoch_size", len(dataset))
 
 
@@ -36,8 +36,8 @@ class TrainingBar(Callback):
     label : str
         What is trained.
     image_passes : callable or None, default=None
-        Tells from the net and its training rows how many images pass in each epoch: by part of the
-        work, of which that named `label` is the batches, and others precede them.
+        Returns, for a net and its training rows, how many images pass in each epoch, by part of
+        the work: `label` stands for the batches, and other parts precede them.
     """
 
     def __init__(self, label: str, image_passes: Callable[..., dict[str, Any]] | None = None):
@@ -49,21 +49,21 @@ class TrainingBar(Callback):
         self.bar_: Any = None
 
     def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-        """Draw the bar before the first epoch; move on by what precedes the batches."""
+        """Draw the bar before the first epoch; advance it by the work before the batches."""
         if self.bar_ is None:
             passes = {self.label: np.full(net.max_epochs, rows_in_epoch(net, dataset_train))}
             if self.image_passes is not None:
                 passes = self.image_passes(net, dataset_train)
             ends = np.cumsum(sum(passes.values()))
             self.starts_ = iter((ends - passes[self.label]).tolist())
-            # Inside another bar it vanishes when it is full. The mean speed tells the time that is
-            # left: that of the latest batches does not know of syntheses.
+            # Inside another bar it vanishes when it is full. Time left is estimated by the mean
+            # speed, because the latest batches do not include syntheses.
             shown = {"unit": "image", "unit_scale": True, "leave": None, "smoothing": 0}
             self.bar_ = tqdm(desc=self.label, total=int(ends[-1]), **shown)
         self.bar_.update(next(self.starts_, self.bar_.n) - self.bar_.n)
 
     def on_batch_end(self, net, training=False, **kwargs):
-        """Move on by the rows of a batch."""
+        """Advance by the rows of a batch."""
         if training:
             self.bar_.update(net.history[-1, "batches", -1, "train_batch_size"])
 
@@ -73,19 +73,19 @@ class TrainingBar(Callback):
         self.bar_.set_postfix({k: v for k, v in losses.items() if v is not None}, refresh=False)
 
     def on_train_end(self, net, **kwargs):
-        """Leave the bar as it is."""
+        """Close the bar."""
         if self.bar_ is not None:
             self.bar_.close()
 
     def __getstate__(self):
-        # A net that is saved while it trains takes no terminal along.
+        # A net that is saved while it trains must not hold the terminal.
         return {"label": self.label, "image_passes": None}
 
 
 class Task:
-    """A task of an estimator's fit, of which scikit-learn's callbacks are told.
+    """A task of an estimator's fit, reported to scikit-learn's callbacks.
 
-    Without callbacks, or before scikit-learn had them, `context` is None and nothing is told.
+    Without callbacks, or before scikit-learn had them, `context` is None and nothing is reported.
     `data` are ``X`` and ``y`` of the fit.
     """
 
@@ -98,23 +98,24 @@ class Task:
 
     @classmethod
     def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: int | None) -> Task:
-        """Begin the outermost task, which ends with the estimator's method by `_fit_context`."""
+        """Start the outermost task, which `_fit_context` of the estimator's method ends."""
         context = None
         if hasattr(estimator, "_init_callback_context"):
             context = estimator._init_callback_context(max_subtasks=n_subtasks)
         return cls(estimator, context, {"X": X, "y": y})
 
     def subtask(self, name: str, n_subtasks: int | None = 0) -> Task:
-        """Begin a part of this task."""
+        """Start a part of this task."""
         if self.context is None:
             return self
         context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
         return Task(self.estimator, context, self.data)
 
     def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:
-        """End this task; tell whether a callback wants no further one of its kind.
+        """End this task; return whether a callback asks to stop.
 
-        `attributes` are what an estimator that stopped now would have learnt, or make it.
+        `attributes` are the fitted attributes if training stopped now, or a function that makes
+        them.
         """
         if self.context is None:
             return False
@@ -128,7 +129,7 @@ class Task:
 class EpochTasks(Callback):
     """Report every epoch of a net to a task.
 
-    `attributes` makes what the estimator would have learnt from a copy of the net as it is.
+    `attributes` makes the fitted attributes of the estimator from a copy of the net as it is.
     """
 
     def __init__(self, task: Task, attributes: Callable[[Any], dict] | None = None):
@@ -136,19 +137,19 @@ class EpochTasks(Callback):
         self.attributes = attributes
 
     def on_epoch_begin(self, net, **kwargs):
-        """Begin an epoch."""
+        """Start an epoch."""
         self.epoch_ = self.task.subtask("epoch")
 
     def on_epoch_end(self, net, **kwargs):
-        """End an epoch, and the training if a callback wants so."""
+        """End an epoch, and the training if a callback asks for it."""
         attributes = self.attributes
         learnt = None if attributes is None else lambda: attributes(copy_for_prediction(net))
         with scoped_seed(None):
             stop = self.epoch_.end(learnt)
         if stop:
-            # The way in which skorch's own callbacks end a training.
+            # As skorch's own callbacks end a training.
             raise KeyboardInterrupt
 
     def __getstate__(self):
-        # A net that is saved while it trains does not take the fit along.
+        # A net that is saved while it trains must not hold the fit.
         return {"task": Task(None, None, {}), "attributes": None}

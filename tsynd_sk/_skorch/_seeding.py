@@ -1,4 +1,4 @@
-"""Randomness of nets, all of which comes from the global generators of torch and numpy."""
+"""Seed nets, whose random numbers all come from the global generators of torch and numpy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _generators = RLock()
 
 @contextmanager
 def scoped_seed(seed: int | None) -> Iterator[None]:
-    """Seed the global generators of torch and numpy for a while, then put them back.
+    """Seed the global generators of torch and numpy for a while, then restore them.
 
-    Weight initialisation, dropout and data loaders know no other source of randomness. With
-    ``None`` they are put back only. The whole process shares them, so that threads take turns.
+    Weight initialisation, dropout and data loaders use no others. With ``None`` they are only
+    restored. The whole process shares them, so threads take turns.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _generators, torch.random.fork_rng(devices=devices):
@@ -35,9 +35,9 @@ def scoped_seed(seed: int | None) -> Iterator[None]:
 
 
 def without_global_rng(net: NeuralNet) -> NeuralNet:
-    """Return the same net, predictions of which leave the global generators alone.
+    """Return the same net, but with predictions that do not change the global generators.
 
-    The loader draws a seed from them for each pass over the data, though nothing uses it.
+    The loader draws a seed from them for each pass over the data, which nothing uses.
     """
     same: Any = object.__new__(type(net))
     vars(same).update(vars(net))

@@ -1,4 +1,4 @@
-"""How nets are trained: checked before, with callbacks of the library, and stopped by Ctrl-C."""
+"""Train nets: check them before, add the library's callbacks, and stop at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tsynd_sk._skorch._sized_from_data import sized_by
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the user's Ctrl-C through skorch, which takes it for the wish to train no further.
+    """Let the user's Ctrl-C through skorch, which only ends the training.
 
-    Callbacks of skorch end a training by the same exception, so that only the signal tells.
+    skorch's callbacks end a training by the same exception; only the signal tells them apart.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -60,27 +60,27 @@ def fit_classifier(
     role: str = "classifier",
     validation: tuple[Any, np.ndarray] | None = None,
 ) -> NeuralNet:
-    """Clone and fit a classifier on class indices, after a check of what it predicts untrained.
+    """Clone and fit a classifier on class indices, after a check of its predictions.
 
     Parameters
     ----------
     classifier : skorch classifier
         Unfitted; or a fitted one in `FrozenEstimator`, which is returned as it is.
     x : array of shape (n, ...), float32
-        What the net is to see.
+        Input of the net.
     y : ndarray of shape (n,)
         Class indices.
     seed : int
         Seed of this training.
     device : str or None, default=None
-        Where to train; None for the net's own.
+        Device to train on; None for the net's own.
     extra_callbacks : sequence of skorch callbacks
-        They take part in this one training, after the net's own, and leave no trace in the net.
-        One that raises in its ``on_train_begin`` stops the training before the first step.
+        Callbacks for this training only, after the net's own. One that raises in its
+        ``on_train_begin`` stops the training before the first step.
     role : str, default="classifier"
-        What the user calls the net.
+        Name of the net in messages.
     validation : pair of arrays like `x` and `y`, or None, default=None
-        What takes the place of the net's own ``train_split`` in this one training.
+        Validation data, instead of the net's ``train_split`` in this training.
     """
     if is_frozen(classifier):
         return classifier.estimator
@@ -115,9 +115,9 @@ def dry_run(
     device: Any = None,
     extra_callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Begin the training of a classifier that trains later, to raise now what would raise then.
+    """Raise now what the later training of a classifier would raise at its beginning.
 
-    A throw-away clone is initialised, and checked by the ``on_train_begin`` of `extra_callbacks`.
+    A temporary clone is initialised, and checked by the ``on_train_begin`` of `extra_callbacks`.
     Parameters are those of `fit_classifier`.
     """
     probe = clone_net(classifier, device).set_params(verbose=0)
@@ -133,7 +133,7 @@ def dry_run(
 def _training(
     net: NeuralNet, X: Any, y: Any, seed: int, callbacks: Sequence[Callback], role: str
 ) -> Iterator[None]:
-    """Initialise a net by a seed, and add callbacks while its own `fit` is called."""
+    """Initialise a net by a seed, and add callbacks while its own `fit` runs."""
     given = {"module": net.module}
     for name, value in net.get_params_for("module").items():
         given[f"module__{name}"] = value
@@ -141,9 +141,9 @@ def _training(
         if isinstance(module, nn.Module) and not all(map(is_lazy, module.parameters())):
             warnings.warn(
                 f"the {name} of {role} is an instance of {type(module).__name__}, not the class: "
-                "every training starts from its weights, and what they have learnt comes along, "
-                "into each fold of a cross-validation too. Right for weights that were pretrained "
-                "on other images; otherwise pass the class, and its arguments as "
+                "every training, and every fold of a cross-validation, starts from its weights and "
+                "what they have learnt. This is right for weights that were pretrained on other "
+                "images; otherwise pass the class, and its arguments as "
                 f"{role}__module__... parameters.",
                 UserWarning,
                 stacklevel=4,
@@ -153,8 +153,8 @@ def _training(
     try:
         with scoped_seed(seed), sized_by(net, X, y), interruptible():
             net.initialize()
-            # They join the initialised ones, for as parameters they would stay with the net, and
-            # be lost where it has ``callbacks="disable"``.
+            # They join the initialised ones: as parameters they would stay in the net, and be lost
+            # with ``callbacks="disable"``.
             net.callbacks_ += added
             net.warm_start = True
             yield
@@ -163,17 +163,17 @@ def _training(
         n_epochs = sum("train_loss" in epoch for epoch in vars(net).get("history_") or ())
         interrupt.add_note(
             f"{type(net).__name__} had trained for {n_epochs} epochs. "
-            "Estimators are as they were before; to keep what an interrupted training has learnt, "
+            "Estimators are as they were before; to keep the weights of an interrupted training, "
             "add a skorch.callbacks.Checkpoint to the net."
         )
         raise
     if added and added[-1] not in net.callbacks_:
         raise RuntimeError(
-            f"{type(net).__name__}.fit initialises the net anew, whose callbacks are lost "
-            "then: let it call the fit that it overrides, which does so where needed"
+            f"{type(net).__name__}.fit initialises the net again, which loses its callbacks: let "
+            "it call super().fit, which initialises if needed"
         )
     net.warm_start = warm_start
-    # Whoever takes the module out, to export it say, takes it as it predicts.
+    # Users may take the module out, to export it for instance.
     net.module_.eval()
     for named in added:
         net.callbacks_.remove(named)

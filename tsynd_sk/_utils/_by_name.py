@@ -40,7 +40,9 @@ def object_of(text: str, what: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{what}={text!r}: there is no {part!r} in {where}")
+            raise ValueError(
+                f"{what}={text!r}: there is no {part!r} in {where}; expected a name that it defines"
+            )
         found = getattr(found, part)
     return found
 
@@ -53,7 +55,7 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
     """
     path = Path(path).expanduser().resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}")
+        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}; expected the path of one")
     digest = hashlib.sha256(f"{path}{content_hash(path)}".encode()).hexdigest()[:12]
     name = f"_tsynd_sk_{path.stem}_{digest}"
     if name not in sys.modules:

@@ -149,7 +149,7 @@ class InferenceCopy:
         exchange: Callable[[nn.Module], nn.Module] | None = None,
     ):
         duplicate = with_plain_arithmetic(without_fast_paths(private_copy(module, device)))
-        self.name = type(module).__name__
+        self.name = module._get_name()
         self.module = exchange(duplicate) if exchange else duplicate
         self.to_log_proba = to_log_proba
         self.writes = False

@@ -15,9 +15,12 @@ def check_labels_given(y: Any) -> None:
         return
     y = np.asarray(y)
     if y.dtype.kind in "mM" and np.isnat(y).any():
-        raise ValueError("y contains NaT; every row needs a label")
+        raise ValueError("y contains NaT, but every row needs a label: leave such rows out")
     if y.dtype == object and any(map(_is_missing, y)):
-        raise ValueError("y contains missing labels (None, NaN or NA); every row needs one")
+        raise ValueError(
+            "y contains missing labels (None, NaN or NA), but every row needs one: leave such "
+            "rows out"
+        )
 
 
 def check_comparable(y: np.ndarray) -> None:

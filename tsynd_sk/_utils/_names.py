@@ -7,6 +7,12 @@ They lie below all packages, whose modules build on them: a name is written once
 ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 #: What an arm of a comparison can do to training images besides, or in place of, synthesis.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import ARMS, AUGMENTATIONS
+#: >>> [name for name in AUGMENTATIONS if f"{name}+mutual_info" in ARMS]
+#: ['standard', 'trivial_augment']
 AUGMENTATIONS = ("standard", "mixup", "trivial_augment", "smote", "adversarial")
 
 #: Objectives that displace nothing: the control of lossless synthesis, and that of the literal one.
@@ -27,6 +33,12 @@ ARM_NAMES = (
 )
 
 #: Arms that are compared unless others are asked for.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import ARMS, DEFAULT_ARMS
+#: >>> [name for name in DEFAULT_ARMS if ARMS[name].synthesises]
+#: ['standard+random', 'standard+mutual_info']
 DEFAULT_ARMS = (
     "plain",
     "standard",
@@ -36,4 +48,4 @@ DEFAULT_ARMS = (
 )
 
 #: Note of what ends a comparison whose folder goes on from there.
-KEPT = "Runs that are done are kept: the same command goes on from there."
+KEPT = "Finished runs are kept: the same command continues from them."

@@ -73,5 +73,7 @@ def check_training_data(X: Any, ndim: int, expected: str) -> Tensor:
     if x.ndim != ndim or 0 in x.shape:
         raise ValueError(f"X has shape {tuple(x.shape)}; {expected}")
     if not x.isfinite().all():
-        raise ValueError("X contains NaN or infinity; a network can learn from finite numbers only")
+        raise ValueError(
+            "X contains NaN or infinity: replace these values, or leave their rows out"
+        )
     return x

@@ -28,8 +28,13 @@ class DenseAutoencoder(DensePCA):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training rows, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training rows, as arguments of the class, with which a saved
+        autoencoder is rebuilt.
+
+    See Also
+    --------
+    DensePCA : Its components alone, without a training.
+    AutoencoderNet : Trains it.
 
     Examples
     --------

@@ -30,12 +30,13 @@ class DensePCA(ComponentAutoencoder):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training rows, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training rows, as arguments of the class, with which a saved
+        autoencoder is rebuilt.
 
     See Also
     --------
     DenseAutoencoder : Starts from them, and learns what they miss.
+    AutoencoderNet : Fits it.
 
     Notes
     -----

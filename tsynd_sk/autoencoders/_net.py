@@ -111,6 +111,13 @@ class AutoencoderNet(SizedFromData):
         In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
         takes.
 
+    See Also
+    --------
+    PatchPCA : Its module for images in closed form: ``max_epochs=0``.
+    PatchAutoencoder : Its module for images.
+    DensePCA : Its module for tables in closed form: ``max_epochs=0``.
+    DenseAutoencoder : Its module for tables.
+
     Examples
     --------
     >>> import numpy as np

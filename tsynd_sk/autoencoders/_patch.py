@@ -61,8 +61,13 @@ class PatchAutoencoder(PatchPCA):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training images, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training images, as arguments of the class, with which a
+        saved autoencoder is rebuilt.
+
+    See Also
+    --------
+    PatchPCA : Its components alone, without a training.
+    AutoencoderNet : Trains it.
 
     Examples
     --------

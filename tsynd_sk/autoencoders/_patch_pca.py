@@ -42,12 +42,13 @@ class PatchPCA(ComponentAutoencoder):
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training images, as arguments of the class, by which a saved
-        autoencoder is made anew.
+        What `from_data` reads off the training images, as arguments of the class, with which a
+        saved autoencoder is rebuilt.
 
     See Also
     --------
     PatchAutoencoder : Starts from them, and learns what they miss.
+    AutoencoderNet : Fits it.
 
     Notes
     -----

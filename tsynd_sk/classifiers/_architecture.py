@@ -86,7 +86,9 @@ def source_file_of(net: Any) -> Path | None:
 
 def _maker(function: Any, name: str) -> Callable[[int, int], nn.Module]:
     if not callable(function):
-        raise TypeError(f"net={name!r} is no function, but {type_name(function)}")
+        raise TypeError(
+            f"net={name!r} must be a function of (n_channels, n_classes); got {type_name(function)}"
+        )
 
     def make(n_channels: int, n_classes: int) -> nn.Module:
         try:
@@ -113,7 +115,7 @@ def _of_torchvision(name: str) -> Architecture:
         from torchvision import models
     except ImportError as error:
         raise ImportError(
-            f'net={name!r} is one of torchvision: pip install "tsynd_sk[networks]"'
+            f'net={name!r} is a network of torchvision: pip install "tsynd_sk[networks]"'
         ) from error
     known = models.list_models(module=models)
     if name not in known:

@@ -20,9 +20,10 @@ from tsynd_sk._utils._torch_validation import check_training_data
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 
-# Gradient steps of a training with max_epochs="auto", and epochs that it has at least. With a
-# hundred images, most of what more steps bring is there by then.
-_N_STEPS, _LEAST_EPOCHS = 1000, 10
+# Gradient steps of a training with max_epochs="auto", and epochs that it has at least. With half as
+# many synthetic rows, from a quarter of the epochs on, they are a thousand: then most of what more
+# steps bring is there, and five arms of three seeds, 150 images of 64 pixels, take ten minutes.
+_N_STEPS, _LEAST_EPOCHS = 700, 10
 
 
 class ConvNet(nn.Module):
@@ -42,6 +43,10 @@ class ConvNet(nn.Module):
     dropout : float, default=0.3
         Probability of dropping a unit before each dense layer.
 
+    See Also
+    --------
+    NetClassifier : Trains it.
+
     Examples
     --------
     >>> import torch
@@ -53,7 +58,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
-        # What `from_data` finds out, by which a saved net is made anew.
+        # What `from_data` finds out, with which a saved net is rebuilt.
         image_shape = tuple(map(int, image_shape))
         self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])
@@ -121,6 +126,10 @@ class DenseNet(nn.Module):
         Units of each of the two hidden layers.
     dropout : float, default=0.3
         Probability of dropping a hidden unit.
+
+    See Also
+    --------
+    NetClassifier : Trains it: ``NetClassifier(DenseNet)``.
 
     Examples
     --------
@@ -192,7 +201,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto": as many as make about 1,000 gradient steps, but at least ten.
+        Epochs. "auto": as many as make about 700 gradient steps, which are about 1,000 with the
+        synthetic rows of an `AugmentedClassifier`; but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None
@@ -210,6 +220,13 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     TypeError, ValueError
         In `fit`: if `X` is not float32, is empty, not finite or of another shape than `module`
         takes, or classes are not numbered from 0.
+
+    See Also
+    --------
+    ConvNet : Its module for images.
+    DenseNet : Its module for tables.
+    Pretrained : A module with a network of torchvision, or of your own.
+    tsynd_sk.comparison.make_network : Makes it from the name of a network.
 
     Examples
     --------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,10 @@ from tsynd_sk.classifiers._weights import load_weights, read_weights, with_defau
 
 # Sides that are tried for a network that does not take images as they are, and does not tell.
 _SIDES = (32, 64, 128, 224, 299)
+
+# Processors convolve faster channels last, depthwise up to twice as fast. What flattens by `view`
+# does not take that, and says so in the error of the second.
+_LAYOUTS = (torch.channels_last, torch.contiguous_format)
 
 # Learning rate of a backbone with weights, as a share of that of its new head.
 _BACKBONE_LR = 0.1
@@ -52,12 +57,12 @@ class Pretrained(nn.Module):
     freeze : bool, default=False
         Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
     backbone_lr : float or None, default=None
-        Learning rate of all but the head, as a share of the net's ``lr``. None: 0.1 with
+        Learning rate of all but the head, as a fraction of the net's ``lr``. None: 0.1 with
         `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
     normalisation : tuple or None, default=None
         Mean and standard deviation to normalise by: numbers, or one for each channel of the
         network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
-        of another range are scaled to it); a network of your own sees images as they are.
+        of another range are scaled to it); a network of your own gets images as they are.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Pretrained(nn.Module):
     See Also
     --------
     NetClassifier : Trains it: ``NetClassifier(Pretrained, module__net="resnet18")``.
+    tsynd_sk.comparison.make_network : Makes both from the name of a network.
 
     Examples
     --------
@@ -105,7 +111,7 @@ class Pretrained(nn.Module):
             backbone_lr = 1.0 if weights is None else _BACKBONE_LR
         self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
         image_shape = tuple(map(int, image_shape))
-        # What `from_data` finds out, by which a saved net is made anew; its weights come with it.
+        # What `from_data` finds out, with which a saved net is rebuilt; its weights come with it.
         self.sizes = {
             "image_shape": image_shape,
             "n_classes": n_classes,
@@ -144,7 +150,8 @@ class Pretrained(nn.Module):
         if self.freeze:
             module.requires_grad_(False)
             module.get_submodule(self.head).requires_grad_(True)
-        self.net = module
+        self.layout = taken.layout
+        self.net = module.to(memory_format=self.layout)
         self.train(self.training)
 
     @classmethod
@@ -178,7 +185,8 @@ class Pretrained(nn.Module):
         named = isinstance(params["net"], str) and ":" not in params["net"]
         if params.get("freeze") and params.get("weights") is None and named:
             raise ValueError(
-                f"freeze=True would keep {params['net']} at random weights: give module__weights"
+                f"freeze=True would keep {params['net']} at random weights: give module__weights "
+                "(--weights), too"
             )
         params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
         net = cls(**params)
@@ -198,7 +206,7 @@ class Pretrained(nn.Module):
         x = (x - self.mean) / self.std
         if self.size is not None:
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        return _logits(self.net(x))
+        return _logits(self.net(x.contiguous(memory_format=self.layout)))
 
     def train(self, mode: bool = True) -> Pretrained:
         """Switch to training mode, or to evaluation, where a frozen backbone's statistics stay."""
@@ -254,11 +262,14 @@ def _logits(output: Any) -> Tensor:
     return output
 
 
-class _Taken:
+class _Taken(NamedTuple):
     """What a network takes and returns: channels, size, columns, and the layer that makes these."""
 
-    def __init__(self, n_channels: int, size: tuple[int, int] | None, n_outputs: int, head: str):
-        self.n_channels, self.size, self.n_outputs, self.head = n_channels, size, n_outputs, head
+    n_channels: int
+    size: tuple[int, int] | None
+    layout: torch.memory_format
+    n_outputs: int
+    head: str
 
     @classmethod
     def find(cls, module: nn.Module, image_shape: tuple[int, ...], known: Architecture) -> _Taken:
@@ -274,26 +285,27 @@ class _Taken:
         for n_channels in dict.fromkeys((known.n_channels or own, 3)):
             if own not in (1, n_channels):
                 continue
-            for size in sizes:
+            for size, layout in product(sizes, _LAYOUTS):
+                x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
                 try:
-                    n_outputs, head = _try(module, (2, n_channels, *size))
+                    n_outputs, head = _try(module.to(memory_format=layout), x)
                 except (RuntimeError, ValueError, AssertionError) as error:
                     errors.append(f"{type(error).__name__}: {error}")
                     continue
-                return cls(n_channels, None if size == sides else size, n_outputs, head)
+                return cls(n_channels, None if size == sides else size, layout, n_outputs, head)
         if not errors:
             raise ValueError(
-                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: use "
-                "some of them, or a function of (n_channels, n_classes) that makes the network"
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
+                "fewer channels, or a function of (n_channels, n_classes) that makes the network"
             )
         raise ValueError(
-            f"{known.name} takes no images of shape {image_shape}, nor of other sizes"
-            f"{', nor grey ones repeated to 3 channels' if own == 1 else ''}: {errors[0]}"
+            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
+            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
         )
 
 
 @torch.no_grad()
-def _try(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, str]:
+def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
     """Return how many columns a network predicts, and the name of the last layer that has them."""
     called: list[str] = []
 
@@ -308,13 +320,13 @@ def _try(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, str]:
     ]
     try:
         with _evaluated(module):
-            logits = _logits(module(torch.zeros(shape)))
+            logits = _logits(module(x))
     finally:
         for handle in handles:
             handle.remove()
-    if logits.ndim != 2 or len(logits) != shape[0]:
+    if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
-            f"it returns an array of shape {tuple(logits.shape)} for {shape[0]} images; expected a "
+            f"it returns an array of shape {tuple(logits.shape)} for {len(x)} images; expected a "
             "row of logits for each"
         )
     for name in reversed(called):
@@ -322,7 +334,7 @@ def _try(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, str]:
         n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
         if n_outputs == logits.shape[1]:
             return n_outputs, name
-    raise ValueError("its logits come from no torch.nn.Linear or Conv2d, so that it has no head")
+    raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
 @contextmanager
@@ -341,7 +353,7 @@ def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -
     if not taken.head:
         raise ValueError(
             f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
-            "classes"
+            "classes: let the function make a layer of n_classes columns"
         )
     old: Any = module.get_submodule(taken.head)
     bias = old.bias is not None

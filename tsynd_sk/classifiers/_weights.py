@@ -24,7 +24,7 @@ def with_default_weights(architecture: Architecture) -> nn.Module:
     make, url = architecture.make_with_default_weights, architecture.url
     if make is None or url is None:
         raise ValueError(
-            f"weights='imagenet' is for networks of torchvision by name, and not for "
+            f"weights='imagenet' is for networks of torchvision by name, not for "
             f"{architecture.name}: give the file of its weights, or let the function load them"
         )
     try:
@@ -42,7 +42,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read tensors by name from a safetensors file, or one of `torch.save` without running code."""
     file, told = Path(path).expanduser(), f"weights={os.fspath(path)!r}"
     if not file.is_file():
-        raise FileNotFoundError(f"{told}: there is no such file")
+        raise FileNotFoundError(
+            f"{told}: there is no such file; expected 'imagenet' or the path of one"
+        )
     try:
         if file.suffix == ".safetensors":
             found: Any = load_file(file)
@@ -61,7 +63,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if isinstance(found, dict):
         tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"{told} holds no state_dict: no tensors by name")
+        raise ValueError(f"{told} holds no tensors by name: save the network's state_dict() there")
     return tensors
 
 
@@ -90,7 +92,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told:
     if wrong:
         more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise ValueError(
-            f"{told} do not fit: {'; '.join(wrong[:4])}{more}. Is it the file of another network?"
+            f"{told} do not fit: {'; '.join(wrong[:4])}{more}. Give the weights of this network, "
+            "or the network that they were saved from"
         )
     lost = {n.rpartition(".")[0] for n in of_head}
     module.load_state_dict(

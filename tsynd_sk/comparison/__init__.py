@@ -1,14 +1,17 @@
-"""The main job: whether an augmentation helps on these images, with this network.
+"""Compare ways to train a network on the same images.
 
-`compare` trains the same network in several ways, arm by arm, at equal budgets, and says what the
-paired differences show. Every run is written the moment it is known: a comparison that was
-interrupted goes on with the runs that are missing.
+`compare` trains the network once for each arm and run, at equal budgets, and says what the paired
+differences show. Every run is saved when it ends, so that an interrupted comparison continues with
+the missing ones.
 """
 
+from tsynd_sk.comparison._about import About
 from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm, check_arms
 from tsynd_sk.comparison._compare import compare
 from tsynd_sk.comparison._differences import SCORES, Difference
 from tsynd_sk.comparison._network import make_network
+from tsynd_sk.comparison._outcome import outcome_of
+from tsynd_sk.comparison._report import write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._splits import Splits, load_splits
 

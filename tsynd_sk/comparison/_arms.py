@@ -1,4 +1,4 @@
-"""Arms of a comparison: one way each to train the same network, at the same budget."""
+"""Arms of a comparison: ways to train the same network, at the same budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 __all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
 
-# What the comparison itself decides, so that all arms have it in common.
+# What the comparison sets for all arms.
 _RESERVED = {
     "synthesizer": ("classifier", "autoencoder", "objective", "image_shape", "random_state"),
     "classifier": ("estimator", "synthesizer", "random_state"),
@@ -35,47 +35,56 @@ _RESERVED = {
 class Arm:
     """One way to train the network of a comparison.
 
-    Variants are made by `dataclasses.replace`.
+    To vary one, use `dataclasses.replace`.
 
     Parameters
     ----------
     augmentation : {"standard", "mixup", "trivial_augment", "smote", "adversarial"}, callable or \
             None, default=None
-        What happens to training images. "standard": each is flipped, turned, scaled and shifted
-        at random (`standard_transform`). "mixup": batches are mixed with themselves, and their
-        labels (Zhang et al., 2018). "trivial_augment": each image undergoes one of fourteen
-        operations (Müller and Hutter, 2021). "smote": further images are mixtures of neighbours of
-        a class, in pixels (Chawla et al., 2002). "adversarial": images are attacked (Madry et al.,
-        2018). A callable of your own takes one image, a float Tensor (C, H, W), and returns one,
-        see `TransformRows`.
+        How training images are augmented. "standard": random flips, turns, scales and shifts
+        (`standard_transform`). "mixup": mixtures of two images and of their labels (Zhang et al.,
+        2018). "trivial_augment": one of fourteen random operations on each image (Müller and
+        Hutter, 2021). "smote": additional images between neighbours of a class, in pixels (Chawla
+        et al., 2002). "adversarial": attacked images (Madry et al., 2018). A callable takes one
+        image, a float Tensor (C, H, W), and returns one, see `TransformRows`.
     objective : {"duplicate", "random", "entropy", "mutual_info"} or None, default=None
-        Objective of the synthesizer. None: nothing is synthesised. "reconstruction" goes with
+        Objective of the synthesizer. None: nothing is synthesised. "reconstruction" needs
         ``synthesizer={"keep_detail": False}``.
     synthesizer, classifier, net, autoencoder : dict, default={}
         Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network and the
         `AutoencoderNet` (by default `PatchPCA`, in closed form) that differ from their defaults.
-        Without an objective, those of the classifier tell how many further rows there are, and
-        when. Whoever changes `synthetic_ratio`, `warm_up` or `batch_size` changes the budget of
-        this arm.
+        Without an objective, those of the classifier set how many rows are added, and when.
+        `synthetic_ratio`, `warm_up` and `batch_size` change the budget of this arm.
 
     Raises
     ------
     ValueError
-        If a value or the name of a parameter is not valid, or what is said has no effect.
+        If a value or the name of a parameter is not valid, or has no effect.
+
+    See Also
+    --------
+    compare : Train with several arms, and say which one helps.
 
     Notes
     -----
-    Equal budgets: arms that synthesise train on real rows in the warm-up, and on `synthetic_ratio`
-    times as many synthetic ones besides after it. The others are given as many further rows from
-    the same epoch on, copies of their own (which are augmented independently) or SMOTE's, and so
-    take as many gradient steps.
+    Equal budgets: an arm that synthesises trains on real rows during the warm-up, and then on
+    `synthetic_ratio` times as many synthetic rows in addition. The other arms get as many
+    additional rows from the same epoch on, copies of real rows (augmented independently) or
+    SMOTE's, and so take as many gradient steps.
 
     Examples
     --------
     >>> from dataclasses import replace
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import ARMS
-    >>> replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5}).definition()
+    >>> arm = replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5})
+    >>> arm.definition()
     {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
+    >>> arm.synthesises, arm.without_synthesis() == ARMS["standard"]
+    (True, True)
+    >>> arm.check("wider", NetClassifier())
+    >>> arm.make_classifier(n_classes=2, max_epochs=10).synthesizer.radius
+    0.5
     """
 
     augmentation: str | Callable | None = None
@@ -97,20 +106,20 @@ class Arm:
                 )
         if self.augmentation == "smote" and self.objective:
             raise ValueError(
-                f"augmentation='smote' and objective={self.objective!r} both make the further rows "
-                "of an arm: choose one of them"
+                f"augmentation='smote' and objective={self.objective!r} both make the additional "
+                "rows of an arm: choose one of them"
             )
         for name in ("synthesizer", "autoencoder"):
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
-                    f"{name}={value!r} has no effect without an objective, by which something is "
-                    f"synthesised: {', '.join(OBJECTIVE_NAMES)}"
+                    f"{name}={value!r} has no effect without an objective, because nothing is "
+                    f"synthesised: give objective, one of {', '.join(OBJECTIVE_NAMES)}, or leave "
+                    f"{name} out"
                 )
         for name, reserved in _RESERVED.items():
             if taken := [key for key in getattr(self, name) if key in reserved]:
                 raise ValueError(
-                    f"{name} has {taken[0]!r}, which the comparison decides for all arms: leave it "
-                    "out"
+                    f"{name} has {taken[0]!r}, which the comparison sets for all arms: leave it out"
                 )
         # Raise for wrong names and values now, not after hours of other arms.
         self._augmented()._validate_params()
@@ -118,7 +127,7 @@ class Arm:
         self._autoencoder()
 
     def definition(self) -> dict[str, Any]:
-        """Return what differs from a plain training, as JSON has it.
+        """Return what differs from plain training, in types that JSON knows.
 
         Returns
         -------
@@ -139,12 +148,12 @@ class Arm:
         return self.objective is not None and bool(self._augmented().synthetic_ratio)
 
     def without_synthesis(self) -> Arm:
-        """Return its twin: the same augmentation, with as many rows and steps.
+        """Return its twin: the same augmentation, rows and steps, without synthesis.
 
         Returns
         -------
         Arm
-            Without an objective, and what goes with one.
+            Without objective, synthesizer and autoencoder.
         """
         return replace(self, objective=None, synthesizer={}, autoencoder={})
 
@@ -160,7 +169,7 @@ class Arm:
         callbacks: Sequence[Callback] = (),
         random_state: int | None = None,
     ) -> AugmentedClassifier:
-        """Make its classifier, unfitted.
+        """Make the classifier of this arm, unfitted.
 
         Parameters
         ----------
@@ -171,7 +180,7 @@ class Arm:
         max_epochs : int
             Epochs.
         low, high : float, default=0 and 1
-            Range of the values of images as networks see them.
+            Range of the values of images, as networks get them.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
         callbacks : sequence of skorch callbacks, default=()
@@ -295,14 +304,20 @@ def _arm_of(name: str) -> Arm:
     )
 
 
-#: All arms by name.
+#: All arms by name, from "plain" to "trivial_augment+mutual_info".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import ARMS
+#: >>> ARMS["standard+mutual_info"].augmentation, ARMS["standard+mutual_info"].objective
+#: ('standard', 'mutual_info')
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
 
 
 def check_arms(
     arms: Sequence[str] | Mapping[str, Arm] | None, known: Mapping[str, Arm] = ARMS
 ) -> dict[str, Arm]:
-    """Return the arms of a comparison by name; raise for those that are not known."""
+    """Return the arms of a comparison by name; raise ValueError if one is unknown."""
     if arms is None:
         arms = DEFAULT_ARMS
     arms = [arms] if isinstance(arms, str) else arms
@@ -313,23 +328,25 @@ def check_arms(
             close = get_close_matches(str(name), known, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(
-                f"there is no arm {name!r}{hint}; known: {', '.join(known)}. For arms of your own "
-                "give a dict from names to Arm, or --augment."
+                f"arms must be some of {', '.join(known)}, or a dict from names to Arm (on the "
+                f"command line, --augment NAME=file.py:function); got {name!r}{hint}"
             )
         chosen[name] = arm
     if not chosen:
         raise ValueError("arms is empty; expected at least one")
     # Files are named after arms, and some file systems do not tell small letters from capitals.
     if len({name.casefold() for name in chosen}) < len(chosen):
-        raise ValueError(f"two arms have the same name, capitals apart: {', '.join(chosen)}")
+        raise ValueError(
+            f"arms has two names that differ in capitals only, of {', '.join(chosen)}: rename one"
+        )
     return chosen
 
 
 def with_twins(arms: Mapping[str, Arm]) -> tuple[dict[str, Arm], dict[str, str]]:
-    """Add the twins that are missing; return all arms, and what each is set against.
+    """Add missing twins; return all arms, and the reference of each.
 
-    An arm with synthesis is set against its twin, the same augmentation without synthesis; one
-    without, against the first arm that does nothing ("plain").
+    The reference of an arm with synthesis is its twin, the same augmentation without synthesis;
+    that of other arms is the first arm that does nothing ("plain").
     """
     complete = dict(arms)
     plain = next((name for name, arm in arms.items() if arm == Arm()), None)
@@ -349,6 +366,6 @@ def with_twins(arms: Mapping[str, Arm]) -> tuple[dict[str, Arm], dict[str, str]]
     for name, arm in complete.items():
         if arm.objective is None and name != first:
             references[name] = first
-    # Those without a reference first, and each twin before what is set against it.
+    # Each reference before the arms that are compared with it.
     order = sorted(complete, key=lambda name: (name != first, complete[name].objective is not None))
     return {name: complete[name] for name in order}, references

@@ -1,7 +1,7 @@
-"""What targeted synthesis is compared with, at the same cost in rows and in steps.
+"""What targeted synthesis is compared with, at the same number of rows and steps.
 
-Rows that are no synthetic ones, from the epoch on from which there would be such; mixup; and
-training on attacks. Each enters a training by a parameter of skorch or a method that it overrides.
+Copies or SMOTE's rows from the epoch on from which other arms synthesise; mixup; and training on
+attacks. Each is a parameter of a skorch net, or a net that overrides a method.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ _NEIGHBOURS = 5
 
 
 class MoreRows:
-    """Training iterator with as many further rows as `TargetedSynthesis` makes, at the same epochs.
+    """Training iterator that adds as many rows as `TargetedSynthesis`, in the same epochs.
 
-    Without them, the other arms of a comparison would take fewer steps and see fewer rows, and
-    synthesis would win by training longer. It is the ``iterator_train`` of a skorch net. `kind` is
-    "copies" of the real rows or "smote", `ratio` their number for each real one, or "balanced" for
-    as many as even the classes out, and `apart` says whether they come in batches of their own, as
-    synthetic ones do.
+    Without them, other arms would train on fewer rows in fewer steps, and synthesis would win by
+    training longer. Used as ``iterator_train`` of a skorch net. `kind` is "copies" of real rows or
+    "smote"; `ratio` is their number for each real row, or "balanced" for as many as balance the
+    classes; `apart` says whether they come in separate batches, as synthetic rows do.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class MoreRows:
                 ]
             )
         else:
-            # Every row as often as any other, but for one.
+            # Every row equally often, up to one.
             sources = np.resize(self.rng.permutation(len(X)), max(round(self.ratio * len(X)), 1))
         rows = X[sources] if self.kind == "copies" else smote(X, y, sources, self.rng)
         return Dataset(rows, y[sources])
@@ -107,7 +106,7 @@ def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np
     new = flat[sources]
     n_real, n_new = (np.bincount(labels, minlength=y.max() + 1) for labels in (y, y_new))
     n_neighbours = np.minimum(_NEIGHBOURS, n_real - 1)
-    # SMOTE has one number of neighbours for all classes that it is asked for.
+    # SMOTE uses one number of neighbours for all classes of a call.
     for k in np.unique(n_neighbours[n_new > 0]):
         if k < 1:
             continue
@@ -126,8 +125,8 @@ def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np
 class MixedRows:
     """Collate function: mixup of the rows of a batch, and of their labels.
 
-    Zhang et al. (2018) advise an `alpha` of 0.1 to 0.4 and train on ImageNet with 0.2; with more,
-    networks of little capacity underfit.
+    Zhang et al. (2018) recommend an `alpha` of 0.1 to 0.4 and train on ImageNet with 0.2; with
+    more, small networks underfit.
     """
 
     def __init__(self, n_classes: int, alpha: float = 0.2):
@@ -144,8 +143,8 @@ class MixedRows:
 class AdversarialNetClassifier(NetClassifier):
     """Default classifier that trains on attacks by projected gradient descent (Madry et al., 2018).
 
-    `eps` is the largest change of a value, as a share of the range from `low` to `high`, within
-    which attacks stay; they take `n_steps` from a random start.
+    Attacks change a value by at most `eps`, a fraction of the range from `low` to `high`. They take
+    `n_steps` from a random start.
     """
 
     def __init__(self, module=ConvNet, *, eps=4 / 255, n_steps=7, low=0.0, high=1.0, **kwargs):
@@ -163,18 +162,18 @@ class AdversarialNetClassifier(NetClassifier):
 
     def _attacked(self, x: Tensor, y: Tensor) -> Tensor:
         radius = self.eps * (self.high - self.low)
-        # Farther than from the middle of the ball to its end, so that every corner is in reach.
+        # More than the radius in all, so that every corner of the ball can be reached.
         step = 2.5 * radius / self.n_steps
         modes = [(part, part.training) for part in self.module_.modules()]
-        # What is attacked is the network that predicts: dropout would hide its gradients, and its
-        # batch statistics are to be learnt from what it trains on, not from steps on the way.
+        # Attack the network as it predicts: dropout would hide its gradients, and batch statistics
+        # must come from training batches only.
         self.module_.eval()
         try:
             attacked = self._projected(x + radius * (2 * torch.rand_like(x) - 1), x, radius)
             for _ in range(self.n_steps):
                 attacked.requires_grad_(True)
                 loss = self.get_loss(self.infer(attacked), y, X=attacked, training=False)
-                # Unlike `backward`, it leaves the gradients of the parameters alone.
+                # Unlike `backward`, this does not change the gradients of parameters.
                 (slope,) = torch.autograd.grad(loss, attacked)
                 attacked = self._projected(attacked.detach() + step * slope.sign(), x, radius)
         finally:

@@ -1,4 +1,4 @@
-"""The main job: whether an augmentation helps on these images, with this network."""
+"""Compare ways to train a network on the same images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
+from tsynd_sk.comparison._about import About, call_text, division_text
 from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import equal_images, hold_out
+from tsynd_sk.comparison._report import write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._runs import Run, Runs
@@ -56,9 +58,9 @@ def compare(
 ) -> ComparisonResult:
     """Train a network in several ways, at equal budgets, and say which of them helps.
 
-    The shape is that of `sklearn.model_selection.cross_validate`. Every arm (a way to augment) is
-    trained on the same divisions of the images, from the same initial weights, in as many gradient
-    steps on as many rows; differences are paired, run by run.
+    Used like `sklearn.model_selection.cross_validate`. Every arm (a way to augment) trains on the
+    same splits, from the same initial weights, for the same number of gradient steps on the same
+    number of rows. Differences are paired by run.
 
     Parameters
     ----------
@@ -69,42 +71,43 @@ def compare(
     y : array-like of shape (n,)
         Labels.
     arms : list of str, dict of str to Arm, or None, default=None
-        Names of `ARMS`, or arms of your own by name; by default `DEFAULT_ARMS`. An arm with
-        synthesis is set against its *twin*, the same augmentation without synthesis, which is
-        added where it is missing.
+        Names of `ARMS`, or your own arms by name; by default `DEFAULT_ARMS`. An arm with synthesis
+        is compared with its *twin*, the same augmentation without synthesis, which is added if it
+        is missing.
     cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
-        How images are divided. None: every run holds out a quarter of its own, in which classes
-        keep their shares, groups and images of equal pixels stay on one side. A test split of
-        your own is a `sklearn.model_selection.PredefinedSplit`.
+        How to split the images. None: every run holds out another quarter, stratified by class,
+        with groups and images of equal pixels on one side. For a test split of your own, pass a
+        `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
-        How many hold-outs there are, or how often each division of `cv` is trained on, each time
-        with another seed. None: 5 for hold-outs and for a single division, 1 otherwise.
+        Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
+        5 for hold-outs and for a single split, 1 otherwise.
     groups : array-like of shape (n,) or None, default=None
-        What each image belongs to (a patient, a slide). No group is on two sides, unless a `cv`
-        other than None or an int has it so, of which a warning tells.
+        What each image belongs to (a patient, a slide). No group is in both training and test,
+        unless your own splitter puts it there; a warning then says so.
     scoring : {"roc_auc", "balanced_accuracy", "nll"}, default="roc_auc"
-        Primary score, on which the verdict rests. The others are reported beside it.
+        Primary score, which decides the verdict. The others are reported too.
     n_train : int or None, default=None
-        Labelled images to train on, drawn anew for each run with the classes' shares; None: all.
+        Number of training images, drawn anew for each run, stratified by class; None: all.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     eps : float or list of float, default=()
-        Strengths of attacks, as shares of the range of values (2/255, say).
+        Strengths of attacks, as fractions of the range of values (2/255, say).
     attacks : str or list, default=("pgd",)
         Attacks, of "fgsm", "pgd" (in 20 steps), "autoattack" and "square": see
         `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None, default=256
         Test images that are corrupted and attacked at most. None: all.
     n_jobs : int or None, default=None
-        Trainings side by side, each in one thread; -1 for all cores. Does not change results.
+        Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; the next one has the next number. With None it is drawn, so that a
-        comparison in `out` does not go on.
+        Seed of the first run; each further run has the next number. None: a random seed, so that
+        an interrupted comparison cannot continue.
     out : str, Path or None, default=None
-        Folder for ``results.csv``, predictions, settings and a picture, from which an interrupted
-        comparison goes on; more repeats and further arms may join. None: nothing is kept.
+        Folder for ``report.html`` (one file that shows everything), ``results.csv``, predictions,
+        settings and synthetic images. An interrupted comparison continues from there, and more
+        repeats and arms can be added later. None: nothing is kept.
     verbose : int, default=0
-        1: say how long it will take, and show a bar.
+        1: print the expected duration, and show a progress bar.
 
     Returns
     -------
@@ -114,19 +117,22 @@ def compare(
     Raises
     ------
     ValueError
-        If an argument has none of its values, the images do not allow the comparison, an arm
-        cannot train this network, or `out` holds another comparison.
+        If an argument is not valid, there are too few images, an arm cannot train this network,
+        or `out` holds another comparison.
     TypeError
-        If `estimator` is no skorch classifier.
+        If `estimator` is not an unfitted skorch classifier.
     ImportError
         If an arm or an attack needs a package that is not installed.
     BlockingIOError
-        If another process is at work in `out`.
+        If another process uses `out`.
 
     See Also
     --------
+    ComparisonResult : What it returns: differences, a verdict, the arm to take.
     Arm : A way to augment, with parameters of your own.
     load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
+    make_network : A network by its name.
+    tsynd_sk.AugmentedClassifier : Classifier of arms that synthesise.
 
     Examples
     --------
@@ -141,6 +147,7 @@ def compare(
     >>> result.make_estimator("standard").fit(X[:80], y[:80] > 4).predict(X[80:83]).shape
     (3,)
     """
+    given = dict(locals())
     chosen, references = with_twins(check_arms(arms))
     net = NetClassifier() if estimator is None else estimator
     _skorch.check_classifier(net, "estimator")
@@ -150,13 +157,13 @@ def compare(
         arm.check(name, net)
     if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
-    # What every classifier will learn of the images, and refuse.
+    # Raise what every classifier would raise, and learn the format of the images.
     images = AugmentedClassifier()
     X = np.asarray(check_images(images, X, reset=True))
     if images.image_shape_ is None:
         raise ValueError(
-            f"X has shape {X.shape}, that of a table, but compare takes images, (n, height, width) "
-            "and the like: reshape flat ones, and give a single one its axis, X[np.newaxis]"
+            f"X has shape {X.shape}, that of a table, but compare needs images, (n, height, width) "
+            "for instance: reshape flat images, and pass a single one as X[np.newaxis]"
         )
     labels = check_array(labels_of(y), ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, labels, groups)
@@ -218,7 +225,9 @@ def compare(
             raise
         rows = plan.rows(folder)
         proba = {pair: folder.probabilities(*pair) for pair in plan.pairs()}
-    return ComparisonResult(
+        losses = {pair: folder.losses(*pair) for pair in plan.pairs()}
+        samples = {arm: folder.sample(0, arm) for arm in chosen}
+    result = ComparisonResult(
         arms=chosen,
         references=references,
         rows=rows,
@@ -231,7 +240,14 @@ def compare(
         primary=scoring,
         base=net,
         options=plan.options(len(X)),
+        losses={pair: each for pair, each in losses.items() if each},
+        samples={arm: each for arm, each in samples.items() if each is not None},
     )
+    if out is not None:
+        repeat = call_text(compare, given)
+        name, notes = Path(out).resolve().name, [division_text(result, cv)]
+        write_report(folder.report, result, About(name, images.image_shape_, notes, repeat))
+    return result
 
 
 def _runs(
@@ -244,7 +260,7 @@ def _runs(
     n_train: int | None,
     seed: int,
 ) -> list[Run]:
-    """Divide the images once for each run."""
+    """Split the images once for each run."""
     if cv is None:
         n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
         equal, names = equal_images(X), [str(name) for name in classes]
@@ -268,15 +284,16 @@ def _runs(
             n_classes = len(np.unique(codes[train]))
             if not n_classes <= n <= len(train):
                 raise ValueError(
-                    f"n_train={n} is not valid: expected at least one image for each of the "
-                    f"{n_classes} classes, and at most the {len(train)} training images"
+                    f"n_train must be from {n_classes}, one image of each class, to {len(train)}, "
+                    f"all training images; got {n}"
                 )
             train = train[subsample(codes[train], n, random_state=seed + k)]
         runs.append(Run(seed + k, train, test))
     if divided:
         warnings.warn(
-            f"cv has images of {len(divided)} groups both in training and in test parts, so that "
-            "scores may be too high",
+            f"cv puts images of {len(divided)} groups into both training and test parts, so "
+            "scores may be too high: use a cv that keeps groups together, such as "
+            "StratifiedGroupKFold",
             stacklevel=3,
         )
     return runs
@@ -287,15 +304,19 @@ def _check_runs(runs: list[Run], codes: np.ndarray, classes: np.ndarray, scores:
         lost = np.setdiff1d(codes[run.test], codes[run.train])
         if len(lost):
             raise ValueError(
-                f"there are test images but no training images of {classes[lost].tolist()}"
+                f"there are test images but no training images of {classes[lost].tolist()}: add "
+                "training images of each class, leave out its test images, or use a stratified cv"
             )
         if len(np.unique(codes[run.train])) < 2:
-            raise ValueError("y has one class only in a training part; expected two or more")
+            raise ValueError(
+                "y has one class only among the training images of a run; expected two or more: "
+                "add images of another class, or use a stratified cv"
+            )
         n_scored = len(np.unique(codes[run.test]))
         if scores.n_attacked is not None and scores.n_attacked < n_scored:
             raise ValueError(
-                f"n_attacked={scores.n_attacked} is not valid: test images are of {n_scored} "
-                "classes, of each of which one at least is corrupted and attacked; None is for all"
+                f"n_attacked must be at least {n_scored}, one test image for each class, or None "
+                f"for all; got {scores.n_attacked}"
             )
 
 
@@ -308,6 +329,5 @@ def _check_packages(arms: Mapping[str, Arm], scores: Scoring) -> None:
     for package, user, extra in needed:
         if find_spec(package) is None:
             raise ImportError(
-                f'{user} cannot do without {package}: pip install "tsynd_sk[{extra}]", or leave '
-                "it out"
+                f'{user} needs {package}: pip install "tsynd_sk[{extra}]", or leave it out'
             )

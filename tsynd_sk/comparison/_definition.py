@@ -1,4 +1,4 @@
-"""Descriptions by which a folder of results knows what its runs were made with."""
+"""Describe what runs were made with, so that a folder of results recognises it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 
 def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """Describe a value as JSON has it: files and a user's own code by their contents.
+    """Describe a value in types of JSON: files and the user's code by their contents.
 
     Parameters
     ----------
     value : object
         Numbers, texts, lists, dicts, functions, classes, modules with weights, estimators.
     within : tuple of int, default=()
-        The ids of what holds it, where the description ends if it holds itself.
+        The ids of the objects that contain it, to stop if it contains itself.
 
     Returns
     -------
     object
-        What ``json.dumps`` takes. Equal descriptions, equal results.
+        For ``json.dumps``. Equal descriptions mean equal results.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -51,7 +51,7 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     if isinstance(value, list | tuple):
         return [definition_of(each, within) for each in value]
     if isinstance(value, set | frozenset):
-        # In the order of their texts, for their own is another one in each process.
+        # Sorted by text, because their own order differs between processes.
         return sorted((definition_of(each, within) for each in value), key=str)
     if isinstance(value, partial):
         return definition_of([value.func, value.args, value.keywords], within)
@@ -65,21 +65,21 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return _code(value, within)
     shown, own = repr(value), _own_code(type(value))
     described: dict[str, Any] = {"repr": _lasting(shown), **own}
-    # Others than the user's own classes mostly say in their repr what they hold.
+    # The repr of other classes than the user's mostly shows what they hold.
     if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
         described["state"] = definition_of(vars(value), within)
     return described
 
 
 def _lasting(text: str) -> str:
-    """Leave out where something lies in memory, or the user's file on the disk."""
+    """Leave out addresses in memory and the path of the user's file."""
     return re.sub(r"_tsynd_sk_(\w+)_[0-9a-f]{12}", r"\1", re.sub(r" at 0x[0-9a-f]+", "", text))
 
 
 def _text(text: str | Path) -> Any:
     """Describe a text that names a file by the contents of the file."""
     if isinstance(text, str) and (file := file_of(text)) is not None and file.is_file():
-        # The same file in another place is the same.
+        # A moved file is the same file.
         return [f"{file.name}:{text.rpartition(':')[2]}", content_hash(file)]
     path = Path(text).expanduser()
     try:
@@ -89,7 +89,7 @@ def _text(text: str | Path) -> Any:
 
 
 def _code(value: Any, within: tuple[int, ...]) -> Any:
-    """Describe a function or class by name; the user's own by its file, and what it encloses."""
+    """Describe a function or class by name; the user's also by its file and closure."""
     name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
     own: dict[str, Any] = dict(_own_code(value))
     enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
@@ -101,7 +101,7 @@ def _code(value: Any, within: tuple[int, ...]) -> Any:
 
 
 def _own_code(value: Any) -> dict[str, str]:
-    """Return the contents of the file that something is defined in, unless it was installed."""
+    """Return the hash of the file that defines something, unless it was installed."""
     try:
         file = Path(inspect.getsourcefile(value) or "")
     except (OSError, TypeError):
@@ -121,7 +121,7 @@ def _hash_of(tensors: Any) -> str:
 
 
 def part_defaults() -> dict[str, str]:
-    """Return the defaults of all that arms are made of: another version may have changed them."""
+    """Return the defaults of all parts of arms, which may change between versions."""
     parts = (
         *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
         *(AutoencoderNet, PatchPCA, PatchAutoencoder),

@@ -10,7 +10,14 @@ from scipy import stats
 
 from tsynd_sk.evaluation import holm, weighted_scores
 
-#: Scores of predicted probabilities, and how people call them. Of `LOWER_IS_BETTER`, less is more.
+#: Scores of predicted probabilities, and how people call them.
+#: Lower is better for "nll" and "expected_calibration_error".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import SCORES
+#: >>> SCORES["roc_auc"]
+#: 'ROC AUC'
 SCORES = {
     "roc_auc": "ROC AUC",
     "balanced_accuracy": "balanced accuracy",
@@ -24,7 +31,7 @@ _N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the paired differences in a score between an arm and its reference.
+    """Mean paired difference in a score between an arm and its reference.
 
     Attributes
     ----------
@@ -35,7 +42,11 @@ class Difference:
     p : float
         Two-sided p-value; nan with a single run.
     p_corrected : float
-        The same, corrected for all arms of the comparison (Holm, 1979).
+        p-value corrected for all arms of the comparison (Holm, 1979).
+
+    See Also
+    --------
+    ComparisonResult : Makes it, by `ComparisonResult.differences`.
 
     Examples
     --------
@@ -56,13 +67,18 @@ class Difference:
 
     @property
     def is_found(self) -> bool:
-        """Whether a difference holds after correction, at the level of 5 %."""
+        """Whether the difference is significant after correction, at the 5 % level."""
         return self.p_corrected < 0.05
 
     @property
     def is_gain(self) -> bool:
-        """Whether the arm is the better one."""
-        return self.mean < 0 if self.score in LOWER_IS_BETTER else self.mean > 0
+        """Whether the arm is better than its reference."""
+        return self.mean < 0 if is_better_low(self.score) else self.mean > 0
+
+
+def is_better_low(score: str) -> bool:
+    """Return whether lower is better for a score, on clean or on corrupted images."""
+    return score.removeprefix("perturbed_") in LOWER_IS_BETTER
 
 
 def predicted_scores(
@@ -77,7 +93,7 @@ def predicted_scores(
     proba : ndarray of shape (n, n_classes)
         Predicted probabilities.
     weights : ndarray of shape (n, n_weightings) or None, default=None
-        Weights of the images; by default all weigh the same, in one weighting.
+        Weights of the images; None: equal weights, in one weighting.
     """
     weights = np.ones((len(codes), 1)) if weights is None else weights
     area, balanced, _, calibration = weighted_scores(codes, proba, weights)
@@ -88,10 +104,10 @@ def predicted_scores(
 
 
 def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Draw images, or groups of them, with replacement: how often each is in a resample."""
+    """Draw images, or groups, with replacement; return how often each is in each resample."""
     rng = np.random.default_rng(seed)
     if groups is None:
-        # Within classes, of which every resample has as many images as the split.
+        # Within classes, so that every resample has as many images of each as the split.
         weights = np.zeros((len(codes), _N_RESAMPLES))
         for code in np.unique(codes):
             rows = np.flatnonzero(codes == code)
@@ -107,11 +123,11 @@ def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) ->
 def over_hold_outs(
     differences: np.ndarray, n_test_to_train: float
 ) -> tuple[float, float, float, float]:
-    """Return mean, interval and p-value of differences, each on a part that a run held out.
+    """Return mean, interval and p-value of differences, each on another hold-out.
 
-    Such runs share most of their training images. The variance of their mean is larger than that
-    of independent ones: by Nadeau and Bengio (2003), ``(1 / n + n_test / n_train)`` times the
-    variance of the differences.
+    Such runs share most of their training images, so the variance of their mean is larger than that
+    of independent runs: ``(1 / n + n_test / n_train)`` times the variance of the differences
+    (Nadeau and Bengio, 2003).
     """
     n, mean = len(differences), float(differences.mean())
     if n < 2:
@@ -123,21 +139,21 @@ def over_hold_outs(
 def over_images_and_seeds(
     differences: np.ndarray, resampled: np.ndarray
 ) -> tuple[float, float, float, float]:
-    """Return mean, interval and p-value of differences, all of them on the same test images.
+    """Return mean, interval and p-value of differences, all on the same test images.
 
     Parameters
     ----------
     differences : ndarray of shape (n_runs,)
-        On the test images as they are.
+        Differences on the test images.
     resampled : ndarray of shape (n_resamples,)
-        Means over runs, on test images that were drawn with replacement.
+        Mean differences over runs, on test images drawn with replacement.
     """
     n, mean = len(differences), float(differences.mean())
     if n < 2 or np.isnan(mean):
         return mean, float("nan"), float("nan"), float("nan")
     of_seeds = float(differences.var(ddof=1)) / n
     error = of_seeds + float(np.nanvar(resampled, ddof=1))
-    # Satterthwaite (1946), where the variance over images is as good as known.
+    # Satterthwaite (1946), with the variance over images taken as known.
     freedom = (n - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
     return _interval(mean, error**0.5, freedom)
 
@@ -150,7 +166,7 @@ def _interval(mean: float, error: float, freedom: float) -> tuple[float, float, 
 
 
 def corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """Return differences with p-values that hold for all of them at once."""
+    """Return differences with p-values corrected for all of them."""
     p = np.array([difference.p for difference in differences])
     together = np.full(len(p), np.nan)
     known = ~np.isnan(p)

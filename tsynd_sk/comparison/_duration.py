@@ -1,4 +1,4 @@
-"""How long a comparison will take: images that pass through the network, and how fast they do."""
+"""Estimate how long a comparison takes: image passes through the network, and their speed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tsynd_sk._utils._threads import single_threaded
 if TYPE_CHECKING:
     from tsynd_sk.comparison._runs import Runs
 
-# Rows, as a multiple of a batch, by which the speed is measured.
+# Batches to measure the speed by.
 _N_BATCHES = 4
 
 
 def image_passes(plan: Runs, arm: str) -> int:
-    """Return about how many images pass through the network in a run of an arm."""
+    """Return about how many images pass through the network in one run of an arm."""
     train = plan.runs[0].train
     n = len(train)
     made = plan.arms[arm].make_classifier(plan.net, **plan.options(n))
@@ -39,15 +39,15 @@ def image_passes(plan: Runs, arm: str) -> int:
 
 
 def estimated_duration(plan: Runs, n_passes: int) -> str:
-    """Time one epoch of a few batches, and say how long so many passes will take."""
+    """Time one epoch of a few batches, and say how long these passes will take."""
     with warnings.catch_warnings(), single_threaded():
         # The training itself will warn.
         warnings.simplefilter("ignore")
-        # Without the user's callbacks, which may write files or tell a tracker.
+        # Without the user's callbacks, which may write files or report to a tracker.
         net = _skorch.clone_net(plan.net).set_params(max_epochs=1, verbose=0, callbacks=None)
         train = plan.runs[0].train
         codes = plan.codes[train]
-        # One row of each class, for nets that are sized by their labels.
+        # At least one row of each class, for nets that are sized by their labels.
         first = np.unique(codes, return_index=True)[1]
         batch_size = net.batch_size if net.batch_size > 0 else len(train)
         rows = np.union1d(first, np.arange(min(_N_BATCHES * batch_size, len(train))))
@@ -59,7 +59,7 @@ def estimated_duration(plan: Runs, n_passes: int) -> str:
             _skorch.fit_classifier(net, x, codes[rows], seed=0)
             seconds = (perf_counter() - start) / len(rows)
         except Exception:
-            # What is wrong with the network is said where it trains.
+            # The training itself will raise the error.
             return "its duration is not known"
     total = seconds * n_passes / effective_n_jobs(plan.n_jobs)
     return f"about {_text(total)}"

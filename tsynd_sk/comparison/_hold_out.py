@@ -1,4 +1,4 @@
-"""Which images are held out of a set, where it has no split of its own for them."""
+"""Hold out test images where a data set has no test split."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def hold_out(
     first_equal: np.ndarray | None = None,
     random_state: Any = 0,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Divide rows into those to train on and a quarter that is held out.
+    """Split rows into training rows and a quarter that is held out.
 
     Parameters
     ----------
     y : ndarray of shape (n,)
-        Class codes, whose shares are kept.
+        Class codes, to stratify by.
     class_names : list of str
         Names of the classes.
     groups : ndarray of shape (n,) or None, default=None
-        Rows of a group stay on one side.
+        Groups to keep on one side.
     first_equal : ndarray of shape (n,) or None, default=None
-        For each row a number that images with the same pixels share; they stay on one side, too.
+        For each row, a number that images with the same pixels share; these stay on one side too.
     random_state : int, RandomState instance or None, default=0
-        Makes the draw repeatable.
+        Seed of the split.
 
     Returns
     -------
@@ -60,8 +60,9 @@ def hold_out(
     if lone := [class_names[code] for code, n in enumerate(n_of_class) if n == 1]:
         what = "group (or image of its own)" if kept_together else "image"
         raise ValueError(
-            f"no split can be held out: there is one {what} only of {lone}; add images of it, or "
-            "bring a split of your own (folders train and test, or arrays of these names)"
+            f"no split can be held out: there is one {what} only of {lone}, and each class needs "
+            "two. Add images, leave the class out, or give a test split of your own (cv, or "
+            "folders train and test)"
         )
     if not kept_together:
         try:
@@ -71,7 +72,8 @@ def hold_out(
         except ValueError as error:
             raise ValueError(
                 f"a quarter of {len(y)} images of {len(set(y.tolist()))} classes cannot be held "
-                f"out: {error}"
+                f"out, with images of each class on both sides ({error}). Add images, leave rare "
+                "classes out, or give a test split of your own"
             ) from None
         return train, held, "by class"
     train, held = _by_group(y, together, random_state)
@@ -79,7 +81,7 @@ def hold_out(
 
 
 def checksum(image: np.ndarray) -> bytes:
-    """Return what tells images of other pixels apart."""
+    """Return a hash of the pixels."""
     return hashlib.md5(np.ascontiguousarray(image).data, usedforsecurity=False).digest()
 
 
@@ -89,7 +91,7 @@ def equal_images(X: np.ndarray) -> np.ndarray:
 
 
 def _together(n: int, groups: np.ndarray | None, first_equal: np.ndarray | None) -> np.ndarray:
-    """Return the number of what each row must stay with: its group, and those of equal images."""
+    """Return for each row the number of those it must stay with: its group, and equal images."""
     rows = np.arange(n)
     # Rows of equal pixels are numbers of their own here, whatever rows were dropped before.
     equal = rows if first_equal is None else np.unique(first_equal, return_inverse=True)[1]
@@ -110,13 +112,15 @@ def _by_group(
     n_groups = len(np.unique(together))
     folds = StratifiedGroupKFold(min(_PARTS, n_groups), shuffle=True, random_state=random_state)
     with warnings.catch_warnings():
-        # Said in the words of the set where it matters, when classes are counted.
+        # The count of classes below says it better.
         warnings.simplefilter("ignore", UserWarning)
         try:
             sides = list(folds.split(y, y, together))
         except ValueError as error:
             raise ValueError(
-                f"nothing can be held out of {len(y)} images in {n_groups} groups: {error}"
+                f"nothing can be held out of {len(y)} images in {n_groups} groups, each of which "
+                f"must stay on one side ({error}): use finer groups, or give a test split of your "
+                "own"
             ) from None
     classes = set(y.tolist())
 
@@ -128,7 +132,7 @@ def _by_group(
     train, held = min(sides, key=faults)
     if lost := faults((train, held))[0]:
         raise ValueError(
-            f"{lost} classes would have no training images if groups are kept on one side; use "
-            "larger sets, finer groups, or a split of your own"
+            f"{lost} classes would have no training images, because each group must stay on one "
+            "side: add groups of these classes, use finer groups, or give a test split of your own"
         )
     return train, held

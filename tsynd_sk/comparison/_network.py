@@ -1,4 +1,4 @@
-"""The network of a comparison by its name: torchvision's, or what a function of the user makes."""
+"""Make the network of a comparison by name: torchvision's, or that of a user's function."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def make_network(
     max_epochs: int | None = None,
     device: str | None = None,
 ) -> NeuralNet:
-    """Make the skorch classifier that a name stands for, as ``--net`` does.
+    """Make a skorch classifier by name, as ``--net`` does.
 
     Parameters
     ----------
     net : str, callable or None
-        As in `Pretrained`. The function may also return a skorch classifier, unfitted, which is
-        then trained as it is. None: `ConvNet`.
+        As in `Pretrained`. A function may also return an unfitted skorch classifier, which then
+        trains as it is. None: `ConvNet`.
     X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
         Images.
     y : ndarray of shape (n,)
-        Their labels.
+        Labels.
     weights : None, "imagenet" or path-like, default=None
         As in `Pretrained`.
     freeze : bool, default=False
@@ -55,8 +55,14 @@ def make_network(
     Raises
     ------
     TypeError, ValueError, ImportError, OSError
-        As `Pretrained`; if there are weights, or something to freeze, without a network by name,
-        or with a skorch classifier; or if there is no such device.
+        As `Pretrained`; if `weights` or `freeze` are given without `net`, or with a function that
+        returns a skorch classifier; or if `device` is not available.
+
+    See Also
+    --------
+    compare : Train the network with several arms.
+    tsynd_sk.classifiers.NetClassifier : What it returns.
+    tsynd_sk.classifiers.Pretrained : Module behind the names of torchvision's networks.
 
     Examples
     --------
@@ -89,21 +95,21 @@ def make_network(
         made = NetClassifier(
             Pretrained, **{f"module__{name}": value for name, value in module.items()}, **params
         )
-        # What is wrong with it is said now.
+        # Raise errors now, not when it trains.
         x = ImageFormat.infer(X).to_tensor(X[:2])
         Pretrained.from_data(x, np.arange(len(np.unique(y))), **made.get_params_for("module"))
         return made
     _skorch.check_classifier(own, f"what {net!r} returns")
     if weights is not None or freeze:
         raise ValueError(
-            f"weights and freeze are for a torch.nn.Module, but {net!r} returns a skorch "
-            "classifier: let it load weights and freeze layers itself"
+            f"weights and freeze need a torch.nn.Module, but {net!r} returns a skorch classifier: "
+            "leave them out, and let it load weights and freeze layers itself"
         )
     return own.set_params(**params)
 
 
 def _own_classifier(net: Any, X: np.ndarray, y: np.ndarray) -> NeuralNet | None:
-    """Return the skorch classifier that the user's function makes, if that is what it makes."""
+    """Return the skorch classifier that the user's function makes; None if it makes none."""
     if isinstance(net, str) and ":" not in net:
         return None
     function: Any = object_of(net, "net") if isinstance(net, str) else net

@@ -1,4 +1,4 @@
-"""What a comparison found: scores of all runs, differences between arms, a verdict in words."""
+"""The result of a comparison: scores of all runs, differences between arms, and a verdict."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from tsynd_sk.comparison._differences import (
     predicted_scores,
     resampled_images,
 )
+from tsynd_sk.comparison._picture import Sample
 from tsynd_sk.comparison._summary import summary_of
-from tsynd_sk.comparison._verdict import verdict_of
+from tsynd_sk.comparison._verdict import recommended, verdict_of
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -30,28 +31,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComparisonResult:
-    """Scores and test predictions of all runs of a comparison, and what follows from them.
+    """Scores and test predictions of all runs of a comparison, and its verdict.
 
-    Made by `compare`. Everything is computed from the predicted probabilities that each run
-    keeps, so that another primary score needs no training: ``replace(result, primary="nll")``.
+    Returned by `compare`. To change the primary score without training again, use
+    ``replace(result, primary="nll")``.
 
     Parameters
     ----------
     arms : dict of str to Arm
         What was compared, by name.
     references : dict of str to str
-        For each arm that has one, the arm that it is set against: the same augmentation without
-        synthesis, its *twin*, and "plain" for an augmentation.
+        For each arm that has one, the arm that it is compared with: its *twin*, the same
+        augmentation without synthesis; or "plain" for an augmentation.
     rows : list of dict
-        One for each run and arm: "run", "arm", the scores on clean test images, the same with
-        ``perturbed_`` before them (means over the corruptions), attacks' accuracy if there were
-        attacks, "steps", "seconds" (processor time of the training), "converged".
+        One for each run and arm: "run", "arm", scores on clean test images, the same scores with
+        the prefix ``perturbed_`` (means over corruptions), accuracy under attack if attacked,
+        "steps", "seconds" (processor time of the training), "converged".
     probabilities : dict of (int, str) to ndarray of shape (n_test, n_classes)
         Predictions for the test images of a run, by run and arm.
     train_rows, test_rows : list of ndarray
-        For each run, rows of `X` that it was trained and scored on.
+        For each run, the rows of `X` to train and to score on.
     codes : ndarray of shape (n,), int64
-        For each row of `X`, the place of its label in `classes`.
+        For each row of `X`, the index of its label in `classes`.
     classes : ndarray of shape (n_classes,)
         Labels.
     groups : ndarray of shape (n,) or None
@@ -61,7 +62,18 @@ class ComparisonResult:
     base : estimator or None
         The network, unfitted, as `compare` got it.
     options : dict
-        What `Arm.make_classifier` has to know of images and network.
+        Arguments of `Arm.make_classifier` for these images and this network.
+    losses : dict of (int, str) to list of float
+        Mean training loss of each epoch, by run and arm.
+    samples : dict of str to dict of ndarray
+        Synthetic images of the first run, by arm, as parameters of
+        `tsynd_sk.inspection.SynthesisDisplay`; empty unless `compare` had a folder `out`.
+
+    See Also
+    --------
+    compare : Makes it.
+    Difference : An arm against its reference.
+    tsynd_sk.inspection.DifferenceDisplay : Draws the differences.
 
     Examples
     --------
@@ -72,8 +84,15 @@ class ComparisonResult:
     >>> X, y, _ = load_digits_images()
     >>> net = NetClassifier(module__width=4, max_epochs=4)
     >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
-    >>> result.values("plain", "roc_auc").shape
-    (2,)
+    >>> result.recommended in ("plain", "standard"), result.verdict in result.summary()
+    (True, True)
+    >>> classifier = result.make_estimator(random_state=0).fit(X[:80], y[:80] > 4)
+    >>> result.values("plain", "roc_auc").shape, result.n_runs, result.has_one_test_split
+    ((2,), 2, False)
+    >>> found = result.difference("standard", "plain", "nll")
+    >>> found.low < found.mean < found.high
+    True
+    >>> display, table = result.plot(), result.to_frame()
     >>> [found.arm for found in replace(result, primary="nll").differences()]
     ['standard']
     """
@@ -90,6 +109,8 @@ class ComparisonResult:
     primary: str = "roc_auc"
     base: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[tuple[int, str], Sequence[float]] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
 
     @property
     def n_runs(self) -> int:
@@ -107,7 +128,7 @@ class ComparisonResult:
         return {arm: [row for row in ordered if row["arm"] == arm] for arm in self.arms}
 
     def values(self, arm: str, column: str) -> np.ndarray:
-        """Return a column of the rows of an arm, in the order of its runs.
+        """Return a column of an arm's rows, in the order of runs.
 
         Parameters
         ----------
@@ -125,7 +146,7 @@ class ComparisonResult:
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     def difference(self, arm: str, reference: str, score: str) -> Difference:
-        """Compare two arms in one score, run by run.
+        """Compare two arms in one score, paired by run.
 
         Parameters
         ----------
@@ -137,14 +158,14 @@ class ComparisonResult:
         Returns
         -------
         Difference
-            Of the arm minus its reference, with a 95 % interval and a p-value, uncorrected.
+            Arm minus reference, with a 95 % interval and an uncorrected p-value.
 
         Notes
         -----
-        Where runs hold out parts of their own, the interval has the correction of Nadeau and
-        Bengio (2003). Where all are scored on the same images, runs and test images (or groups)
-        are resampled jointly; scores that are not computed from `probabilities` alone, as those
-        under corruption, are then compared over runs only, for these test images.
+        If each run holds out its own part, the interval is corrected by Nadeau and Bengio (2003).
+        If all runs use the same test images, the interval covers runs and test images (or groups).
+        Scores that need more than `probabilities`, such as those under corruption, then cover runs
+        only, for these test images.
         """
         each = self.values(arm, score) - self.values(reference, score)
         if not self.has_one_test_split:
@@ -199,17 +220,26 @@ class ComparisonResult:
         return known[run, arm]
 
     @property
+    def recommended(self) -> str | None:
+        """Recommended arm: the best of those found better, or else the first arm.
+
+        It is better than its reference, after correction for all arms, and than the first arm. None
+        after a single run, which decides nothing.
+        """
+        return recommended(self)
+
+    @property
     def verdict(self) -> str:
-        """What the comparison says, in plain words."""
+        """What the comparison found, in sentences."""
         return verdict_of(self)
 
     def summary(self) -> str:
-        """Return the table of all arms, and the verdict below it.
+        """Return the table of all arms and the verdict.
 
         Returns
         -------
         str
-            Lines of 80 columns at most, unless names of arms are long.
+            Lines of at most 80 columns, unless names of arms are long.
         """
         return f"{summary_of(self)}\n\n{self.verdict}"
 
@@ -217,7 +247,7 @@ class ComparisonResult:
         return self.summary()
 
     def to_frame(self) -> Any:
-        """Return the rows as a table of pandas.
+        """Return the rows as a DataFrame.
 
         Returns
         -------
@@ -234,14 +264,14 @@ class ComparisonResult:
         return pd.DataFrame(list(self.rows))
 
     def plot(self, score: str | None = None, *, ax: Any = None) -> DifferenceDisplay:
-        """Draw the differences of all arms to their references, with their intervals.
+        """Draw the differences between arms and their references, with intervals.
 
         Parameters
         ----------
         score : str or None, default=None
             As in `difference`; by default `primary`.
         ax : matplotlib Axes or None, default=None
-            Where to draw; by default on a new figure.
+            Axes to draw on; by default those of a new figure.
 
         Returns
         -------
@@ -254,15 +284,15 @@ class ComparisonResult:
         text = SCORES.get(score, score.replace("_", " "))
         return DifferenceDisplay.from_differences(self.differences(score), text).plot(ax=ax)
 
-    def make_estimator(self, arm: str, **params: Any) -> BaseEstimator:
-        """Make the classifier of an arm, unfitted, to be fitted on all images.
+    def make_estimator(self, arm: str | None = None, **params: Any) -> BaseEstimator:
+        """Make the unfitted classifier of an arm, to fit on all images.
 
         Parameters
         ----------
-        arm : str
-            Name of an arm.
+        arm : str or None, default=None
+            Name of an arm; by default the `recommended` one.
         **params
-            Parameters to set, ``random_state=0`` for instance.
+            Parameters to set, for instance ``random_state=0``.
 
         Returns
         -------
@@ -272,9 +302,15 @@ class ComparisonResult:
         Raises
         ------
         ValueError
-            If there is no such arm.
+            If there is no such arm, or nothing is recommended.
         """
+        arm = self.recommended if arm is None else arm
+        if arm is None:
+            raise ValueError(
+                "no arm is recommended after a single run: name an arm, or compare over several "
+                "runs"
+            )
         if arm not in self.arms:
-            raise ValueError(f"there is no arm {arm!r}; there are {', '.join(self.arms)}")
+            raise ValueError(f"arm must be one of {', '.join(self.arms)}; got {arm!r}")
         made = self.arms[arm].make_classifier(self.base, **self.options)
         return made.set_params(**params)

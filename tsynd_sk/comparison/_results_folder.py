@@ -1,4 +1,4 @@
-"""The files of a comparison: settings, result and predictions of each run, the table of all."""
+"""The files of a comparison: settings, results of each run, and the table of all."""
 
 from __future__ import annotations
 
@@ -6,26 +6,61 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from tsynd_sk._utils._files import UNFINISHED, write_atomically
+from tsynd_sk.comparison._picture import Sample
+
+# In the file of a run, beside its row of the table.
+_LOSSES = "losses"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Results of a run.
+
+    Attributes
+    ----------
+    row : dict
+        Its row in the table.
+    losses : list of float
+        Mean training loss of each epoch.
+    probabilities : ndarray of shape (n_test, n_classes)
+        Predictions for its test images.
+    sample : mapping of str to ndarray, or None
+        Synthetic images beside their sources.
+    picture : bytes or None
+        The same as PNG, if it is the picture of the comparison.
+    warnings : list of (type, str)
+        Warnings of its training.
+    """
+
+    row: dict[str, Any]
+    losses: list[float]
+    probabilities: np.ndarray
+    sample: Sample | None = None
+    picture: bytes | None = None
+    warnings: Sequence[tuple[type[Warning], str]] = ()
 
 
 class ResultsFolder:
-    """Folder of one comparison, whose files are whole at any moment."""
+    """Folder of one comparison, whose files are complete at any time."""
 
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
         self.settings = settings
         self.table = path / "results.csv"
         self.picture = path / "synthesis.png"
+        self.report = path / "report.html"
         self._runs = path / "runs"
         self._settings = path / "settings.json"
         self._check_settings()
@@ -35,30 +70,30 @@ class ResultsFolder:
         if theirs is None:
             if any(self._runs.glob("*.json")):
                 raise ValueError(
-                    f"{self._settings} is missing or damaged, so that nobody knows what the runs "
-                    f"beside it have compared. Choose another folder, or remove {self._runs} to "
-                    "begin anew."
+                    f"{self._settings} is missing or damaged, so it is unknown what the runs "
+                    f"beside it compared. Choose another folder, or remove {self._runs} to start "
+                    "again."
                 )
             return
         if changed := list(_differences("", _grown(theirs, ours), ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
-                "Choose another folder, or the same settings to go on with it. More seeds and "
-                "further arms may join."
+                "Choose another folder, or use the same settings to continue. You may add seeds "
+                "and arms."
             )
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
-        """Write to the folder alone, and remove first what killed processes left unfinished."""
+        """Lock the folder, and first remove unfinished files of killed processes."""
         self._runs.mkdir(parents=True, exist_ok=True)
         try:
             # The operating system releases it even if the process is killed.
             lock = FileLock(self.path / ".lock").acquire(timeout=0)
         except Timeout:
-            text = "another process is at work here"
+            text = "another process is at work here: wait until it ends, or choose another folder"
             raise BlockingIOError(errno.EWOULDBLOCK, text, str(self.path)) from None
         with lock:
-            # Since the first look another process may have begun here, and ended.
+            # Another process may have used the folder since the first check.
             self._check_settings()
             for path in self.path.rglob(f"*{UNFINISHED}"):
                 path.unlink()
@@ -67,33 +102,45 @@ class ResultsFolder:
             yield
 
     def row(self, run: int, arm: str) -> dict[str, Any] | None:
-        """Return the result of a run; None if there is none that can be read."""
+        """Return the row of a run; None if it is missing or damaged."""
         row = _read(self._path(run, arm, ".json"))
         if not row or (row.get("run"), row.get("arm")) != (run, arm):
             return None
+        row.pop(_LOSSES, None)
         return None if self.probabilities(run, arm) is None else row
 
-    def probabilities(self, run: int, arm: str) -> np.ndarray | None:
-        """Return what a run predicted for its test images; None if that cannot be read."""
-        try:
-            return np.load(self._path(run, arm, ".npy"), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
+    def losses(self, run: int, arm: str) -> list[float]:
+        """Return the training losses of a run; an empty list if missing or damaged."""
+        return (_read(self._path(run, arm, ".json")) or {}).get(_LOSSES, [])
 
-    def save(self, row: dict[str, Any], proba: np.ndarray, picture: bytes | None) -> None:
-        """Write what a run predicted, its result, and the picture that it may have."""
-        content = io.BytesIO()
-        np.save(content, proba)
-        _write(self._path(row["run"], row["arm"], ".npy"), content.getvalue())
-        _write(self._path(row["run"], row["arm"], ".json"), json.dumps(row).encode())
-        if picture is not None:
-            _write(self.picture, picture)
+    def probabilities(self, run: int, arm: str) -> np.ndarray | None:
+        """Return the test predictions of a run; None if missing or damaged."""
+        return _arrays(self._path(run, arm, ".npy"))
+
+    def sample(self, run: int, arm: str) -> Sample | None:
+        """Return synthetic images of a run; None if missing or damaged."""
+        return _arrays(self._path(run, arm, ".npz"))
+
+    def save(self, outcome: Outcome) -> None:
+        """Write the results of a run; its row last, which marks the run as done."""
+        place, content = (outcome.row["run"], outcome.row["arm"]), io.BytesIO()
+        np.save(content, outcome.probabilities)
+        _write(self._path(*place, ".npy"), content.getvalue())
+        if outcome.sample is not None:
+            content = io.BytesIO()
+            np.savez_compressed(content, **outcome.sample)  # type: ignore[arg-type]
+            _write(self._path(*place, ".npz"), content.getvalue())
+        if outcome.picture is not None:
+            _write(self.picture, outcome.picture)
+        losses = [float(f"{loss:.4g}") for loss in outcome.losses]
+        row = json.dumps({**outcome.row, _LOSSES: losses})
+        _write(self._path(*place, ".json"), row.encode())
 
     def _path(self, run: int, arm: str, suffix: str) -> Path:
         return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Collect results, if there are any."""
+        """Write the table of all runs, if there are any."""
         if not rows:
             return
         text = io.StringIO(newline="")
@@ -104,7 +151,7 @@ class ResultsFolder:
 
 
 def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Return their settings with our seeds and arms, for more of these change no earlier run."""
+    """Return their settings with our additional seeds and arms, which change no earlier run."""
     grown = dict(theirs)
     runs, arms = theirs.get("runs"), theirs.get("arms")
     if isinstance(runs, list) and runs == ours["runs"][: len(runs)]:
@@ -115,13 +162,13 @@ def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
-    """Yield a line for each value that differs, in dicts within dicts too."""
+    """Yield a line for each value that differs, also in nested dicts."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         if theirs != ours:
             yield f"{name}: {theirs!r} -> {ours!r}"
         return
     keys = dict.fromkeys((*ours, *theirs))
-    # Of arms that were not compared the name says enough.
+    # For arms that only one of them has, the name is enough.
     if name == "arms" and list(theirs) != list(ours):
         yield from _differences(name, list(theirs), list(ours))
         keys = dict.fromkeys(key for key in ours if key in theirs)
@@ -133,9 +180,18 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        # A disk that fails, or a copy that was cut short.
+        # A failing disk, or an incomplete copy.
         return None
     return content if isinstance(content, dict) else None
+
+
+def _arrays(path: Path) -> Any:
+    """Return the array of a file, or those of an archive by name; None if it cannot be read."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        return content if isinstance(content, np.ndarray) else dict(content)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
 
 
 def _write(path: Path, content: bytes) -> None:

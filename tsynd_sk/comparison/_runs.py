@@ -1,7 +1,8 @@
-"""The runs of a comparison: every arm on every division of the images, each kept when it ends."""
+"""The runs of a comparison: every arm on every split, each saved when it ends."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
-from tsynd_sk.comparison._picture import draw_synthesis
-from tsynd_sk.comparison._results_folder import ResultsFolder
+from tsynd_sk.comparison._picture import draw_synthesis, sample_synthesis
+from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.synthesis import check_trainable
@@ -28,7 +30,7 @@ Pair = tuple[int, str]
 
 @dataclass(frozen=True)
 class Run:
-    """A division of the images: rows to train on and to score, and the seed of the training."""
+    """A split of the images: rows to train on and to score on, and the seed of the training."""
 
     seed: int
     train: np.ndarray
@@ -37,32 +39,32 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is trained and scored.
+    """What to train and to score.
 
     Attributes
     ----------
     X : ndarray of shape (n, ...)
         Images.
     image_format, value_range : ImageFormat, ValueRange
-        How networks see them.
+        How to convert them for networks.
     codes : ndarray of shape (n,), int64
-        Their classes, from 0.
+        Classes, from 0.
     class_names : list
         Names of the classes.
     net : skorch classifier
         The network, unfitted.
     arms : dict of str to Arm
-        What is compared.
+        What to compare.
     runs : list of Run
-        The divisions.
+        The splits.
     scoring : Scoring
-        What is scored.
+        What to score.
     flip : bool
         Whether a mirrored image is still one of its class.
     n_jobs : int or None
-        Trainings side by side, each in one thread.
+        Trainings at the same time, each in one thread.
     draw : bool
-        Whether a picture of synthetic images is drawn.
+        Whether to keep synthetic images of the first run, and draw them.
     """
 
     X: np.ndarray
@@ -79,7 +81,7 @@ class Runs:
     draw: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
-        """Return what `Arm.make_classifier` wants to know of images and network."""
+        """Return the arguments of `Arm.make_classifier` for these images and this network."""
         # The range of pixels is that of their type.
         low, high = 0.0, 1.0
         if self.image_format.divisor == 1:
@@ -93,7 +95,7 @@ class Runs:
         }
 
     def described(self) -> dict[str, Any]:
-        """Return all that the numbers follow from, as JSON has it."""
+        """Return everything that determines the results, in types of JSON."""
         images = joblib.hash([self.X, self.codes])
         runs = [{"seed": run.seed, "rows": joblib.hash([run.train, run.test])} for run in self.runs]
         return {
@@ -107,9 +109,9 @@ class Runs:
         }
 
     def check(self) -> None:
-        """Raise what trainings would raise before their first step, on one image of each class."""
+        """Raise now what trainings would raise before their first step."""
         rows = np.unique(self.codes, return_index=True)[1]
-        # Once for each way in which a network is used.
+        # On one image of each class, once for each way to use the network.
         arms = self.arms.values()
         ways = {(arm.augmentation == "adversarial", arm.objective): arm for arm in arms}
         for arm in ways.values():
@@ -126,20 +128,26 @@ class Runs:
         return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
 
     def missing(self, folder: ResultsFolder) -> list[Pair]:
-        """List the pairs of which a folder has no result that can be read."""
+        """List the pairs whose result is missing or damaged in a folder."""
         return [pair for pair in self.pairs() if folder.row(*pair) is None]
 
     def work(self, folder: ResultsFolder, report: Callable[[Pair], None]) -> None:
-        """Do what is missing in a folder; `report` is called with each pair that is done."""
+        """Train what is missing in a folder; call `report` with each pair when it is done."""
         with folder.reserved():
             parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
             trainings = (delayed(self._train)(*pair) for pair in self.missing(folder))
+            warned = set()
             try:
-                # An error in between ends the processes at once, and so does Ctrl-C.
+                # An error or Ctrl-C ends the processes at once.
                 with closing(parallel(trainings)) as finished:
-                    for row, proba, picture in finished:
-                        folder.save(row, proba, picture)
-                        report((row["run"], row["arm"]))
+                    for outcome in finished:
+                        folder.save(outcome)
+                        report((outcome.row["run"], outcome.row["arm"]))
+                        # Repeat a warning of several trainings once.
+                        for category, text in outcome.warnings:
+                            if text not in warned:
+                                warnings.warn(text, category, stacklevel=3)
+                            warned.add(text)
             finally:
                 folder.write_table(self.rows(folder))
 
@@ -148,24 +156,28 @@ class Runs:
         rows = (folder.row(*pair) for pair in self.pairs())
         return [row for row in rows if row is not None]
 
-    def _train(self, number: int, name: str) -> tuple[dict[str, Any], np.ndarray, bytes | None]:
-        """Train and score an arm on a division; return its row, predictions and maybe a picture."""
+    def _train(self, number: int, name: str) -> Outcome:
+        """Train and score an arm on a split."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
-        # Labels of classes that this part lacks are left out by the classifier.
+        # The classifier leaves out classes without training images.
         options = {**self.options(len(X)), "n_classes": len(np.unique(codes))}
         classifier = arm.make_classifier(self.net, **options, random_state=run.seed)
-        with single_threaded():
+        with warnings.catch_warnings(record=True) as caught, single_threaded():
+            warnings.simplefilter("default")
             start = process_time()
             classifier.fit(X, codes)
             fitted = process_time()
             X_test, n_classes = self.X[run.test], len(self.class_names)
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
-            picture = None
-            if self.draw and (number, name) == (0, self._pictured()):
-                picture = draw_synthesis(classifier, X, self.class_names)
+            sample = picture = None
+            if self.draw and number == 0 and name in (moved := self._moved()):
+                sample = sample_synthesis(classifier, X, self.class_names)
+                if sample is not None and name == moved[-1]:
+                    picture = draw_synthesis(sample)
         history = classifier.history_
+        losses = _losses(history)
         row = {
             "run": number,
             "arm": name,
@@ -176,30 +188,32 @@ class Runs:
             "steps": sum(epoch["train_batch_count"] for epoch in history),
             **scores,
             **_last_synthesis(history),
-            "converged": is_converged(_losses(history)),
+            "converged": is_converged(losses),
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
-        return row, proba, picture
+        told = [(each.category, str(each.message)) for each in caught]
+        return Outcome(row, losses, proba, sample, picture, told)
 
-    def _pictured(self) -> str | None:
-        moved = [n for n, arm in self.arms.items() if arm.synthesises and arm.objective in _MOVED]
-        return moved[-1] if moved else None
-
-
-_MOVED = ("random", "entropy", "mutual_info")
+    def _moved(self) -> list[str]:
+        """List the arms whose synthetic images differ from their sources."""
+        return [
+            name
+            for name, arm in self.arms.items()
+            if arm.synthesises and arm.objective not in UNMOVED
+        ]
 
 
 def n_epochs(net: Any, n_train: int) -> int:
-    """Return how many epochs a net trains on so many rows."""
+    """Return how many epochs a net trains on this number of rows."""
     return net.n_epochs(n_train) if hasattr(net, "n_epochs") else net.max_epochs
 
 
 def is_converged(losses: Sequence[float]) -> bool:
     """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
 
-    Means over a tenth of the epochs are compared, for single ones scatter. Where the loss is next
-    to nothing (0.01 nats), a tenth of it is as well.
+    Means over a tenth of the epochs are compared, because single epochs vary. Falls of less than
+    0.01 nats do not count.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:
@@ -209,7 +223,7 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 
 def _losses(history) -> list[float]:
-    """Mean training loss of each epoch, also of nets whose callbacks are disabled."""
+    """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
     epochs = [[b for b in epoch["batches"] if "train_loss" in b] for epoch in history]
     size = "train_batch_size"
     return [
@@ -219,7 +233,7 @@ def _losses(history) -> list[float]:
 
 
 def _last_synthesis(history) -> dict[str, float | None]:
-    """Mean uncertainty before and after the last refresh, and how many labels were kept."""
+    """Return mean uncertainty before and after the last refresh, and label agreement."""
     names = ("uncertainty_source", "uncertainty", "label_agreement")
     refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
     return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}

@@ -1,4 +1,4 @@
-"""Scores of one run of a comparison: on clean, corrupted and attacked images."""
+"""Scores of a run on clean, corrupted and attacked images."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _STEPS = 20
 
 @dataclass(frozen=True)
 class Scoring:
-    """What runs are scored on besides clean images.
+    """Scores of runs, on clean, corrupted and attacked images.
 
     Attributes
     ----------
     eps : tuple of float
-        Strengths of attacks, as shares of the range of values.
+        Strengths of attacks, as fractions of the range of values.
     attacks : tuple of str
         See `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None
-        Test images that are corrupted and attacked at most, the same for all arms. None: all.
+        Largest number of test images to corrupt and attack, the same for all arms. None: all.
     """
 
     eps: tuple[float, ...] = ()
@@ -42,8 +42,8 @@ class Scoring:
     def __post_init__(self):
         if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a share of the range of values such as 2/255; "
-                f"got {wrong[0]!r}"
+                "eps must be above 0 and at most 1, a fraction of the range of values such as "
+                f"2/255; got {wrong[0]!r}"
             )
         if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
             raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
@@ -61,12 +61,9 @@ class Scoring:
             Predictions for the clean images.
         """
         proba = predict(classifier, X, n_classes)
-        corrupted = [
-            _scores(
-                codes, predict(classifier, corrupt(X, kind, SEVERITY, random_state=0), n_classes)
-            )
-            for kind in CORRUPTIONS
-        ]
+        rows = attacked_rows(codes, self.n_attacked)
+        changed = (corrupt(X[rows], kind, SEVERITY, random_state=0) for kind in CORRUPTIONS)
+        corrupted = [_scores(codes[rows], predict(classifier, x, n_classes)) for x in changed]
         clean = _scores(codes, proba)
         means = {
             f"perturbed_{name}": float(np.mean([each[name] for each in corrupted]))
@@ -79,7 +76,7 @@ class Scoring:
             return {}
         rows = attacked_rows(codes, self.n_attacked)
         with warnings.catch_warnings():
-            # The results say it too, and a terminal is no place for it thirty times.
+            # The results say it too, and thirty warnings would fill the terminal.
             warnings.simplefilter("ignore", GradientMaskingWarning)
             result = adversarial_scores(
                 classifier,
@@ -92,7 +89,7 @@ class Scoring:
                 random_state=0,
             )
         columns = {}
-        # The first row is that of the images as they are.
+        # The first row is for the images as they are.
         pairs = product(self.attacks, self.eps)
         for (attack, eps), row in zip(pairs, result.rows[1:], strict=True):
             for metric in ("accuracy", "balanced_accuracy"):
@@ -101,14 +98,14 @@ class Scoring:
 
 
 def predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
-    """Predict probabilities of all classes, of which training may have lacked some."""
+    """Predict probabilities of all classes, 0 for those without training images."""
     proba = np.zeros((len(X), n_classes), dtype=np.float32)
     proba[:, classifier.classes_] = classifier.predict_proba(X)
     return proba
 
 
 def attacked_rows(codes: np.ndarray, n_attacked: int | None) -> np.ndarray:
-    """Draw the images that are corrupted and attacked, the same for all arms."""
+    """Draw the images to corrupt and attack, the same for all arms."""
     if n_attacked is None or n_attacked >= len(codes):
         return np.arange(len(codes))
     return np.sort(subsample(codes, n_attacked, random_state=0))

@@ -1,4 +1,4 @@
-"""Training images of a data set, and those that a comparison is scored on."""
+"""Images of a data set, and which of them are for testing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Splits", "load_splits"]
 
 @dataclass(frozen=True)
 class Splits:
-    """Images of one data set, and which of them are to be scored on.
+    """Images of a data set, and which of them to score on.
 
     Attributes
     ----------
@@ -32,18 +32,22 @@ class Splits:
     class_names : list of str
         Names of the classes.
     test_rows : ndarray of shape (n_test,) or None, default=None
-        Rows that are scored on; None if the set has no split for it, and every run holds out its
-        own part.
+        Rows to score on; None if the data set has no such split, and every run holds out its own
+        part.
     groups : ndarray of shape (n,) or None, default=None
-        What each image belongs to, if that is known.
+        What each image belongs to (a patient, a slide), if known.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     scored_on : {"test", "val"}, default="test"
-        Which split `test_rows` are. Choices are made on "val", and "test" is looked at in the end.
+        Which split `test_rows` are: "val" to choose between settings, "test" once in the end.
     notes : tuple of str, default=()
-        How the images were read and divided, in sentences.
+        How the images were read and split, in sentences.
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
+
+    See Also
+    --------
+    load_splits : Load them by the name of a data set.
 
     Examples
     --------
@@ -53,6 +57,8 @@ class Splits:
     >>> splits = Splits("mine", X, y, ["fit", "sick"], test_rows=np.arange(4, 6))
     >>> [(train.tolist(), test.tolist()) for train, test in splits.divisions(1)]
     [([0, 1, 2, 3], [4, 5])]
+    >>> splits.labels[:2].tolist(), splits.counts()
+    (['fit', 'sick'], 'images per class (train + test): fit 2 + 1, sick 2 + 1')
     """
 
     name: str
@@ -66,23 +72,28 @@ class Splits:
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Name of the class of each image, an array of shape (n,)."""
+        return np.array(self.class_names)[self.y]
+
     def divisions(
         self, n_repeats: int, random_state: int = 0
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Divide the images once for each run, as `cv` of `compare` takes it.
+        """Split the images once for each run, for `cv` of `compare`.
 
         Parameters
         ----------
         n_repeats : int
             Number of runs.
         random_state : int, default=0
-            Seed of the first hold-out; the next one has the next number.
+            Seed of the first hold-out; each further one has the next number.
 
         Returns
         -------
         list of (train, test)
-            Rows. All the same where the set has its own split; otherwise each run holds out a
-            quarter: classes keep their shares, and groups and images of equal pixels stay on one
+            Rows. Always the same if the data set has a split of its own; otherwise each run holds
+            out another quarter, stratified by class, with groups and images of equal pixels on one
             side.
         """
         if self.test_rows is not None:
@@ -100,7 +111,7 @@ class Splits:
         Returns
         -------
         str
-            In one line; of many classes the first twenty.
+            One line; of many classes, the first twenty.
         """
         sides, what = [np.bincount(self.y, minlength=len(self.class_names))], ""
         if self.test_rows is not None:
@@ -123,7 +134,7 @@ def load_splits(
     flip: bool = True,
     **files: Any,
 ) -> Splits:
-    """Load the images of whatever ``--dataset`` names.
+    """Load images by name, as ``--dataset`` does.
 
     Parameters
     ----------
@@ -135,13 +146,12 @@ def load_splits(
     root : str or None, default=None
         Folder of MedMNIST's files.
     score_on : {"test", "val"}, default="test"
-        Which split is to be scored on. Where it is missing, every run holds out its own part, see
-        `Splits.divisions`. With "val", test images are left out, also where they had to be held out
-        first, which is always the same quarter.
+        Split to score on. If there is none, every run holds out its own part (`Splits.divisions`).
+        With "val", test images are left out: the test split, or always the same quarter.
     flip : bool, default=True
         Whether a mirrored image is still one of its class; never for digits.
     **files : dict
-        How the files of a folder are read: further parameters of `load_image_folder`.
+        Further parameters of `load_image_folder`, for folders.
 
     Returns
     -------
@@ -151,10 +161,16 @@ def load_splits(
     Raises
     ------
     ValueError
-        If `dataset` is nothing that is known, or `size` or `files` do not apply to it; if its
-        splits differ in their images' shape; or if there are not enough images to hold some out.
+        If `dataset` is unknown, `size` or `files` do not apply to it, its splits differ in the
+        shape of images, or there are too few images to hold some out.
     OSError
-        If a file is missing or cannot be read, or MedMNIST's cannot be fetched.
+        If a file is missing or cannot be read, or MedMNIST cannot be downloaded.
+
+    See Also
+    --------
+    Splits : What it returns.
+    compare : Train on the images, with several arms.
+    tsynd_sk.datasets.load_image_folder : Reads the files of a folder.
 
     Examples
     --------
@@ -169,8 +185,8 @@ def load_splits(
     else:
         if files:
             raise ValueError(
-                f"{', '.join(files)}: how files are read applies to folders of images, and "
-                f"{dataset} is none"
+                f"{', '.join(files)} applies to folders of image files, and {dataset} is none: "
+                "leave it out"
             )
         source = _arrays(dataset, path, size, root)
     train, notes = source.load("train"), list(source.notes)
@@ -180,12 +196,12 @@ def load_splits(
     name, names = source.name, list(train.class_names)
     whole, test_rows = train, None
     if score_on in source.splits:
-        # The test split stays closed as long as choices are made.
+        # The test split is not loaded as long as choices are made.
         scored = source.load(score_on)
         if train.X.shape[1:] != scored.X.shape[1:]:
             raise ValueError(
                 f"{name} has images of shape {train.X.shape[1:]} in train, but of "
-                f"{scored.X.shape[1:]} in {score_on}; resize them, and make all grey or all colour"
+                f"{scored.X.shape[1:]} in {score_on}: resize them, and make all grey or all colour"
             )
         notes += [f"scored on: its own {score_on} images"]
         notes += _missing_classes(names, train.y, scored.y, score_on)
@@ -209,7 +225,7 @@ def load_splits(
 
 @dataclass(frozen=True)
 class _Side:
-    """Images of one split, and what must not be divided among splits."""
+    """Images of one split, and the groups that splits must not share."""
 
     X: np.ndarray
     y: np.ndarray
@@ -217,7 +233,7 @@ class _Side:
     groups: np.ndarray | None = None
 
     def take(self, rows: Any) -> _Side:
-        """Return some rows; as views if they are a slice, for images may be many."""
+        """Return some rows; views for a slice, because images may be many."""
         groups = None if self.groups is None else self.groups[rows]
         return _Side(self.X[rows], self.y[rows], self.class_names, groups)
 
@@ -232,7 +248,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Source:
-    """A data set by name: how its splits are loaded, and which it has of its own."""
+    """A data set by name: how to load its splits, and which it has."""
 
     name: str
     load: Callable[[str], _Side]
@@ -243,7 +259,6 @@ class _Source:
 
 
 def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, Any]) -> _Source:
-    # Without a split of its own, the test images are held out before validation images are.
     wanted = list(dict.fromkeys(["train", score_on]))
     data = datasets.load_image_folder(
         path, split=wanted, size="auto" if size is None else size, **files
@@ -255,7 +270,10 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
             return whole
         rows = np.flatnonzero(data.split == split)
         if not len(rows):
-            raise ValueError(f"{path}: no image of its split {split} can be read")
+            raise ValueError(
+                f"{path}: no image of its split {split} can be read; the warning before this says "
+                "why each file was left out. Replace these files, or remove the split's folder"
+            )
         return whole.take(slice(rows[0], rows[-1] + 1))  # rows go by split
 
     name, splits = path.resolve().name, frozenset(data.splits)
@@ -271,7 +289,10 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
         load = partial(datasets.load_medmnist, dataset, root=root, size=size or 28)
         return _Source(name, _as_side(load), frozenset({"train", "val", "test"}))
     if size is not None:
-        raise ValueError(f"size={size} does not apply to {dataset}, whose images have their own")
+        raise ValueError(
+            f"size={size} does not apply to {dataset}, which is read in its own size: leave size "
+            "out, or give a folder of images or a MedMNIST name"
+        )
     if dataset == "digits":
         digits = _Side(*datasets.load_digits_images())
         return _Source("digits", lambda split: digits, frozenset(), mirrors=False)
@@ -283,7 +304,7 @@ def _as_side(load: Callable[..., LabeledImages]) -> Callable[[str], _Side]:
 
 
 def _splits_in(path: Path) -> frozenset[str]:
-    # What is wrong with the file is told when it is loaded.
+    # Loading the file will say what is wrong with it.
     try:
         with np.load(path, allow_pickle=False) as file:
             return frozenset(s for s in ("train", "val", "test") if f"{s}_images" in file.files)
@@ -299,7 +320,7 @@ def _without_test(side: _Side) -> _Side:
 
 
 def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
-    """Count the images of arrays that stand there twice; loading files does it with their names."""
+    """Count equal images in arrays; for files, loading them does so by name."""
     train, scored = ([checksum(x) for x in images] for images in (X, X_scored))
     in_train, in_scored = set(train), set(scored)
     counts = {
@@ -314,7 +335,7 @@ def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
 def _missing_classes(
     names: list[str], y: np.ndarray, y_scored: np.ndarray, split: str
 ) -> Iterator[str]:
-    """Name the classes that one side lacks, and what that means for scores."""
+    """Name the classes that a side lacks, and what that means for scores."""
     for side, labels in (("train", y), (split, y_scored)):
         lacking = [name for code, name in enumerate(names) if code not in set(labels.tolist())]
         if lacking and len(names) - len(lacking) == 1:

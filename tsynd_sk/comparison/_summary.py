@@ -1,4 +1,4 @@
-"""Results of a comparison as a table for the terminal."""
+"""The table of a comparison for the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summary_of(result: ComparisonResult) -> str:
     arms = list(result.arms)
     first = next(arm for arm in arms if arm not in result.references)
     found = {d.arm: d for d in result.differences()} if result.n_runs > 1 else {}
-    attacked = [name for name in result.rows[0] if _attack(name)]
+    attacked = [name for name in result.rows[0] if attack_of(name)]
     others = [score for score in _SHORT if score != result.primary]
     headings = [
         "",
@@ -31,7 +31,7 @@ def summary_of(result: ComparisonResult) -> str:
         "to\ntwin",
         *(f"clean\n{_SHORT[score]}" for score in others),
         f"corrupt\n{_SHORT.get(result.primary, '')}",
-        *(_attack(name) for name in attacked),
+        *("\n".join(attack_of(name)) for name in attacked),
         "time",
     ]
     lines = []
@@ -71,10 +71,10 @@ def summary_of(result: ComparisonResult) -> str:
     return "\n".join([format_table(headings, lines), "", *notes])
 
 
-def _attack(name: str) -> str:
-    """Return the heading of a column of accuracies under attack, "" for other columns."""
+def attack_of(name: str) -> tuple[str, ...]:
+    """Return attack and strength of a column of accuracy; an empty tuple for other columns."""
     match = re.fullmatch(rf"({'|'.join(ATTACKS)})_([^_]+)_accuracy", name)
-    return f"{match[1]}\n{match[2]}/255" if match else ""
+    return (match[1], f"{match[2]}/255") if match else ()
 
 
 def _mean(values: np.ndarray, sign: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What a comparison says, in plain words."""
+"""The verdict of a comparison, in sentences."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tsynd_sk.comparison._differences import SCORES, Difference
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-# Test images of a class below which scores say little.
+# With fewer test images of a class, scores say little.
 _FEW = 10
 
-# How a gain in each score is called; in the first one, it is named by the score.
+# Words for a gain and a loss in each score.
 _WORDS = {
     "nll": ("better calibrated", "worse calibrated"),
     "balanced_accuracy": ("better in balanced accuracy", "worse in balanced accuracy"),
@@ -26,25 +26,38 @@ _WORDS = {
 
 
 def verdict_of(result: ComparisonResult) -> str:
-    """Return sentences on the primary score, on the others, on costs, and on what to doubt."""
-    if result.n_runs == 1:
-        sentences = [
-            "One seed decides nothing: differences of one run are mostly chance. Compare over "
-            "five seeds or more."
-        ]
-    else:
-        sentences = [*_on_primary(result), *_on_others(result)]
-    paragraphs = [*sentences, *_doubts(result)]
+    """Return findings and doubts, in lines of 80 columns."""
+    paragraphs = [*findings(result), *doubts(result)]
     return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
 
 
-def recommended(result: ComparisonResult) -> str:
+def findings(result: ComparisonResult) -> Iterator[str]:
+    """Yield sentences on the primary score, with costs, and on other scores."""
+    if result.n_runs == 1:
+        yield (
+            "One seed decides nothing: differences of one run are mostly chance. Compare over "
+            "five seeds or more."
+        )
+    else:
+        yield from _on_primary(result)
+        yield from _on_others(result)
+
+
+def first_arm(result: ComparisonResult) -> str:
+    """Return the first arm without a reference, with which others are compared."""
+    return next(arm for arm in result.arms if arm not in result.references)
+
+
+def recommended(result: ComparisonResult) -> str | None:
     """Return the arm with the best primary score among those found better than their reference.
 
-    The interval of its difference to the simplest arm, the first one without a reference, must lie
-    on the better side as well: its reference may be a bad one. If there is none, the simplest arm.
+    The interval of its difference to the first arm must be on the better side as well, because its
+    reference may be a bad one. If there is no such arm, the first arm; None after a single run or
+    without a score.
     """
-    simple = next(arm for arm in result.arms if arm not in result.references)
+    simple = first_arm(result)
+    if result.n_runs == 1 or np.isnan(result.values(simple, result.primary)).all():
+        return None
     gains = []
     for each in result.differences():
         if each.is_found and each.is_gain:
@@ -67,10 +80,9 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
     gains = [d for d in differences if d.is_found and d.is_gain]
     losses = [d for d in differences if d.is_found and not d.is_gain]
     if not gains:
-        simple = next(arm for arm in result.arms if arm not in result.references)
         yield (
             f"Over {n} seeds nothing is found better than its reference in {name} on clean images: "
-            f"keep to `{simple}`."
+            f"keep to `{result.recommended}`."
         )
     else:
         parts = [
@@ -82,12 +94,13 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
         parts = [f"`{d.arm}` is worse than `{d.reference}` by {_number(d)}" for d in losses]
         yield f"{_capital(_listed(parts))}: do not use {'it' if len(losses) == 1 else 'them'} here."
     if gains:
-        best = recommended(result)
-        yield f"Recommended: `{best}`."
+        best = result.recommended
+        reason = "; nothing is found better than it" if best == first_arm(result) else ""
+        yield f"Recommended: `{best}`{reason}."
 
 
 def _on_others(result: ComparisonResult) -> Iterator[str]:
-    """Describe what other scores show, arm by arm, each corrected for all arms."""
+    """Yield findings in other scores by arm, each score corrected for all arms."""
     by_arm: dict[str, list[str]] = {}
     for score, (better, worse) in _WORDS.items():
         if score == result.primary or np.isnan(result.values(next(iter(result.arms)), score)).all():
@@ -110,7 +123,8 @@ def _cost(result: ComparisonResult, arm: str) -> str:
     return f", at {ratio:.1f} times its cost" if ratio >= 1.05 else ""
 
 
-def _doubts(result: ComparisonResult) -> Iterator[str]:
+def doubts(result: ComparisonResult) -> Iterator[str]:
+    """Yield reasons to doubt the findings."""
     late = [arm for arm in result.arms if not result.values(arm, "converged").all()]
     if late:
         yield (

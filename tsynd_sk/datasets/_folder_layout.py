@@ -56,7 +56,7 @@ def layout_of(folder: Path, exclude: Iterable[str], report=lambda: None) -> Layo
     Raises
     ------
     ValueError
-        If what a folder means is in doubt, or links form a loop.
+        If it is unclear what a folder means, or links form a loop.
     """
     found = _Found(folder, list(exclude), report)
     found.walk(folder, (), (os.path.realpath(folder),))
@@ -163,9 +163,15 @@ def _splits_at_top(folder: Path, found: _Found) -> dict[str, str]:
             "a split? Move it, or leave it out by exclude (--exclude)"
         )
     if len(set(splits.values())) < len(splits):
-        raise ValueError(f"{folder}: {_named(sorted(splits))} name a split twice: join or exclude")
+        raise ValueError(
+            f"{folder}: {_named(sorted(splits))} name a split twice: join them, or leave one out "
+            "by exclude (--exclude)"
+        )
     if "train" not in splits.values():
-        raise ValueError(f"{folder} has {_named(sorted(splits))}, but no folder train")
+        raise ValueError(
+            f"{folder} has {_named(sorted(splits))}, but no folder train: name the folder of the "
+            "training images so"
+        )
     return splits
 
 

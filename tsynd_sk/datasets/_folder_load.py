@@ -70,7 +70,10 @@ class FolderLoad:
         filled = {file.class_name for file in self.files}
         if empty := [name for name in self.layout.class_names if name not in filled]:
             lost = f"; left out: {counted(self.left_out)}" if self.left_out else ""
-            raise ValueError(f"No image that can be read for {empty} in {self.folder}{lost}")
+            raise ValueError(
+                f"No image that can be read for {empty} in {self.folder}{lost}: add images, or "
+                "leave the folder out by exclude (--exclude)"
+            )
 
     def choose_reading(self, size, fit, grayscale, window, pages) -> None:
         """Choose one scale and one size for all files."""
@@ -91,7 +94,7 @@ class FolderLoad:
         facts = [self.facts[file.name] for file in self.files]
         names = [f.name for f in self.files if self.facts[f.name].deep]
         if not facts:
-            raise ValueError(f"No image that can be read in {self.folder}")
+            raise ValueError(f"{self.folder} must hold images that can be read; all were left out")
         scale = scale_of(facts, ranges, names, window)
         try:
             self.reading, note = reading_of(

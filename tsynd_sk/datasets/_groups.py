@@ -45,12 +45,14 @@ def _by_pattern(names: Sequence[str], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"group_pattern {pattern!r} is no regular expression: {error}") from None
+        raise ValueError(
+            f"group_pattern must be a regular expression of Python; got {pattern!r}: {error}"
+        ) from None
     matches = [compiled.search(name) for name in names]
     if missed := [name for name, match in zip(names, matches, strict=True) if not match]:
         raise ValueError(
-            f"group_pattern {pattern!r} matches {len(missed)} of {len(names)} files nowhere, such "
-            f"as {_some(missed)}"
+            f"group_pattern must match every file, by its path below the folder; {pattern!r} finds "
+            f"nothing in {len(missed)} of {len(names)}, such as {_some(missed)}"
         )
     return ["|".join(map(str, m.groups() or (m[0],))) for m in matches if m]
 
@@ -60,7 +62,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}; save it as CSV UTF-8") from None
+        raise ValueError(f"{path} is not text in UTF-8: {error}; save it as CSV UTF-8") from None
     first = text.partition("\n")[0]
     rows = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
     rows = [row for row in rows if row]
@@ -81,7 +83,9 @@ def _by_table(names: Sequence[str], rows: list[tuple[str, str]], source: str) ->
     for file, group in rows:
         path = file.replace("\\", "/").removeprefix("./")
         if table.setdefault(path, group) != group:
-            raise ValueError(f"{source} has two groups for {path!r}: {table[path]!r} and {group!r}")
+            raise ValueError(
+                f"{source} has two groups for {path!r}, {table[path]!r} and {group!r}: keep one"
+            )
     found: list[str] = []
     missed: list[str] = []
     shared = Counter(PurePosixPath(name).name for name in names)
@@ -124,8 +128,8 @@ def refuse_on_two_sides(groups: np.ndarray, splits: np.ndarray, told_by: str) ->
         names = [f"{group!r} ({', '.join(where)})" for group, where in list(spread.items())[:3]]
         raise ValueError(
             f"{len(spread)} groups by {told_by} have images in several splits: {', '.join(names)}. "
-            "Move them to one side, or put all images in one folder, of which a part is held out "
-            "by groups"
+            "Move each to one split, or put all images in one folder, from which whole groups are "
+            "held out"
         )
 
 

@@ -102,13 +102,13 @@ def load_image_folder(
         groups : ndarray of shape (n,) or None
             Group of each image.
         grouped_by : str
-            What tells the groups, or "".
+            Where the groups come from, or "".
         first_equal : ndarray of shape (n,), int64
             The first row with the same pixels, the row itself as a rule.
         reading : Reading
             How files became arrays; `read_images` repeats it on others.
         left_out : dict
-            Names of the files and folders that are no part of the result, by reason.
+            Names of the files and folders that are not part of the result, by reason.
         notes : list of str
             What was chosen, and what else there is to know, in sentences.
 
@@ -119,9 +119,9 @@ def load_image_folder(
     ImportError
         If there are DICOM files, but no pydicom.
     ValueError
-        If there are fewer than two classes, one has no image, it is in doubt what a subfolder
-        means, links form a loop, files cannot be read, a file has no group, a group has images in
-        two splits, or an argument does not fit.
+        If there are fewer than two classes, one has no image, it is unclear what a subfolder means,
+        links form a loop, files cannot be read, a file has no group, a group has images in two
+        splits, or an argument does not fit.
 
     Warns
     -----
@@ -131,15 +131,18 @@ def load_image_folder(
 
     See Also
     --------
+    LabeledImages : What it returns.
     read_images : Read further files in the same way.
+    load_npz : Load arrays.
+    tsynd_sk.comparison.load_splits : Load images for a comparison, by name.
 
     Notes
     -----
     8-bit values stay as they are. Files with more bits, signed values or floats have one scale for
     the whole folder: the window of DICOM files if all have the same; the range of their type (for
     floats [0, 1] or [0, 255]) if they use half of it or more; otherwise the range that all of them
-    together use. White-is-zero and MONOCHROME1 are turned round, the orientation of EXIF is
-    respected, and transparent pixels are laid over black.
+    together use. White-is-zero and MONOCHROME1 are inverted, the orientation of EXIF is respected,
+    and transparent pixels are laid over black.
 
     Examples
     --------
@@ -189,7 +192,9 @@ def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
         )
     wanted = [name for name in asked if name in splits]
     if not wanted and (splits or isinstance(split, str)):
-        raise ValueError(f"{folder} has no split {split!r}; it has {list(splits) or 'none'}")
+        raise ValueError(
+            f"split must be one of those that {folder} has, {list(splits) or 'none'}; got {split!r}"
+        )
     return wanted
 
 

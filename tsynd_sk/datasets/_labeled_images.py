@@ -19,6 +19,10 @@ class LabeledImages(NamedTuple):
     class_names : list of str
         Names of the classes: ``class_names[code]``.
 
+    See Also
+    --------
+    load_image_folder : Makes it from files.
+
     Examples
     --------
     >>> import numpy as np

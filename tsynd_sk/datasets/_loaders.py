@@ -45,6 +45,10 @@ def subsample(
     ValueError
         If `n_samples` exceeds n, or is below the number of classes when stratifying.
 
+    See Also
+    --------
+    load_medmnist : Load a set that may be larger than needed.
+
     Examples
     --------
     >>> from tsynd_sk.datasets import subsample
@@ -58,14 +62,18 @@ def subsample(
     check_comparable(labels)
     rng = check_random_state(random_state)
     if n_samples > len(labels):
-        raise ValueError(f"n_samples={n_samples} is more than the {len(labels)} rows there are")
+        raise ValueError(
+            f"n_samples must be at most {len(labels)}, the number of rows; got {n_samples}"
+        )
     order = rng.permutation(len(labels)).astype(np.int64)
     if not stratify:
         return order[:n_samples]
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if n_samples < len(classes):
-        few = f"n_samples={n_samples} is fewer than the {len(classes)} classes"
-        raise ValueError(f"{few}, each of which needs a row; draw more or pass stratify=False")
+        raise ValueError(
+            f"n_samples={n_samples} leaves some of the {len(classes)} classes without a row: draw "
+            "more, or pass stratify=False"
+        )
     # Largest remainders, by hand: scikit-learn's stratified splitters refuse classes of one row
     # and draws that leave fewer rows than classes, and may leave a rare class out.
     quota = n_samples * counts / counts.sum()
@@ -131,6 +139,12 @@ def load_medmnist(
     OSError
         If the file in `root` is not the official one, or not the whole of it.
 
+    See Also
+    --------
+    load_npz : Load a file of yours with the same layout.
+    load_digits_images : Load a small set that needs no download.
+    subsample : Keep a part of a set.
+
     Examples
     --------
     >>> from tsynd_sk.datasets import load_medmnist
@@ -156,7 +170,8 @@ def load_medmnist(
     info = medmnist.INFO[name]
     suffix = "" if size == 28 else f"_{size}"
     if f"MD5{suffix}" not in info:
-        raise ValueError(f"{name} has no images of size {size!r}")
+        sizes = [28, *(int(key[4:]) for key in info if key.startswith("MD5_"))]
+        raise ValueError(f"size must be one of {sizes} for {name}; got {size!r}")
 
     usual = medmnist.info.DEFAULT_ROOT or "~/.medmnist"
     folder = Path(usual if root is None else root).expanduser()
@@ -188,6 +203,10 @@ def load_digits_images() -> LabeledImages:
     -------
     data : LabeledImages
         `X` is float32 of shape (1797, 8, 8) in [0, 1]; the classes are ``"0"`` to ``"9"``.
+
+    See Also
+    --------
+    load_medmnist : Load medical images.
 
     Examples
     --------
@@ -224,6 +243,11 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
         If it is not an .npz file, lacks the split, or holds anything but images and one integer
         or string label for each.
 
+    See Also
+    --------
+    load_image_folder : Load files.
+    load_medmnist : Load MedMNIST's own sets.
+
     Examples
     --------
     >>> import numpy as np, tempfile
@@ -237,14 +261,17 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     _check_split(split)
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"No file {path}")
+        raise FileNotFoundError(f"path must name a file that exists; there is no {path}")
     # np.load takes whatever is no zip for a pickle, and its message would recommend loading one.
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not an .npz file (as numpy.savez writes it), or is cut short")
+        raise ValueError(
+            f"{path} is not an .npz file, or is cut short: save it again by numpy.savez, or copy "
+            "it again"
+        )
     with np.load(path, allow_pickle=False) as file:
         expected = {f"{split}_images", f"{split}_labels"}
         if not expected <= set(file.files):
-            raise ValueError(f"{path} has {file.files}, but {sorted(expected)} are needed")
+            raise ValueError(f"{path} must have {sorted(expected)}; got {file.files}")
         try:
             X = file[f"{split}_images"]
             labels = {s: file[f"{s}_labels"] for s in _SPLITS if f"{s}_labels" in file.files}
@@ -257,9 +284,14 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     if X.ndim == 4 and X.shape[-1] == 1:
         X = X[..., 0]
     if X.ndim != 3 and not (X.ndim == 4 and X.shape[-1] == 3):
-        raise ValueError(f"{path}: images of shape {X.shape}, not (n, H, W) or (n, H, W, 3)")
+        raise ValueError(
+            f"{path}: {split}_images must have shape (n, H, W) or (n, H, W, 3); got {X.shape}"
+        )
     if len(X) != labels[split].size:
-        raise ValueError(f"{path}: {len(X)} {split}_images but {labels[split].size} {split}_labels")
+        raise ValueError(
+            f"{path}: {split}_labels must be one for each of the {len(X)} images; got "
+            f"{labels[split].size}"
+        )
     kinds = {values.dtype.kind for values in labels.values()}
     if not (kinds <= set("biu") or kinds == {"U"}):
         dtypes = [str(values.dtype) for values in labels.values()]

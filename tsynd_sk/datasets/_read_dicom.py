@@ -28,10 +28,15 @@ def look_at_dicom(path: Path) -> ImageFacts:
     dataset = _pydicom(path).dcmread(path, stop_before_pixels=True)
     photometric = dataset.get("PhotometricInterpretation")
     if not dataset.get("Rows") or photometric is None:
-        raise FileFault("DICOM files without an image", "a DICOM file without an image")
+        raise FileFault(
+            "DICOM files without an image", "a DICOM file without an image: leave it out"
+        )
     colour = photometric not in _MONOCHROME
     if colour and dataset.get("BitsAllocated", 8) > 8 and "PALETTE" not in photometric:
-        raise FileFault("DICOM colours of more than 8 bits", "DICOM colours of more than 8 bits")
+        raise FileFault(
+            "DICOM colours of more than 8 bits",
+            "DICOM colours of more than 8 bits: save it as 16-bit TIFF, or as 8 bits",
+        )
     return ImageFacts(
         "pydicom",
         (int(dataset.Rows), int(dataset.Columns)),

@@ -81,7 +81,7 @@ def look(path: Path) -> ImageFacts:
         with path.open("rb") as file:
             start = file.read(132)
         if not start:
-            raise FileFault("files of zero bytes", "it has zero bytes")
+            raise FileFault("files of zero bytes", "it has zero bytes: copy it again")
         if start.startswith(b"version https://git-lfs"):
             raise FileFault(
                 "Git LFS pointers", "a Git LFS pointer in place of the image: run git lfs pull"

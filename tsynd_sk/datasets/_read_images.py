@@ -40,11 +40,12 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     ValueError
         If files cannot be read, or not in this way: each is named with the reason.
     TypeError
-        If `like` is nothing that knows how files were read.
+        If `like` does not say how files were read.
 
     See Also
     --------
     load_image_folder : Load a set and choose how its files are read.
+    Reading : How the files of that set were read.
 
     Examples
     --------

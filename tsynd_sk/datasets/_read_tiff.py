@@ -22,7 +22,10 @@ def look_at_tiff(path: Path) -> ImageFacts | None:
         page = file.pages.first
         photometric = getattr(page.photometric, "name", "")
         if page.dtype is None or page.dtype.kind not in "biuf":
-            raise FileFault("TIFF files of unknown values", f"values of type {page.dtype}")
+            raise FileFault(
+                "TIFF files of unknown values",
+                f"values of type {page.dtype}: save it as grey or RGB",
+            )
         if page.dtype in (np.uint8, np.bool_) and page.bitspersample <= 8:
             return None
         if photometric not in ("MINISBLACK", "MINISWHITE", "RGB") or page.ndim > 3:
@@ -99,4 +102,4 @@ def _without_alpha(pixels: np.ndarray, extra: list[int]) -> np.ndarray:
 def refuse_no_pixels(pixels: np.ndarray) -> None:
     """Raise if values are not all numbers."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise FileFault(DAMAGED, "it has NaN or infinite values")
+        raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")

@@ -31,7 +31,7 @@ class Reading:
         Height and width in pixels.
     fit : {"crop", "pad", "native"}
         What happens to files of another size: resized until they fill `size`, and the centre
-        cropped; resized until they fit in, with black margins; or refused.
+        cropped; resized until they fit in, with black margins; or an error.
     grayscale : bool
         Whether images are grey, of shape (H, W), or have three channels.
     window : tuple of float or None
@@ -41,6 +41,10 @@ class Reading:
         The same of files with 8 bits.
     pages : {"first", "all"}
         Which pages of a file with several are images.
+
+    See Also
+    --------
+    read_images : Read further files by it.
 
     Notes
     -----
@@ -78,7 +82,8 @@ def check_fits(reading: Reading, facts: ImageFacts) -> None:
         is_, were = kinds if not facts.deep else kinds[::-1]
         raise FileFault(
             "files of another depth",
-            f"it has {is_}, but the set had only files of {were}, and so no scale for it",
+            f"it has {is_}, but the set had only files of {were}, and so no scale for it: "
+            "convert it",
         )
     if reading.fit == "native" and facts.shape != reading.size:
         raise _other_size(facts.shape, reading)

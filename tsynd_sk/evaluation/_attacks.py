@@ -23,11 +23,21 @@ from tsynd_sk.evaluation._scores import classification_scores
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
 
 #: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.evaluation import ATTACKS
+#: >>> ATTACKS[0], ATTACKS[-1]
+#: ('fgsm', 'square')
 ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 
 class GradientMaskingWarning(UserWarning):
     """Accuracy under attack is better than it should be: the attacks do not find what there is.
+
+    See Also
+    --------
+    adversarial_scores : Raises the warning.
 
     Examples
     --------
@@ -76,8 +86,8 @@ def adversarial_scores(
           defined), then "square", each against the images that still stand.
         - "square": the black-box attack, a random search that sees predictions only.
     eps : iterable of float, default=(2 / 255, 4 / 255, 8 / 255)
-        Largest change of any value, as a share of the range of values. uint8 has the range 0 to
-        255, so that 2 / 255 stands for two grey levels. The range of floats goes from the lowest to
+        Largest change of any value, as a fraction of the range of values. uint8 has the range 0 to
+        255, so that 2/255 stands for two grey levels. The range of floats goes from the lowest to
         the highest value in `X` and, if `estimator` is an AugmentedClassifier, in its fit. Attacked
         images stay within it.
     max_iter, n_restarts : int, default=20, 3
@@ -96,8 +106,8 @@ def adversarial_scores(
           "eps", "accuracy", "balanced_accuracy" and "roc_auc", see `classification_scores`; first
           of all the attack "clean" with eps 0. Made for ``pandas.DataFrame(rows)``.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities of these rows.
-        - ``gradient_masking``: list of str, signs that the attacks did not find what there is;
-          empty if there are none. See Notes.
+        - ``gradient_masking``: list of str, signs that the attacks missed what there is; empty if
+          there are none. See Notes.
         - ``loss_rises``: share of the images whose loss rises with a small step along its gradient.
 
     Raises
@@ -110,12 +120,17 @@ def adversarial_scores(
     GradientMaskingWarning
         If ``gradient_masking`` is not empty.
 
+    See Also
+    --------
+    robustness_report : Several classifiers, with differences and intervals.
+    GradientMaskingWarning : Warns where attacks do not find what there is.
+
     Notes
     -----
     Of everything that an attack tries on an image, and the image itself, what counts is what fools
     the network and, of several such, what makes the true label least likely. Only "fgsm", "pgd" and
-    "square" go on with images that are taken for another class as they are, so that their
-    ``roc_auc`` is the more telling; "autoattack" is made for accuracy.
+    "square" attack images that are misclassified already, too, so that their ``roc_auc`` says more;
+    "autoattack" is made for accuracy.
 
     A network whose gradients say nothing resists attacks that follow them, and no others. These are
     the signs: the loss of more than a tenth of the images does not rise along its gradient; "pgd",
@@ -194,8 +209,8 @@ def _check_eps(eps: Any) -> list[float]:
     values = list(dict.fromkeys(map(float, [eps] if isinstance(eps, Real) else eps)))
     if not values or not all(0 < value <= 1 for value in values):
         raise ValueError(
-            f"eps must be above 0 and at most 1, shares of the range of values; got {eps}. For two "
-            "of 255 grey levels give 2 / 255."
+            f"eps must be above 0 and at most 1, fractions of the range of values such as 2/255; "
+            f"got {eps}"
         )
     return values
 

@@ -1,4 +1,4 @@
-"""Resamples of images and seeds, and what they say of scores and their differences."""
+"""Resamples of images and seeds, and what they say about scores and their differences."""
 
 from __future__ import annotations
 

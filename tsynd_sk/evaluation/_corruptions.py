@@ -36,6 +36,14 @@ _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
 _WEAKEST = 2 / 3
 
 #: Kinds of corruption that `corrupt` knows.
+#:
+#: Examples
+#: --------
+#: >>> import numpy as np
+#: >>> from tsynd_sk.evaluation import CORRUPTIONS, corrupt
+#: >>> X = np.zeros((2, 8, 8), dtype=np.uint8)
+#: >>> {corrupt(X, kind).shape for kind in CORRUPTIONS}
+#: {(2, 8, 8)}
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
 
 
@@ -47,7 +55,7 @@ def corrupt(
     random_state: Any = None,
     image_shape: tuple[int, ...] | None = None,
 ) -> np.ndarray:
-    """Corrupt every image at random in one way, to ask how well a classifier bears it.
+    """Corrupt every image at random in one way, to measure how robust a classifier is.
 
     Parameters
     ----------
@@ -73,6 +81,11 @@ def corrupt(
     ValueError
         If `kind` or `severity` is unknown, or `X` is empty, not finite, a table without
         `image_shape`, of an ambiguous layout, or of anything but numbers.
+
+    See Also
+    --------
+    corruption_scores : Score a classifier on corrupted images.
+    augment : Harmless changes, such as those of training.
 
     Notes
     -----
@@ -125,9 +138,9 @@ def augment(
     degrees : float, default=15.0
         Largest rotation either way.
     scale : float, default=0.1
-        Largest growth or shrinkage, as a share of the size; at most 0.5.
+        Largest growth or shrinkage, as a fraction of the size; at most 0.5.
     shift : float, default=0.1
-        Largest shift along either axis, as a share of the side; at most 0.5.
+        Largest shift along either axis, as a fraction of the side; at most 0.5.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws, of which each row has its own.
     image_shape : tuple of int or None, default=None
@@ -143,7 +156,14 @@ def augment(
     ValueError
         As :func:`corrupt`, or if a parameter is out of its range.
     TypeError
-        If `flip` is no bool, or another parameter no number.
+        If `flip` is not a bool, or another parameter not a number.
+
+    See Also
+    --------
+    augmentation_scores : Score a classifier on augmented images.
+    corrupt : Changes that harm.
+    tsynd_sk.augmentation.standard_transform : The same changes of single images while a net trains.
+    tsynd_sk.augmentation.TransformRows : Augment batches while a net trains.
 
     Examples
     --------
@@ -189,8 +209,8 @@ def _changed(
     image_format = ImageFormat.infer(images, image_shape)
     if image_format.image_shape is None:
         raise ValueError(
-            f"X has shape {images.shape}: a table, or flat images, for which image_shape="
-            "(n_channels, height, width) is needed"
+            f"X has shape {images.shape}, that of a table; expected images. If its rows are flat "
+            "images, give image_shape=(n_channels, height, width)"
         )
     x = image_format.to_tensor(images)
     low, high = (0.0, 1.0) if images.dtype == np.uint8 else (float(x.min()), float(x.max()))

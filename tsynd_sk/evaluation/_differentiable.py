@@ -48,9 +48,11 @@ class DifferentiableClassifier:
     ) -> DifferentiableClassifier:
         """Copy the network of a fitted skorch net.
 
-        Labels are indices of classes if `classes` is None or holds another number of them.
+        Labels are indices of classes if `classes` is None or holds another number of them. Raise
+        ValueError if the network would not see what the net does.
         """
-        network = InferenceCopy(_skorch.bare_module(net), _skorch.log_proba_head(net))
+        _skorch.check_own_way(net, x)
+        network = InferenceCopy(_skorch.network_of(net), _skorch.log_proba_head(net))
         images = torch.from_numpy(x)
         first = images[:2].to(_skorch.device_of(net))
         network.prepare(first)
@@ -63,7 +65,10 @@ class DifferentiableClassifier:
                 "two classes at least"
             )
         if log_proba.isnan().any():
-            raise ValueError(f"{type(net).__name__} predicts NaN: it has not learnt anything")
+            raise ValueError(
+                f"{type(net).__name__} predicts NaN, because its training diverged: train it "
+                "again with a lower lr, or on images scaled to values between 0 and 1"
+            )
         n_classes = log_proba.shape[1]
         if classes is None or len(classes) != n_classes:
             classes = np.arange(n_classes)
@@ -91,7 +96,7 @@ class DifferentiableClassifier:
         images = array_of_images(X, name=type(given).__name__)
         if images.dtype.kind != "f":
             raise ValueError(
-                f"X has dtype {images.dtype}, but a skorch net sees X as it is: give the floats "
+                f"X has dtype {images.dtype}, but a skorch net takes X as it is: give the floats "
                 "that it was fitted on, for instance X.astype('float32') / 255"
             )
         x = np.ascontiguousarray(images, dtype=np.float32)
@@ -114,7 +119,7 @@ def check_differentiable(estimator: Any, name: str) -> Any:
         check_is_fitted(given, "estimator_")
         if given.image_shape_ is None:
             raise ValueError(
-                f"{name} was fitted on a table, and not on images. If its rows are flat images, "
+                f"{name} was fitted on a table, not on images. If its rows are flat images, "
                 "give its synthesizer image_shape=(n_channels, height, width)."
             )
         return given
@@ -140,7 +145,7 @@ def _image_shape(net: NeuralNet, x: np.ndarray) -> tuple[int, int, int]:
     if len(shape) != 3 or math.prod(shape) != math.prod(x.shape[1:]):
         raise ValueError(
             f"X has shape {x.shape}; expected (n, n_channels, height, width) or (n, height, width) "
-            "for a skorch net. If it sees flat images, set its attribute image_shape_ to "
+            "for a skorch net. If it takes flat images, set its attribute image_shape_ to "
             "(n_channels, height, width)."
         )
     return shape

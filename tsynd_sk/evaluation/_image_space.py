@@ -46,7 +46,7 @@ class ImageSpace:
 
 def last_layer_features(net: Any, batches: Any) -> np.ndarray:
     """Return what the linear layer that a fitted net calls last receives, in evaluation mode."""
-    network, device = private_copy(_skorch.bare_module(net)), _skorch.device_of(net)
+    network, device = private_copy(_skorch.network_of(net)), _skorch.device_of(net)
     received: list[Tensor] = []
     for part in network.modules():
         if isinstance(part, nn.Linear):
@@ -61,8 +61,8 @@ def last_layer_features(net: Any, batches: Any) -> np.ndarray:
             network(x.to(device))
             if not received or received[-1].shape[:-1] != x.shape[:1]:
                 raise ValueError(
-                    f"{type(network).__name__} calls no torch.nn.Linear with one vector for each "
-                    "image at its end"
+                    f"{network._get_name()} must end in a torch.nn.Linear that gets one "
+                    "vector for each image"
                 )
             features.append(received[-1].cpu().double().numpy())
     return np.concatenate(features)

@@ -56,6 +56,11 @@ def corruption_scores(
     ValueError
         As :func:`corrupt` and :func:`classification_scores`.
 
+    See Also
+    --------
+    corrupt : Corrupted images as an array.
+    robustness_report : Several classifiers, with differences and intervals.
+
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
@@ -145,6 +150,11 @@ def augmentation_scores(
     ------
     ValueError, TypeError
         As :func:`augment` and :func:`classification_scores`, or if `n_draws` is no positive int.
+
+    See Also
+    --------
+    augment : Augmented images as an array.
+    robustness_report : Several classifiers, with differences and intervals.
 
     Examples
     --------

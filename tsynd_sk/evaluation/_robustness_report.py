@@ -64,6 +64,7 @@ class RobustnessReport:
     ... )
     >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
     ('few', 100, 8, 4)
+    >>> scores, differences = report.to_frame(), report.differences()
     """
 
     scores: list[dict[str, Any]]
@@ -164,9 +165,10 @@ def robustness_report(
         ``kinds=()`` leaves them out.
     attacks : list of str, default=()
         See :func:`adversarial_scores`; every estimator is attacked by its own gradients. None by
-        default, for attacks need the Adversarial Robustness Toolbox, and estimators with gradients.
+        default, because attacks need the Adversarial Robustness Toolbox, and estimators with
+        gradients.
     eps : iterable of float, default=(2 / 255, 4 / 255)
-        Strengths of the attacks, as shares of the range of values.
+        Strengths of the attacks, as fractions of the range of values.
     attack_params : dict or None, default=None
         Any of "max_iter", "n_restarts", "n_queries" and "batch_size" for
         :func:`adversarial_scores`.
@@ -195,7 +197,7 @@ def robustness_report(
     ImportError
         If attacks are asked for and the Adversarial Robustness Toolbox is not installed.
     TypeError
-        If `estimators` is no dict, or attacks are asked for and an estimator has no gradients.
+        If `estimators` is not a dict, or attacks are asked for and an estimator has no gradients.
     ValueError
         If lists differ in length, `y` has a single label, `reference` or a metric is unknown, a
         number is out of its range, or as `corruption_scores` and `adversarial_scores`.
@@ -205,13 +207,22 @@ def robustness_report(
     GradientMaskingWarning
         If the gradients of an estimator seem to be masked, see :func:`adversarial_scores`.
 
+    See Also
+    --------
+    RobustnessReport : What it returns.
+    corruption_scores : Scores of one classifier under corruption.
+    augmentation_scores : Scores of one classifier under augmentation.
+    adversarial_scores : Scores of one classifier under attack.
+    tsynd_sk.inspection.RobustnessDisplay : Draws what is measured.
+    tsynd_sk.AugmentedClassifier : A classifier that is meant to be robust.
+
     Notes
     -----
     *Scores* have percentile intervals of the bootstrap [1]_: images are drawn with replacement
     within their classes, the same for all estimators and conditions, and so are seeds if there are
     several, independently of the images [2]_. With a single seed an interval says nothing about
     other trainings, and with fewer than five it says too little. The mean of the resampled scores
-    is moved to what was measured, for duplicates among the images raise the calibration error.
+    is moved to what was measured, because duplicates among the images raise the calibration error.
 
     *Differences* are means over seeds of paired differences. Their intervals, and tests whether
     there is a difference at all, are those of Student's t with two sources of error, the variance
@@ -262,7 +273,7 @@ def robustness_report(
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
     labels = labels_of(y)
     if len(np.unique(labels)) < 2:
-        raise ValueError("y has fewer than two labels, which leaves nothing to tell apart")
+        raise ValueError("y has one label only: give test images of at least two classes")
     X = np.asarray(X)
     drawn = int(check_random_state(random_state).randint(2**31 - 1))
     # An integer is handed on, so that the rows are those of the single functions.
@@ -278,8 +289,8 @@ def robustness_report(
         signs = trial.measure_attacked(X, y, random_state=seed, **settings)
         if signs:
             warnings.warn(
-                f"{' '.join(signs)} Trust no accuracy under attack but the lowest; see "
-                "adversarial_scores.",
+                f"attacks may have missed what there is: {' '.join(signs)} Trust no accuracy under "
+                "attack but the lowest; see adversarial_scores.",
                 GradientMaskingWarning,
                 stacklevel=2,
             )
@@ -317,7 +328,7 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
     lengths = {name: len(seeds) for name, seeds in panel.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            "estimators must be a dict of fitted classifiers, or of lists of one length, of which "
-            f"the first have a seed in common, and so on; got these numbers of them: {lengths}"
+            "estimators must be a dict of fitted classifiers, or of lists of equal length with one "
+            f"classifier for each seed; got lists of these lengths: {lengths}"
         )
     return panel

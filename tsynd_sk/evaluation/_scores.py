@@ -18,7 +18,13 @@ TITLES = {
     "expected_calibration_error": ("calibration error", "(probability, 0: perfect)"),
 }
 
-#: Scores of predicted probabilities.
+#: Scores that `robustness_report` knows. Of the last, less is better.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.evaluation import METRICS
+#: >>> METRICS
+#: ('roc_auc', 'balanced_accuracy', 'accuracy', 'expected_calibration_error')
 METRICS = tuple(TITLES)
 
 #: Bins of the calibration error: as many as in most of the literature.
@@ -48,6 +54,10 @@ def classification_scores(y: ArrayLike, proba: ArrayLike, classes: ArrayLike) ->
     ------
     ValueError
         If shapes do not match, `y` has labels that are not in `classes`, or there are no rows.
+
+    See Also
+    --------
+    expected_calibration_error : One of the scores.
 
     Examples
     --------
@@ -81,6 +91,10 @@ def expected_calibration_error(
     ------
     ValueError
         As :func:`classification_scores`, or if `n_bins` is below one.
+
+    See Also
+    --------
+    classification_scores : All scores at once.
 
     Notes
     -----
@@ -116,7 +130,7 @@ def check_predictions(
     check_consistent_length(codes, scores)
     if scores.shape[1] != np.size(classes):
         raise ValueError(
-            f"proba has {scores.shape[1]} columns, but there are {np.size(classes)} classes"
+            f"proba must have {np.size(classes)} columns, one for each class; got {scores.shape[1]}"
         )
     return codes, scores
 

@@ -146,7 +146,7 @@ def synthesis_report(
 ) -> SynthesisReport:
     """Sample from a fitted synthesizer, and describe what the samples are like.
 
-    Whatever it tells, samples are as confidential as the real images: each is its source plus a
+    Whatever it says, samples are as confidential as the real images: each is its source plus a
     small change.
 
     Parameters
@@ -178,6 +178,12 @@ def synthesis_report(
     sklearn.exceptions.NotFittedError
         If `synthesizer` is not fitted.
 
+    See Also
+    --------
+    SynthesisReport : What it returns.
+    tsynd_sk.inspection.SynthesisDisplay : Shows samples below their sources.
+    tsynd_sk.TargetedSynthesizer : Synthesises the samples.
+
     Notes
     -----
     *Diagnostics* must be 0. (With the objectives "duplicate", whose samples are copies, and
@@ -190,16 +196,16 @@ def synthesis_report(
     *Memorisation and privacy.* Distances are root-mean-square differences on the scale that
     networks see; columns of a table are divided by their standard deviations first. Samples that
     are nearer to real images than these are to each other ("nearest_real" below
-    "nearest_real_of_real") are little but copies. A sample is authentic [1]_ if it is not nearer to
-    its nearest real image than the next real image is. None of this guarantees privacy: a
+    "nearest_real_of_real") are little more than copies. A sample is authentic [1]_ if it is not
+    nearer to its nearest real image than the next real image is. None of this guarantees privacy: a
     sample is its source but for a small change, and the nearest one of many real images is that
     source ("nearest_is_source").
 
     *Distributions* are compared in the feature space of the classifier (the first, if there are
     several): the input of its last linear layer in evaluation mode. The Fréchet distance [2]_ is
     between Gaussians with covariances shrunk by Ledoit and Wolf [3]_; "frechet_distance_of_real" is
-    what chance alone does between two halves of the real images. It is no FID, which has its own
-    network, and falls with the number of images: compare equal numbers only, and trust it from
+    what chance alone does between two halves of the real images. It is not the FID, which has its
+    own network, and falls with the number of images: compare equal numbers only, and trust it from
     about ten times as many images as features. Precision and recall [4]_ say whether samples look
     like real ones to the classifier, and whether they cover them. Targeted samples lie where real
     ones are rare, so that perfection is no aim here.

@@ -35,6 +35,10 @@ class ImageFormat:
     pixels : bool, default=False
         Whether integers of a wider type than uint8 are pixels from 0 to 255 nevertheless.
 
+    See Also
+    --------
+    ValueRange : The values of images.
+
     Examples
     --------
     >>> import numpy as np
@@ -70,9 +74,9 @@ class ImageFormat:
         X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, flat images, or a table.
         image_shape : tuple of int or None, default=None
-            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C). Tells
-            flat images from the rows of a table, and settles which axis of ambiguous images holds
-            the channels.
+            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C).
+            Distinguishes flat images from the rows of a table, and says which axis of ambiguous
+            images holds the channels.
 
         Returns
         -------
@@ -93,9 +97,9 @@ class ImageFormat:
             return cls(row, (1, *row), "hw", X.dtype)
         if len(row) == 2:
             raise ValueError(
-                f"X with rows of shape {row} is ambiguous: grey images this narrow, or one "
-                "colour image without an axis for the samples? For the first, give "
-                f"image_shape={row}; for the second, pass X[np.newaxis]."
+                f"X with rows of shape {row} is ambiguous: narrow grey images, or a single "
+                f"colour image? For grey images, give image_shape={row}; for a single image, pass "
+                "X[np.newaxis]."
             )
         if len(row) > 3:
             raise ValueError(
@@ -107,8 +111,8 @@ class ImageFormat:
         if first == last:
             raise ValueError(
                 f"X with rows of shape {row} is ambiguous: the channels may come first or last. "
-                "Give image_shape=(n_channels, height, width) to settle it, or move the "
-                "channels, for instance by np.moveaxis."
+                "Give image_shape=(n_channels, height, width), or move the channels, for instance "
+                "by np.moveaxis."
             )
         if first:
             return cls(row, row, "chw", X.dtype)
@@ -139,8 +143,8 @@ class ImageFormat:
             if row[0] == channels * height * width:
                 return shape, layout
             raise ValueError(
-                f"X has {row[0]} features, but image_shape={tuple(image_shape)} stands for "
-                f"{channels} x {height} x {width} = {channels * height * width} values per image"
+                f"X has {row[0]} features, but image_shape={tuple(image_shape)} needs {channels} x "
+                f"{height} x {width} = {channels * height * width} for each image"
             )
         if row == shape:
             return shape, "chw"
@@ -149,7 +153,7 @@ class ImageFormat:
         if channels == 1 and row == (height, width):
             return shape, "hw"
         raise ValueError(
-            f"X has rows of shape {row}, which does not match image_shape={tuple(image_shape)}"
+            f"X must have rows of shape image_shape={tuple(image_shape)}; got rows of shape {row}"
         )
 
     def to_tensor(self, X: np.ndarray) -> Tensor:
@@ -159,7 +163,7 @@ class ImageFormat:
         ----------
         X : ndarray of shape (n, ...)
             Images. uint8 is divided by 255, and so are other integers where those of this format
-            are; every other type passes as it is.
+            are; every other type stays as it is.
 
         Returns
         -------
@@ -233,6 +237,10 @@ class ValueRange(PickledAsArrays):
         Whether the user's type is float16.
     extremes : tuple of ndarray
         Lowest and highest values in the user's type and scale.
+
+    See Also
+    --------
+    ImageFormat : The layout of images.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What users give as images and is none: said by its name, with the way to images."""
+"""Errors for what users pass as images and is none, with the way to images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refuse_no_images(X: Any) -> None:
     if getattr(first, "ndim", 0) > 0:
         column = "X.iloc[:, 0]" if getattr(X, "ndim", 1) == 2 else "X"
         raise TypeError(
-            f"X is a {kind} of arrays, each of shape {tuple(first.shape)}, and no array itself: "
+            f"X is a {kind} of arrays, each of shape {tuple(first.shape)}, not an array: "
             f"pass np.stack({column})"
         )
 

@@ -26,10 +26,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     # Of a flat row, scikit-learn itself says so.
     shape = tuple(getattr(X, "shape", ()))
     if not reset and len(shape) > 1 and shape == estimator.format_.row_shape:
-        raise ValueError(
-            f"X has shape {shape}, that of a single image in fit: give it its axis of "
-            "rows, X[np.newaxis]"
-        )
+        raise ValueError(f"X has shape {shape}, that of a single image in fit: pass X[np.newaxis]")
     if is_stored(X):
         X = _stored(X, name)
     else:
@@ -51,7 +48,10 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         n_read += len(part)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
-        raise ValueError("X has values too large for dtype('float32'), in which networks compute")
+        raise ValueError(
+            "X has values too large for dtype('float32'), in which networks compute: scale them, "
+            "for instance to values between 0 and 1"
+        )
     integers = X.dtype.kind in "iu" and X.dtype != np.uint8
     # Those up to 1 have the scale of networks already.
     pixels = integers and bool(low.min() >= 0) and 1 < float(high.max()) <= 255
@@ -60,9 +60,9 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         if pixels and estimator.format_.image_shape is not None:
             estimator.format_ = replace(estimator.format_, pixels=True)
             warnings.warn(
-                f"X has integers of {X.dtype} from {low} to {high}, which {name} takes for pixels "
-                "and divides by 255, as it does uint8. X.astype('uint8') says the same without "
-                "this warning; floats pass as they are.",
+                f"X has integers of {X.dtype} from {low} to {high}, which {name} divides by 255, "
+                "as pixels. Pass X.astype('uint8') for the same without this warning, or floats, "
+                "which stay as they are.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -112,14 +112,15 @@ def _check_values(X: np.ndarray | Stored, name: str) -> None:
     if X.dtype.kind not in "buif":
         raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
     if 0 in X.shape:
-        raise ValueError(f"X has shape {X.shape}: there is nothing in it")
+        raise ValueError(f"X has shape {X.shape}, which is empty: pass at least one image")
 
 
 def _stored(X: Any, name: str) -> Stored:
     X = X if isinstance(X, Stored) else Stored(X)
     if not all(isinstance(side, Integral) for side in X.shape):
         raise ValueError(
-            f"X has the shape {X.shape}; dask knows all of it after X.compute_chunk_sizes()"
+            f"X has the shape {X.shape}, of which dask does not know all: call "
+            "X.compute_chunk_sizes()"
         )
     if X.ndim < 2:
         raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
@@ -158,9 +159,9 @@ def _warn_of_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
     if fitted_low - width <= low / scale and high / scale <= fitted_high + width:
         return
     warnings.warn(
-        f"X has values from {low:g} to {high:g}, far outside of those from "
+        f"X has values from {low:g} to {high:g}, far outside of the range from "
         f"{fitted_low * divided:g} to {fitted_high * divided:g} that {type(estimator).__name__} "
-        "was fitted on, and on which alone its answers rest: scale X as it was scaled for fit",
+        "was fitted on, so that its predictions mean little: scale X as it was scaled for fit",
         UserWarning,
         stacklevel=4,
     )

@@ -58,6 +58,11 @@ class AscentDisplay:
     axes_ : ndarray of shape (m, n_shown + 2), matplotlib Axes
         Images: the source, the iterates, and what was taken. Empty without images.
 
+    See Also
+    --------
+    SynthesisDisplay : Shows where ascents end, for many images.
+    tsynd_sk.ascent.ascend : The ascent.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

@@ -27,13 +27,13 @@ from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 
 # Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
 _BRIGHTNESS = (0.299, 0.587, 0.114)
-# How far below black the greys under maps begin, as a share of the range of values.
+# How far below black the greys under maps begin, as a fraction of the range of values.
 _PALE = 0.5
 
 
 @dataclass(eq=False, repr=False)
 class AttributionDisplay:
-    """Maps of what speaks for a class, of one or more classifiers, over the same images.
+    """Maps of the evidence for a class, of one or more classifiers, over the same images.
 
     Better made by :meth:`from_estimator`. All parameters are stored as attributes.
 
@@ -65,7 +65,8 @@ class AttributionDisplay:
 
     See Also
     --------
-    tsynd_sk.inspection.eigen_grad_cam : Computes the maps of a network.
+    eigen_grad_cam : Computes the maps of a network.
+    PerturbationDisplay : Shows what makes a class unlikely.
 
     Examples
     --------
@@ -92,7 +93,7 @@ class AttributionDisplay:
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, layer: Any = None
     ) -> AttributionDisplay:
-        """Map what speaks for a class in the eyes of classifiers; draws nothing yet.
+        """Map where classifiers find evidence for a class; draws nothing yet.
 
         Parameters
         ----------
@@ -202,7 +203,7 @@ def _maps(
 ) -> np.ndarray:
     try:
         maps = eigen_grad_cam(
-            _skorch.bare_module(classifier.net),
+            _skorch.network_of(classifier.net),
             classifier.x,
             torch.from_numpy(codes),
             layer=layer,

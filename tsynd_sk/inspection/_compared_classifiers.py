@@ -40,7 +40,7 @@ class ComparedClassifiers:
         images = array_of_images(X, name=display)
         if len(images) > _MAX_IMAGES:
             raise ValueError(
-                f"X has {len(images)} images, and {display} draws a column for each: give up to "
+                f"X has {len(images)} images, and {display} draws a column for each: pass at most "
                 f"{_MAX_IMAGES}, for instance X[:8]"
             )
         augmented = [one for one in given.values() if isinstance(one, AugmentedClassifier)]

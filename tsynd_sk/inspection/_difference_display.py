@@ -37,6 +37,10 @@ class DifferenceDisplay:
     ax_ : matplotlib Axes
         Axes of the differences.
 
+    See Also
+    --------
+    tsynd_sk.comparison.ComparisonResult : Draws itself with this display.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

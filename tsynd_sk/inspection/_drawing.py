@@ -32,8 +32,8 @@ def make_figure(
         raise ValueError("ax and figure were both given; give one of the two, or none")
     if (spec := ax.get_subplotspec()) is None:
         raise ValueError(
-            "ax must be one of a grid of subplots, for several axes are made in its place; to draw "
-            "elsewhere, give figure a Figure or SubFigure"
+            "ax must be one of a grid of subplots, because several axes replace it; to draw "
+            "elsewhere, pass a Figure or SubFigure as figure"
         )
     ax.set_axis_off()
     return ax.get_figure().add_subfigure(spec)
@@ -48,7 +48,7 @@ def make_panels(
         figure = make_figure(size, ax, figure, layout="constrained")
         return figure.subplots(1, n, squeeze=False, **params)[0]
     if len(given) != n:
-        raise ValueError(f"ax has {len(given)} axes, but there is something to draw on {n} of them")
+        raise ValueError(f"ax must be one of a grid of axes, or {n} axes; got {len(given)}")
     return given
 
 

@@ -1,4 +1,4 @@
-"""Where in an image a network finds what speaks for a class: EigenGradCAM."""
+"""Where in an image a network finds evidence for a class: EigenGradCAM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def eigen_grad_cam(
     size: Sequence[int] | None = None,
     batch_size: int = 256,
 ) -> Tensor:
-    r"""Map where in images a network finds what speaks for a class.
+    r"""Map where in images a network finds evidence for a class.
 
     Everything is computed on a private copy of the network, in evaluation mode.
 
@@ -62,6 +62,10 @@ def eigen_grad_cam(
     ValueError
         If the network has no such layer, or its scores do not depend on it; or if scores or
         gradients are not finite.
+
+    See Also
+    --------
+    AttributionDisplay : Draws the maps over images.
 
     Notes
     -----
@@ -165,23 +169,26 @@ def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
 
 def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
     """Return the name of the layer that is asked for; raise if it cannot be mapped."""
-    kind = type(module).__name__
+    kind = module._get_name()
     if not spatial:
         raise ValueError(
-            f"{kind} has no layer that gives tensors (n, channels, height, width) of more than one "
-            "position, so that nothing in it can be mapped to places in the image"
+            f"{kind} must have a layer that returns tensors (n, channels, height, width) of more "
+            "than one position, for instance a convolution; without one there is nothing to map"
         )
     if layer is None:
         return spatial[-1]
     if isinstance(layer, nn.Module):
         names = [name for name, part in module.named_modules() if part is layer]
         if not names:
-            raise ValueError(f"layer, a {type(layer).__name__}, is not part of {kind}")
+            raise ValueError(
+                f"layer must be a layer of {kind}, or its name; got a {type(layer).__name__} "
+                "that is not part of it"
+            )
         layer = names[0]
     if layer not in spatial:
         raise ValueError(
-            f"{layer!r} is not a layer of {kind} that gives tensors (n, channels, height, width) "
-            f"of more than one position; these do: {', '.join(spatial)}"
+            f"layer must be one of {kind} that returns tensors (n, channels, height, width) of "
+            f"more than one position, {', '.join(spatial)}; got {layer!r}"
         )
     return layer
 
@@ -199,27 +206,29 @@ def _activations(
         # The next layer may write on what it gets.
         return kept[0].clone()
 
-    handle = network.module.get_submodule(name).register_forward_hook(hook)
+    handle = dict(network.module.named_modules())[name].register_forward_hook(hook)
     try:
         scores = network(x)
     finally:
         handle.remove()
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
         raise ValueError(
-            f"{network.name} must return scores of shape (n, n_classes), not "
-            f"{getattr(scores, 'shape', type(scores))}; to_scores can turn its output into them"
+            f"{network.name} must return scores of shape (n, n_classes); got "
+            f"{getattr(scores, 'shape', type(scores))}. If it returns something else, convert it "
+            "by to_scores"
         )
     codes = scores.argmax(1) if targets is None else targets.to(scores.device)
     own = scores.gather(1, codes[:, None]).sum()
     grads = torch.autograd.grad(own, kept[0], allow_unused=True)[0] if own.requires_grad else None
     if grads is None:
         raise ValueError(
-            f"the scores of {network.name} have no gradient with respect to layer {name!r}: they "
-            "do not depend on it, or not smoothly"
+            f"the scores of {network.name} must be differentiable with respect to layer {name!r}; "
+            "they do not depend on it by torch operations"
         )
     if not (scores.isfinite().all() and grads.isfinite().all()):
         raise ValueError(
-            f"{network.name} gives scores or gradients that are NaN or infinite; has it learnt?"
+            f"the scores of {network.name}, or their gradients, are NaN or infinite: train it "
+            "again with a lower lr, or on images scaled to values between 0 and 1"
         )
     return kept[0].detach(), grads
 

@@ -60,6 +60,10 @@ class LatentDisplay:
     ax_ : matplotlib Axes
         The map.
 
+    See Also
+    --------
+    SynthesisDisplay : Shows the samples themselves.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

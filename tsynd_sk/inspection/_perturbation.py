@@ -26,8 +26,8 @@ def minimal_perturbation(
     Steps of equal length go down the gradient of the log-odds of the class, which does not vanish
     where the network is sure. Images stop as soon as they are below the threshold, and are then
     moved back towards their start as long as they stay there. Those that do not get there end where
-    the class was least likely. `eps` bounds the root mean square of the change, as a share of the
-    range `limits` of values.
+    the class was least likely. `eps` bounds the root mean square of the change, as a fraction of
+    the range `limits` of values.
     """
     low, high = limits
     budget = eps * (high - low)

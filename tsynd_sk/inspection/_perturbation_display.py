@@ -38,8 +38,8 @@ class PerturbationDisplay:
     start : ndarray of shape (n, H, W) or (n, H, W, C)
         Images, uint8 or float.
     end : ndarray of shape (n_classifiers, n, H, W) or (n_classifiers, n, H, W, C)
-        The same images after their change for each classifier, on the scale of `start`. Floats, for
-        changes may be finer than a grey level.
+        The same images after their change for each classifier, on the scale of `start`. Floats,
+        because changes may be finer than a grey level.
     names : list of str of length n_classifiers
         Names of the classifiers.
     proba_before, proba_after : ndarray of shape (n_classifiers, n)
@@ -62,6 +62,10 @@ class PerturbationDisplay:
         A row of the images, and for each classifier a row of ends and one of differences.
     colorbar_ : matplotlib Colorbar
         Scale of all differences.
+
+    See Also
+    --------
+    AttributionDisplay : Shows where a network finds evidence for a class.
 
     Examples
     --------
@@ -111,7 +115,7 @@ class PerturbationDisplay:
         threshold : float, default=0.5
             Probability to get below, between 0 and 1.
         eps : float, default=32 / 255
-            Largest root mean square of the change over the values of an image, as a share of the
+            Largest root mean square of the change over the values of an image, as a fraction of the
             range of values: that of uint8 is 255, that of floats goes from the lowest to the
             highest value in `X` and in the fits of the classifiers.
         max_iter : int, default=200
@@ -132,9 +136,9 @@ class PerturbationDisplay:
         Images go down the gradient of the log-odds of their class, in steps of one length, by
         projected gradient descent [1]_ within the range of values and `eps`. Each stops as soon as
         its class is less likely than `threshold`, and is then drawn back towards its start for as
-        long as that holds: all classifiers come to the same doubt, and what compares is how much it
-        takes, and where. There may be smaller changes than the one found. An image whose class does
-        not become that unlikely ends where it was least likely.
+        long as that holds: all classifiers end at the same probability, and the sizes and places of
+        the changes can be compared. There may be smaller changes than the one found. An image whose
+        class does not become that unlikely ends where it was least likely.
 
         References
         ----------
@@ -156,8 +160,8 @@ class PerturbationDisplay:
             raise ValueError(f"threshold must be above 0 and below 1; got {threshold}")
         if not 0 < eps <= 1:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a share of the range of values; got {eps}. "
-                "For two of 255 grey levels give 2 / 255."
+                f"eps must be above 0 and at most 1, a fraction of the range of values such as "
+                f"2/255; got {eps}"
             )
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():

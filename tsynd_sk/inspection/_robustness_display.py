@@ -59,6 +59,7 @@ class RobustnessDisplay:
     See Also
     --------
     tsynd_sk.evaluation.robustness_report : Measures what is drawn.
+    tsynd_sk.evaluation.RobustnessReport : Holds what is drawn.
 
     Examples
     --------
@@ -97,7 +98,7 @@ class RobustnessDisplay:
         Parameters
         ----------
         report : RobustnessReport
-            What :func:`tsynd_sk.evaluation.robustness_report` gave.
+            What :func:`tsynd_sk.evaluation.robustness_report` returned.
         metric : str or None, default=None
             One of the metrics of the report; ``None``: its first.
 
@@ -179,7 +180,8 @@ class RobustnessDisplay:
         metric : str, default="roc_auc"
             What is measured.
         **params
-            All else that :func:`tsynd_sk.evaluation.robustness_report` takes, but ``metrics``: see
+            Other parameters of :func:`tsynd_sk.evaluation.robustness_report`, except ``metrics``:
+            see
             :meth:`from_report`.
 
         Returns

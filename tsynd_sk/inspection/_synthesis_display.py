@@ -54,6 +54,13 @@ class SynthesisDisplay:
     colorbar_ : matplotlib Colorbar
         Scale of the differences.
 
+    See Also
+    --------
+    AscentDisplay : Shows how single images were reached.
+    LatentDisplay : Shows where samples lie in the latent space.
+    tsynd_sk.evaluation.synthesis_report : Describes many samples in numbers.
+    tsynd_sk.TargetedSynthesizer : Synthesises the samples.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure

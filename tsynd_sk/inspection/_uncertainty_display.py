@@ -60,6 +60,10 @@ class UncertaintyDisplay:
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
         The same, and the axes of the accuracy if there is a set with labels.
 
+    See Also
+    --------
+    tsynd_sk.uncertainty.mutual_information : Measures what is drawn.
+
     Examples
     --------
     >>> from matplotlib.figure import Figure
@@ -97,8 +101,8 @@ class UncertaintyDisplay:
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
-            Images to sample for one more set, "synthetic". It has no accuracy, for a synthetic
-            image is no test of a classifier.
+            Images to sample for one more set, "synthetic". It has no accuracy, because synthetic
+            images do not test a classifier.
         random_state : int, RandomState instance or None, default=None
             Makes that sample repeatable; ``None`` for the estimator's.
 
@@ -233,8 +237,8 @@ def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
         )
     if unknown := [name for name in labels if name not in X]:
         raise ValueError(
-            f"y has labels of {', '.join(map(repr, unknown))}, which X has not; it has "
-            f"{', '.join(map(repr, X))}"
+            f"y must have the names of X, {', '.join(map(repr, X))}; got "
+            f"{', '.join(map(repr, unknown))}"
         )
     return X, labels
 

@@ -1,10 +1,10 @@
-"""Members of a network: deterministic networks drawn from those that the data leave plausible.
+"""Members: several versions of a network, whose disagreement measures its uncertainty.
 
-A member is the user's network under one fixed draw of all that is random in it (Monte Carlo
-dropout), under one draw of its last layer (Laplace approximation), or one network of an ensemble.
-All members see the same images and answer with log-probabilities of shape
-``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty` computes its measures.
-Members work on private copies: a user's network keeps its mode, statistics, gradients and hooks.
+A member is the user's network with one fixed dropout mask (Monte Carlo dropout), with one draw of
+its last layer (Laplace approximation), or one network of an ensemble. Members return
+log-probabilities of shape ``(n_members, n_samples, n_classes)``, from which `tsynd_sk.uncertainty`
+computes its measures. They work on private copies: the user's network keeps its mode, statistics,
+gradients and hooks.
 """
 
 from tsynd_sk.members._dropout import DropoutMembers

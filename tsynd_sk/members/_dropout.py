@@ -1,4 +1,4 @@
-"""Members that are one network under fixed draws of all that is random in it."""
+"""Members of one network by fixed dropout."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from tsynd_sk.members._visits import replace_random_layers
 class DropoutMembers(FixedNoiseMembers):
     """Members of one network by fixed dropout (Monte Carlo dropout [1]_).
 
-    Found and fixed are torch's dropout layers and dropout functions, the dropout of attention
-    weights, stochastic depth, and what `tsynd_sk.members.register_stochastic` was told of. Noise
-    is drawn once for each member, shared by the rows of a batch, and fixed. (Rows are taken to be
-    the first axis of what a layer receives: where sequences come as (length, n, ...), their
-    positions share the noise.)
+    Noise is drawn once for each member, fixed, and shared by the rows of a batch: that of torch's
+    dropout layers and functions, the dropout of attention weights, stochastic depth, and layers
+    registered by `tsynd_sk.members.register_stochastic`. (Rows are the first axis of a layer's
+    input; in sequences of shape (length, n, ...), positions share the noise.)
 
-    Other dropout rests, as in evaluation mode, with a warning that names its layer: that between
-    the layers of LSTM, GRU and RNN, ``dropout_p`` of ``scaled_dot_product_attention``, and what a
-    network does under ``if self.training``. Forward hooks of the network go with its private copy,
-    and are called there.
+    Other dropout is off, as in evaluation mode, and a warning names its layer: dropout between the
+    layers of LSTM, GRU and RNN, ``dropout_p`` of ``scaled_dot_product_attention``, and what a
+    network does under ``if self.training``. Forward hooks of the network are called in its private
+    copy.
 
     Parameters
     ----------
     module : Module
-        Network in which something is random.
+        Network with dropout or other random layers.
     to_log_proba : callable
         Turns the output of the network into log-probabilities of shape (n_samples, n_classes).
     n_members : int, default=16
@@ -35,26 +34,32 @@ class DropoutMembers(FixedNoiseMembers):
     seed : int, default=0
         Seed of the draws. Equal seeds give equal members, whatever the batch and the device.
     device : torch.device or None, default=None
-        Where to predict; by default where the network is.
+        Device to predict on; by default that of the network.
     restrict : None, "last", int or sequence of str, default=None
-        Which random layers are random; the others rest, as in evaluation mode. ``None``: all;
-        "last": the last one in the forward pass; an int: as many last ones, or all if there are
-        fewer; names: the layers of these names and those within them. An approximation, which
-        leaves out what earlier layers contribute to the uncertainty: everything before the first
-        random layer is computed once for all members, so that late ones cost hardly anything.
+        Layers to keep random; the others are off, as in evaluation mode. ``None``: all; "last":
+        the last one in the forward pass; an int: that many last ones, or all if there are fewer;
+        names: these layers and those within them. This is an approximation, which ignores the
+        uncertainty of earlier layers; but everything before the first random layer is computed
+        once for all members, so late ones cost hardly anything.
     decisions : dict or None, default=None
-        How members are computed, by the shape of one row of the inputs. What is not in it is
-        decided by a few forward passes at the first call, and written into it. Pass the same dict
-        to later members of the same network that are made alike, and nothing is decided again.
+        How members are computed, by the shape of one row of the inputs. Missing entries are found
+        by a few forward passes at the first call, and written into the dict. Pass the same dict to
+        later members of the same network to skip this.
 
     Raises
     ------
     TypeError
-        If an argument is not of its type, or `module` is a ``torch.jit.ScriptModule``.
+        If an argument has a wrong type, or `module` is a ``torch.jit.ScriptModule``.
     ValueError
-        If an argument has none of its values; at a call, if nothing in the network is random, if
-        something draws random numbers in a way that cannot be fixed, if `restrict` names no random
-        layer, or if `to_log_proba` returns another shape.
+        If an argument is not valid; at a call, if nothing in the network is random, if something
+        draws random numbers in a way that cannot be fixed, if `restrict` names no random layer, or
+        if `to_log_proba` returns another shape.
+
+    See Also
+    --------
+    LaplaceMembers : For a network without random layers.
+    EnsembleMembers : For several networks.
+    register_stochastic : Make a random layer of your own known.
 
     References
     ----------

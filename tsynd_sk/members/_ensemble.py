@@ -1,4 +1,4 @@
-"""Members that are networks of their own."""
+"""Members that are separate networks."""
 
 from __future__ import annotations
 
@@ -22,24 +22,29 @@ from tsynd_sk.members._visits import visiting, without_noise
 
 
 class EnsembleMembers:
-    """Members that are networks of their own, with nothing random in them.
+    """Members that are separate networks, without noise.
 
     Parameters
     ----------
     modules : sequence of Module
         Networks.
     to_log_probas : sequence of callables
-        For each network, what turns its output into log-probabilities.
+        One for each network, which turns its output into log-probabilities.
     device : torch.device or None, default=None
-        Where to predict; by default where each network is.
+        Device to predict on; by default that of each network.
 
     Raises
     ------
     TypeError
-        If `modules` or `to_log_probas` is no list, or of anything else.
+        If `modules` is not a list of networks, or `to_log_probas` not one of callables.
     ValueError
-        If there is no network, or not one head for each; at a call, if the networks differ in
-        their classes.
+        If there is no network, or not one callable for each; at a call, if the networks predict
+        different numbers of classes.
+
+    See Also
+    --------
+    DropoutMembers : For one network.
+    JoinedMembers : Members of networks that have several each.
 
     Examples
     --------
@@ -73,12 +78,12 @@ class EnsembleMembers:
         self._functions: bool | None = None
 
     def redrawn(self, seed: int) -> EnsembleMembers:
-        """Return the members themselves, in which nothing is drawn.
+        """Return the members themselves: there is nothing to draw.
 
         Parameters
         ----------
         seed : int
-            Seed of the draws.
+            Not used.
 
         Returns
         -------
@@ -91,7 +96,7 @@ class EnsembleMembers:
         """Predict with every network; see `DropoutMembers`."""
         check_tensor("x", x)
         if self._functions is None:
-            # Raise if something random in a network cannot rest.
+            # Raise if something random in a network cannot be switched off.
             with keep_foreign_generators():
                 traces = [network.prepare(x, trace) for network in self._copies]
             self._functions = any(found.functions for found in traces)

@@ -1,4 +1,4 @@
-"""A prior strong enough for members of a last layer to remain classifiers."""
+"""A prior strong enough for members of a last layer to agree with their network."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.members._laplace_posterior import STRONGEST_PRIOR, LastLayerPosterior
 from tsynd_sk.members._last_layer import only_call, recorded
 
-# Members are to be this faithful to their network (see `_fidelity`); until they are, the precision
-# of their prior rises by this factor.
+# The precision of the prior rises by this factor until members are this faithful to their network
+# (see `_fidelity`).
 _FIDELITY, _STRONGER = 0.99, 10**0.5
 
-# Members that are asked for it.
+# Number of members to judge by.
 _N_JUDGES = 16
 
 
 class _Judged:
-    """A network on some images, of which all that comes before its last layer is computed once.
+    """A network on some images, computed once up to its last layer.
 
-    What follows the last layer treats each row by itself, so that one row of images carries the
-    layer's outputs of all images and members through it, in place of its own. Where that gives
-    other values (a connection around the layer), every member needs forward passes of its own.
+    The rest of the network treats rows separately, so the layer's outputs for all images and
+    members replace that of one row in a single pass. If this gives other values (a connection
+    around the layer), every member needs its own forward passes.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class _Judged:
         batches: Sequence[Tensor],
     ):
         self._network, self._to_log_proba = private_copy(module), to_log_proba
-        self._layer = cast(nn.Linear, self._network.get_submodule(posterior.layer))
+        layers = dict(self._network.named_modules())
+        self._layer = cast(nn.Linear, layers[posterior.layer])
         self._batches = [x for x in batches if len(x)]
         features, log_probs = [], []
         for x in self._batches:
@@ -90,8 +91,8 @@ def strengthen_prior(
 ) -> LastLayerPosterior:
     """Raise the precision of the prior until members agree with their network on some images.
 
-    Few images that a network has learnt by heart leave hardly any curvature, and the prior of the
-    highest marginal likelihood then gives members that contradict them.
+    If a network has memorised few images, there is hardly any curvature, and the prior of the
+    highest marginal likelihood gives members that misclassify these images.
 
     Parameters
     ----------
@@ -112,9 +113,9 @@ def strengthen_prior(
 
 
 def _fidelity(log_probs: Tensor, proba: Tensor) -> float:
-    """Probability that a network gives what its members choose, as a share of that of its choices.
+    """Return the network's mean probability of its members' predictions, over that of its own.
 
-    Where a network is undecided, members may be of either opinion.
+    If a network is undecided, members may predict either class.
     """
     chosen = log_probs.argmax(-1, keepdim=True)
     theirs = proba.expand_as(log_probs).gather(-1, chosen).mean(0)

@@ -1,13 +1,13 @@
-"""Members that are one network whose noise is drawn once and fixed.
+"""Members of one network with fixed noise.
 
-Members are folded into the batch: what comes before the first random site is computed once; there
-the activations are repeated for every member, and one large batch goes on. Where a connection goes
-around that site, as in a residual block, they are repeated where the smallest part of the network
-begins that holds it all. Where rows meet each other, or control flow looks at values, members run
-one by one.
+Members are folded into the batch: everything before the first random site is computed once; there
+the activations are repeated for every member, and continue as one large batch. If a connection
+bypasses that site, as in a residual block, they are repeated at the start of the smallest module
+that contains both. If rows depend on each other, or control flow depends on values, members run one
+by one.
 
-Which of these it is, is decided on two rows and two members, once for a network and a shape of
-inputs. It is not decided by the clock: equal seeds are to give equal bits in every process.
+Two rows and two members decide which, once for each network and shape of inputs. Time does not
+decide, because equal seeds must give equal bits in every process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tsynd_sk.members._visits import ValueWatch, visiting
 #: site), "fold in NAME" (where the part of that name begins, "" for the network) or "loop".
 Decisions = dict[tuple[int, ...], str]
 
-# Beyond so many bytes of activations a processor waits for its memory: rows go in several batches.
+# With more bytes of activations a processor waits for memory, so rows are split into batches.
 _CACHE = 32 * 2**20
 
 #: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
@@ -52,9 +52,9 @@ class _Found(NamedTuple):
     sites : dict of str to Site
         Random sites that make members.
     functions : bool
-        Whether functions of the network are random, too.
+        Whether dropout functions are called, too.
     n_bytes : int
-        Most bytes that a row has at a site.
+        Largest number of bytes of a row at a site.
     """
 
     sites: dict[str, Site]
@@ -63,7 +63,7 @@ class _Found(NamedTuple):
 
 
 class FixedNoiseMembers:
-    """Members that are one network under `n_members` draws of its noise.
+    """Members of one network, with `n_members` draws of its noise.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class FixedNoiseMembers:
         return check_log_probs(torch.cat(parts, 1), x)
 
     def _prepare(self, x: Tensor) -> _Found:
-        """Find the random sites for inputs like these, and decide how to compute members."""
+        """Find the random sites for inputs of this shape, and decide how to compute members."""
         rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
         every = self._network.prepare(rows, trace)
@@ -156,9 +156,9 @@ class FixedNoiseMembers:
         return found
 
     def _decide(self, found: _Found, rows: Tensor) -> str:
-        """Choose the first way to compute members that gives what a loop gives."""
+        """Choose the fastest way to compute members that gives the same values as a loop."""
         given = found, _draw(found.sites, 2, seed=0)
-        # Accelerators may round what they multiply to 10 bits, as TensorFloat-32 does.
+        # Accelerators may round factors to 10 bits, as TensorFloat-32 does.
         exact = rows.device.type == "cpu" or rows.dtype == torch.float64
         rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
         with torch.no_grad():
@@ -171,10 +171,9 @@ class FixedNoiseMembers:
                 raise ValueError(
                     f"{part} of {self._network.name} predicts differently for the same images "
                     "although all noise that torch knows of is fixed: does it draw from numpy or "
-                    "from a generator of its own? Tell how by "
-                    "tsynd_sk.members.register_stochastic."
+                    "from its own generator? Register it by tsynd_sk.members.register_stochastic."
                 )
-        # At the first random layer, or in a part of the network that holds it, the smallest first.
+        # Fold at the first random layer, or in a module that contains it, the smallest first.
         around = next(iter(found.sites.values())).layer_name.split(".")[:-1]
         for length in range(len(around) + 1, -1, -1):
             part = f"fold in {'.'.join(around[:length])}"
@@ -184,7 +183,7 @@ class FixedNoiseMembers:
                 with torch.enable_grad():
                     with ValueWatch():
                         folded = self._predict(decision, *given, x)
-                    # Also a network without gradients can tell uncertainty.
+                    # A network without gradients has members, too.
                     if folded.requires_grad:
                         torch.autograd.grad(folded.sum(), x, allow_unused=True)
             except Exception:
@@ -226,8 +225,8 @@ def _answer_with(found: _Found, draws: Draws, n_rows: int) -> Callable[..., Any]
             x = x.unflatten(0, (n_members, -1)) if len(x) == n_folded else x.unsqueeze(0)
             return noise.apply(layer, noises, x).flatten(0, 1)
         leaves, structure = tree_flatten((inputs, kwargs))
-        # What has the rows of all members is theirs; anything else they share. What had one row
-        # when one row was traced has rows: a mask as long as a batch has none.
+        # Tensors with the rows of all members are split among them; others are shared. A tensor
+        # has rows if it had one when one row was traced: a mask as long as a batch has none.
         for i, traced in enumerate(tree_leaves((site.inputs, site.kwargs))):
             rows = isinstance(traced, Tensor) and traced.shape[:1] == (1,)
             whole = rows and n_rows and leaves[i].shape[:1] == (n_folded,)
@@ -251,7 +250,7 @@ def _joined(*parts: Any) -> Any:
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
     generator, draws = torch.Generator().manual_seed(seed), {}
     for key, site in sites.items():
-        each = [site.draw(generator) for _ in range(n_members)]
+        each = map(site.draw, [generator] * n_members)
         draws[key] = tree_map(_stacked, *each)
     return draws
 

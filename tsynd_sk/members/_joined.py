@@ -1,4 +1,4 @@
-"""Members of several groups, as one."""
+"""Several groups of members, joined into one."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from tsynd_sk._utils._validation import check_int, check_list
 class JoinedMembers:
     """All members of several groups, with equal weights.
 
-    An ensemble whose networks have several members each is the joined members of its networks.
-    Give each group a seed of its own, or call `redrawn`: groups of equal seeds draw equal noise
-    where their architectures agree.
+    Use it for an ensemble whose networks have several members each. Give each group its own seed,
+    or call `redrawn`: with equal seeds, groups of the same architecture draw equal noise.
 
     Parameters
     ----------
     groups : sequence of members
-        Any of this module, or joined ones.
+        Members of any kind.
 
     Raises
     ------
     TypeError
-        If `groups` is no list.
+        If `groups` is not a list.
     ValueError
-        If there is no group, or, at a call, if groups differ in their classes.
+        If there is no group; at a call, if groups predict different numbers of classes.
+
+    See Also
+    --------
+    EnsembleMembers : Networks that are one member each.
 
     Examples
     --------
@@ -47,7 +50,7 @@ class JoinedMembers:
         self.n_members = sum(group.n_members for group in self.groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:
-        """Return the members under other draws, independent ones for each group.
+        """Return members with other draws, independent for each group.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Members that are one network under draws of its last layer."""
+"""Members of one network by draws of its last layer."""
 
 from __future__ import annotations
 
@@ -18,29 +18,34 @@ from tsynd_sk.members._visits import replace_layer
 
 
 class LaplaceMembers(FixedNoiseMembers):
-    """Members of one network by draws of its last linear layer; its dropout rests.
+    """Members of one network by draws of its last linear layer; its dropout is off.
 
     Parameters
     ----------
     module : Module
-        Network, in which nothing need be random.
+        Network, with or without dropout.
     to_log_proba : callable
         As in `DropoutMembers`.
     posterior : LastLayerPosterior
-        What `tsynd_sk.members.last_layer_posterior` returned for this network.
+        Result of `tsynd_sk.members.last_layer_posterior` for this network.
     n_members : int, default=16
         Number of draws.
     seed : int, default=0
-        As in `DropoutMembers`, as are the other parameters.
+        As in `DropoutMembers`.
     device : torch.device or None, default=None
-        Where to predict; by default where the network is.
+        Device to predict on; by default that of the network.
     decisions : dict or None, default=None
         As in `DropoutMembers`.
 
     Raises
     ------
     TypeError, ValueError
-        As in `DropoutMembers`, and if `posterior` is not one of this network as it is now.
+        As in `DropoutMembers`, and if `posterior` was not fitted for this network as it is now.
+
+    See Also
+    --------
+    DropoutMembers : For a network with random layers.
+    last_layer_posterior : Fit the Gaussian that members are drawn from.
 
     Examples
     --------
@@ -69,9 +74,9 @@ class LaplaceMembers(FixedNoiseMembers):
         check_network(module, to_log_proba)
         if not posterior.is_of(module):
             raise ValueError(
-                f"posterior is not of this {type(module).__name__} as it is now: it is of a linear "
-                f"layer {posterior.layer!r} with other weights. Fit it for this network, after its "
-                "training"
+                f"posterior does not belong to this {module._get_name()} as it is now: it is for a "
+                f"linear layer {posterior.layer!r} with other weights. Fit it for this network, "
+                "after its training"
             )
         noise = Noise(partial(_draw_weights, posterior), _linear, bool)
         super().__init__(
@@ -82,7 +87,7 @@ class LaplaceMembers(FixedNoiseMembers):
             seed=seed,
             device=device,
             # Nothing else, in particular not what functions drop.
-            restrict=[posterior.layer or type(module).__name__],
+            restrict=[posterior.layer or module._get_name()],
             decisions=decisions,
         )
 

@@ -1,14 +1,14 @@
 """Last-layer Laplace approximation: epistemic uncertainty for classifiers without dropout.
 
-A trained classifier is one point in the space of the weights that the data leave plausible. Around
-it, a Gaussian over the weights of the last linear layer has the curvature of the log-likelihood as
-its precision: narrow where the training rows pin the weights down, as wide as the prior where they
-do not. The classifier with weights drawn from it is a member, as one with a dropout mask is.
+A Gaussian over the weights of the last linear layer is centred at the trained weights. Its
+precision is the curvature of the log-likelihood: it is narrow where training rows determine the
+weights, and as wide as the prior where they do not. The classifier with weights drawn from it is a
+member, like one with a dropout mask.
 
-This is code of its own rather than the package laplace-torch (0.3), whose sampling writes weights
-into the model that it was given, so that members neither stay nor can be shared by threads,
-and which holds weight and bias independent. It also fails for networks with a single logit, takes
-the output of networks that end in a softmax for logits, and pins an alpha release (asdfghjkl).
+The package laplace-torch (0.3) is not used: its sampling writes weights into the given model, so
+members neither last nor can be shared by threads, and it treats weight and bias as independent. It
+also fails for networks with a single logit, treats the output of a softmax as logits, and pins an
+alpha release (asdfghjkl).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ WEAKEST_PRIOR, STRONGEST_PRIOR = 1e-4, 1e4
 class LastLayerPosterior(PickledAsArrays):
     """Gaussian over the weight and bias of the last linear layer of a network.
 
-    Its mean is what was trained. Its precision is ``A ⊗ B + prior_precision * I`` with the
-    Kronecker factors of the curvature, of which the eigen-decompositions are kept. All tensors are
-    on the CPU, whatever the device of the network, so that every device gets the same samples.
+    Its mean is the trained weights. Its precision is ``A ⊗ B + prior_precision * I`` with the
+    Kronecker factors of the curvature, kept as eigen-decompositions. All tensors are on the CPU, so
+    that every device gets the same samples.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class LastLayerPosterior(PickledAsArrays):
         Mean of the bias; None if the layer has none.
     feature_eigenvalues : Tensor of shape (n_inputs,)
         Of ``A``, not negative, in float64; ``n_inputs`` is ``n_features``, plus one if there is a
-        bias, which is the weight of a last feature that is always 1.
+        bias (the weight of a last feature that is always 1).
     feature_eigenvectors : Tensor of shape (n_inputs, n_inputs)
         Of ``A``, in columns.
     output_eigenvalues : Tensor of shape (n_outputs,)
@@ -84,7 +84,7 @@ class LastLayerPosterior(PickledAsArrays):
     prior_precision: float
 
     def is_of(self, module: nn.Module) -> bool:
-        """Return whether a network has this layer, with the weights that are the mean.
+        """Return whether a network has this layer, with the mean as its weights.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class LastLayerPosterior(PickledAsArrays):
         Returns
         -------
         bool
-            False also if the network was trained since.
+            False if the network has been trained since.
         """
         layer = dict(module.named_modules()).get(self.layer)
         return (
@@ -121,7 +121,7 @@ class LastLayerPosterior(PickledAsArrays):
         Raises
         ------
         TypeError
-            If `generator` is no generator.
+            If `generator` is not a ``torch.Generator``.
         """
         if not isinstance(generator, torch.Generator):
             # None would draw from the global state.
@@ -141,12 +141,12 @@ class LastLayerPosterior(PickledAsArrays):
 def _agree(part: Tensor | None, mean: Tensor | None) -> bool:
     if part is None or mean is None:
         return part is mean
-    # In the dtype of the layer, to which the network may have been cast since.
+    # In the dtype of the layer, because the network may have been cast since.
     return torch.equal(part.detach().cpu(), mean.to(part.dtype))
 
 
 def _inputs(features: Tensor, bias: Tensor | None) -> Tensor:
-    """Append to the features the 1 that the bias is the weight of."""
+    """Append a feature that is always 1, whose weight is the bias."""
     features = features.cpu().double()
     return (
         features if bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
@@ -158,7 +158,7 @@ def _output_fisher(log_probs: Tensor, output: Tensor) -> Tensor:
     p = log_probs.detach().cpu().double().exp()
     fisher = output.new_zeros((output.shape[1],) * 2, dtype=torch.float64, device="cpu")
     for c in range(log_probs.shape[1]):
-        # Rows do not depend on each other, so that the gradient of a sum has all of theirs.
+        # Rows do not depend on each other, so the gradient of the sum holds that of each row.
         (slope,) = torch.autograd.grad(log_probs[:, c].sum(), output, retain_graph=True)
         root = p[:, c, None].sqrt() * slope.cpu().double()
         fisher += root.T @ root
@@ -169,7 +169,7 @@ def _check_finite(values: Tensor, what: str) -> None:
     if not values.isfinite().all():
         raise ValueError(
             f"{what} is not finite (nan or infinity). Check the weights of the network, the range "
-            "of its inputs, and that no logarithm is taken of a probability of zero."
+            "of its inputs, and that no logarithm of zero is computed."
         )
 
 
@@ -203,8 +203,8 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
     """Maximise the marginal likelihood over the precision of the prior, within bounds.
 
     Its slope in ``log(precision)`` is half of ``sum(l / (l + precision)) - precision * |theta|^2``:
-    the number of parameters that the data determine, less the number that the prior explains. It
-    never rises, so that halving finds the one maximum, and an end of the range where there is none.
+    the number of parameters that the data determine, minus the number that the prior explains. It
+    never rises, so bisection finds the only maximum, or an end of the range.
     """
 
     def rises(log_precision: float) -> bool:
@@ -237,27 +237,26 @@ def last_layer_posterior(
     *,
     prior_precision: float | None = None,
 ) -> LastLayerPosterior:
-    """Fit a Gaussian to the plausible weights of the last linear layer of a trained classifier.
+    """Fit a Laplace approximation to the last linear layer of a trained classifier.
 
-    The Laplace approximation [1]_ with the Kronecker-factored [2]_ generalised Gauss-Newton matrix
-    as curvature, restricted to the last layer [3]_. Labels are not needed: the curvature is an
-    expectation under the predictions. Works on a private copy of the network in evaluation mode:
-    the original keeps its modes, statistics, gradients and hooks.
+    The result is a Gaussian over the weights of that layer [1]_ [3]_. Its curvature is the
+    Kronecker-factored [2]_ generalised Gauss-Newton matrix. Labels are not needed: the curvature is
+    an expectation under the predictions. Computed on a private copy of the network in evaluation
+    mode: the original keeps its modes, statistics, gradients and hooks.
 
     Parameters
     ----------
     module : Module
-        Trained network. The layer is the ``torch.nn.Linear`` that is called last among those that
-        the prediction depends on. What follows it may be anything differentiable that treats each
-        row by itself, such as a softmax.
+        Trained network. Its last layer is the last ``torch.nn.Linear`` that is called and that the
+        prediction depends on. Anything differentiable that treats rows separately may follow it,
+        such as a softmax.
     to_log_proba : callable
         Turns the output of the network into log-probabilities of shape (n_samples, n_classes), with
-        finite gradients also where a probability is zero.
+        finite gradients even if a probability is zero.
     batches : iterable of Tensor, each of shape (n_samples, ...)
-        The images that the network was trained on, without labels, as it takes them and where it
-        is.
+        The training images of the network, without labels, in its format and on its device.
     prior_precision : float or None, default=None
-        Precision of the prior of every weight and bias: one over its variance. None for the value
+        Precision of the prior of every weight and bias: one over its variance. None: the value
         between 1e-4 and 1e4 that maximises the marginal likelihood [1]_ [4]_.
 
     Returns
@@ -270,10 +269,15 @@ def last_layer_posterior(
     TypeError
         If ``batches`` is a single tensor.
     ValueError
-        If ``prior_precision`` is not positive and finite, if ``batches`` has no rows, if the
+        If ``prior_precision`` is not positive and finite; if ``batches`` has no rows; if the
         network calls no linear layer, or calls the last one more than once in a pass or with
-        anything but one vector of features for each row, if the weight of that layer is computed
-        from other parameters, or if its features or its curvature are not finite.
+        anything but one vector of features for each row; if the weight of that layer is computed
+        from other parameters; or if its features or its curvature are not finite.
+
+    See Also
+    --------
+    LastLayerPosterior : What it returns.
+    LaplaceMembers : Members drawn from it.
 
     Notes
     -----
@@ -283,11 +287,10 @@ def last_layer_posterior(
     gradient through what follows the layer for each class, and the eigen-decomposition of ``A``,
     which grows with the cube of the number of features.
 
-    Rows that the network is certain of have no curvature. The closer a network has come to a loss
-    of zero, the weaker the prior that the marginal likelihood takes, down to samples that no longer
-    fit the training rows. So compare some members with the network on those rows, and if they
-    differ, take a larger ``prior_precision``; ``dataclasses.replace`` exchanges it without another
-    pass over the images.
+    Rows of which the network is certain have no curvature. The closer the loss is to zero, the
+    weaker the prior that the marginal likelihood chooses, until samples no longer fit the training
+    rows. So compare some members with the network on those rows. If they differ, use a larger
+    ``prior_precision``; ``dataclasses.replace`` changes it without another pass over the images.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The last linear layer of a network: finding it, and recording what it receives and returns."""
+"""Find the last linear layer of a network, and record its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def last_linear(
     last = [call.layer for call, slope in zip(calls, used, strict=False) if slope is not None][-1:]
     if not last:
         raise ValueError(
-            f"{type(network).__name__} calls no torch.nn.Linear that its prediction depends on, so "
-            f"that there is no last layer to be uncertain about. {WAYS_OUT}"
+            f"{network._get_name()} calls no torch.nn.Linear that its prediction depends on, so it "
+            f"has no last layer for members='laplace'. {WAYS_OUT}"
         )
     return last[0], layers[last[0]]
 
@@ -86,8 +86,8 @@ def check_plain(name: str, layer: nn.Linear) -> None:
     if not plain:
         raise ValueError(
             f"the last {layer_label(name)} is a {type(layer).__name__} whose weight is computed "
-            "from other parameters (as by weight_norm) or whose forward is its own, so that no "
-            f"weight can be drawn for it. {WAYS_OUT}"
+            "from other parameters (as by weight_norm) or that overrides forward, so no weight can "
+            f"be drawn for it. {WAYS_OUT}"
         )
 
 
@@ -96,7 +96,7 @@ def only_call(calls: list[Call], name: str, log_probs: Tensor) -> Call:
     if len(calls) != 1:
         raise ValueError(
             f"the last {layer_label(name)} is called {len(calls)} times in a forward pass, but "
-            f"its weights can be given a distribution only if it is called once. {WAYS_OUT}"
+            f"must be called once for members='laplace'. {WAYS_OUT}"
         )
     shape = tuple(calls[0].features.shape)
     if log_probs.ndim != 2:
@@ -107,8 +107,7 @@ def only_call(calls: list[Call], name: str, log_probs: Tensor) -> Call:
     if len(shape) != 2 or shape[0] != len(log_probs):
         raise ValueError(
             f"the last {layer_label(name)} receives an array of shape {shape} for "
-            f"{len(log_probs)} rows, but one vector of features for each row, of shape "
-            "(n_samples, n_features), is needed. Either flatten or pool before that layer. "
-            f"{WAYS_OUT}"
+            f"{len(log_probs)} rows; expected one vector of features for each row, of shape "
+            f"(n_samples, n_features). Flatten or pool before that layer. {WAYS_OUT}"
         )
     return calls[0]

@@ -1,8 +1,7 @@
-"""Kinds of randomness in a network at prediction time, and how each is drawn.
+"""Kinds of random layers, and how to draw and apply their noise.
 
-A network whose dropout stays active when it predicts is a distribution over networks. Its
-members fix what is random. Known here are torch's dropout layers, the dropout of attention
-weights, and the stochastic depth of torchvision and timm; `register_stochastic` adds others.
+Known are torch's dropout layers, the dropout of attention weights, and the stochastic depth of
+torchvision and timm; `register_stochastic` adds others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 __all__ = ["register_stochastic"]
 
-# The value at which SELU saturates: what alpha dropout writes in place of a dropped unit.
+# The value at which SELU saturates, to which alpha dropout sets dropped units.
 _SELU_FLOOR = -1.7580993408473766
 
 
@@ -38,23 +37,23 @@ def register_stochastic(
     apply: Callable[..., Tensor],
     active: Callable[[nn.Module], bool] | None = None,
 ) -> None:
-    """Tell how layers of a type are random, so that their noise can be drawn once and fixed.
+    """Register a type of random layer, so that its noise can be drawn once for each member.
 
     Parameters
     ----------
     layer_type : type or str
-        A subclass of Module, or the qualified name (``"package.module.Class"``) of one. Subclasses
-        of `layer_type` are not meant.
+        A subclass of Module, or its qualified name (``"package.module.Class"``). Subclasses of
+        `layer_type` are not included.
     draw : callable
         ``draw(layer, generator, x)`` returns the noise of one member: a tensor, or a tuple of
-        tensors. `x`, and further arguments if there are any, are what ``layer.forward`` gets, for
-        a batch of a single row; only its shape, dtype and device may matter. The noise must
-        broadcast against any number of rows. `generator` is a `torch.Generator` on the CPU, the
-        only source of randomness to be used.
+        tensors. `x`, and more arguments if there are any, are the inputs of ``layer.forward`` for
+        a batch of a single row; use only their shape, dtype and device. The noise must broadcast
+        against any number of rows. `generator` is a `torch.Generator` on the CPU; draw all random
+        numbers from it.
     apply : callable
-        ``apply(layer, noise, x)`` returns the layer's output under that noise, differentiably.
+        ``apply(layer, noise, x)`` returns the layer's output with that noise, differentiably.
     active : callable or None, default=None
-        ``active(layer)`` tells whether a layer is random at all; by default every one is.
+        ``active(layer)`` says whether a layer is random; by default all are.
 
     Raises
     ------
@@ -63,10 +62,14 @@ def register_stochastic(
     ValueError
         If `layer_type` is a name without its module.
 
+    See Also
+    --------
+    DropoutMembers : Fixes the noise of random layers.
+
     Notes
     -----
-    Members keep these functions. Lambdas cannot be pickled: use functions of a module if members
-    are to travel to other processes by pickle. (joblib's loky and dask use cloudpickle, which can.)
+    Members keep these functions. To pickle members, use functions of a module, because lambdas
+    cannot be pickled. (joblib's loky and dask use cloudpickle, which can.)
 
     Examples
     --------
@@ -105,13 +108,13 @@ def _always(layer: nn.Module) -> bool:
 
 
 def noise_of(layer: nn.Module) -> Noise | None:
-    """How a layer is random, or None if it is not known to be."""
+    """Return how a layer is random, or None if it is not known to be."""
     kind = type(layer)
     noise = _NOISES.get(kind) or _NOISES.get(f"{kind.__module__}.{kind.__qualname__}")
     return noise if noise is not None and noise.active(layer) else None
 
 
-# --- the kinds of noise that are known ------------------------------------------------------------
+# --- known kinds of noise -------------------------------------------------------------------------
 
 
 def _drops(layer: Any) -> bool:
@@ -218,7 +221,7 @@ def _masked_attention(
     if layer.bias_k is not None or layer.add_zero_attn or query.ndim != 3:
         raise NotImplementedError(
             "the dropout of a MultiheadAttention with add_bias_kv, add_zero_attn or unbatched "
-            "input cannot be fixed"
+            "input cannot be fixed: set its dropout to 0, or use members='laplace'"
         )
     if layer.batch_first:
         query, key, value = (part.transpose(0, 1) for part in (query, key, value))

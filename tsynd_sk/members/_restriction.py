@@ -1,4 +1,4 @@
-"""What is random in a network, and which of it is to be random in its members."""
+"""Find the random layers of a network, and choose those that are random in its members."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def random_layers(
         See `DropoutMembers`.
     required : bool, default=False
         Whether a network with nothing random is an error. Otherwise the list is empty, and a
-        warning names what draws random numbers in training in a way that is not known.
+        warning names what draws random numbers in training in an unknown way.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def random_layers(
     if found.sites:
         sites = restrict_sites(found.sites, restrict).values()
         return list(dict.fromkeys(site.layer_name for site in sites))
-    name = type(module).__name__
+    name = module._get_name()
     if required:
         raise ValueError(nothing_random(name, found.resting))
     if found.resting:
@@ -72,7 +72,7 @@ def check_restriction(restrict: Restriction) -> Restriction:
 
 
 def choose_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
-    """Choose, of what is random in a network of this name, what is to be random in its members."""
+    """Choose the random sites of a network that are random in its members."""
     if not found.sites:
         raise ValueError(nothing_random(name, found.resting))
     if found.resting and restrict is None:
@@ -81,7 +81,7 @@ def choose_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Si
 
 
 def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, Site]:
-    """Choose the sites that are to be random."""
+    """Return the sites that a restriction keeps."""
     if restrict is None:
         return sites
     layers = list(dict.fromkeys(site.layer_name for site in sites.values()))
@@ -92,34 +92,36 @@ def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, S
         for name in restrict:
             within = {layer for layer in layers if f"{layer}.".startswith(f"{name}.")}
             if not within:
-                raise ValueError(f"restrict names {name!r}, but the random layers are {layers}")
+                raise ValueError(
+                    f"restrict names {name!r}, which is not random: choose from {layers}, or the "
+                    "modules that contain them"
+                )
             chosen |= within
     return {key: site for key, site in sites.items() if site.layer_name in chosen}
 
 
 def warn_of_resting(name: str, resting: str) -> None:
-    """Warn that something which is random in training is not so in the members."""
+    """Warn that something is random in training, but not in the members."""
     warnings.warn(
-        f"{resting} of {name} draws random numbers in training. It is not known how, so that it "
-        "rests in the members of the network, as in evaluation mode. If it is to be random in "
-        "them, put torch.nn.Dropout in its place, or tell how it draws by "
-        "tsynd_sk.members.register_stochastic; if not, name in restrict what is to be.",
+        f"{resting} of {name} draws random numbers in training in an unknown way, so it is off in "
+        "the members of the network, as in evaluation mode. To make it random in them, use "
+        "torch.nn.Dropout instead, or register it by tsynd_sk.members.register_stochastic; to "
+        "leave it off, name the other random layers in restrict.",
         UserWarning,
         stacklevel=2,
     )
 
 
 def nothing_random(name: str, resting: str | None) -> str:
-    """Return the message that a network has no members, and name the ways out."""
+    """Return the message for a network without random layers."""
     why = (
-        f"({resting} draws random numbers in training, but in a way that is not known)"
+        f"({resting} draws random numbers in training, but in an unknown way)"
         if resting
         else "(no dropout with p > 0 is called)"
     )
     return (
-        f"{name} has nothing random in its forward pass {why}, so that its predictions carry no "
-        "epistemic uncertainty by members='dropout'. Either let images pass through "
-        "torch.nn.Dropout before its last layers, register own random layers by "
-        "tsynd_sk.members.register_stochastic, use members='laplace', or give a list of "
-        "several classifiers, which then form an ensemble."
+        f"{name} has nothing random in its forward pass {why}, so members='dropout' finds no "
+        "epistemic uncertainty. Use members='laplace', add torch.nn.Dropout before its last "
+        "layers, register your own random layers by tsynd_sk.members.register_stochastic, or give "
+        "a list of several classifiers, which then form an ensemble."
     )

@@ -1,4 +1,4 @@
-"""Randomness in a forward pass that nobody has told of: who draws, and from what."""
+"""Find random numbers that a forward pass draws in an unknown way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Randomness(Exception):
 
 
 class Watch(TorchDispatchMode):
-    """Stops a forward pass, before global state moves, where it is about to draw random numbers."""
+    """Stops a forward pass before it draws random numbers, so that global state does not change."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -43,10 +43,10 @@ class Watch(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             given = {}
             for i, part in enumerate(func._schema.arguments):
-                # Calls leave out trailing arguments that have their defaults.
+                # Calls omit trailing arguments that have their defaults.
                 default = part.default_value if part.has_default_value() else None
                 given[part.name] = args[i] if i < len(args) else kwargs.get(part.name, default)
-            # Some operations are told by arguments not to draw.
+            # Arguments switch off some operations.
             off = given.get("train") is False or given.get("training") is False
             rate = given.get("p", given.get("dropout", given.get("dropout_p")))
             never = isinstance(rate, int | float) and rate == 0
@@ -56,7 +56,7 @@ class Watch(TorchDispatchMode):
 
 
 def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
-    """Name the first part of a network that answers differently to the same in two passes."""
+    """Name the first module whose output differs between two passes with the same input."""
     calls: list[tuple[str, nn.Module, list[Tensor], list[Tensor]]] = []
 
     def record(name: str, part: nn.Module, inputs: Any, output: Any) -> None:
@@ -73,7 +73,7 @@ def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    # Parts are recorded after those within them.
+    # Modules are recorded after those within them.
     for (name, part, x_1, y_1), (_, _, x_2, y_2) in zip(first, calls, strict=False):
         if name and all(map(torch.equal, x_1, x_2)) and not all(map(torch.equal, y_1, y_2)):
             return f"layer {name!r} ({type(part).__name__})"
@@ -86,7 +86,7 @@ def _copied(value: Any) -> list[Tensor]:
 
 @contextmanager
 def keep_foreign_generators() -> Iterator[None]:
-    """Put the global generators of numpy and Python back: torch does not see who draws there."""
+    """Restore the global generators of numpy and Python, whose use torch does not see."""
     states = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         yield

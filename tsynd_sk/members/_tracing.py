@@ -1,4 +1,4 @@
-"""Random sites of a network, found by one row that passes through it."""
+"""Find the random sites of a network by passing one row through it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Site(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What one row told about a network.
+    """What was found out about a network by passing one row.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Trace(NamedTuple):
     functions : bool
         Whether dropout functions are called, which may be among the sites.
     resting : str or None
-        Names something that draws random numbers in training, in a way that is not known.
+        Names something that draws random numbers in training in an unknown way.
     """
 
     sites: dict[str, Site]
@@ -62,13 +62,13 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     ValueError
         If something draws random numbers that cannot be fixed.
     """
-    # In a copy, for modes change, and another thread may be predicting.
+    # In a copy, because modes change and another thread may be predicting.
     module = copy.deepcopy(module)
     sites: dict[str, Site] = {}
     generator = torch.Generator().manual_seed(0)
 
     def record(key, layer, noise, inputs, kwargs):
-        # What is applied is the noise alone, also where the network is in training mode.
+        # Only the noise is applied, even if the network is in training mode.
         layer.eval()
         sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
         try:
@@ -85,10 +85,9 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             module(x)
     except Randomness as randomness:
         raise ValueError(
-            f"{randomness.where(module)} of {type(module).__name__} draws random numbers when it "
-            "predicts, in a way that cannot be fixed, so that members cannot hold still. Tell how "
-            "it draws by tsynd_sk.members.register_stochastic, or use torch.nn.Dropout in its "
-            "place."
+            f"{randomness.where(module)} of {module._get_name()} draws random numbers when it "
+            "predicts, in a way that cannot be fixed for members. Register it by "
+            "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout instead."
         ) from None
     found = dict(sites)
     for site in found.values():
@@ -101,19 +100,19 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
 
     resting, modes = None, {part: part.training for part in module.modules()}
     for part in modes:
-        # Batch statistics of one row are none, and running ones are not to be moved.
+        # One row has no batch statistics, and running ones must not change.
         part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
     try:
         with visiting(record, functions=True) as training, Watch():
             module(x)
         for key, on in predicting.switches.items():
-            # What is switched off even in training is not random.
+            # Dropout that is off even in training is not random.
             if not on and not training.switches.get(key, True):
                 del found[key]
     except Randomness as randomness:
         resting = randomness.where(module)
     except Exception:
-        # In training mode a network may want other inputs; then there is nothing to be known.
+        # In training mode a network may need other inputs; then nothing can be found out.
         pass
     finally:
         for part, mode in modes.items():
@@ -124,6 +123,6 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
 def _draws_elsewhere(site: Site) -> ValueError:
     return ValueError(
         f"the draw that is registered for {type(site.layer).__name__} (layer {site.layer_name!r}) "
-        "does not take all its random numbers from the generator that it is given, so that members "
-        "could not be drawn again"
+        "does not take all random numbers from its generator, so members cannot be drawn again: "
+        "pass generator=generator to each function that draws"
     )

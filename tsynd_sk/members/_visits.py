@@ -1,9 +1,8 @@
-"""Where dropout noise is fixed: each random site of a network asks a visitor for its output.
+"""Random sites of a network, each of which asks a visitor for its output.
 
-A private copy of the network has a `RandomSiteLayer` in the place of each random layer. During a
-pass, a *visitor* answers for all of them: it knows the noise of the members, and each site has a
-key that tells it from the others of the pass. `_tracing` finds the sites, `_fixed_noise` draws
-their noise once and answers with it.
+In a private copy of the network, a `RandomSiteLayer` replaces each random layer. During a pass, one
+*visitor*, which knows the noise of the members, answers all of them by their keys. `_tracing` finds
+the sites; `_fixed_noise` draws their noise once and answers with it.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _PASS: ContextVar[_Pass] = ContextVar("_PASS")
 
 @contextmanager
 def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
-    """Answer the visits of all random sites, those of dropout functions among them or not."""
+    """Answer the visits of all random sites, with or without those of dropout functions."""
     current = _Pass(visitor)
     token = _PASS.set(current)
     try:
@@ -73,9 +72,9 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
 
 
 class RandomSiteLayer(nn.Module):
-    """Stands where a random layer stood, and asks the visitor of the present pass for its output.
+    """Replaces a random layer, and asks the visitor of the present pass for its output.
 
-    Attributes that a network reads off its layer are those of the layer.
+    It has the attributes of that layer.
     """
 
     def __init__(self, name: str, layer: nn.Module, noise: Noise):
@@ -94,14 +93,14 @@ class RandomSiteLayer(nn.Module):
         if current is None:
             raise RuntimeError(
                 f"layer {self.name!r} runs again in the backward pass, as in "
-                "torch.utils.checkpoint, which cannot repeat its noise: let the network use "
-                "checkpoints in training alone (`if self.training`)"
+                "torch.utils.checkpoint, which cannot repeat its noise: use checkpoints only in "
+                "training (`if self.training`)"
             )
         if kwargs:
-            # Draws and applications name their arguments as they like.
+            # `draw` and `apply` may name their arguments differently.
             bound = inspect.signature(layer.forward).bind(*inputs, **kwargs)
             inputs, kwargs = bound.args, bound.kwargs
-        # A layer that is used twice in a pass has noise of its own in each place.
+        # A layer that is used twice in a pass has different noise each time.
         key = f"{self.name}#{current.calls[self.name]}"
         current.calls[self.name] += 1
         outside, current.inside = current.inside, True
@@ -112,7 +111,7 @@ class RandomSiteLayer(nn.Module):
 
 
 class _DropoutFunctions(TorchFunctionMode):
-    """Takes calls of torch.nn.functional's dropout for visits of random sites."""
+    """Turns calls of torch.nn.functional's dropout into visits of random sites."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, current = kwargs or {}, _PASS.get()
@@ -123,7 +122,7 @@ class _DropoutFunctions(TorchFunctionMode):
         if p == 0:
             return x
         layer = _layer_of_function(func, p)
-        # Functions have no names of their own, so that each call counts as a layer.
+        # Functions have no names, so each call counts as a layer.
         name = f"functional.{func.__name__}"
         call = f"{name}.{current.calls[name]}"
         current.calls[name] += 1
@@ -138,9 +137,9 @@ def _layer_of_function(function: Callable, p: float) -> nn.Module:
 
 
 class ValueWatch(TorchDispatchMode):
-    """Stops a pass that looks at values, from its first random site on.
+    """Stops a pass whose control flow depends on values, after its first random site.
 
-    Before that site a folded batch is that of a single member, whose values may decide.
+    Before that site the batch is that of a single member, so values may decide.
     """
 
     @classmethod
@@ -157,7 +156,7 @@ class ValueWatch(TorchDispatchMode):
 
 
 def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> Any:
-    """Repeat the rows that a part receives, if the present pass wants it: a hook of each part."""
+    """Repeat the rows that a module receives, if the present pass asks for it: a forward hook."""
     current = _PASS.get(None)
     if current is None or current.repeat is None or current.repeat[0] != name:
         return None
@@ -166,18 +165,18 @@ def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> A
     leaves, structure = tree_flatten((inputs, kwargs))
     tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     if len(tensors) != 1 or leaves[tensors[0]].shape[:1] != (n_rows,):
-        # Of several tensors, one that all rows share could be as long as the batch by chance.
+        # One of several tensors could be shared by all rows, and as long as the batch by chance.
         raise RuntimeError(f"{name} takes more than one tensor of rows")
     leaves[tensors[0]] = torch.cat([leaves[tensors[0]]] * n_times)
     return tree_unflatten(leaves, structure)
 
 
 def replace_random_layers(module: nn.Module) -> nn.Module:
-    """Exchange every random layer of a private copy; the result runs inside `visiting` only."""
+    """Replace every random layer of a private copy; the result runs only inside `visiting`."""
     replaced: dict[nn.Module, RandomSiteLayer] = {}
     root = nn.Sequential(module)
     for path, parent in list(root.named_modules()):
-        # Not named_children, which passes over the second name of a layer.
+        # Not named_children, which skips the second name of a layer.
         for name, child in parent._modules.items():
             noise = None if child is None else noise_of(child)
             if child is None or noise is None:
@@ -190,13 +189,11 @@ def replace_random_layers(module: nn.Module) -> nn.Module:
 
 
 def replace_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
-    """Exchange the layer of a name in a private copy."""
-    root = nn.Sequential(module)
-    parent_name, _, child_name = f"0.{name}".rstrip(".").rpartition(".")
-    parent = root.get_submodule(parent_name)
-    layer = parent._modules[child_name]
-    assert layer is not None
-    parent._modules[child_name] = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    """Replace the layer of a name in a private copy."""
+    root, layer = nn.Sequential(module), dict(module.named_modules())[name]
+    site = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    for parent in list(root.modules()):
+        parent._modules.update({n: site for n, child in parent._modules.items() if child is layer})
     return _repeatable(root[0])
 
 

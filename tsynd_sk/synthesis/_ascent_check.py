@@ -11,7 +11,7 @@ from torch import Tensor
 from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk.ascent import ascend
 
-_WAY_OUT = "Without gradients there is objective='random'."
+_WAY_OUT = "Or use objective='random', which needs no gradients."
 
 
 @torch.inference_mode(False)
@@ -42,14 +42,15 @@ def check_ascent(members: Callable[[Tensor], Tensor], x: Tensor, objective: Any,
     except RuntimeError as error:
         raise ValueError(
             f"the predictions of {name} have no gradient with respect to its images, by which "
-            f"images are synthesised: {str(error).splitlines()[0]} {_WAY_OUT}"
+            f"images are synthesised: {str(error).splitlines()[0]} Functions of torch keep "
+            f"gradients. {_WAY_OUT}"
         ) from error
     if slope is None:
         raise ValueError(
             f"the predictions of {name} have no gradient with respect to its images, by which "
-            "images are synthesised: its forward, or what reads its output, computes something "
-            "under torch.no_grad, detaches it, or leaves torch. To freeze a part of a network, let "
-            "gradients through and set requires_grad_(False) on its parameters, as "
+            "images are synthesised: its forward, or what a net does before and after it, computes "
+            "something under torch.no_grad, detaches it, or leaves torch. To freeze a part of a "
+            "network, let gradients through and set requires_grad_(False) on its parameters, as "
             f"tsynd_sk.classifiers.Pretrained does with freeze=True. {_WAY_OUT}"
         )
     if callable(objective):

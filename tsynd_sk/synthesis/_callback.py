@@ -37,9 +37,9 @@ class TargetedSynthesis(Callback):
     """Callback that refreshes synthetic training images while a skorch classifier trains.
 
     After the warm-up, and every few epochs from then on, it synthesises from the training rows
-    against the net as it is at that moment, and exchanges the synthetic part of the training
-    set. Everything else goes on undisturbed: optimiser state, learning-rate schedule, other
-    callbacks, validation (to which synthetic rows never come), number of epochs.
+    against the net as it is at that moment, and replaces the synthetic part of the training set.
+    Everything else goes on undisturbed: optimiser state, learning-rate schedule, other callbacks,
+    validation (to which synthetic rows never come), number of epochs.
 
     Parameters
     ----------
@@ -48,16 +48,16 @@ class TargetedSynthesis(Callback):
         autoencoder, unless frozen, is fitted on the net's training rows before the first
         refresh.
     synthetic_ratio : float or "balanced", default=0.5
-        Synthetic rows for each real training row. With 0 nothing is synthesised.
-        "balanced": as many of each class as it lacks to the most frequent one.
+        Synthetic rows for each real training row. With 0 nothing is synthesised. "balanced": as
+        many of each class as it has fewer than the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real rows alone.
     refresh_every : int, default=5
         Epochs between two refreshes.
     batches : {"apart", "mixed"}, default="apart"
-        Whether real and synthetic rows come in batches, and with them batch statistics, of their
-        own; but for the last batch of an epoch, or two, which take what is left. Nets with an
-        ``iterator_train`` of their own make their batches as they do.
+        "apart": a batch holds real or synthetic rows, so that batch normalisation does not mix
+        their statistics; only the last batch of an epoch, or two, may hold both. "mixed": batches
+        are drawn from all rows. A net with an ``iterator_train`` of its own makes its own batches.
     random_state : int, RandomState instance or None, default=None
         Seed of the synthesis, and of the autoencoder.
 
@@ -69,12 +69,17 @@ class TargetedSynthesis(Callback):
     Raises
     ------
     TypeError
-        When training begins: if `synthesizer` is no `TargetedSynthesizer`, or its autoencoder
-        is no skorch net that encodes and decodes.
+        When training begins: if `synthesizer` is not a `TargetedSynthesizer`, or its autoencoder
+        not a skorch net that encodes and decodes.
     ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
         its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
         or an ``iterator_train__batch_sampler``.
+
+    See Also
+    --------
+    AugmentedClassifier : Estimator that trains with this callback.
+    TargetedSynthesizer : Says how images are synthesised.
 
     Notes
     -----
@@ -88,16 +93,16 @@ class TargetedSynthesis(Callback):
 
     An epoch has ``ceil(n / batch_size)`` batches, where `n` are the rows of that epoch: real ones
     in the first ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For
-    ``OneCycleLR`` and other schedules that go by batches, their sum is the ``total_steps``.
+    ``OneCycleLR`` and other schedules that count batches, their sum is the ``total_steps``.
 
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
 
     On several devices, ``skorch.hf.AccelerateMixin`` trains the net: each process takes its share
-    of every epoch's rows, real and synthetic. Each makes all synthetic rows for itself, on its own
-    device and against its own copy of the net, and trains the autoencoder, which thus takes as
-    long as on one device. The rows are the same everywhere only if `random_state` is an integer;
-    give one. Mixed precision is for the training; synthesis computes in float32.
+    of every epoch's rows, real and synthetic. Each synthesises all synthetic rows, on its own
+    device and against its own copy of the net, and trains the autoencoder, which thus takes as long
+    as on one device. The rows are the same everywhere only if `random_state` is an integer; give
+    one. Mixed precision is for the training; synthesis computes in float32.
 
     Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
@@ -239,13 +244,13 @@ class TargetedSynthesis(Callback):
         if not self.synthetic_ratio or self.warm_up == 1 or self.exchanged_:
             return
         if hasattr(self, "synthesizer_"):
-            reason = "synthetic_ratio='balanced' adds none to classes that are even"
+            reason = "synthetic_ratio='balanced' adds none to classes of equal size"
         else:
             reason = (
-                f"it comes in after {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"synthesis begins after {first_refresh(net.max_epochs, self.warm_up)} of "
                 f"{net.max_epochs} epochs, and the training had "
                 f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
-                "or stop a training later"
+                "or let the training stop later"
             )
         warnings.warn(f"no synthetic row was trained on: {reason}", UserWarning, stacklevel=2)
 
@@ -289,7 +294,7 @@ class TargetedSynthesis(Callback):
         Returns
         -------
         Engine
-            With ``synthetic_ratio=0`` without an autoencoder: it can tell uncertainty only.
+            With ``synthetic_ratio=0`` without an autoencoder: it can compute uncertainty only.
         """
         synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
         if hasattr(self, "synthesizer_"):
@@ -315,8 +320,8 @@ def check_alone(net) -> None:
     """Raise ValueError if a net has more than one callback of this kind."""
     if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
         raise ValueError(
-            "the net has two callbacks TargetedSynthesis, where one is for all its synthetic "
-            "rows; AugmentedClassifier brings its own, so that its estimator needs none"
+            "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
+            "adds its own, so that its estimator needs none"
         )
 
 
@@ -325,15 +330,15 @@ def check_iterator(net, synthetic_ratio: float | str) -> None:
     params = net.get_params_for("iterator_train")
     if synthetic_ratio == "balanced" and params.get("sampler") is not None:
         raise ValueError(
-            "synthetic_ratio='balanced' evens classes out by synthetic rows, where "
-            "iterator_train__sampler decides how often rows come, and with them those that are "
-            "synthesised from them: give one of the two"
+            "synthetic_ratio='balanced' and iterator_train__sampler both decide how many rows of a "
+            "class are trained on: give one of the two"
         )
     if params.get("batch_sampler") is not None:
         raise ValueError(
-            "iterator_train__batch_sampler numbers real rows alone, so that the net would never "
-            "see a synthetic one: give iterator_train a function that makes the batch sampler from "
-            "the data set it gets, or use iterator_train__sampler, which synthetic rows follow"
+            "iterator_train__batch_sampler knows real rows alone, so that the net would never "
+            "train on a synthetic one: give iterator_train a function that makes the batch "
+            "sampler from the data set it gets, or use iterator_train__sampler, which synthetic "
+            "rows follow"
         )
 
 
@@ -343,15 +348,15 @@ def check_synthesizer(synthesizer) -> None:
         raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
     if synthesizer.classifier is not None:
         raise ValueError(
-            "synthesizer has a classifier of its own, but targets the net that trains: leave its "
-            "parameter classifier at None"
+            "synthesizer has a classifier of its own, but here it targets the net that trains: "
+            "leave its parameter classifier at None"
         )
     synthesizer._validate_params()
     if synthesizer.sampling_strategy != "auto":
         raise ValueError(
             f"synthesizer has sampling_strategy={synthesizer.sampling_strategy!r}, which is for "
-            "its fit_resample. To even classes out in a training, and so inside a fold, leave it "
-            "at 'auto' and give synthetic_ratio='balanced'"
+            "its fit_resample. To balance the classes within a training, leave it at 'auto' and "
+            "give synthetic_ratio='balanced'"
         )
     if synthesizer.members == "ensemble":
         raise ValueError(

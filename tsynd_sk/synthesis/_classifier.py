@@ -39,23 +39,23 @@ class AugmentedClassifier(
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
-        The net. Its members come from what is random in it, or from a Laplace approximation of its
-        last layer. It is cloned. It sees float32 of shape (n, C, H, W), or
-        (n, n_features) for tables, and classes numbered from 0. ``None``: a small convolutional
-        network, or a dense one for tables.
+        The net, which is cloned. Uncertainty is measured over its members: one per dropout mask or,
+        without dropout, drawn from a Laplace approximation of its last layer. It gets float32 of
+        shape (n, C, H, W), or (n, n_features) for tables, and classes numbered from 0. ``None``: a
+        small convolutional network, or a dense one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
     synthetic_ratio : float or "balanced", default=0.5
         Synthetic images for each real training image. With 0 the net trains on real ones alone.
-        "balanced": as many of each class as it lacks to the most frequent one.
+        "balanced": as many of each class as it has fewer than the most frequent one.
     warm_up : float, default=0.25
         Fraction of the epochs that train on real images alone.
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
     batches : {"apart", "mixed"}, default="apart"
-        Whether real and synthetic rows come in batches, and with them batch statistics, of their
-        own; but for the last batch of an epoch, or two, which take what is left. Nets with an
-        ``iterator_train`` of their own make their batches as they do.
+        "apart": a batch holds real or synthetic rows, so that batch normalisation does not mix
+        their statistics; only the last batch of an epoch, or two, may hold both. "mixed": batches
+        are drawn from all rows. A net with an ``iterator_train`` of its own makes its own batches.
     verbose : int, default=0
         With 1, a line that says before the training how many images will pass through the nets, and
         a progress bar that counts them, besides one for the autoencoder and each synthesis; with 2,
@@ -71,13 +71,20 @@ class AugmentedClassifier(
         Fitted against the trained net, from the images of `fit`: sample from it as you like.
         With ``synthetic_ratio=0`` it has no autoencoder and cannot sample.
     history_ : skorch History
-        The net's history; see `TargetedSynthesis` for what it gains.
+        The net's history; see `TargetedSynthesis` for what it adds.
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_ : int
         Columns of `X`: tables and flat images alone have it.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
+
+    See Also
+    --------
+    TargetedSynthesizer : Synthesises the images; without a training, it resamples a data set.
+    TargetedSynthesis : The same as a callback of a skorch net that you train yourself.
+    tsynd_sk.comparison.compare : Say whether it helps with your images and your network.
+    tsynd_sk.evaluation.robustness_report : Compare classifiers, also under attack.
 
     Examples
     --------
@@ -148,7 +155,8 @@ class AugmentedClassifier(
             ``train_split``: for `skorch.callbacks.EarlyStopping`, say. Nothing is trained on, nor
             synthesised from, them.
         **unsupported
-            Nothing: `sample_weight` and the like, unless None, are refused with an explanation.
+            Nothing: `sample_weight` and the like, unless None, raise TypeError, which says what to
+            do.
 
         Returns
         -------
@@ -227,13 +235,16 @@ class AugmentedClassifier(
         check_synthesizer(synthesizer)
         if isinstance(self.estimator, list | tuple):
             raise TypeError(
-                f"estimator is a list of {len(self.estimator)}, but AugmentedClassifier trains one "
-                "skorch net. Lists are for TargetedSynthesizer(classifier=...)"
+                f"estimator must be one skorch net; got a list of {len(self.estimator)}. For an "
+                "ensemble use TargetedSynthesizer(classifier=[...])"
             )
         if self.estimator is not None:
             _skorch.check_classifier(self.estimator, "estimator")
             if _skorch.is_frozen(self.estimator):
-                raise TypeError("estimator is frozen, but AugmentedClassifier trains it: unwrap it")
+                raise TypeError(
+                    "estimator is frozen, but AugmentedClassifier trains it: pass the net itself, "
+                    "without FrozenEstimator"
+                )
         return clone_synthesizer(synthesizer).set_params(
             verbose=max(synthesizer.verbose, self.verbose)
         )
@@ -260,8 +271,9 @@ class AugmentedClassifier(
     def module_(self):
         """The trained network, bare and in evaluation mode: to be exported, or explained.
 
-        Without what ``torch.compile`` or many devices wrap it in. It takes float32 of shape
-        (n, C, H, W), or (n, n_features), and returns what its criterion takes, such as logits.
+        Without what ``torch.compile`` or many devices wrap it in, and what the net does around it,
+        such as in an `infer` of its own. It takes float32 of shape (n, C, H, W), or
+        (n, n_features), and returns what its criterion takes, such as logits.
         """
         check_is_fitted(self, "estimator_")
         return _skorch.bare_module(self.estimator_).eval()

@@ -135,7 +135,7 @@ def check_finite(values: Tensor, role: str) -> None:
     """Raise ValueError if the training of a net has diverged."""
     if not values.isfinite().all():
         raise ValueError(
-            f"what the {role} gives for training images is not finite: its training has diverged. "
+            f"the {role} returns NaN or infinity for training images: its training has diverged. "
             "Scale the images, for instance to values between 0 and 1, or lower its lr."
         )
 
@@ -145,7 +145,7 @@ def _check_decoded(codec: Codec, x: Tensor, z: Tensor) -> None:
         decoded = codec.decode_unclipped(z)
     if decoded.shape != x.shape:
         raise ValueError(
-            f"autoencoder decodes the code of an image of shape {tuple(x.shape[1:])} to shape "
-            f"{tuple(decoded.shape[1:])}; the two must be equal"
+            f"autoencoder must decode to the shape that it encodes, {tuple(x.shape[1:])}; got "
+            f"{tuple(decoded.shape[1:])}"
         )
     check_finite(decoded, "autoencoder")

@@ -33,8 +33,7 @@ class EstimatorOfParts(BaseEstimator):
             inner = [key for key in params if key.startswith(f"{name}__")]
             if inner and params.get(name, getattr(self, name)) is None:
                 raise ValueError(
-                    f"{inner[0]} cannot be set, for {name} is None, which stands for what fit "
-                    f"makes: give {name}={example} to {type(self).__name__}, and search over it "
-                    "then"
+                    f"{inner[0]} cannot be set while {name} is None: give {name}={example} to "
+                    f"{type(self).__name__} first"
                 )
         return super().set_params(**params)

@@ -47,7 +47,7 @@ class Engine(PickledAsArrays):
     codes : ndarray of shape (n,), int64, or None
         Their classes.
     seed : int
-        Seed of the members that tell uncertainty.
+        Seed of the members over which uncertainty is measured.
     autoencoder : skorch net or None
         Fitted; None if nothing is to be synthesised.
     latent_scale : Tensor or None
@@ -126,7 +126,7 @@ class Engine(PickledAsArrays):
         """Raise ValueError if the members cannot predict what is finite and can be climbed."""
         members, x = self.members(params, seed=0), self._example(params)
         check_finite(members(x).exp(), "classifier")
-        names = [type(_skorch.bare_module(net)).__name__ for net in self.nets]
+        names = [_skorch.network_of(net)._get_name() for net in self.nets]
         check_ascent(members, x, params.objective, " and ".join(dict.fromkeys(names)))
 
     def device(self, params: Any) -> torch.device:
@@ -152,8 +152,8 @@ class Engine(PickledAsArrays):
         """
         if self.autoencoder is None:
             raise NotFittedError(
-                "this synthesizer comes from training with synthetic_ratio=0 and has no "
-                "autoencoder: it tells uncertainty, but cannot synthesise"
+                "this synthesizer has no autoencoder, because it comes from a training with "
+                "synthetic_ratio=0: fit with a larger one to synthesise"
             )
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec
@@ -170,7 +170,7 @@ class Engine(PickledAsArrays):
         This is the one place that notices when a net has been trained on: its posterior is then
         fitted anew, and its private copies are made anew.
         """
-        modules, device = list(map(_skorch.bare_module, self.nets)), self.device(params)
+        modules, device = list(map(_skorch.network_of, self.nets)), self.device(params)
         kind = self._resolve_kind(params)
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
@@ -349,7 +349,7 @@ class _Prepared(NamedTuple):
 
     def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
         """Return whether it was made from these networks, with their weights as they are now."""
-        if list(map(id, modules)) != list(map(id, self.modules)):
+        if modules != self.modules:
             return False
         now = _weights_of(modules)
         return settings in (None, self.settings) and (

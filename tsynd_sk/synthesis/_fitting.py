@@ -81,10 +81,10 @@ class MembersCheck(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError for members that are none, have no gradients, or see other images."""
+        _skorch.check_own_way(net, self.rows)
         x = torch.from_numpy(self.x[:2])
         members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
-        check_ascent(members, x, self.objective, type(net.module_).__name__)
-        _skorch.check_own_way(net, self.rows)
+        check_ascent(members, x, self.objective, _skorch.network_of(net)._get_name())
 
 
 def check_classifiers(given: Any, members: str) -> list:
@@ -93,7 +93,7 @@ def check_classifiers(given: Any, members: str) -> list:
     classifiers = list(given) if several else [given]
     if several and len(classifiers) < 2:
         raise ValueError(
-            f"classifier is a list of {len(classifiers)}; an ensemble needs two or more"
+            f"classifier is a list of {len(classifiers)}, but an ensemble needs two or more"
         )
     if members == "ensemble" and not several:
         raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
@@ -118,8 +118,8 @@ def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
     for order in orders[1:]:
         if not np.array_equal(order, orders[0]):
             raise ValueError(
-                f"frozen classifiers predict columns of different classes: {orders[0].tolist()} "
-                f"and {order.tolist()}"
+                f"frozen classifiers must predict the same classes in the same order; got "
+                f"{orders[0].tolist()} and {order.tolist()}"
             )
     return orders[0] if orders else np.unique(y)
 

@@ -67,7 +67,7 @@ class MemberScheme:
         return scheme.members([net], [posterior], seed=0, device=device)
 
     def _resolve(self, net: Any, x: Tensor) -> tuple[str, LastLayerPosterior | None]:
-        module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
+        module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
         if self.kind == "ensemble":
             EnsembleMembers([module], [head])
             return "ensemble", None
@@ -92,7 +92,7 @@ class MemberScheme:
         judged : sequence of Tensor
             Some of them, in batches too.
         """
-        module, head = _skorch.bare_module(net), _skorch.log_proba_head(net)
+        module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
         device = _skorch.device_of(net)
         posterior = last_layer_posterior(module, head, (batch.to(device) for batch in batches))
         return strengthen_prior(posterior, module, head, [batch.to(device) for batch in judged])
@@ -122,8 +122,8 @@ class MemberScheme:
             For each net, how its members are computed; see `tsynd_sk.members.DropoutMembers`.
             What is not in them yet is written into them.
         """
-        modules = [_skorch.bare_module(net) for net in nets]
-        heads = [_skorch.log_proba_head(net) for net in nets]
+        modules = list(map(_skorch.network_of, nets))
+        heads = list(map(_skorch.log_proba_head, nets))
         if self.kind == "ensemble":
             return EnsembleMembers(modules, heads, device=device)
         groups: list[Any] = []

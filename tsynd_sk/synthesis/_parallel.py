@@ -139,7 +139,7 @@ def _job(
     half = (len(rows) + 1) // 2
     warnings.warn(
         f"out of memory with {len(rows)} images at a time, going on with {half}: give a smaller "
-        f"batch_size to save the attempt ({message})",
+        f"batch_size to avoid this ({message})",
         RuntimeWarning,
         stacklevel=2,
     )

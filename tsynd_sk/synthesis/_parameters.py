@@ -42,6 +42,6 @@ def check_control(objective: Any, keep_detail: bool) -> None:
     control = UNMOVED[not keep_detail]
     if objective in UNMOVED and objective != control:
         raise ValueError(
-            f"objective={objective!r} is no control for keep_detail={keep_detail}: give "
+            f"objective={objective!r} does not go with keep_detail={keep_detail}: give "
             f"objective={control!r}, or keep_detail={not keep_detail}"
         )

@@ -104,8 +104,8 @@ def _check_columns(X: Any) -> None:
         categories = getattr(dtype, "categories", None)
         if categories is not None and np.asarray(categories).dtype.kind not in "buif":
             raise ValueError(
-                f"column {name!r} of X has categories that are no numbers, "
-                f"{list(categories)[:5]}, so that nothing can be synthesised in it: encode them "
+                f"column {name!r} of X has categories that are not numbers, "
+                f"{list(categories)[:5]}, between which nothing can be synthesised: encode them "
                 "first, for instance by sklearn.preprocessing.OrdinalEncoder or OneHotEncoder"
             )
 
@@ -174,8 +174,8 @@ def _counts_of_ratio(ratio, current: dict, majority, minority) -> dict:
     # As imbalanced-learn, which takes a ratio that is met already for a mistake.
     if target <= current[minority]:
         raise ValueError(
-            f"sampling_strategy={ratio!r} asks for {target} rows of class {minority!r}, no more "
-            f"than the {current[minority]} there are; synthesis only adds"
+            f"sampling_strategy={ratio!r} asks for {target} rows of class {minority!r}, which has "
+            f"{current[minority]} already, and synthesis only adds: give a larger ratio"
         )
     return {minority: target - current[minority]}
 
@@ -183,14 +183,16 @@ def _counts_of_ratio(ratio, current: dict, majority, minority) -> dict:
 def _counts_to_reach(target: dict, current: dict) -> dict:
     unknown = [label for label in target if label not in current]
     if unknown:
-        raise ValueError(f"sampling_strategy names labels that are not in y: {unknown}")
+        raise ValueError(
+            f"sampling_strategy must name labels of y, {list(current)[:20]}; got {unknown[:20]}"
+        )
     for label, count in target.items():
         if isinstance(count, Integral):
             check_n_rows("sampling_strategy", int(count))
         if not isinstance(count, Integral) or count < current[label]:
             raise ValueError(
                 f"sampling_strategy asks for {count!r} rows of class {label!r}; expected an "
-                f"integer of at least the {current[label]} there are, for synthesis only adds"
+                f"integer of at least the {current[label]} there are: synthesis only adds"
             )
     return {label: int(count) - current[label] for label, count in target.items()}
 

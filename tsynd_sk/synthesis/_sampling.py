@@ -101,7 +101,7 @@ def requested_codes(
 
 def check_n_rows(name: str, n_rows: int) -> None:
     if n_rows > _MOST_ROWS:
-        raise ValueError(f"{name} asks for {n_rows} rows; {_MOST_ROWS} are the most there can be")
+        raise ValueError(f"{name} must ask for at most {_MOST_ROWS} rows; got {n_rows}")
 
 
 def _n_dims(y) -> int:
@@ -123,8 +123,7 @@ def _checked(wanted: np.ndarray, available: np.ndarray, classes: np.ndarray) -> 
     missing = np.setdiff1d(wanted, np.flatnonzero(available))
     if len(missing):
         raise ValueError(
-            f"y asks for {classes[missing].tolist()}, of which there was no real row in fit to "
-            "start from"
+            f"y must ask for classes that had real rows in fit; got {classes[missing].tolist()}"
         )
     return wanted
 

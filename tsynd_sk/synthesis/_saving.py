@@ -54,7 +54,7 @@ class SavingMixin:
             Only with them can `sample` draw from a synthesizer that loads the file.
         reading : Reading, what `load_image_folder` returned, or None, default=None
             How image files became arrays. The estimator that loads the file has it as ``reading_``,
-            so that ``read_images(paths, like=estimator)`` reads new files alike.
+            so that ``read_images(paths, like=estimator)`` reads new files in the same way.
 
         Raises
         ------
@@ -100,9 +100,10 @@ class SavingMixin:
         """Read what `save_params` has written, as if this estimator had learned it.
 
         Nothing in the file is run. The estimator must have the parameters of the one that was
-        saved, for they say how its nets are built, and on which `device`. A frozen net stays as it
-        is; the weights go to a copy of it. Answers are those of the estimator that was saved, to
-        the bit on the same machine. Optimizers start afresh if nets are trained on.
+        saved, because they say how its nets are built, and on which `device`. A frozen net stays as
+        it is; the weights go to a copy of it. Predictions are those of the estimator that was
+        saved, to the bit on the same machine. Optimizers start from the beginning if nets are
+        trained on.
 
         Parameters
         ----------
@@ -117,8 +118,8 @@ class SavingMixin:
         Raises
         ------
         ValueError
-            If the file is damaged, is none of this library or of a later version of it, or does
-            not fit the parameters of the estimator. The estimator then stays as it was.
+            If the file is damaged, was not written by this library or was by a later version, or
+            does not fit the parameters of the estimator. The estimator then stays as it was.
         OSError
             If the file cannot be opened.
         """
@@ -197,7 +198,7 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
             if not isinstance(value, Tensor) or value.layout != torch.strided:
                 raise ValueError(
                     f"cannot save {name}, which is a {type(value).__name__}: such a file holds "
-                    "dense tensors alone. pickle and joblib save the estimator as a whole."
+                    "dense tensors alone. Use pickle or joblib to save the whole estimator."
                 )
             # Tied weights share memory, which the format does not allow.
             tensors[name] = value.detach().cpu().contiguous().clone()
@@ -263,16 +264,21 @@ def _read(path: Any) -> SavedFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except Exception as error:
-        raise ValueError(f"{refused} is damaged, or no safetensors file: {error}") from error
+        raise ValueError(
+            f"{refused} is damaged, or not a safetensors file: {error}. Copy or save it again"
+        ) from error
     if metadata.get("format") != "tsynd_sk":
-        raise ValueError(f"{refused} was not written by save_params of tsynd_sk")
+        raise ValueError(f"{refused} was not written by save_params: give a file that was")
     if (version := metadata.get("format_version")) != str(FORMAT_VERSION):
         raise ValueError(
             f"{refused} has format version {version}, written by tsynd_sk "
-            f"{metadata.get('library_version')}: upgrade tsynd_sk {__version__}"
+            f"{metadata.get('library_version')}: use that version, or upgrade tsynd_sk "
+            f"{__version__}"
         )
     if metadata.pop("sha256", None) != _checksum(tensors, metadata):
-        raise ValueError(f"{refused} is damaged, for its contents do not have the checksum in it")
+        raise ValueError(
+            f"{refused} is damaged: its checksum is not that of its contents. Copy or save it again"
+        )
     return SavedFile(tensors, json.loads(metadata["description"]))
 
 

@@ -36,7 +36,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     autoencoder : skorch net or None, default=None
         Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen,
         which is how unlabelled images are put to use. ``None``: principal components in closed
-        form, `PatchPCA` or, for tables, `DensePCA`, in an `AutoencoderNet` of no epoch.
+        form, `PatchPCA` or, for tables, `DensePCA`, in an `AutoencoderNet` with ``max_epochs=0``.
     objective : {"mutual_info", "entropy", "random", "duplicate", "reconstruction"} or callable, \
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction. Controls:
@@ -50,16 +50,18 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         source `x`, of the code `z_0`, and the displacement alone, so that nothing is lost that the
         autoencoder cannot express. With False it is ``decode(z)``, as in [1]_.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
-        What tells how uncertain a classifier is. "dropout": the classifier under fixed draws of
-        all that is random in it, see `DropoutMembers`. "laplace": under draws of its last layer,
-        see `last_layer_posterior`. "ensemble": the classifiers of a list, each as it predicts.
-        With a list, "dropout" and "laplace" give every classifier `n_members` members. "auto":
-        "ensemble" for a list, "dropout" where something is random, else "laplace".
+        The versions of the classifier over which uncertainty is measured. "dropout": one per
+        dropout mask, or other fixed noise, see `DropoutMembers`. "laplace": drawn from a Laplace
+        approximation of the last layer, see `last_layer_posterior`. "ensemble": the classifiers of
+        a list. With a list, "dropout" and "laplace" make `n_members` members of every classifier.
+        "auto": "ensemble" for a list, "dropout" for a classifier with a random layer, else
+        "laplace".
     n_members : int, default=16
         Members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
-        For ``members="dropout"``: which random layers make members: all, the last, as many last
-        ones, or those of these names. Fewer and later ones are faster, and tell less.
+        For ``members="dropout"``: which random layers make members: all, the last, that many of the
+        last, or those of these names. Fewer and later ones are faster, and miss what earlier layers
+        contribute.
     radius : float, default=0.25
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations. Before going wider, look at images, or constrain their labels.
@@ -70,11 +72,11 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     max_iter : int, default=3
         Number of ascent steps.
     label_policy : {"keep", "constrain"}, default="keep"
-        Both give the label of the source. "keep" takes the most uncertain iterate; a small
-        `radius` guards the label. "constrain" takes the most uncertain one for which the members
-        predict the label, for wider radii, or where images are used without the classifier. Where
-        there is none, it takes a point beside the source's code, the nearer the more the label
-        asks for, and in the end the source itself if that was classified correctly.
+        Both give the label of the source. "keep" takes the most uncertain iterate; a small `radius`
+        guards the label. "constrain" takes the most uncertain one for which the members predict the
+        label, for wider radii, or where images are used without the classifier. Where there is
+        none, it takes a point close to the source's code, or the source itself if that was
+        classified correctly.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
@@ -82,16 +84,16 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         `synthetic_ratio` of `AugmentedClassifier`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
-        those of a table; also settles ambiguous layouts.
+        those of a table; also resolves ambiguous layouts.
     batch_size : int or "auto", default="auto"
         Images that are synthesised at a time. Changes results by rounding only. "auto": 256, but
         on a processor no more than 65,536 pixels: 83 images of 28 x 28, one of 224 x 224. Batches
         that do not fit in memory are halved, with a warning.
     device : str, torch.device or None, default=None
-        Where to train and to synthesise. ``None``: where each net says.
+        Where to train and to synthesise. ``None``: on the `device` of each net.
     n_jobs : int or None, default=None
-        Batches side by side, each on one core: by threads, or as `joblib.parallel_config` says
-        ("loky", "dask", ...). Does not change results.
+        Number of batches that are synthesised in parallel, each on one core: by threads, or as
+        `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
     verbose : int, default=0
         1: a bar for each training and synthesis; 2: also the default nets' lines for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -110,6 +112,13 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     sampling_strategy_, sample_indices_ : dict, and ndarray of shape (n_rows,)
         After `fit_resample`: from label to the number of rows that were added, and for every row
         returned the row of `X` it is or comes from.
+
+    See Also
+    --------
+    AugmentedClassifier : Trains a classifier on what it synthesises.
+    TargetedSynthesis : Synthesises while a skorch net trains.
+    tsynd_sk.evaluation.synthesis_report : Describes what samples are like.
+    tsynd_sk.inspection.SynthesisDisplay : Shows samples below their sources.
 
     References
     ----------
@@ -254,8 +263,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
 
-        Share them as you may share the real ones: each is its source plus a small change, and so
-        as confidential as its source.
+        The new images are as confidential as the real ones: each is its source plus a small change.
 
         Every image of a class is used once before one is used again; then it starts from another
         point, against other members, so that no row comes twice. (With the objectives "duplicate"
@@ -264,13 +272,14 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         Parameters
         ----------
         n_samples : int, default=1
-            Number of images; not needed where `y` tells it.
+            Number of images; not needed where `y` says it.
         y : label, array-like of labels, dict or None, default=None
             ``None``: classes in the proportions of the training set. A label: that class alone.
             An array: one image for each label, in its order. A dict: from label to count.
         random_state : int, RandomState instance or None, default=None
-            Seed of this call; ``None`` for the estimator's. By an integer equal calls give equal
-            images: for others, give another, or one `numpy.random.RandomState` to all calls.
+            Seed of this call; ``None`` for the estimator's. With an integer, equal calls return
+            equal images; for others, pass another integer, or one `numpy.random.RandomState` to all
+            calls.
         return_info : bool, default=False
             Whether to return where the images come from.
 

@@ -154,13 +154,12 @@ def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
     X, y = default_collate([dataset[i] for i in range(n)])
     if not isinstance(X, torch.Tensor):
         raise TypeError(
-            f"the net's data set yields {type(X).__name__} as its input; targeted synthesis needs "
-            "single arrays"
+            f"the net's data set must yield one array as the input of a row; got {type(X).__name__}"
         )
     if y.numel() != len(X):
         raise TypeError(
-            f"the net's data set yields targets of shape {tuple(y.shape[1:])}; targeted synthesis "
-            "needs one integer label a row"
+            f"the net's data set must yield one integer label for each row; got targets of shape "
+            f"{tuple(y.shape[1:])}"
         )
     return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
 

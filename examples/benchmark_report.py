@@ -1,0 +1,394 @@
+"""
+Tables and figures of the benchmark
+===================================
+
+Made of ``benchmark.csv`` and the predictions beside it, and of nothing else: run
+``python examples/benchmark.py --report``. What is missing is named, and left out. A number in bold
+is a difference that was found: p < 0.05 after Holm's correction for all numbers of its column.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import benchmark_plan as plan
+import numpy as np
+from benchmark import missing, units
+from benchmark_plan import CELLS
+from benchmark_results import (
+    ALL,
+    ALL_FEW,
+    FINE_TUNED,
+    FINE_TUNED_SETS,
+    LARGE,
+    LOWER,
+    SETS,
+    SMALL,
+    TITLES,
+    Pair,
+    Place,
+    Results,
+    corrected,
+    few,
+    number,
+    text,
+)
+
+from tsynd_sk.comparison import SCORES, Difference
+
+MAIN = ("roc_auc", "balanced_accuracy", "nll", "perturbed_roc_auc", "pgd_2_accuracy")
+
+Table = list[list[str]]
+
+MAIN_PAIRS = [Pair(*pair) for pair in plan.MAIN_PAIRS.items()]
+UNTARGETED = [
+    Pair(plan.RANDOM_ON_STANDARD, plan.STANDARD),
+    Pair(plan.RANDOM_ON_TRIVIAL, plan.TRIVIAL),
+]
+AT_EQUAL_COST = Pair(plan.ON_STANDARD, plan.EQUAL_COST, reference_kind="longer")
+
+
+def grid(
+    results: Results, lines: Sequence[tuple[str, Pair, Place]], scores: Sequence[str]
+) -> Table:
+    """Tabulate differences, a line each, corrected column by column."""
+    columns = [
+        corrected([results.compare(pair, score, place) for _, pair, place in lines])
+        for score in scores
+    ]
+    head = ["", *(TITLES[score] for score in scores)]
+    return [
+        head,
+        *(
+            [line[0], *map(text, row)]
+            for line, row in zip(lines, zip(*columns, strict=True), strict=True)
+        ),
+    ]
+
+
+# %%
+# Aims.
+
+
+def aims(results: Results, *, complete: bool) -> Table:
+    """Say of each aim whether it was reached, and by which numbers."""
+    checked = {
+        "1": list(_harm(results, SETS)),
+        "2": list(_gains(results, (SMALL, LARGE), plan.CLEAN[1:])),
+        "3": list(_gains(results, (SMALL, LARGE), plan.ROBUST)),
+        "4": list(_targeting(results)),
+        "5": list(_cost(results)),
+        "6": [
+            *_harm(results, FINE_TUNED_SETS),
+            *_gains(results, (FINE_TUNED,), plan.ROBUST),
+        ],
+    }
+    table = [["aim", "what", "measured", "reached"]]
+    for name, rows in checked.items():
+        verdicts = [row[2] for row in rows]
+        if name == "4":
+            reached = "above" in verdicts and "below" not in verdicts
+        else:
+            reached = "no" not in verdicts
+        verdict = "yes" if reached else "no"
+        verdict = "not measured" if "not measured" in verdicts else verdict
+        if verdict != "not measured" and not complete:
+            verdict += ", so far"
+        table += [[name, plan.AIMS[name], "", verdict], *(["", *row] for row in rows)]
+    return table
+
+
+def _harm(results: Results, places: Sequence[Place]) -> Iterator[list[str]]:
+    for score, most in plan.HARM.items():
+        tests = [(pair, place) for pair in MAIN_PAIRS for place in places]
+        found = corrected([results.compare(pair, score, place) for pair, place in tests])
+        for pair in MAIN_PAIRS:
+            own = [
+                (d, place.name)
+                for d, (which, place) in zip(found, tests, strict=True)
+                if which == pair
+            ]
+            what = f"{TITLES[score]}, {pair}: lowest of {len(own)} sets"
+            if any(d is None or math.isnan(d.p) for d, _ in own):
+                yield [what, "–", "not measured"]
+                continue
+            lowest, where = min(own, key=lambda each: each[0].mean)
+            harmed = [name for d, name in own if d.mean < -most or (d.is_found and d.mean < 0)]
+            measured = f"{text(lowest)} ({where}); harmed: {', '.join(harmed) or 'none'}"
+            yield [what, measured, "no" if harmed else "yes"]
+
+
+def _gains(results: Results, places: Sequence[Place], scores: Sequence[str]) -> Iterator[list[str]]:
+    for place in places:
+        for score in scores:
+            d = results.compare(MAIN_PAIRS[0], score, place)
+            what = f"{TITLES[score]}, {place.name}: {MAIN_PAIRS[0]}"
+            yield [what, text(d), {"": "not measured", "above": "yes"}.get(_side(d), "no")]
+
+
+def _targeting(results: Results) -> Iterator[list[str]]:
+    for score in ("roc_auc", "balanced_accuracy", "pgd_2_accuracy"):
+        d = results.compare(AT_EQUAL_COST, score, ALL_FEW)
+        what = f"{TITLES[score]}, {ALL_FEW.name}: {AT_EQUAL_COST}"
+        yield [what, text(d), _side(d) or "not measured"]
+
+
+def _side(d: Difference | None) -> str:
+    """Say on which side of zero an interval lies, the better one being above."""
+    if d is None or math.isnan(d.low):
+        return ""
+    low, high = (-d.high, -d.low) if d.score in LOWER else (d.low, d.high)
+    return "above" if low > 0 else "below" if high < 0 else "neither"
+
+
+def _cost(results: Results) -> Iterator[list[str]]:
+    for place in (SMALL, LARGE):
+        ratios = results.ratios(plan.ON_STANDARD, place)
+        what = f"time, {place.name}: {plan.ON_STANDARD} / plain"
+        if not ratios:
+            yield [what, "–", "not measured"]
+            continue
+        median = float(np.median(ratios))
+        yield [what, number(median, 2), "yes" if median <= plan.COST else "no"]
+
+
+# %%
+# Tables, one for each question.
+
+
+def tables(results: Results) -> dict[str, Table]:
+    """Return all tables by name."""
+    standard, trivial = MAIN_PAIRS
+    rivals = [Pair(plan.TRIVIAL, plan.STANDARD), Pair(plan.PAPER_ARM, plan.STANDARD)]
+    five = [rivals[0], UNTARGETED[0], rivals[1], standard, trivial]
+    summary = grid(results, [(str(pair), pair, ALL) for pair in five], MAIN)
+    summary[0].append("time")
+    for line, pair in zip(summary[1:], five, strict=True):
+        line.append(_median(results.ratios(pair.arm, ALL)))
+    places = [SMALL, LARGE, *SETS]
+    both = [(f"{place.name}: {pair}", pair, place) for pair in MAIN_PAIRS for place in places]
+    labels = [
+        Place(f"28 pixels, {n} labels", tuple(c for c in SMALL.cells if c.n_labels == n))
+        for n in (50, 250)
+    ]
+    attacked = [
+        (place.name, replace(pair, kind="autoattack", reference_kind="autoattack"), place)
+        for pair in MAIN_PAIRS
+        for place in (Place(place.name, few(place.cells)) for place in (SMALL, LARGE, ALL))
+    ]
+    targeted = [
+        AT_EQUAL_COST,
+        Pair(plan.ON_STANDARD, plan.RANDOM_ON_STANDARD),
+        Pair(plan.ON_TRIVIAL, plan.RANDOM_ON_TRIVIAL),
+        Pair(plan.PAPER_ARM, plan.RANDOM_ON_STANDARD),
+        Pair(plan.PAPER_ARM, plan.ENTROPY_ARM),
+    ]
+    others = [name for name in plan.WITH_SMOTE if name not in ("plain", plan.ON_STANDARD)]
+    pretrained = [*MAIN_PAIRS, *UNTARGETED, rivals[0], Pair(plan.HEAD_ONLY, plan.STANDARD)]
+    return {
+        "summary": summary,
+        "harm": grid(
+            results,
+            [(f"{p.name}: {pair}", pair, p) for pair in MAIN_PAIRS for p in SETS + FINE_TUNED_SETS],
+            tuple(plan.HARM),
+        ),
+        "clean": grid(results, both, tuple(SCORES)),
+        "robust": grid(results, both, ("perturbed_roc_auc", "pgd_2_accuracy", "pgd_4_accuracy")),
+        "autoattack": grid(
+            results,
+            [(f"{name}: {pair}", pair, place) for name, pair, place in attacked],
+            ("pgd_2_accuracy", "autoattack_2_accuracy"),
+        ),
+        "targeting": grid(results, [(str(pair), pair, ALL_FEW) for pair in targeted], MAIN),
+        "labels": grid(
+            results,
+            [(f"{p.name}: {pair}", pair, p) for p in labels for pair in (standard, UNTARGETED[0])],
+            MAIN,
+        ),
+        "rivals": grid(
+            results,
+            [
+                (str(pair), pair, ALL if other in plan.ALL else SMALL)
+                for other in others
+                for pair in [Pair(plan.ON_STANDARD, other)]
+            ],
+            MAIN,
+        ),
+        "pretrained": grid(results, [(str(pair), pair, FINE_TUNED) for pair in pretrained], MAIN),
+        "cost": _costs(results),
+        "scores": _scores(results),
+        "cells": _cells(results),
+    }
+
+
+def _median(ratios: list[float]) -> str:
+    return number(float(np.median(ratios)), 2) if ratios else "–"
+
+
+def _costs(results: Results) -> Table:
+    """Tabulate the median of processor time over plain training's (pretrained: standard's)."""
+    places = (SMALL, LARGE, FINE_TUNED)
+    table = [["", *(place.name for place in places)]]
+    kinds = [*((arm, "main") for arm in (*plan.WITH_SMOTE, plan.HEAD_ONLY))]
+    kinds += [(arm, "longer") for arm in plan.LONGER]
+    for arm, kind in kinds:
+        table.append([arm, *(_median(results.ratios(arm, place, kind)) for place in places)])
+    return table
+
+
+def _scores(results: Results) -> Table:
+    """Tabulate means of all arms, and how many of their trainings had converged."""
+    table = [["", "arm", *(TITLES[score] for score in MAIN), "converged"]]
+    for place in (SMALL, LARGE, FINE_TUNED):
+        for arm in dict.fromkeys(arm for cell in place.cells for arm in cell.arms):
+            marks = [
+                row["converged"]
+                for cell in place.cells
+                for (name, which, _), row in results.rows.items()
+                if (name, which) == (cell.name, arm)
+            ]
+            means = [number(results.mean(arm, score, place)) for score in MAIN]
+            table.append([place.name, arm, *means, f"{marks.count('True')} of {len(marks)}"])
+    return table
+
+
+def _cells(results: Results) -> Table:
+    """Tabulate what was trained, and how a draw of it is repeated."""
+    table = [["cell", "arms", "draws", "planned", "images", "steps", "hours", "one draw anew"]]
+    for cell in CELLS.values():
+        rows = [row for (name, _, _), row in results.rows.items() if name == cell.name]
+        steps = sorted({int(row["steps"]) for row in rows})
+        seconds = sum(float(row["seconds"]) + float(row["seconds_scoring"]) for row in rows)
+        table.append(
+            [
+                cell.name,
+                str(len(cell.arms)),
+                str(len({row["draw"] for row in rows})),
+                str(cell.draws),
+                str(plan.SETS[cell.dataset][2]),
+                f"{steps[0]} to {steps[-1]}" if steps else "–",
+                number(seconds / 3600, 1) if rows else "–",
+                f"``python examples/benchmark.py --repeat {cell.name}``",
+            ]
+        )
+    return table
+
+
+# %%
+# Figures.
+
+
+def _figure(n_columns: int, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * n_columns, height), layout="constrained")
+    return figure, figure.subplots(1, n_columns, sharey=n_columns > 1, squeeze=False)[0]
+
+
+def forest(results: Results, path: Path) -> None:
+    """Draw the paired differences to standard augmentation, set by set."""
+    scores, pairs = (
+        ("roc_auc", "balanced_accuracy", "pgd_2_accuracy"),
+        (MAIN_PAIRS[0], *UNTARGETED[:1]),
+    )
+    places = [*SETS, *FINE_TUNED_SETS]
+    figure, axes = _figure(len(scores), 1 + 0.4 * len(places))
+    for ax, score in zip(axes, scores, strict=True):
+        ax.axvline(0, color="0.6", linewidth=0.8)
+        for k, pair in enumerate(pairs):
+            for i, place in enumerate(places):
+                d = results.compare(pair, score, place)
+                if d is None:
+                    continue
+                label = pair.arm if i == 0 else None
+                y = -i - 0.15 + 0.3 * (k == 0)
+                ax.plot(d.mean, y, "os"[k], color=f"C{k}", markersize=4, label=label)
+                ax.plot([d.low, d.high], [y, y], color=f"C{k}", linewidth=1)
+        ax.set_xlabel(f"{TITLES[score]}, difference to {plan.STANDARD}", fontsize=8)
+        ax.tick_params(labelsize=8)
+    axes[0].set_yticks([-i for i in range(len(places))], [place.name for place in places])
+    if axes[0].get_legend_handles_labels()[0]:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def scatter(points: dict[str, tuple[float, float]], titles: tuple[str, str], path: Path) -> None:
+    """Draw a point for each arm."""
+    figure, (ax,) = _figure(1, 4.0)
+    figure.set_size_inches(7.5, 4.0)
+    for k, (arm, (x, y)) in enumerate(points.items()):
+        if not (math.isnan(x) or math.isnan(y)):
+            ax.plot(x, y, "os^D"[k // 5], color=f"C{k}", label=arm)
+    ax.set_xlabel(titles[0])
+    ax.set_ylabel(titles[1])
+    if ax.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside right upper", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw(results: Results, folder: Path) -> None:
+    """Draw all figures; means are over six sets with the default network."""
+    forest(results, folder / "forest.png")
+    arms = list(plan.ALL)
+    clean, attacked = (
+        {arm: results.mean(arm, score, ALL) for arm in arms}
+        for score in ("roc_auc", "pgd_2_accuracy")
+    )
+    points = {arm: (clean[arm], attacked[arm]) for arm in arms}
+    scatter(points, ("ROC AUC, clean", "accuracy, PGD 2/255"), folder / "robust_and_clean.png")
+    costs = {arm: results.ratios(arm, ALL) for arm in arms}
+    gains = {
+        arm: (
+            float(np.median(costs[arm])) if costs[arm] else math.nan,
+            results.mean(arm, "balanced_accuracy", ALL)
+            - results.mean("plain", "balanced_accuracy", ALL),
+        )
+        for arm in arms
+    }
+    titles = (
+        "processor time / that of plain training",
+        "balanced accuracy − that of plain training",
+    )
+    scatter(gains, titles, folder / "cost_and_gain.png")
+
+
+# %%
+# All of it.
+
+
+def write_report(table: Path, folder: Path) -> list[str]:
+    """Write tables, figures and numbers for the text; return what is missing and where they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = Results(table)
+    left = missing(units(CELLS.values()), list(results.rows.values()))
+    made = {**tables(results), "aims": aims(results, complete=not left)}
+    for name, lines in made.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+    draw(results, folder)
+    rows = results.rows.values()
+    seconds = sum(float(row["seconds"]) + float(row["seconds_scoring"]) for row in rows)
+    numbers = {
+        "trainings": len(rows),
+        "hours": number(seconds / 3600, 1),
+        "machines": "; ".join(dict.fromkeys(row["machine"] for row in rows)) or "–",
+        "versions": "; ".join(dict.fromkeys(row["made_with"] for row in rows)) or "–",
+        "missing": ", ".join(f"{c.name} {d}" for c, d in left) or "nothing",
+        **{f"aim {row[0]}": row[3] for row in made["aims"] if row[0] in plan.AIMS},
+        **{
+            f"{name}/{row[0]}/{title}": value
+            for name in ("summary", "targeting", "pretrained", "cost")
+            for row in made[name][1:]
+            for title, value in zip(made[name][0][1:], row[1:], strict=True)
+        },
+    }
+    lines = [".. Written by examples/benchmark.py --report; do not edit.", ""]
+    lines += [f".. |{name}| replace:: {value}" for name, value in numbers.items()]
+    (folder / "numbers.rst").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    said = [f"missing: {cell.name}, draw {draw}" for cell, draw in left]
+    return [*said, f"Tables, figures and numbers: {folder}"]

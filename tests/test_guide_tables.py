@@ -1,0 +1,99 @@
+"""Tables of the guide are what the committed benchmarks give."""
+
+import csv
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+GUIDE = EXAMPLES.parent / "docs" / "guide"
+
+pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="the documentation is not here")
+
+
+@pytest.fixture
+def fit(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import benchmark_fit
+
+    yield benchmark_fit
+    for name in ("benchmark_fit", "benchmark_ascent"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def harm(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import benchmark_harm
+
+    yield benchmark_harm
+    sys.modules.pop("benchmark_harm", None)
+
+
+@pytest.fixture
+def verdict(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import benchmark_verdict
+
+    yield benchmark_verdict
+    sys.modules.pop("benchmark_verdict", None)
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+class TestFit:
+    def test_committed_tables_follow_from_the_benchmark(self, fit, monkeypatch, tmp_path, capsys):
+        table, durations = tmp_path / "fit_costs.csv", tmp_path / "durations.csv"
+        options = ["report", "--table", str(table), "--durations", str(durations)]
+        monkeypatch.setattr(sys, "argv", ["benchmark_fit.py", *options])
+        fit.main()
+        assert lines(table) == lines(GUIDE / table.name)
+        assert lines(durations) == lines(GUIDE / durations.name)
+
+    def test_durations_are_images_times_seconds(self, fit):
+        # 100 images for 60 epochs, after 15 of them with half as many synthetic ones: 8,250 rows.
+        rows = [
+            ["fit-28", "plain training", "8.25", "s"],
+            ["fit-28", "AugmentedClassifier.fit / plain training", "2.1", "ratio"],
+            ["fit-28", "fit of the autoencoder / plain training", "0.1", "ratio"],
+        ]
+        plain, synthesis, comparison = fit.durations(rows)
+        # 700 steps are 100 epochs of 7 batches, 25 of them before synthesis; 1 ms a row.
+        assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(13.75))
+        # Twice as much, and once the autoencoder.
+        assert synthesis[3] == fit.duration(27.5 + 0.825)
+        # Three seeds of three plain arms and two with synthesis.
+        assert comparison[3] == fit.duration(3 * (3 * 13.75 + 2 * 28.325))
+        # Ten epochs at least: 10,000 images pass ten times, and half of them seven times.
+        assert plain[5] == fit.duration(135)
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(4.24, "4.2 s"), (75, "75 s"), (125, "2.1 min"), (5_500, "1.5 h"), (300_000, "3.5 days")],
+    )
+    def test_durations_are_read_at_a_glance(self, fit, seconds, text):
+        assert fit.duration(seconds) == text
+
+
+def test_table_of_harm_follows_from_the_benchmark(harm, tmp_path, capsys):
+    table = tmp_path / "harm.csv"
+    harm.report(Namespace(out=harm.CSV, table=table))
+    assert lines(table) == lines(GUIDE / table.name)
+
+
+class TestVerdict:
+    def test_committed_table_follows_from_the_benchmark(self, verdict, tmp_path):
+        table = tmp_path / "verdicts.csv"
+        verdict.report(Namespace(out=EXAMPLES / "benchmark_verdict.csv", table=table))
+        assert lines(table) == lines(GUIDE / table.name)
+
+    def test_what_does_nothing_is_hardly_ever_said_to_help(self, verdict):
+        rows = verdict.read(EXAMPLES / "benchmark_verdict.csv")
+        said = [row["verdict"] for row in rows if row["set"] == "nothing"]
+        assert len(said) == 20
+        assert said.count("helps") <= 1
