@@ -237,7 +237,8 @@ def lines(rows: list[Row], half: str) -> Iterator[tuple[str, ...]]:
         means, variances = [], []
         for name, each in found.items():
             means.append(np.mean(each, axis=0))
-            variances.append(np.var(each, axis=0, ddof=1) / len(each) if len(each) > 1 else np.nan)
+            several = np.var(each, axis=0, ddof=1) / len(each) if len(each) > 1 else np.nan
+            variances.append(np.broadcast_to(several, len(SCORES)))
             yield half, attempt, name, str(len(each)), *(f"{mean:+.3f}" for mean in means[-1])
         if means:
             error = np.sqrt(np.sum(variances, axis=0)) / len(means)
