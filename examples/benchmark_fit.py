@@ -369,7 +369,7 @@ def report(rows: list[list[str]], table: Path | None) -> None:
 # epochs have rows, and each takes as long as it took here. The autoencoder is fitted once.
 
 # `NetClassifier(max_epochs="auto")` makes about as many gradient steps, in as many epochs at least.
-N_STEPS, LEAST_EPOCHS, BATCH_SIZE = 700, 10, 16
+N_STEPS, LEAST_EPOCHS, BATCH_SIZE = 600, 10, 16
 N_IMAGES = (100, 1_000, 10_000)
 # The default arms of a comparison that synthesise nothing, those that do, and its seeds.
 N_PLAIN, N_SYNTHESISING, N_SEEDS = 3, 2, 3

@@ -183,7 +183,7 @@ CELLS = {
         *(Cell(name, DEFAULT_NET, 100, ALL, 5) for name in LARGE),
         # Half of the steps, and of the attacked images, for all cells to fit into `HOURS`.
         *(
-            Cell(name, PRETRAINED, 100, FINE_TUNED, 3, n_attacked=128, max_epochs=50)
+            Cell(name, PRETRAINED, 100, FINE_TUNED, 3, n_attacked=128, max_epochs=43)
             for name in LARGE
         ),
         *(Cell(name, DEFAULT_NET, 250, WITH_SMOTE, 5) for name in SMALL),

@@ -126,6 +126,9 @@ ATTEMPTS = {
     "MI, 0.25": Attempt("mutual_info"),
     "MI, 0.25, one step": Attempt("mutual_info", {"max_iter": 1}),
     "MI, following labels": Attempt("mutual_info", synthesize=follow_labels),
+    "MI, one step, following labels": Attempt(
+        "mutual_info", {"max_iter": 1}, synthesize=follow_labels
+    ),
     "half MI, half random, 0.25": Attempt("mutual_info", synthesize=half_random),
     "random, 0.25, uncertain sources": Attempt("random", synthesize=uncertain_sources),
 }

@@ -92,7 +92,7 @@ warnings.filterwarnings("ignore", message="the head of efficientnet")
 # %%
 # ``freeze`` trains the head alone, which is fast and suits few images. Grey images are repeated to
 # three channels. Six epochs keep this lesson short; the default, ``max_epochs="auto"``, makes
-# about 700 gradient steps. (``drop_connect_rate`` drops layers at random, which a frozen
+# about 600 gradient steps. (``drop_connect_rate`` drops layers at random, which a frozen
 # backbone does not need.)
 #
 # Which augmentation helps?

@@ -63,12 +63,12 @@ class TestFit:
             ["fit-28", "fit of the autoencoder / plain training", "0.1", "ratio"],
         ]
         plain, synthesis, comparison = fit.durations(rows)
-        # 700 steps are 100 epochs of 7 batches, 25 of them before synthesis; 1 ms a row.
-        assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(13.75))
+        # 600 steps are 86 epochs of 7 batches, 22 of them before synthesis; 1 ms a row.
+        assert plain[:4] == ("28 px, grey", "default", "plain", fit.duration(11.8))
         # Twice as much, and once the autoencoder.
-        assert synthesis[3] == fit.duration(27.5 + 0.825)
+        assert synthesis[3] == fit.duration(23.6 + 0.825)
         # Three seeds of three plain arms and two with synthesis.
-        assert comparison[3] == fit.duration(3 * (3 * 13.75 + 2 * 28.325))
+        assert comparison[3] == fit.duration(3 * (3 * 11.8 + 2 * 24.425))
         # Ten epochs at least: 10,000 images pass ten times, and half of them seven times.
         assert plain[5] == fit.duration(135)
 

@@ -107,9 +107,9 @@ class TestFitPredict:
         table = AugmentedClassifier(random_state=0, refresh_every=20).fit(rows, y[:30])
         assert isinstance(table.estimator_.module_, DenseNet)
         assert isinstance(table.synthesizer_.autoencoder_.module_, DensePCA)
-        # 700 steps, two of them in an epoch.
-        assert len(table.history_) == 350
-        assert refreshed(table.history_) == list(range(88, 350, 20))
+        # 600 steps, two of them in an epoch.
+        assert len(table.history_) == 300
+        assert refreshed(table.history_) == list(range(75, 300, 20))
         assert table.score(rows, y[:30]) > 0.95
         monkeypatch.setattr("tsynd_sk.classifiers._default._N_STEPS", 20)
         images = AugmentedClassifier(None, synthesizer(), synthetic_ratio=0, random_state=0)

@@ -165,7 +165,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--steps",
         type=_count,
         metavar="S",
-        help="approximate number of gradient steps on real images (default: 700; a skorch "
+        help="approximate number of gradient steps on real images (default: 600; a skorch "
         "classifier keeps its epochs)",
     )
     add("--epochs", type=_count, metavar="E", help="training epochs, instead of --steps")

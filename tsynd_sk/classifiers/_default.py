@@ -21,9 +21,9 @@ from tsynd_sk._utils._torch_validation import check_training_data
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 
 # Gradient steps of a training with max_epochs="auto", and epochs that it has at least. With half as
-# many synthetic rows, from a quarter of the epochs on, they are a thousand: then most of what more
-# steps bring is there, and five arms of three seeds, 150 images of 64 pixels, take ten minutes.
-_N_STEPS, _LEAST_EPOCHS = 700, 10
+# many synthetic rows, from a quarter of the epochs on, they are some 850. Five arms of three seeds,
+# 150 images of 64 pixels, then take less than ten minutes on two cores.
+_N_STEPS, _LEAST_EPOCHS = 600, 10
 
 
 class ConvNet(nn.Module):
@@ -201,7 +201,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto": as many as make about 700 gradient steps, which are about 1,000 with the
+        Epochs. "auto": as many as make about 600 gradient steps, which are about 850 with the
         synthetic rows of an `AugmentedClassifier`; but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
