@@ -205,7 +205,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("options", "epochs"),
         [
-            ([], {"module": 500, "classifier": 10}),
+            ([], {"module": 300, "classifier": 10}),
             (["--steps", "30"], {"module": 15, "classifier": 8}),
             (["--steps", "30", "--epochs", "3"], {"module": 3, "classifier": 3}),
         ],

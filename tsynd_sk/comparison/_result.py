@@ -78,6 +78,7 @@ class ComparisonResult:
     Examples
     --------
     >>> from dataclasses import replace
+    >>> from matplotlib.figure import Figure
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import compare
     >>> from tsynd_sk.datasets import load_digits_images
@@ -92,7 +93,7 @@ class ComparisonResult:
     >>> found = result.difference("standard", "plain", "nll")
     >>> found.low < found.mean < found.high
     True
-    >>> display, table = result.plot(), result.to_frame()
+    >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
     >>> [found.arm for found in replace(result, primary="nll").differences()]
     ['standard']
     """
