@@ -188,7 +188,7 @@ def test_zarr_in_cross_validation_by_dask(tmp_path):
             augmented(net(max_epochs=2)), images, y % 2, cv=2, return_estimator=True
         )
 
-    lazy = scores(dask.from_zarr(tmp_path / "x.zarr"))
+    lazy = scores(dask.from_zarr(zarr.open_array(tmp_path / "x.zarr", mode="r")))
     np.testing.assert_array_equal(lazy["test_score"], scores(X)["test_score"])
     for fitted in lazy["estimator"]:
         # Still outside of memory.

@@ -12,6 +12,7 @@ from helpers.two_digits import CODES, COLOUR, FIRST, fitted, y
 
 @pytest.fixture(autouse=True)
 def close_figures():
+    plt.close("all")
     yield
     plt.close("all")
 

@@ -150,8 +150,9 @@ class Pretrained(nn.Module):
         if self.freeze:
             module.requires_grad_(False)
             module.get_submodule(self.head).requires_grad_(True)
-        self.layout = taken.layout
-        self.net = module.to(memory_format=self.layout)
+        # By number, for torch 2.4 cannot pickle a layout.
+        self.layout = _LAYOUTS.index(taken.layout)
+        self.net = module.to(memory_format=taken.layout)
         self.train(self.training)
 
     @classmethod
@@ -206,7 +207,7 @@ class Pretrained(nn.Module):
         x = (x - self.mean) / self.std
         if self.size is not None:
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        return _logits(self.net(x.contiguous(memory_format=self.layout)))
+        return _logits(self.net(x.contiguous(memory_format=_LAYOUTS[self.layout])))
 
     def train(self, mode: bool = True) -> Pretrained:
         """Switch to training mode, or to evaluation, where a frozen backbone's statistics stay."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from sklearn.utils import check_random_state
 
 #: One part in so many is held out.
 _PARTS = 4
@@ -110,7 +111,10 @@ def _by_group(
     y: np.ndarray, together: np.ndarray, random_state: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     n_groups = len(np.unique(together))
-    folds = StratifiedGroupKFold(min(_PARTS, n_groups), shuffle=True, random_state=random_state)
+    # scikit-learn 1.6 deals out groups of equal classes by their number, whatever the seed.
+    rng = check_random_state(random_state)
+    together = rng.permutation(n_groups)[np.unique(together, return_inverse=True)[1]]
+    folds = StratifiedGroupKFold(min(_PARTS, n_groups), shuffle=True, random_state=rng)
     with warnings.catch_warnings():
         # The count of classes below says it better.
         warnings.simplefilter("ignore", UserWarning)
