@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -121,17 +121,24 @@ def run(options: argparse.Namespace) -> None:
     done = {key_of(row) for row in read(options.out)}
     # Seed by seed, so that what an interrupted benchmark leaves is even.
     wanted = [(n, a, s) for s in range(options.seeds) for n in options.sets for a in HARM]
-    missing = [key for key in wanted if key not in done]
+    run_missing(run_one, wanted, [key for key in wanted if key not in done], options)
+
+
+def run_missing(
+    function: Callable[..., Row], wanted: list, missing: list, options: argparse.Namespace
+) -> None:
+    """Run a function of the folder and of each key that is missing, and append its rows."""
     print(f"{len(missing)} of {len(wanted)} runs are missing")
     parallel = Parallel(options.n_jobs, return_as="generator_unordered", batch_size=1)
-    with closing(parallel(delayed(run_one)(options.root, *key) for key in missing)) as finished:
+    with closing(parallel(delayed(function)(options.root, *key) for key in missing)) as finished:
         for row in finished:
             is_new = not options.out.exists()
             with options.out.open("a", newline="") as file:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 if is_new:
                     writer.writeheader()
-                writer.writerow({k: f"{v:.4f}" if type(v) is float else v for k, v in row.items()})
+                texts = {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
+                writer.writerow(texts)
             print(*row.values(), flush=True)
 
 
@@ -170,14 +177,18 @@ def _text(mean: float, error: float) -> str:
     return f"{mean:+.3f} ± {error:.3f}"
 
 
+def print_table(table: list[tuple[str, ...]]) -> None:
+    """Print lines with columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)))
+
+
 def report(options: argparse.Namespace) -> None:
     """Print the differences to standard augmentation, and what the arms take."""
     rows = read(options.out)
     heads = ("difference to standard", "set", "seeds", "balanced accuracy", "AUC", "NLL")
-    table = [heads, *lines(rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)))
+    print_table([heads, *lines(rows)])
     print()
     for arm in HARM:
         of_arm = [row for row in rows if row["arm"] == arm]
@@ -195,7 +206,7 @@ def write_table(rows: list[Row], path: Path) -> None:
         arm: np.mean([float(row["seconds"]) for row in rows if row["arm"] == arm]) for arm in HARM
     }
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("Arm", "Balanced accuracy", "ROC AUC", "NLL", "Time"))
         for arm, name, _, *texts in lines(rows):
             if name == "all":

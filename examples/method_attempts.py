@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from copy import copy
 from pathlib import Path
 from time import process_time
@@ -31,7 +30,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
-from joblib import Parallel, delayed
+from benchmark_harm import Row, print_table, run_missing
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
@@ -41,8 +40,6 @@ from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import adversarial_scores, classification_scores, corruption_scores
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.uncertainty import mean_log_proba
-
-Row = dict[str, str | int | float]
 
 SETS = ("breastmnist", "pneumoniamnist", "retinamnist", "textures64", "chest64", "brain64")
 N_LABELS = 100
@@ -207,19 +204,7 @@ def run(options: argparse.Namespace) -> None:
         for attempt in options.attempts
     ]
     missing = [key for key in wanted if tuple(map(str, key)) not in done]
-    print(f"{len(missing)} of {len(wanted)} runs are missing")
-    parallel = Parallel(options.n_jobs, return_as="generator_unordered", batch_size=1)
-    with closing(parallel(delayed(run_one)(options.root, *key) for key in missing)) as finished:
-        for row in finished:
-            is_new = not options.out.exists()
-            with options.out.open("a", newline="") as file:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                if is_new:
-                    writer.writeheader()
-                writer.writerow(
-                    {k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()}
-                )
-            print(*row.values(), flush=True)
+    run_missing(run_one, wanted, missing, options)
 
 
 # %%
@@ -253,10 +238,8 @@ def report(options: argparse.Namespace) -> None:
     """Print the differences to standard augmentation."""
     rows = read(options.out)
     heads = ("half", "attempt", "set", "seeds", "balanced accuracy", "AUC", "NLL", "corrupted AUC")
-    table = [(*heads, "PGD 2/255"), *(line for half in HALVES for line in lines(rows, half))]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)))
+    table = (line for half in HALVES for line in lines(rows, half))
+    print_table([(*heads, "PGD 2/255"), *table])
 
 
 def main() -> None:

@@ -264,7 +264,7 @@ def _logits(output: Any) -> Tensor:
 
 
 class _Taken(NamedTuple):
-    """What a network takes and returns: channels, size, columns, and the layer that makes these."""
+    """What a network takes (channels, size, layout) and returns (columns, made by its head)."""
 
     n_channels: int
     size: tuple[int, int] | None
