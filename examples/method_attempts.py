@@ -89,7 +89,9 @@ def half_random(engine, params, X, codes, occurrence, rng, empty=np.empty):
     return X_new, info
 
 
-def uncertain_sources(engine, params, X, codes, occurrence, rng, empty=np.empty):
+def uncertain_sources(
+    engine, params, X, codes, occurrence, rng, empty=np.empty, then: Callable = plainly
+):
     """Start from those images of each class that members disagree about most."""
     uncertainty = engine.uncertainty(params, engine.images)
     rows = np.empty(len(codes), int)
@@ -99,7 +101,12 @@ def uncertain_sources(engine, params, X, codes, occurrence, rng, empty=np.empty)
         n = min(len(wanted), len(pool))
         drawn = rng.choice(len(pool), n, replace=False, p=weights / weights.sum())
         rows[wanted] = np.resize(pool[drawn], len(wanted))
-    return _synthesize(engine, params, engine.images[rows], codes, occurrence, rng, empty)
+    return then(engine, params, engine.images[rows], codes, occurrence, rng, empty)
+
+
+def uncertain_sources_following_labels(*args):
+    """Start from uncertain images, at a radius that follows the labels."""
+    return uncertain_sources(*args, then=follow_labels)
 
 
 class Attempt(NamedTuple):
@@ -125,6 +132,9 @@ ATTEMPTS = {
     "MI, following labels": Attempt("mutual_info", synthesize=follow_labels),
     "MI, one step, following labels": Attempt(
         "mutual_info", {"max_iter": 1}, synthesize=follow_labels
+    ),
+    "MI, one step, following labels, uncertain sources": Attempt(
+        "mutual_info", {"max_iter": 1}, synthesize=uncertain_sources_following_labels
     ),
     "half MI, half random, 0.25": Attempt("mutual_info", synthesize=half_random),
     "random, 0.25, uncertain sources": Attempt("random", synthesize=uncertain_sources),
