@@ -136,6 +136,14 @@ ATTEMPTS = {
     "MI, one step, following labels, uncertain sources": Attempt(
         "mutual_info", {"max_iter": 1}, synthesize=uncertain_sources_following_labels
     ),
+    "random, 0.25, constrained": Attempt("random", {"label_policy": "constrain"}),
+    "MI, 0.25, one step, constrained": Attempt(
+        "mutual_info", {"max_iter": 1, "label_policy": "constrain"}
+    ),
+    "random, 0.5, constrained": Attempt("random", {"radius": 0.5, "label_policy": "constrain"}),
+    "MI, 0.5, one step, constrained": Attempt(
+        "mutual_info", {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
+    ),
     "half MI, half random, 0.25": Attempt("mutual_info", synthesize=half_random),
     "random, 0.25, uncertain sources": Attempt("random", synthesize=uncertain_sources),
 }
