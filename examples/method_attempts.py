@@ -144,6 +144,13 @@ ATTEMPTS = {
     "MI, 0.5, one step, constrained": Attempt(
         "mutual_info", {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
     ),
+    "random, 0.5, stepping back": Attempt("random", {"radius": 0.5, "label_policy": "constrain"}),
+    "MI, 0.5, one step, stepping back": Attempt(
+        "mutual_info", {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
+    ),
+    "MI, 0.25, one step, stepping back": Attempt(
+        "mutual_info", {"max_iter": 1, "label_policy": "constrain"}
+    ),
     "half MI, half random, 0.25": Attempt("mutual_info", synthesize=half_random),
     "random, 0.25, uncertain sources": Attempt("random", synthesize=uncertain_sources),
 }
