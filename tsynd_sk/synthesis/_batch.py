@@ -16,7 +16,6 @@ from tsynd_sk.ascent import (
     Objective,
     StepCallback,
     ascend,
-    displacement_norm,
     normalise,
 )
 from tsynd_sk.synthesis._codec import Codec
