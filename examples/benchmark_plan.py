@@ -43,17 +43,14 @@ NEW_DEFAULT: dict[str, Any] = {
         "keep_detail": True,
         "members": "auto",
         "n_members": 16,
-        "radius": 0.25,
+        "radius": 0.5,
         "random_start": 1.0,
-        "max_iter": 3,
-        "label_policy": "keep",
+        "max_iter": 1,
+        "label_policy": "constrain",
     },
 }
-# Displacement without a target, at the radius that suits it.
-RANDOM: dict[str, Any] = {
-    "objective": "random",
-    "synthesizer": {"keep_detail": True, "radius": 0.5, "label_policy": "keep"},
-}
+# The same without a target.
+RANDOM: dict[str, Any] = {"objective": "random", "synthesizer": NEW_DEFAULT["synthesizer"]}
 # As the paper has it: a trained autoencoder, and images that are what its decoder makes. What the
 # paper leaves open is as in the library.
 _PAPER: dict[str, Any] = {
