@@ -117,8 +117,9 @@ tell(constrained)
 
 # %%
 # The lines are the same, but no star is at a hollow point: such an image went back towards its
-# source. A star is hollow only if the network is wrong about the source already. The price: mistakes
-# of the network are left out along with wrong labels, and the network decides what an image shows.
+# source. A star is hollow only if the network is wrong about the source already. The price:
+# mistakes of the network are left out along with wrong labels, and the network decides what an
+# image shows.
 #
 # Targeted, or randomly moved?
 # ----------------------------
