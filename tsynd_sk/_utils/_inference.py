@@ -45,28 +45,34 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class _FixedNorm(nn.Module):
+class Replacement(nn.Module):
+    """Takes the place of a layer in a private copy, and has its attributes."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+
+class _FixedNorm(Replacement):
     """Batch normalisation by running statistics, as one multiplication and one addition."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, norm: Any):
-        super().__init__()
-        self.norm = norm
+        super().__init__(norm)
         scale = torch.rsqrt(norm.running_var + norm.eps)
         scale = scale if norm.weight is None else scale * norm.weight
         shift = -norm.running_mean * scale
         shift = shift if norm.bias is None else shift + norm.bias
         self.register_buffer("scale", scale.detach())
         self.register_buffer("shift", shift.detach())
-
-    def __getattr__(self, name: str) -> Any:
-        # A network may read the statistics of its layers.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("norm"), name)
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.ndim - 2))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._tensors import PickledAsArrays
-from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
@@ -117,15 +117,7 @@ class LastLayerPosterior(PickledAsArrays):
             On the CPU, in the layer's dtype.
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
-
-        Raises
-        ------
-        TypeError
-            If `generator` is not a ``torch.Generator``.
         """
-        if not isinstance(generator, torch.Generator):
-            # None would draw from the global state.
-            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
         precision = precision + self.prior_precision
         noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
@@ -315,7 +307,7 @@ def last_layer_posterior(
     >>> weight.shape, bias.shape
     (torch.Size([3, 4]), torch.Size([3]))
     """
-    check_network(module, to_log_proba)
+    check_not_scripted(module)
     if prior_precision is not None and not 0 < prior_precision < math.inf:
         raise ValueError(
             f"prior_precision must be a positive finite number or None, got {prior_precision!r}"

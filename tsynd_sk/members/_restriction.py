@@ -38,66 +38,43 @@ def random_layers(
         If `restrict` chooses no random layer, or something draws random numbers in a way that
         cannot be fixed.
     """
-    restrict = check_restriction(restrict)
-    found = trace(replace_random_layers(without_fast_paths(private_copy(module))), x[:1])
-    if found.sites:
-        sites = restrict_sites(found.sites, restrict).values()
+    name, exact = module._get_name(), without_fast_paths(private_copy(module))
+    found = trace(replace_random_layers(exact), x[:1])
+    if found.sites or required:
+        sites = restrict_sites(found, restrict, name).values()
         return list(dict.fromkeys(site.layer_name for site in sites))
-    name = module._get_name()
-    if required:
-        raise ValueError(nothing_random(name, found.resting))
     if found.resting:
         warn_of_resting(name, found.resting)
     return []
 
 
-def check_restriction(restrict: Restriction) -> Restriction:
-    """Check that a restriction can choose random layers."""
-    if restrict is None or (isinstance(restrict, str) and restrict == "last"):
-        return restrict
-    if isinstance(restrict, Integral) and not isinstance(restrict, bool):
-        if restrict < 1:
-            raise ValueError(f"restrict must be at least 1 if it is an int; got {restrict}")
-        return int(restrict)
-    if (
-        isinstance(restrict, list | tuple)
-        and restrict
-        and all(isinstance(name, str) for name in restrict)
-    ):
-        return list(restrict)
-    raise ValueError(
-        "restrict must be None (all random layers), 'last', an int (as many last ones) or a list "
-        f"of names of layers, not an empty one; got {restrict!r}"
-    )
-
-
-def choose_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
-    """Choose the random sites of a network that are random in its members."""
+def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
+    """Return the random sites of a network that a restriction keeps; raise if there are none."""
     if not found.sites:
-        raise ValueError(nothing_random(name, found.resting))
-    if found.resting and restrict is None:
-        warn_of_resting(name, found.resting)
-    return restrict_sites(found.sites, restrict)
-
-
-def restrict_sites(sites: dict[str, Site], restrict: Restriction) -> dict[str, Site]:
-    """Return the sites that a restriction keeps."""
+        why = (
+            f"{found.resting} draws random numbers in training, but in an unknown way"
+            if found.resting
+            else "no dropout with p > 0 is called"
+        )
+        raise ValueError(
+            f"{name} has nothing random in its forward pass ({why}), so members='dropout' finds no "
+            "epistemic uncertainty. Use members='laplace', add torch.nn.Dropout before its last "
+            "layers, register your own random layers by tsynd_sk.members.register_stochastic, or "
+            "give a list of several classifiers, which then form an ensemble."
+        )
     if restrict is None:
-        return sites
-    layers = list(dict.fromkeys(site.layer_name for site in sites.values()))
-    if isinstance(restrict, str | int):
-        chosen = set(layers[-(1 if isinstance(restrict, str) else restrict) :])
-    else:
-        chosen = set()
-        for name in restrict:
-            within = {layer for layer in layers if f"{layer}.".startswith(f"{name}.")}
-            if not within:
-                raise ValueError(
-                    f"restrict names {name!r}, which is not random: choose from {layers}, or the "
-                    "modules that contain them"
-                )
-            chosen |= within
-    return {key: site for key, site in sites.items() if site.layer_name in chosen}
+        return found.sites
+    layers = list(dict.fromkeys(site.layer_name for site in found.sites.values()))
+    number, chosen = 1 if restrict == "last" else restrict, list[str]()
+    for part in layers[-number:] if isinstance(number, Integral) else restrict or [""]:
+        within = [layer for layer in layers if f"{layer}.".startswith(f"{part}.")]
+        if not within:
+            raise ValueError(
+                f"restrict names {part!r}, which is not random: choose from {layers}, or the "
+                "modules that contain them"
+            )
+        chosen += within
+    return {key: site for key, site in found.sites.items() if site.layer_name in chosen}
 
 
 def warn_of_resting(name: str, resting: str) -> None:
@@ -109,19 +86,4 @@ def warn_of_resting(name: str, resting: str) -> None:
         "leave it off, name the other random layers in restrict.",
         UserWarning,
         stacklevel=2,
-    )
-
-
-def nothing_random(name: str, resting: str | None) -> str:
-    """Return the message for a network without random layers."""
-    why = (
-        f"({resting} draws random numbers in training, but in an unknown way)"
-        if resting
-        else "(no dropout with p > 0 is called)"
-    )
-    return (
-        f"{name} has nothing random in its forward pass {why}, so members='dropout' finds no "
-        "epistemic uncertainty. Use members='laplace', add torch.nn.Dropout before its last "
-        "layers, register your own random layers by tsynd_sk.members.register_stochastic, or give "
-        "a list of several classifiers, which then form an ensemble."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,6 @@ class Site(NamedTuple):
     noise: Noise
     inputs: tuple
     kwargs: dict
-
-    def draw(self, generator: torch.Generator) -> Any:
-        """Draw the noise of one member."""
-        return self.noise.draw(self.layer, generator, *self.inputs, **self.kwargs)
 
 
 class Trace(NamedTuple):
@@ -70,15 +66,26 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     def record(key, layer, noise, inputs, kwargs):
         # Only the noise is applied, even if the network is in training mode.
         layer.eval()
-        sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
+        name = key.rpartition("#")[0]
+        sites[key] = Site(name, layer, noise, inputs, kwargs)
+        state = generator.get_state()
         try:
             draw = noise.draw(layer, generator, *inputs, **kwargs)
+            generator.set_state(state)
+            again = noise.draw(layer, generator, *inputs, **kwargs)
+            repeats = all(map(torch.equal, tree_leaves(draw), tree_leaves(again)))
         except Randomness:
-            raise _draws_elsewhere(site) from None
+            repeats = False
+        if not repeats:
+            raise ValueError(
+                f"the draw that is registered for {type(layer).__name__} (layer {name!r}) does not "
+                "take all random numbers from its generator, so members cannot be drawn again: "
+                "pass generator=generator to each function that draws"
+            )
         try:
             return noise.apply(layer, draw, *inputs, **kwargs)
         except NotImplementedError as error:
-            raise ValueError(f"layer {site.layer_name!r}: {error}") from None
+            raise ValueError(f"layer {name!r}: {error}") from None
 
     try:
         with visiting(record, functions=True) as predicting, Watch():
@@ -89,16 +96,7 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "predicts, in a way that cannot be fixed for members. Register it by "
             "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout instead."
         ) from None
-    found = dict(sites)
-    for site in found.values():
-        # A draw that comes from the generator alone can be repeated.
-        state = generator.get_state()
-        leaves = tree_leaves(site.draw(generator))
-        generator.set_state(state)
-        if not all(map(torch.equal, leaves, tree_leaves(site.draw(generator)))):
-            raise _draws_elsewhere(site)
-
-    resting, modes = None, {part: part.training for part in module.modules()}
+    found, resting, modes = dict(sites), None, {part: part.training for part in module.modules()}
     for part in modes:
         # One row has no batch statistics, and running ones must not change.
         part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
@@ -118,11 +116,3 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
         for part, mode in modes.items():
             part.training = mode
     return Trace(found, bool(predicting.switches), resting)
-
-
-def _draws_elsewhere(site: Site) -> ValueError:
-    return ValueError(
-        f"the draw that is registered for {type(site.layer).__name__} (layer {site.layer_name!r}) "
-        "does not take all random numbers from its generator, so members cannot be drawn again: "
-        "pass generator=generator to each function that draws"
-    )
