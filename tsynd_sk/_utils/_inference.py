@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +25,17 @@ def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Mo
         if "_original_forward" in vars(part):
             part.forward = vars(part).pop("_original_forward")
     return duplicate if device is None else duplicate.to(device)
+
+
+@contextmanager
+def modes_kept(*modules: nn.Module) -> Iterator[None]:
+    """Restore which parts of networks are in training mode."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def without_fast_paths(module: nn.Module) -> nn.Module:
@@ -135,16 +147,8 @@ def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
 class InferenceCopy:
     """Private copy of a network with what turns its output into log-probabilities.
 
-    Parameters
-    ----------
-    module : Module
-        The user's network.
-    to_log_proba : callable
-        Turns its output into log-probabilities.
-    device : torch.device or None, default=None
-        Where to predict; ``None`` for where the network is.
-    exchange : callable or None, default=None
-        Changes the copy before it is laid out, and returns it.
+    `device` of None is where the network is. `exchange` changes the copy before its weights are
+    laid out, and returns it.
     """
 
     def __init__(

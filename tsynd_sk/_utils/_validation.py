@@ -38,9 +38,8 @@ def refuse_metadata(estimator: Any, metadata: dict) -> None:
     if "groups" in metadata:
         raise TypeError(
             f"{type(estimator).__name__}.fit takes no groups, which are for splitting: give them "
-            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(). To "
-            "hold groups out of a training, split by them first, and give what is held out to "
-            "AugmentedClassifier.fit(X, y, X_val=..., y_val=...)"
+            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(), or "
+            "split by them first and pass what is held out as X_val and y_val"
         )
     if metadata:
         raise TypeError(

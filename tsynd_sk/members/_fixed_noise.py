@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
+from tsynd_sk._utils._tensors import same_values
 from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._noises import ELEMENTWISE, Noise
 from tsynd_sk.members._restriction import Restriction, restrict_sites, warn_of_resting
-from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
+from tsynd_sk.members._rng_guard import keep_foreign_generators
 from tsynd_sk.members._tracing import Site, Trace, trace
 from tsynd_sk.members._visits import ValueWatch, replace_random_layers, visiting
 
@@ -136,12 +137,9 @@ class FixedNoiseMembers:
         with torch.no_grad():
             one_by_one = self._predict("loop", *given, rows)
             again = self._predict("loop", *given, rows)
-            if not _same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
-                part = find_unsteady_part(
-                    self._network.module, lambda: self._predict("loop", *given, rows)
-                )
+            if not same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
                 raise ValueError(
-                    f"{part} of {self._network.name} predicts differently for the same images "
+                    f"{self._network.name} predicts differently for the same images "
                     "although all noise that torch knows of is fixed: does it draw from numpy or "
                     "from its own generator? Register it by tsynd_sk.members.register_stochastic."
                 )
@@ -162,7 +160,7 @@ class FixedNoiseMembers:
                 # Control flow that depends on values, layers that do not keep rows in front:
                 # types of errors differ.
                 continue
-            if _same_values(folded, one_by_one, rounding):
+            if same_values(folded, one_by_one, rounding):
                 return decision
         return "loop"
 
@@ -223,9 +221,3 @@ def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
         each = [noise.draw(layer, generator, *inputs, **kwargs) for _ in range(n_members)]
         draws[key] = tree_map(lambda *parts: torch.stack(parts), *each)
     return draws
-
-
-def _same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
-    return one.shape == other.shape and torch.allclose(
-        one, other, rtol=rounding, atol=rounding, equal_nan=True
-    )

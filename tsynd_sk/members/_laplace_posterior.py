@@ -14,7 +14,7 @@ alpha release (asdfghjkl).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -137,14 +137,6 @@ def _agree(part: Tensor | None, mean: Tensor | None) -> bool:
     return torch.equal(part.detach().cpu(), mean.to(part.dtype))
 
 
-def _inputs(features: Tensor, bias: Tensor | None) -> Tensor:
-    """Append a feature that is always 1, whose weight is the bias."""
-    features = features.cpu().double()
-    return (
-        features if bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
-    )
-
-
 def _output_fisher(log_probs: Tensor, output: Tensor) -> Tensor:
     """Sum over the rows ``sum_c p_c g_c g_c^T``, where ``g_c = d log p_c / d output``."""
     p = log_probs.detach().cpu().double().exp()
@@ -181,7 +173,10 @@ def _kronecker_factors(
         with recorded({name: layer}) as calls:
             log_probs = to_log_proba(network(x))
         call = only_call(calls, name, log_probs)
-        inputs = _inputs(call.features, layer.bias)
+        inputs = call.features.cpu().double()
+        if layer.bias is not None:
+            # The bias is the weight of a feature that is always 1.
+            inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
         _check_finite(inputs, f"what the last {layer_label(name)} receives")
         fisher = _output_fisher(log_probs, call.output)
         _check_finite(fisher, f"the curvature of the prediction at the last {layer_label(name)}")
@@ -213,13 +208,6 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rises(middle) else (low, middle)
     return math.exp(low)
-
-
-def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Return the batches that have rows."""
-    if isinstance(batches, Tensor):
-        raise TypeError("batches is a tensor: pass a list of batches, or batches.split(256)")
-    return (batch.detach() for batch in batches if len(batch))
 
 
 def last_layer_posterior(
@@ -312,7 +300,9 @@ def last_layer_posterior(
         raise ValueError(
             f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
         )
-    filled = _filled(batches)
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is a tensor: pass a list of batches, or batches.split(256)")
+    filled = (batch.detach() for batch in batches if len(batch))
     first = next(filled, None)
     if first is None:
         raise ValueError("batches must hold at least one row, got none")

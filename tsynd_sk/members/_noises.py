@@ -36,7 +36,7 @@ def register_stochastic(
     *,
     draw: Callable[..., Any],
     apply: Callable[..., Tensor],
-    active: Callable[[nn.Module], bool] | None = None,
+    active: Callable[[nn.Module], object] | None = None,
 ) -> None:
     """Register a type of random layer, so that its noise can be drawn once for each member.
 
@@ -173,7 +173,8 @@ def _masked_attention(
     if layer.batch_first:
         query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     # Not the layer itself, which has a fast path without gradients.
-    _, weights = F.multi_head_attention_forward(
+    attend: Any = F.multi_head_attention_forward
+    _, weights = attend(
         *(query, key, value, layer.embed_dim, layer.num_heads),
         *(layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0),
         *(layer.out_proj.weight, layer.out_proj.bias),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,23 +21,8 @@ def random_layers(
 ) -> list[str]:
     """Return the names of the layers that `DropoutMembers` draws, in the order of the forward pass.
 
-    Parameters
-    ----------
-    module : Module
-        Network; it stays as it is.
-    x : Tensor of shape (n, ...)
-        Some inputs, of which one row passes.
-    restrict : None, "last", int or sequence of str, default=None
-        See `DropoutMembers`.
-    required : bool, default=False
-        Whether a network with nothing random is an error. Otherwise the list is empty, and a
-        warning names what draws random numbers in training in an unknown way.
-
-    Raises
-    ------
-    ValueError
-        If `restrict` chooses no random layer, or something draws random numbers in a way that
-        cannot be fixed.
+    One row of `x` passes. If nothing is random, raise if this is `required`; otherwise return an
+    empty list, and warn of what draws random numbers in training in an unknown way.
     """
     name, exact = module._get_name(), without_fast_paths(private_copy(module))
     found = trace(replace_random_layers(exact), x[:1])
@@ -65,8 +51,9 @@ def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, 
     if restrict is None:
         return found.sites
     layers = list(dict.fromkeys(site.layer_name for site in found.sites.values()))
-    number, chosen = 1 if restrict == "last" else restrict, list[str]()
-    for part in layers[-number:] if isinstance(number, Integral) else restrict or [""]:
+    number: Any = 1 if restrict == "last" else restrict
+    chosen: list[str] = []
+    for part in layers[-number:] if isinstance(number, Integral) else number or [""]:
         within = [layer for layer in layers if f"{layer}.".startswith(f"{part}.")]
         if not within:
             raise ValueError(

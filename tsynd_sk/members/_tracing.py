@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk.members._noises import Noise
 from tsynd_sk.members._rng_guard import Randomness, Watch
 from tsynd_sk.members._visits import visiting
@@ -25,38 +26,22 @@ class Site(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What was found out about a network by passing one row.
+    """What was found out about a network by passing one row."""
 
-    Attributes
-    ----------
-    sites : dict of str to Site
-        Random sites in the order of the forward pass.
-    functions : bool
-        Whether dropout functions are called, which may be among the sites.
-    resting : str or None
-        Names something that draws random numbers in training in an unknown way.
-    """
-
+    # Random sites in the order of the forward pass.
     sites: dict[str, Site]
+    # Whether dropout functions are called, which may be among the sites.
     functions: bool
+    # Names something that draws random numbers in training in an unknown way.
     resting: str | None
 
 
 @torch.no_grad()
 def trace(module: nn.Module, x: Tensor) -> Trace:
-    """Find the random sites of a network with fixed noise.
+    """Find the random sites of a result of `replace_random_layers`, which stays as it is.
 
-    Parameters
-    ----------
-    module : Module
-        Result of `replace_random_layers`; it stays as it is.
-    x : Tensor of shape (1, ...)
-        One row of what the network takes.
-
-    Raises
-    ------
-    ValueError
-        If something draws random numbers that cannot be fixed.
+    `x` is one row of what the network takes. Raise ValueError if something draws random numbers
+    that cannot be fixed.
     """
     # In a copy, because modes change and another thread may be predicting.
     module = copy.deepcopy(module)
@@ -96,23 +81,21 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "predicts, in a way that cannot be fixed for members. Register it by "
             "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout instead."
         ) from None
-    found, resting, modes = dict(sites), None, {part: part.training for part in module.modules()}
-    for part in modes:
-        # One row has no batch statistics, and running ones must not change.
-        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
-    try:
-        with visiting(record, functions=True) as training, Watch():
-            module(x)
-        for key, on in predicting.switches.items():
-            # Dropout that is off even in training is not random.
-            if not on and not training.switches.get(key, True):
-                del found[key]
-    except Randomness as randomness:
-        resting = randomness.where(module)
-    except Exception:
-        # In training mode a network may need other inputs; then nothing can be found out.
-        pass
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    found, resting = dict(sites), None
+    with modes_kept(module):
+        for part in module.modules():
+            # One row has no batch statistics, and running ones must not change.
+            part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
+        try:
+            with visiting(record, functions=True) as training, Watch():
+                module(x)
+            for key, on in predicting.switches.items():
+                # Dropout that is off even in training is not random.
+                if not on and not training.switches.get(key, True):
+                    del found[key]
+        except Randomness as randomness:
+            resting = randomness.where(module)
+        except Exception:
+            # In training mode a network may need other inputs; then nothing can be found out.
+            pass
     return Trace(found, bool(predicting.switches), resting)
