@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -30,11 +32,12 @@ def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Mo
 @contextmanager
 def modes_kept(*modules: nn.Module) -> Iterator[None]:
     """Restore which parts of networks are in training mode."""
-    modes = [(part, part.training) for module in modules for part in module.modules()]
+    parts = list(chain.from_iterable(map(nn.Module.modules, modules)))
+    modes = list(map(attrgetter("training"), parts))
     try:
         yield
     finally:
-        for part, mode in modes:
+        for part, mode in zip(parts, modes, strict=True):
             part.training = mode
 
 

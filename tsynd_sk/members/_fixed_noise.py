@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -112,8 +112,8 @@ class FixedNoiseMembers:
         (found, n_bytes), size = self._found[shape], max(len(x), 1)
         if x.device.type == "cpu":
             size = min(size, max(_CACHE // (self.n_members * n_bytes), 1))
-        given = self._decisions[shape], found, self._draws[shape]
-        return torch.cat([self._predict(*given, part) for part in x.split(size)], 1)
+        predict = partial(self._predict, self._decisions[shape], found, self._draws[shape])
+        return torch.cat(list(map(predict, x.split(size))), 1)
 
     def _prepare(self, x: Tensor) -> tuple[Trace, int]:
         """Find the random sites for inputs of this shape, and decide how to compute members."""
@@ -125,8 +125,8 @@ class FixedNoiseMembers:
         found = found._replace(sites=restrict_sites(found, self._restrict, name))
         if tuple(shape) not in self._decisions:
             self._decisions[tuple(shape)] = self._decide(found, rows)
-        leaves = tree_leaves(list(found.sites.values()))
-        return found, max([1, *(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))])
+        tensors = filter(torch.is_tensor, tree_leaves(list(found.sites.values())))
+        return found, max([1, *map(attrgetter("nbytes"), tensors)])
 
     def _decide(self, found: Trace, rows: Tensor) -> str:
         """Choose the fastest way to compute members that gives the same values as a loop."""

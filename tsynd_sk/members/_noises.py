@@ -108,36 +108,26 @@ def noise_of(layer: nn.Module) -> Noise | None:
 
 def _rate(layer: Any) -> float:
     # torchvision says p, timm drop_prob (None for "never"), attention dropout.
-    given = [getattr(layer, name, None) for name in ("p", "drop_prob", "dropout")]
-    return float(given[0] or given[1] or given[2] or 0)
+    rate: Any = getattr(layer, "p", None) or getattr(layer, "drop_prob", None)
+    return float(rate or getattr(layer, "dropout", None) or 0)
 
 
-def _draw(layer, generator, x, *args, shape_of, **kwargs):
-    """Draw zeros as often as the layer drops, otherwise ones, scaled so that their mean is one."""
-    p = _rate(layer)
-    kept = (torch.rand(shape_of(layer, x, *args), generator=generator) >= p).to(x)
+def _draw(layer, generator, x, key=None, *args, n_axes=None, **kwargs):
+    """Draw zeros as often as the layer drops, otherwise ones, scaled so that their mean is one.
+
+    Each row has own values along the first axes of it, `n_axes` or all.
+    """
+    p, shape = _rate(layer), [1, *x.shape[1:][:n_axes]]
+    if isinstance(layer, nn.MultiheadAttention):
+        rows = 1 if layer.batch_first else 0
+        shape = [1, layer.num_heads, x.shape[rows], key.shape[rows]]
+    shape += [1] * (x.ndim - len(shape))
+    kept = (torch.rand(shape, generator=generator) >= p).to(x)
     if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
         # Klambauer et al. (2017): an affine map restores mean 0 and variance 1 after dropping.
         a = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0
         return a * kept, a * _SELU_FLOOR * ((1 - kept) - p)
     return kept / (1 - p) if p < 1 and getattr(layer, "scale_by_keep", True) else kept
-
-
-def _by_unit(layer: Any, x: Tensor) -> tuple[int, ...]:
-    return 1, *x.shape[1:]
-
-
-def _by_channel(layer: Any, x: Tensor) -> tuple[int, ...]:
-    return 1, *x.shape[1:2], *[1] * (x.ndim - 2)
-
-
-def _by_row(layer: Any, x: Tensor) -> tuple[int, ...]:
-    return (1,) * x.ndim
-
-
-def _by_weight(layer: Any, query: Tensor, key: Tensor, *args: Any) -> tuple[int, ...]:
-    rows = 1 if layer.batch_first else 0
-    return 1, layer.num_heads, query.shape[rows], key.shape[rows]
 
 
 def _multiply(layer, noise, x):
@@ -197,18 +187,18 @@ def _masked_attention(
     return output, (dropped.mean(1) if average_attn_weights else dropped) if need_weights else None
 
 
-for _layer_type, _shape_of, _apply in (
-    (nn.Dropout, _by_unit, _multiply),
-    (nn.Dropout1d, _by_channel, _multiply),
-    (nn.Dropout2d, _by_channel, _multiply),
-    (nn.Dropout3d, _by_channel, _multiply),
-    (nn.AlphaDropout, _by_unit, _affine),
-    (nn.FeatureAlphaDropout, _by_channel, _affine),
-    ("torchvision.ops.stochastic_depth.StochasticDepth", _by_row, _multiply),
-    ("timm.layers.drop.DropPath", _by_row, _multiply),
-    ("timm.models.layers.drop.DropPath", _by_row, _multiply),
-    (nn.MultiheadAttention, _by_weight, _masked_attention),
+for _layer_type, _n_axes, _apply in (
+    (nn.Dropout, None, _multiply),
+    (nn.Dropout1d, 1, _multiply),
+    (nn.Dropout2d, 1, _multiply),
+    (nn.Dropout3d, 1, _multiply),
+    (nn.AlphaDropout, None, _affine),
+    (nn.FeatureAlphaDropout, 1, _affine),
+    ("torchvision.ops.stochastic_depth.StochasticDepth", 0, _multiply),
+    ("timm.layers.drop.DropPath", 0, _multiply),
+    ("timm.models.layers.drop.DropPath", 0, _multiply),
+    (nn.MultiheadAttention, None, _masked_attention),
 ):
     register_stochastic(
-        _layer_type, draw=partial(_draw, shape_of=_shape_of), apply=_apply, active=_rate
+        _layer_type, draw=partial(_draw, n_axes=_n_axes), apply=_apply, active=_rate
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from numbers import Integral
+from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,11 +28,14 @@ def random_layers(
     name, exact = module._get_name(), without_fast_paths(private_copy(module))
     found = trace(replace_random_layers(exact), x[:1])
     if found.sites or required:
-        sites = restrict_sites(found, restrict, name).values()
-        return list(dict.fromkeys(site.layer_name for site in sites))
+        return _layers(restrict_sites(found, restrict, name))
     if found.resting:
         warn_of_resting(name, found.resting)
     return []
+
+
+def _layers(sites: dict[str, Site]) -> list[str]:
+    return list(dict.fromkeys(map(attrgetter("layer_name"), sites.values())))
 
 
 def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
@@ -50,7 +54,7 @@ def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, 
         )
     if restrict is None:
         return found.sites
-    layers = list(dict.fromkeys(site.layer_name for site in found.sites.values()))
+    layers = _layers(found.sites)
     number: Any = 1 if restrict == "last" else restrict
     chosen: list[str] = []
     for part in layers[-number:] if isinstance(number, Integral) else number or [""]:

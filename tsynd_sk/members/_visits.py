@@ -168,8 +168,8 @@ def replace_random_layers(module: nn.Module, only: tuple[str, Noise] | None = No
             sites[part] = RandomSiteLayer(name or type(part).__name__, part, noise)
     for parent in list(root.modules()):
         # A layer may have several names.
-        found = {name: sites[child] for name, child in parent._modules.items() if child in sites}
-        parent._modules.update(found)
+        for name, child in parent._modules.items():
+            parent._modules[name] = sites.get(child, child)
     return root[0]
 
 
