@@ -172,7 +172,7 @@ def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
 
 
 def _to_log_proba(output, *, nonlinearity: Any, flat: bool) -> Tensor:
-    logits = first_output(output)
+    logits = output[0] if isinstance(output, tuple) else output
     if not isinstance(logits, Tensor):
         if isinstance(nonlinearity, str):
             check_readable(None, output)

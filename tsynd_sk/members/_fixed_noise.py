@@ -27,7 +27,7 @@ from tsynd_sk._utils._tensors import same_values
 from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._noises import ELEMENTWISE, Noise
 from tsynd_sk.members._restriction import Restriction, restrict_sites, warn_of_resting
-from tsynd_sk.members._rng_guard import keep_foreign_generators
+from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
 from tsynd_sk.members._tracing import Site, Trace, trace
 from tsynd_sk.members._visits import ValueWatch, replace_random_layers, visiting
 
@@ -138,8 +138,10 @@ class FixedNoiseMembers:
             one_by_one = self._predict("loop", *given, rows)
             again = self._predict("loop", *given, rows)
             if not same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
+                predict = partial(self._predict, "loop", *given, rows)
+                part = find_unsteady_part(self._network.module, predict)
                 raise ValueError(
-                    f"{self._network.name} predicts differently for the same images "
+                    f"{part} of {self._network.name} predicts differently for the same images "
                     "although all noise that torch knows of is fixed: does it draw from numpy or "
                     "from its own generator? Register it by tsynd_sk.members.register_stochastic."
                 )
@@ -218,6 +220,9 @@ def _joined(*parts: Any) -> Any:
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
     generator, draws = torch.Generator().manual_seed(int(seed)), {}
     for key, (_, layer, noise, inputs, kwargs) in sites.items():
-        each = [noise.draw(layer, generator, *inputs, **kwargs) for _ in range(n_members)]
-        draws[key] = tree_map(lambda *parts: torch.stack(parts), *each)
+        leaves: list[list[Tensor]] = []
+        for _ in range(n_members):
+            draw, structure = tree_flatten(noise.draw(layer, generator, *inputs, **kwargs))
+            leaves.append(draw)
+        draws[key] = tree_unflatten(map(torch.stack, zip(*leaves, strict=True)), structure)
     return draws

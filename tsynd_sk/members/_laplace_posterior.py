@@ -6,9 +6,8 @@ weights, and as wide as the prior where they do not. The classifier with weights
 member, like one with a dropout mask.
 
 The package laplace-torch (0.3) is not used: its sampling writes weights into the given model, so
-members neither last nor can be shared by threads, and it treats weight and bias as independent. It
-also fails for networks with a single logit, treats the output of a softmax as logits, and pins an
-alpha release (asdfghjkl).
+members neither last nor can be shared by threads; it treats weight and bias as independent, and the
+output of a softmax as logits.
 """
 
 from __future__ import annotations

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 class Randomness(Exception):
@@ -54,6 +57,35 @@ class Watch(Watcher):
             if given.get("generator") is None and not (off or never):
                 raise Randomness(func.name().removeprefix("aten::"))
         return func(*args, **kwargs)
+
+
+def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
+    """Name the first module whose output differs between two passes with the same input."""
+    calls: list[tuple[str, nn.Module, list[Tensor], list[Tensor]]] = []
+
+    def record(name: str, part: nn.Module, inputs: Any, output: Any) -> None:
+        calls.append((name, part, _copied(inputs), _copied(output)))
+
+    hooks = [
+        part.register_forward_hook(partial(record, name)) for name, part in module.named_modules()
+    ]
+    try:
+        predict()
+        first = list(calls)
+        calls.clear()
+        predict()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # Modules are recorded after those within them.
+    for (name, part, x_1, y_1), (_, _, x_2, y_2) in zip(first, calls, strict=False):
+        if name and all(map(torch.equal, x_1, x_2)) and not all(map(torch.equal, y_1, y_2)):
+            return f"layer {name!r} ({type(part).__name__})"
+    return "the forward"
+
+
+def _copied(value: Any) -> list[Tensor]:
+    return [leaf.clone() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 @contextmanager
