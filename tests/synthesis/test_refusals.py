@@ -233,7 +233,7 @@ class TestImages:
 
 LABELS = {
     "nothing": (None, "requires y to be passed, but the target y is None"),
-    "a word": ("cyst", "at least 1 dimension.* got scalar array.'cyst'"),
+    "a word": ("cyst", "at least 1 dimension.* got scalar .array.'cyst'"),
     "ragged": ([[1], [2, 3]] * 10, "inhomogeneous shape"),
     "missing": ([None, "a"] * 10, "y contains missing labels"),
     "no day": (np.array(["NaT", "2020-01-01"] * 10, "M8[D]"), "y contains NaT"),
