@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +23,15 @@ def chosen_rows(n_rows: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n_rows, _MAX_ROWS, replace=False))
 
 
+def is_count(value: Any) -> bool:
+    """Return whether a value is an integer of at least 1."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
 def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the mean, principal axes (n_components, n_features) and their deviations."""
-    if isinstance(n_components, bool) or not (
-        (isinstance(n_components, Integral) and n_components >= 1)
-        or (isinstance(n_components, float) and 0 < n_components < 1)
-    ):
+    fraction = isinstance(n_components, float) and 0 < n_components < 1
+    if not (fraction or is_count(n_components)):
         raise ValueError(
             f"n_components={n_components!r} is not valid: expected a positive integer, or a "
             "float between 0 and 1 for the fraction of variance to be explained"
@@ -42,12 +46,10 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
     rounding = (FLOAT32_ROUNDING * rows.abs().max()).square()
     variance = torch.where(variance > rounding, variance, torch.zeros_like(variance))
     rank = max(int((variance > variance[0] * 1e-7).sum()), 1)
-    if isinstance(n_components, Integral):
-        kept = int(n_components)
-    else:
+    if fraction:
         explained = variance.cumsum(0) / variance.sum().clamp_min(torch.finfo(variance.dtype).tiny)
-        kept = int((explained < n_components).sum()) + 1
-    kept = min(kept, rank)
+        n_components = int((explained < n_components).sum()) + 1
+    kept = min(int(n_components), rank)
     # Eigenvectors are determined up to sign; the largest entry is made positive.
     axes = axes[:kept]
     signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
@@ -73,13 +75,10 @@ class ComponentAutoencoder(nn.Module):
     scale: Tensor
     project: nn.Linear | nn.Conv2d
     expand: nn.Linear | nn.Conv2d
-    n_values: int
-    n_components: int
-    noise: float
 
-    def __init__(self, n_values: int, n_components: int, noise: float = 0.0):
+    def __init__(self, n_values: int, n_components: int, noise: float):
         super().__init__()
-        if type(n_components) is bool or not isinstance(n_components, Integral) or n_components < 1:
+        if not is_count(n_components):
             raise ValueError(
                 f"n_components={n_components!r} is not valid: expected a positive integer, or a "
                 "float between 0 and 1 for a fraction of variance, which needs data: use "
@@ -90,18 +89,8 @@ class ComponentAutoencoder(nn.Module):
         self.noise = noise
 
     @torch.no_grad()
-    def set_components(self, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
-        """Initialise the linear maps by principal components, whitened.
-
-        Parameters
-        ----------
-        mean : Tensor of shape (n_values,)
-            Mean of what is projected.
-        axes : Tensor of shape (n_components, n_values)
-            Principal axes, of length 1.
-        scale : Tensor of shape (n_components,)
-            Standard deviations along them.
-        """
+    def _initialise(self, X: Tensor, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
+        """Initialise the linear maps by principal components of data `X`, whitened."""
         weight = axes / scale[:, None]
         self.project.weight.copy_(weight.reshape(self.project.weight.shape))
         assert self.project.bias is not None
@@ -111,11 +100,46 @@ class ComponentAutoencoder(nn.Module):
         self.expand.bias.copy_(mean)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Encode what is reconstructed, in latent standard deviations."""
-        raise NotImplementedError
+        """Encode images, or the rows of a table, in latent standard deviations.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W) or (n, n_features)
+            Images, or rows.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components, h, w) or (n, n_components)
+            Codes: a vector for each patch, or for each row.
+        """
+        return self._codes_of(self._values_of(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """Decode codes."""
+        """Decode codes to images, or to the rows of a table.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components, h, w) or (n, n_components)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W) or (n, n_features)
+            Images, or rows.
+        """
+        return self._from_values(self._expanded(z))
+
+    def _codes_of(self, values: Tensor) -> Tensor:
+        return self.project(values)
+
+    def _expanded(self, z: Tensor) -> Tensor:
+        return self.expand(z)
+
+    def _values_of(self, x: Tensor) -> Tensor:
+        """Return what is projected: patches (n, n_values, h, w), or standardised rows."""
+        raise NotImplementedError
+
+    def _from_values(self, values: Tensor) -> Tensor:
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
