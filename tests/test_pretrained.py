@@ -200,7 +200,7 @@ class TestNets:
             ("helpers.nowhere:tiny", ImportError, "No module named 'helpers.nowhere'"),
             ("nowhere.py:tiny", FileNotFoundError, "there is no file .*nowhere.py"),
             (":tiny", ValueError, "names nothing"),
-            ("helpers.networks:NUMBER", TypeError, "must be a function of .*; got a int"),
+            ("helpers.networks:NUMBER", TypeError, "a function of .*; got a int"),
             (
                 "helpers.networks:no_network",
                 TypeError,
