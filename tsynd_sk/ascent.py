@@ -260,9 +260,9 @@ def ascend(
     Raises
     ------
     ValueError
-        If shapes do not fit, a number is out of its range, `y` holds no columns of the
-        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or return
-        tensors of another shape.
+        If a number is out of its range, `members`, `decode` or `objective` cannot be
+        differentiated, or `objective` returns a tensor of another shape. For other shapes that do
+        not fit, torch raises its own errors.
 
     See Also
     --------
@@ -292,7 +292,6 @@ def ascend(
     """
     check_number("radius", radius, 0.0)
     max_iter = check_int_at_least("max_iter", max_iter, 0)
-    _check_rows(z_0, y, start=start, direction=direction)
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
     if objective is None and direction is None:
@@ -310,8 +309,6 @@ def ascend(
             images = decode(z_0 + scale * u)
             log_probs = members(images)
             log_mean = mean_log_proba(log_probs)
-            if iteration == 0:
-                _check_classes(y, log_mean.shape[1])
             agreement = log_mean.argmax(-1) == y
             value = displacement_norm(u) if objective is None else objective(log_probs, y)
             if climbing and not (images.requires_grad and log_probs.requires_grad):
@@ -355,27 +352,6 @@ def ascend(
                 u = torch.lerp(origin, surface, (iteration + 1) / max_iter)
     assert best is not None
     return best
-
-
-def _check_rows(z_0: Tensor, y: Tensor, **displacements: Tensor | None) -> None:
-    if y.shape != z_0.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
-        raise ValueError(
-            f"y must hold one integer for each of the {len(z_0)} rows of z_0; got shape "
-            f"{tuple(y.shape)} and dtype {y.dtype}"
-        )
-    for name, value in displacements.items():
-        if value is not None and value.shape != z_0.shape:
-            raise ValueError(
-                f"{name} must have the shape of z_0, {tuple(z_0.shape)}; got {tuple(value.shape)}"
-            )
-
-
-def _check_classes(y: Tensor, n_classes: int) -> None:
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < n_classes:
-        raise ValueError(
-            f"y must hold columns of the log-probabilities, 0 to {n_classes - 1}; got values from "
-            f"{int(y.min())} to {int(y.max())}"
-        )
 
 
 def _check_value(value: Tensor, n_rows: int, *, must_differentiate: bool) -> None:

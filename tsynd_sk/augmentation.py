@@ -116,25 +116,22 @@ class TransformRows:
     def _transformed(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         given = _copy(x)
         image = given if given.ndim == 3 else given[None]
-        shape = tuple(image.shape)
-        dtype = image.dtype
+        shape, dtype = tuple(image.shape), image.dtype
+        name = getattr(self.transform, "__qualname__", type(self.transform).__name__)
         try:
             image = self.transform(image)
         except Exception as error:
             raise ValueError(
-                f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
+                f"transform {name} fails on an image of shape {shape} and dtype {dtype}: "
                 f"{type(error).__name__}: {error}. It must take one image and return one like it"
             ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(
-                f"transform {self._name()} must return a Tensor of the shape of the image, "
+                f"transform {name} must return a Tensor of the shape of the image, "
                 f"{shape}, because the net predicts such images; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
-
-    def _name(self) -> str:
-        return getattr(self.transform, "__qualname__", type(self.transform).__name__)
 
     def __repr__(self) -> str:
         shown = getattr(self.transform, "__qualname__", None) or repr(self.transform)
