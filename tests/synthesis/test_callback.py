@@ -29,7 +29,6 @@ from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._fitting import default_autoencoder
-from tsynd_sk.synthesis._schedule import is_refresh
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -185,8 +184,9 @@ class TestInUsersNets:
     ],
 )
 def test_schedule(warm_up, refresh_every, max_epochs, expected):
-    epochs = range(max_epochs)
-    assert [i for i in epochs if is_refresh(i, max_epochs, warm_up, refresh_every)] == expected
+    synthesis = TargetedSynthesis(warm_up=warm_up, refresh_every=refresh_every)
+    passes = synthesis.image_passes(own_net(max_epochs=max_epochs), [(np.zeros((1, 8, 8)), 0)])
+    assert passes["synthesis"].nonzero()[0].tolist() == expected
 
 
 class TestImagePasses:

@@ -206,11 +206,10 @@ class AugmentedClassifier(
             )
 
             self.estimator_, self.history_ = net, net.history
-            engine = synthesis.engine_against(net, x, codes)
-            self.synthesizer_ = synthesis.unfitted_synthesizer(net, self.image_shape_)
-            take_data_attributes(self.synthesizer_, like=self)
-            engine = engine.with_images(self.format_, self.value_range_, X, codes)
-            take_engine(self.synthesizer_, engine)
+            self.synthesizer_ = synthesizer = synthesis.synthesizer_against(net, x, codes)
+            take_data_attributes(synthesizer, like=self)
+            engine = synthesizer.engine_.with_images(self.format_, self.value_range_, X, codes)
+            take_engine(synthesizer, engine)
             task.end(attributes={})
         return self
 

@@ -49,31 +49,8 @@ def synthesize_in_batches(
 ) -> tuple[np.ndarray, Columns]:
     """Synthesise one image from each row, in the user's format.
 
-    Parameters
-    ----------
-    synthesis : BatchSynthesis
-        What to do with a batch.
-    X : array of shape (n, ...)
-        Real images in the user's layout; only the rows of the batches at work are in memory.
-    y : ndarray of shape (n,), int64
-        Their classes.
-    occurrence : ndarray of shape (n,)
-        How often each source has been used before.
-    image_format : ImageFormat
-        The user's layout and dtype.
-    seed : int
-        Seed of the whole pass.
-    batch_size : int
-        Images at a time.
-    n_jobs, verbose
-        See `TargetedSynthesizer`.
-    empty : callable, default=numpy.empty
-        Makes the array of images from its shape and dtype.
-
-    Returns
-    -------
-    X_new : ndarray of shape (n, ...)
-    info : dict of ndarrays of shape (n,)
+    Parameters are those of `Engine.synthesize`, and of `TargetedSynthesizer`; only the rows of the
+    batches at work are in memory. Return the images, and columns of what is known of each.
     """
     X_new = empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
     columns: Columns = {}
@@ -98,10 +75,10 @@ def synthesize_in_batches(
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What a job works on, as one object.
+    """What a job works on.
 
-    On a dask cluster, joblib would leave large arrays to a single worker, and with that worker
-    they would be lost; what it does not know, it sends with the job.
+    On a dask cluster, joblib would leave large arrays to a single worker, and lose them with it;
+    an object that it does not know, it sends with the job.
     """
 
     X: np.ndarray
@@ -111,11 +88,7 @@ class _Batch:
 
 
 def _in_dask_worker() -> bool:
-    """Return whether this is a job of a dask cluster.
-
-    There, joblib takes the cluster for the default of jobs within jobs. But those of this module
-    are small, and the workers busy.
-    """
+    """Return whether this is a job of a dask cluster, by which joblib would run small jobs, too."""
     utils = sys.modules.get("distributed.utils")
     return utils is not None and hasattr(utils.thread_state, "execution_state")
 
