@@ -297,18 +297,6 @@ class TestMistakes:
         with pytest.raises(ValueError, match="objective must be differentiable"):
             task(objective=objective)
 
-    @pytest.mark.parametrize(
-        ("name", "wrong", "message"),
-        [
-            ("radius", -1.0, "radius must be finite and in the range"),
-            ("max_iter", -1, "max_iter must be an int of at least 0"),
-        ],
-    )
-    def test_numbers_out_of_range_are_refused(self, task, name, wrong, message):
-        params = {"z_0": task.z_0, "y": task.y, name: wrong}
-        with pytest.raises(ValueError, match=message):
-            ascend(task.members, task.decode, **params)
-
     def test_decoder_or_members_without_gradient_are_named(self, task):
         with pytest.raises(ValueError, match="decode and members must be differentiable"):
             task(members=torch.no_grad()(task.members))

@@ -9,13 +9,14 @@ last. Of all points that were visited, the best admissible one is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
@@ -111,7 +112,7 @@ class AscentResult:
         AscentResult
             Of these rows.
         """
-        return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return AscentResult(*map(itemgetter(chosen), vars(self).values()))
 
     def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
         """Return the result with new values of some rows.
@@ -128,12 +129,8 @@ class AscentResult:
         AscentResult
             Of all rows; this one stays as it is.
         """
-        return AscentResult(
-            *(
-                getattr(self, field.name).index_copy(0, rows, getattr(new, field.name))
-                for field in fields(self)
-            )
-        )
+        values = vars(self).values(), repeat(0), repeat(rows), vars(new).values()
+        return AscentResult(*map(torch.index_copy, *values))
 
 
 def displacement_norm(u: Tensor) -> Tensor:
@@ -260,9 +257,8 @@ def ascend(
     Raises
     ------
     ValueError
-        If a number is out of its range, `members`, `decode` or `objective` cannot be
-        differentiated, or `objective` returns a tensor of another shape. For other shapes that do
-        not fit, torch raises its own errors.
+        If `members`, `decode` or `objective` cannot be differentiated, or `objective` returns a
+        tensor of another shape. For other shapes that do not fit, torch raises its own errors.
 
     See Also
     --------
@@ -290,8 +286,6 @@ def ascend(
     >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
     (5, True)
     """
-    check_number("radius", radius, 0.0)
-    max_iter = check_int_at_least("max_iter", max_iter, 0)
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
     if objective is None and direction is None:

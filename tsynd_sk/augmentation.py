@@ -41,10 +41,9 @@ class TransformRows:
 
     Raises
     ------
-    TypeError
-        If `transform` is not callable.
-    ValueError
-        While training: if rows are not images, or `transform` fails or changes their shape.
+    TypeError, ValueError
+        If `transform` is not callable; while training, if rows are not images, or it fails or
+        changes their shape.
 
     See Also
     --------
@@ -62,8 +61,8 @@ class TransformRows:
     ``v2.ToDtype(torch.uint8, scale=True)``; and after either, ``v2.ToImage()`` and
     ``v2.ToDtype(torch.float32, scale=True)``.
 
-    Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
-    would masks be. An `AutoencoderNet` has the transformed image as its target, too.
+    Transforms may work in place: each gets a copy of the row. Labels are not changed. An
+    `AutoencoderNet` has the transformed image as its target, too.
 
     torchvision draws from torch's global generator, which the estimators seed by their
     `random_state` while they fit, and put back after. Workers (``iterator_train__num_workers``) are

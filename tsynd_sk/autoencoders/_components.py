@@ -61,14 +61,8 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
 class ComponentAutoencoder(nn.Module):
     """What all autoencoders share: linear maps that components initialise, and latent noise.
 
-    Parameters
-    ----------
-    n_values : int
-        Values that are projected, in a patch or in a row.
-    n_components : int
-        Components to project on, at most `n_values`.
-    noise : float, default=0.0
-        Standard deviation of the noise on codes while training, in latent standard deviations.
+    The `n_values` of a patch, or of a row, are projected on at most as many components. `noise` is
+    that on codes while training, in latent standard deviations.
     """
 
     mean: Tensor

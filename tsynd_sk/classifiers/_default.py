@@ -203,9 +203,9 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         With 1, a line an epoch.
     **kwargs
         Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
-        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. A module with a
-        method ``param_groups(lr)``, such as `Pretrained`, gives the default of
-        ``optimizer__param_groups``: how fast its parts learn.
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. The default of
+        ``optimizer__param_groups``, how fast parts learn, comes from a method ``param_groups(lr)``
+        of the module, if it has one, as `Pretrained` has.
 
     Raises
     ------
@@ -300,11 +300,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
             self.max_epochs = given
 
     def get_params_for(self, prefix):
-        """Collect parameters, see skorch; those that are not given may follow from the module.
-
-        Training rows are shuffled. A module with a method ``param_groups(lr)``, such as
-        `Pretrained`, says how fast its parts learn.
-        """
+        """Collect parameters, see skorch; rows are shuffled, and modules may have rates."""
         params = super().get_params_for(prefix)
         if prefix == "optimizer" and hasattr(self, "module_"):
             groups = getattr(bare_module(self), "param_groups", None)

@@ -44,15 +44,14 @@ class TargetedSynthesis(Callback):
 
     After the warm-up, and every few epochs from then on, it synthesises from the training rows
     against the net as it is at that moment, and replaces the synthetic part of the training set.
-    Everything else goes on undisturbed: optimiser state, learning-rate schedule, other callbacks,
+    Everything else goes on undisturbed: optimiser, learning-rate schedule, other callbacks,
     validation (to which synthetic rows never come), number of epochs.
 
     Parameters
     ----------
     synthesizer : TargetedSynthesizer or None, default=None
-        How to synthesise; its `classifier` is the net that trains and must be None. Its
-        autoencoder, unless frozen, is fitted on the net's training rows before the first
-        refresh.
+        How to synthesise; its `classifier`, the net that trains, must be None. Its autoencoder,
+        unless frozen, is fitted on the net's training rows before the first refresh.
     synthetic_ratio : float or "balanced", default=0.5
         Synthetic rows for each real training row. With 0 nothing is synthesised. "balanced": as
         many of each class as it has fewer than the most frequent one.
@@ -74,10 +73,7 @@ class TargetedSynthesis(Callback):
 
     Raises
     ------
-    TypeError
-        When training begins: if `synthesizer` is not a `TargetedSynthesizer`, or its autoencoder
-        not a skorch net that encodes and decodes.
-    ValueError
+    TypeError, ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
         its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
         or an ``iterator_train__batch_sampler``.
@@ -104,11 +100,10 @@ class TargetedSynthesis(Callback):
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
 
-    On several devices, ``skorch.hf.AccelerateMixin`` trains the net: each process takes its share
-    of every epoch's rows, real and synthetic. Each synthesises all synthetic rows, on its own
-    device and against its own copy of the net, and trains the autoencoder, which thus takes as long
-    as on one device. The rows are the same everywhere only if `random_state` is an integer; give
-    one. Mixed precision is for the training; synthesis computes in float32.
+    On several devices, by ``skorch.hf.AccelerateMixin``, each process trains on its share of every
+    epoch's rows, but trains the autoencoder and synthesises all rows itself, which takes as long as
+    on one device. The rows are the same everywhere only if `random_state` is an integer; give one.
+    Mixed precision is for the training; synthesis computes in float32.
 
     Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
@@ -196,7 +191,7 @@ class TargetedSynthesis(Callback):
             )
         epoch = len(net.history) - 1 - self.first_epoch_
         if epoch == 0 and self._given.verbose:
-            parts = self.image_passes(net, dataset_train).items()
+            parts = image_passes(self, net, dataset_train).items()
             print("Image passes:", ", ".join(f"{name} {part.sum():,}" for name, part in parts))
         if epoch not in self._refreshes(net.max_epochs):
             return
@@ -231,43 +226,6 @@ class TargetedSynthesis(Callback):
         first = math.ceil(round(self.warm_up * n_epochs, 6))
         return range(first, max(n_epochs, first), self.refresh_every)
 
-    def image_passes(self, net, dataset_train):
-        """Count how often an image will pass through a network, by part and epoch.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net, before it trains.
-        dataset_train : Dataset
-            Its training rows.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (max_epochs,)
-            "classifier", "synthesis" and "autoencoder": the last takes as many at most, for it can
-            stop early. A pass of synthesis is one for all members.
-        """
-        n_epochs, n_real = net.max_epochs, len(dataset_train)
-        passes = {
-            name: np.zeros(n_epochs, int) for name in ("classifier", "synthesis", "autoencoder")
-        }
-        passes["classifier"] += n_real
-        refreshes, ratio = list(self._refreshes(n_epochs)), self.synthetic_ratio
-        if not ratio or not refreshes:
-            return passes
-        # How many even the classes out, only the labels tell; about as many as there are, say.
-        n_new = n_real if ratio == "balanced" else _n_synthetic(ratio, n_real)
-        passes["classifier"][refreshes[0] :] += n_new
-        moves, autoencoder = self._given.objective not in UNMOVED, self._given.autoencoder
-        passes["synthesis"][refreshes] = n_new * (self._given.max_iter if moves else 1)
-        if autoencoder is None:
-            shape = np.shape(dataset_train[0][0])
-            autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
-        if not _skorch.is_frozen(autoencoder):
-            n_rows = _skorch.rows_in_epoch(autoencoder, dataset_train)
-            passes["autoencoder"][refreshes[0]] = autoencoder.max_epochs * n_rows
-        return passes
-
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the training data; warn if no synthetic row was among it."""
         self.__dict__.pop("rows_", None)
@@ -293,41 +251,57 @@ class TargetedSynthesis(Callback):
             synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
         return synthesizer
 
-    def synthesizer_against(self, net, X, y):
-        """Return a synthesizer that targets a trained net, also if nothing was synthesised yet.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net.
-        X : array of shape (n, C, H, W) or (n, n_features), float32
-            Its training rows.
-        y : ndarray of shape (n,)
-            Their classes, numbered from 0.
-
-        Returns
-        -------
-        TargetedSynthesizer
-            With ``synthetic_ratio=0`` without an autoencoder: it can compute uncertainty only.
-        """
-        if hasattr(self, "synthesizer_"):
-            # Of the rows that the net was trained on.
-            self.synthesizer_.engine_.refit_posteriors(self.synthesizer_)
-            return self.synthesizer_
-        synthesizer = self._unfitted_synthesizer(net, X)
-        if self.synthetic_ratio:
-            # The training has ended before the first refresh.
-            return synthesizer.fit(X, y)
-        image_format = ImageFormat.infer(X, synthesizer.image_shape)
-        value_range = ValueRange.of(X, image_format)
-        seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
-        # Members wait until they are asked for: a net that trains on real rows alone needs none.
-        take_engine(synthesizer, Engine([net], image_format, value_range, X, y, seed))
-        return synthesizer
-
     def __getstate__(self):
         # A net that is saved while it trains takes no loader along.
         return {name: value for name, value in vars(self).items() if name != "rows_"}
+
+
+def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str, np.ndarray]:
+    """Count the images that will pass through networks, by part and epoch, with a callback.
+
+    `net` is about to train on `rows`. A pass of synthesis is one for all members, and an
+    autoencoder may stop before.
+    """
+    given = synthesis._given
+    n_epochs, n_real = net.max_epochs, len(rows)
+    passes = {name: np.zeros(n_epochs, int) for name in ("classifier", "synthesis", "autoencoder")}
+    passes["classifier"] += n_real
+    refreshes, ratio = list(synthesis._refreshes(n_epochs)), synthesis.synthetic_ratio
+    if not ratio or not refreshes:
+        return passes
+    # How many even the classes out, only the labels tell; about as many as there are, say.
+    n_new = n_real if ratio == "balanced" else _n_synthetic(ratio, n_real)
+    passes["classifier"][refreshes[0] :] += n_new
+    moves, autoencoder = given.objective not in UNMOVED, given.autoencoder
+    passes["synthesis"][refreshes] = n_new * (given.max_iter if moves else 1)
+    if autoencoder is None:
+        shape = np.shape(rows[0][0])
+        autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
+    if not _skorch.is_frozen(autoencoder):
+        n_rows = _skorch.rows_in_epoch(autoencoder, rows)
+        passes["autoencoder"][refreshes[0]] = autoencoder.max_epochs * n_rows
+    return passes
+
+
+def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.ndarray) -> Any:
+    """Return a synthesizer that targets a net which a callback has trained with on `X` and `y`.
+
+    With ``synthetic_ratio=0`` it has no autoencoder: it can compute uncertainty only.
+    """
+    if hasattr(synthesis, "synthesizer_"):
+        # Of the rows that the net was trained on.
+        synthesis.synthesizer_.engine_.refit_posteriors(synthesis.synthesizer_)
+        return synthesis.synthesizer_
+    synthesizer = synthesis._unfitted_synthesizer(net, X)
+    if synthesis.synthetic_ratio:
+        # The training has ended before the first refresh.
+        return synthesizer.fit(X, y)
+    image_format = ImageFormat.infer(X, synthesizer.image_shape)
+    value_range = ValueRange.of(X, image_format)
+    seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
+    # Members wait until they are asked for: a net that trains on real rows alone needs none.
+    take_engine(synthesizer, Engine([net], image_format, value_range, X, y, seed))
+    return synthesizer
 
 
 def _n_synthetic(ratio: float, n_real: int) -> int:

@@ -14,18 +14,9 @@ from tsynd_sk.images import ValueRange
 
 
 class Codec:
-    """Private copy of an autoencoder that decodes into the range of real images.
+    """Private copy of an autoencoder, prepared for images like an example.
 
-    Parameters
-    ----------
-    module : Module
-        The user's, with ``encode`` and ``decode``.
-    value_range : ValueRange
-        Range of the real images.
-    example : Tensor of shape (n, ...)
-        Images like those to come.
-    device : torch.device
-        Where to compute.
+    It decodes into the range of real images.
     """
 
     def __init__(

@@ -44,8 +44,9 @@ class MemberScheme:
 
         The nets are initialised, but need not be trained; `x` are some images.
         """
-        kinds = [self._resolve(net, x)[0] for net in nets]
-        return kinds[0]
+        for net in nets:
+            kind, _ = self._resolve(net, x)
+        return kind
 
     def untrained_members(self, net: Any, x: Tensor) -> Any:
         """Make members of one net as it is, with a posterior from `x`; raise if it has none."""

@@ -59,7 +59,10 @@ def synthesize_in_batches(
         job(_Batch(X[rows], y[rows], rows, int(occurrence[rows[0]])))
         for rows in _batches(occurrence, batch_size)
     )
-    kind = {"backend": "sequential"} if n_jobs is None and _in_dask_worker() else {}
+    # Within a job of a dask cluster, joblib would run these small ones on its busy workers.
+    dask = sys.modules.get("distributed.utils")
+    in_dask = dask is not None and hasattr(dask.thread_state, "execution_state")
+    kind = {"backend": "sequential"} if n_jobs is None and in_dask else {}
     workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered", **kind)
     # Inside another bar, as that of a training, it vanishes when it is full.
     bar = tqdm(total=len(y), desc="synthesis", unit="image", leave=None, disable=not verbose)
@@ -85,12 +88,6 @@ class _Batch:
     y: np.ndarray
     rows: np.ndarray
     occurrence: int
-
-
-def _in_dask_worker() -> bool:
-    """Return whether this is a job of a dask cluster, by which joblib would run small jobs, too."""
-    utils = sys.modules.get("distributed.utils")
-    return utils is not None and hasattr(utils.thread_state, "execution_state")
 
 
 def _job(

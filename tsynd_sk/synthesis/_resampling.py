@@ -35,15 +35,14 @@ class ResamplingMixin(OneToOneFeatureMixin):
     def fit_resample(self: Any, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
 
-        The protocol of imbalanced-learn's samplers, so that the synthesizer is a step of
-        ``imblearn.pipeline.Pipeline``; on images too.
+        The protocol of imbalanced-learn's samplers, for ``imblearn.pipeline.Pipeline``.
 
         Parameters
         ----------
         X : array-like of shape (n, ...)
             Images as in `fit`, or a table. In columns of a DataFrame, synthetic integers are
-            rounded, booleans true from one half on, and numbers that are categories the nearest of
-            these; categories that are no numbers are refused.
+            rounded, booleans true from one half on, and categories, which must be numbers, the
+            nearest.
         y : array-like of shape (n,), or DataFrame of one column
             Labels.
 
@@ -56,10 +55,8 @@ class ResamplingMixin(OneToOneFeatureMixin):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             As `fit`, or if `sampling_strategy` cannot be had from `y`.
-        TypeError
-            As `fit`.
         """
         self._validate_params()
         _check_columns(X)

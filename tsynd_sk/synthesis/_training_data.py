@@ -39,18 +39,8 @@ def _cast(new: np.ndarray, example: Any) -> Any:
 class AugmentingIterator:
     """Takes the place of a net's ``iterator_train`` while the net makes its training iterator.
 
-    Parameters
-    ----------
-    net : skorch classifier
-        Whose training iterator is to be followed by synthetic rows.
-    apart : bool
-        Whether synthetic rows come in batches of their own, wherever the net makes its batches by
-        torch's `DataLoader`.
-
-    Attributes
-    ----------
-    loader_ : iterable or None
-        Of the rows as they are now; None until the net has made its iterator.
+    `loader_` is None until then. `apart` says whether synthetic rows come in batches of their own,
+    wherever the net makes its batches by torch's `DataLoader`.
     """
 
     def __init__(self, net: Any, apart: bool):
@@ -141,17 +131,9 @@ def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
 class SourceSampler(Sampler):
     """Draws synthetic rows by the rule by which a user's sampler draws real ones.
 
-    The sampler knows real rows only. It draws once for these, and again for the sources of
-    synthetic rows, of which as large a share is drawn; then both are shuffled.
-
-    Parameters
-    ----------
-    sampler : iterable of int
-        The user's.
-    n_real : int
-        Number of real rows; synthetic ones are numbered from there.
-    sources : ndarray of shape (n_synthetic,)
-        The real row that each synthetic one comes from.
+    The sampler knows the `n_real` real rows only. It draws once for these, and again for the
+    `sources` of synthetic rows, which are numbered after them and of which as large a share is
+    drawn; then both are shuffled.
     """
 
     def __init__(self, sampler: Any, n_real: int, sources: np.ndarray):
