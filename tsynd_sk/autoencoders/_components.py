@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import FLOAT32_ROUNDING
+from tsynd_sk._utils._torch_validation import check_training_data
 
 # More rows would change principal components by less than another draw of as many images.
 _MAX_ROWS = 20_000
@@ -65,6 +66,8 @@ class ComponentAutoencoder(nn.Module):
     that on codes while training, in latent standard deviations.
     """
 
+    #: Dimensions of data, and how messages call them.
+    _takes: tuple[int, str]
     mean: Tensor
     scale: Tensor
     project: nn.Linear | nn.Conv2d
@@ -81,6 +84,38 @@ class ComponentAutoencoder(nn.Module):
         self.n_values = n_values
         self.n_components = min(int(n_components), n_values)
         self.noise = noise
+
+    @classmethod
+    def from_data(cls, X: Tensor, y=None, *, n_components=0.95, **params) -> Any:
+        """Build an autoencoder for images, or the rows of a table, by their principal components.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, n_channels, height, width) or (n, n_features)
+            Training images, or rows.
+        y : ignored
+            Autoencoders need no labels.
+        n_components : int or float, default=0.95
+            A float between 0 and 1: as many components as explain that fraction of the variance, of
+            patches or of standardised features.
+        **params
+            Other parameters of the class.
+
+        Returns
+        -------
+        Module
+            Of this class, on the CPU; what is learned beyond the components is zero.
+        """
+        X = check_training_data(X, *cls._takes)
+        components = principal_components(cls._rows_of(X, params), n_components)
+        autoencoder = cls(n_components=len(components[1]), **params)
+        autoencoder._initialise(X, *components)
+        return autoencoder
+
+    @classmethod
+    def _rows_of(cls, X: Tensor, params: dict[str, Any]) -> Tensor:
+        """Return what components are those of, and add the sizes of data to parameters."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def _initialise(self, X: Tensor, mean: Tensor, axes: Tensor, scale: Tensor) -> None:

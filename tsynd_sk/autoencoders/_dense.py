@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import ComponentAutoencoder, principal_components
+from tsynd_sk.autoencoders._components import ComponentAutoencoder
 
 __all__ = ["DenseAutoencoder", "DensePCA"]
 
@@ -60,6 +59,8 @@ class DensePCA(ComponentAutoencoder):
     torch.Size([3, 2])
     """
 
+    _takes = 2, "expected (n, n_features)"
+
     def __init__(self, n_features: int, *, n_components: int = 8):
         super().__init__(n_features, n_components, 0.0)
         self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
@@ -69,35 +70,15 @@ class DensePCA(ComponentAutoencoder):
         self.expand = nn.Linear(self.n_components, n_features)
 
     @classmethod
-    def from_data(cls, X: Tensor, y=None, **params) -> Any:
-        """Build an autoencoder for rows by their principal components.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n, n_features)
-            Training rows.
-        y : ignored
-            Autoencoders need no labels.
-        **params
-            Parameters of the class. `n_components` may be a float between 0 and 1: as many
-            components as explain that fraction of the standardised features' variance; its
-            default is 0.95.
-
-        Returns
-        -------
-        DensePCA or DenseAutoencoder
-            On the CPU; what is learned beyond the components is zero.
-        """
-        X = check_training_data(X, 2, "expected (n, n_features)")
-        n_components = params.pop("n_components", 0.95)
+    def _rows_of(cls, X: Tensor, params: dict[str, Any]) -> Tensor:
         params.setdefault("n_features", X.shape[1])
-        mean, scale = X.mean(0), safe_scale(X, (0,))
-        components = principal_components((X - mean) / scale, n_components)
-        autoencoder = cls(n_components=len(components[1]), **params)
-        autoencoder.mean.copy_(mean)
-        autoencoder.scale.copy_(scale)
-        autoencoder._initialise(X, *components)
-        return autoencoder
+        return (X - X.mean(0)) / safe_scale(X, (0,))
+
+    @torch.no_grad()
+    def _initialise(self, X: Tensor, *components: Tensor) -> None:
+        super()._initialise(X, *components)
+        self.mean.copy_(X.mean(0))
+        self.scale.copy_(safe_scale(X, (0,)))
 
     def _values_of(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.scale

@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
-from tsynd_sk.autoencoders._components import (
-    ComponentAutoencoder,
-    chosen_rows,
-    principal_components,
-)
+from tsynd_sk.autoencoders._components import ComponentAutoencoder, chosen_rows
 
 __all__ = ["PatchAutoencoder", "PatchPCA"]
 
@@ -75,12 +70,10 @@ class PatchPCA(ComponentAutoencoder):
     (torch.Size([2, 3, 8, 7]), torch.Size([2, 1, 30, 28]))
     """
 
+    _takes = 4, "expected (n, channels, height, width)"
+
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        *,
-        patch_size: int | None = None,
-        n_components: int = 4,
+        self, image_shape: Sequence[int], *, patch_size: int | None = None, n_components: int = 4
     ):
         channels, height, width = map(int, image_shape)
         patch_size = int(patch_size or _patch_size_for(max(height, width)))
@@ -97,32 +90,14 @@ class PatchPCA(ComponentAutoencoder):
         self.expand = nn.Conv2d(self.n_components, n_values, 1)
 
     @classmethod
-    def from_data(cls, X: Tensor, y=None, **params) -> Any:
-        """Build an autoencoder for images by their principal components.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n, n_channels, height, width)
-            Training images.
-        y : ignored
-            Autoencoders need no labels.
-        **params
-            Parameters of the class. `n_components` may be a float between 0 and 1: as many
-            components as explain that fraction of the patches' variance; its default is 0.95.
-
-        Returns
-        -------
-        PatchPCA or PatchAutoencoder
-            On the CPU; what is learned beyond the components is zero.
-        """
-        X = check_training_data(X, 4, "expected (n, channels, height, width)")
-        n_components = params.pop("n_components", 0.95)
+    def _rows_of(cls, X: Tensor, params: dict[str, Any]) -> Tensor:
         params.setdefault("image_shape", tuple(X.shape[1:]))
-        patch_size = params.pop("patch_size", None) or _patch_size_for(max(X.shape[2:]))
-        components = principal_components(_some_patches(X, patch_size), n_components)
-        autoencoder = cls(patch_size=patch_size, n_components=len(components[1]), **params)
-        autoencoder._initialise(X, *components)
-        return autoencoder
+        side = params["patch_size"] = params.get("patch_size") or _patch_size_for(max(X.shape[2:]))
+        # Patches as rows (n, n_values), without a copy of all that there are.
+        X = _padded(X, side)
+        grid = X.unfold(2, side, side).unfold(3, side, side).movedim(1, 3)
+        places = np.unravel_index(chosen_rows(int(np.prod(grid.shape[:3]))), grid.shape[:3])
+        return grid[tuple(map(torch.from_numpy, places))].flatten(1)
 
     def _values_of(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(_padded(x, self.patch_size), self.patch_size)
@@ -197,6 +172,7 @@ class PatchAutoencoder(PatchPCA):
         # Without it, the encoder would drown the noise by inflating its codes.
         self.whiten = nn.BatchNorm2d(self.n_components, affine=False, momentum=0.01)
 
+    @torch.no_grad()
     def _initialise(self, X: Tensor, *components: Tensor) -> None:
         super()._initialise(X, *components)
         self.mean.copy_(X.mean())
@@ -250,14 +226,6 @@ def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequentia
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)  # type: ignore[arg-type]
     return nn.Sequential(first, *blocks, nn.GELU(), last)
-
-
-def _some_patches(X: Tensor, side: int) -> Tensor:
-    """Choose patches as rows (n, n_values), without a copy of all that there are."""
-    X = _padded(X, side)
-    grid = X.unfold(2, side, side).unfold(3, side, side).movedim(1, 3)
-    places = np.unravel_index(chosen_rows(int(np.prod(grid.shape[:3]))), grid.shape[:3])
-    return grid[tuple(map(torch.from_numpy, places))].flatten(1)
 
 
 def _padded(x: Tensor, side: int) -> Tensor:
