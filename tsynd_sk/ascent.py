@@ -226,8 +226,8 @@ def ascend(
     y : Tensor of shape (n,), int64
         Labels of the source images, as columns of the log-probabilities.
     objective : callable or None, default=mutual information
-        Maps log-probabilities (n_members, n, n_classes) and ``y`` to values (n,). With ``None``
-        nothing is maximised: the codes go along `direction`, or stay where they start.
+        See `Objective`. With ``None`` nothing is maximised: the codes go along `direction`, or stay
+        where they start.
     direction : Tensor of the shape and dtype of `z_0` or None, default=None
         With ``objective=None``, where to go, in latent standard deviations of any length; the
         surface of the trust region is reached at the last step.
@@ -241,13 +241,11 @@ def ascend(
         Number of steps. With 0 the result is the start.
     constrain : bool, default=False
         Whether to keep the best iterate at which the members' mean prediction is `y`, and not the
-        best one whatever they predict. Rows that stray over the decision boundary then climb
-        back by the gradient of ``log p(y)`` before they go on. Rows that never agree keep their
-        start.
+        best of all. Rows that stray over the decision boundary then climb back by the gradient of
+        ``log p(y)`` before they go on. Rows that never agree keep their start.
     callback : callable or None, default=None
         Called with ``(step, points)`` at the start (step 0) and after every step, with an
-        `AscentResult` of all rows. These are the tensors that the ascent goes on with: it must not
-        change them.
+        `AscentResult` of all rows, which it must not change: the ascent goes on with it.
 
     Returns
     -------

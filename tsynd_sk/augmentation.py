@@ -23,9 +23,8 @@ class TransformRows:
     """Collate function that transforms every image of a training batch on its own.
 
     As ``iterator_train__collate_fn`` of a net it augments what the net trains on, epoch by epoch:
-    real rows, and the synthetic ones of an `AugmentedClassifier` or `TargetedSynthesis`.
-    Validation, prediction and synthesis get images as they are. torchvision's random transforms
-    make one draw for a whole batch; here each row draws for itself.
+    real rows, and synthetic ones. Validation, prediction and synthesis get images as they are.
+    torchvision's random transforms make one draw for a whole batch; here each row draws for itself.
 
     Parameters
     ----------
@@ -65,8 +64,8 @@ class TransformRows:
     `AutoencoderNet` has the transformed image as its target, too.
 
     torchvision draws from torch's global generator, which the estimators seed by their
-    `random_state` while they fit, and put back after. Workers (``iterator_train__num_workers``) are
-    seeded from it; another number of them gives other draws.
+    `random_state` while they fit, and put back after. Another number of workers
+    (``iterator_train__num_workers``) gives other draws.
 
     Do not give it as ``iterator_valid__collate_fn``: that iterator predicts, too.
 

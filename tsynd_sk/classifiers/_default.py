@@ -67,8 +67,8 @@ class SizedClassifier(nn.Module):
 class ConvNet(SizedClassifier):
     """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
 
-    At least three blocks of convolution, batch normalisation and ReLU, which halve the image until
-    about 4 to 8 pixels are left; then the mean over positions, and two dense layers behind dropout.
+    At least three blocks of convolution, batch normalisation and ReLU halve the image until about 4
+    to 8 pixels are left; the mean over them, and two dense layers behind dropout follow.
 
     Parameters
     ----------
@@ -193,8 +193,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto": as many as make about 600 gradient steps, which are about 850 with the
-        synthetic rows of an `AugmentedClassifier`; but at least ten.
+        Epochs. "auto": as many as make about 600 gradient steps, 850 with the synthetic rows of an
+        `AugmentedClassifier`; but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None

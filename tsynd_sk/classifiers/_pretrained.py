@@ -58,18 +58,16 @@ class Pretrained(SizedClassifier):
         `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
     normalisation : tuple or None, default=None
         Mean and standard deviation to normalise by: numbers, or one for each channel of the
-        network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
-        of another range are scaled to it); a network of your own gets images as they are.
+        network. None: a network of torchvision gets images scaled to between 0 and 1, if they are
+        not, and normalised as its default weights expect it; your own gets them as they are.
 
     Raises
     ------
     TypeError, ValueError
         If `net` is none of these, takes no such images, or `weights` do not fit it.
-    ImportError
-        If torchvision is needed and not installed.
-    OSError
-        If there is no file, or weights cannot be fetched; the message says what to fetch, and where
-        to put it.
+    ImportError, OSError
+        If torchvision is needed and not installed, or there is no file, or weights cannot be
+        fetched; the message says what to fetch, and where to put it.
 
     See Also
     --------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk._utils._validation import refuse_metadata
-from tsynd_sk.images import ImageFormat, check_images
+from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._callback import (
     SCHEDULE,
@@ -24,9 +23,7 @@ from tsynd_sk.synthesis._callback import (
     synthesizer_against,
 )
 from tsynd_sk.synthesis._default_parts import EstimatorOfParts
-from tsynd_sk.synthesis._engine import scheme_of
 from tsynd_sk.synthesis._fitting import (
-    MembersCheck,
     all_or_nothing,
     clone_synthesizer,
     default_classifier,
@@ -385,17 +382,3 @@ class AugmentedClassifier(
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
-
-
-def check_trainable(classifier: AugmentedClassifier, X: Any, y: np.ndarray) -> None:
-    """Raise what a fit of a classifier to some images would raise, when its net is built.
-
-    That is what its net predicts and, if anything is to be synthesised against it, its members and
-    their gradients.
-    """
-    synthesizer, codes = classifier.synthesizer, np.unique(y, return_inverse=True)[1]
-    x = ImageFormat.infer(X, synthesizer.image_shape).as_network_input(X)
-    checks = []
-    if classifier.synthetic_ratio:
-        checks.append(MembersCheck(scheme_of(synthesizer, 1), x, synthesizer.objective))
-    _skorch.dry_run(classifier.estimator, x, codes, 0, synthesizer.device, checks)

@@ -15,8 +15,9 @@ from skorch.callbacks import Callback
 from tsynd_sk import _skorch
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._ascent_check import check_ascent
-from tsynd_sk.synthesis._engine import Engine
+from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._member_scheme import MemberScheme
 
 # What `tsynd_sk.images.check_images` learns of images, and what a fit learns of labels.
@@ -148,3 +149,17 @@ def take_data_attributes(estimator: Any, like: Any) -> None:
     for name in DATA_ATTRIBUTES:
         if hasattr(like, name):
             setattr(estimator, name, getattr(like, name))
+
+
+def check_trainable(classifier: Any, X: Any, y: np.ndarray) -> None:
+    """Raise what a fit of an `AugmentedClassifier` to images would raise, when its net is built.
+
+    That is what its net predicts and, if anything is to be synthesised against it, its members and
+    their gradients.
+    """
+    synthesizer, codes = classifier.synthesizer, np.unique(y, return_inverse=True)[1]
+    x = ImageFormat.infer(X, synthesizer.image_shape).as_network_input(X)
+    checks = []
+    if classifier.synthetic_ratio:
+        checks.append(MembersCheck(scheme_of(synthesizer, 1), x, synthesizer.objective))
+    _skorch.dry_run(classifier.estimator, x, codes, 0, synthesizer.device, checks)
