@@ -214,23 +214,6 @@ class TestMistakes:
         with pytest.raises(ValueError, match="objective must be differentiable"):
             task(objective=objective)
 
-    @pytest.mark.parametrize(
-        ("name", "wrong", "message"),
-        [
-            ("y", torch.zeros(N), "y must hold one integer for each of the 12 rows"),
-            ("y", torch.zeros(N, 1, dtype=torch.int64), r"y must hold .* shape \(12, 1\)"),
-            ("y", torch.full((N,), 3), "y must hold columns of the log-probabilities, 0 to 2"),
-            ("y", torch.full((N,), -1), "y must hold columns .* got values from -1 to -1"),
-            ("start", torch.zeros(2), r"start must have the shape of z_0, \(12, 2, 2, 2\)"),
-            ("radius", -1.0, "radius must be finite and in the range"),
-            ("max_iter", -1, "max_iter must be an int of at least 0"),
-        ],
-    )
-    def test_what_would_be_broadcast_or_mistaken_is_refused(self, task, name, wrong, message):
-        params = {"z_0": task.z_0, "y": task.y, name: wrong}
-        with pytest.raises(ValueError, match=message):
-            ascend(task.members, task.decode, **params)
-
     def test_decoder_or_members_without_gradient_are_named(self, task):
         with pytest.raises(ValueError, match="decode and members must be differentiable"):
             task(members=torch.no_grad()(task.members))

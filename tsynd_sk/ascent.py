@@ -9,13 +9,14 @@ last. Of all points that were visited, the best one is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
@@ -111,7 +112,7 @@ class AscentResult:
         AscentResult
             Of these rows.
         """
-        return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return AscentResult(*map(itemgetter(chosen), vars(self).values()))
 
     def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
         """Return the result with new values of some rows.
@@ -128,12 +129,8 @@ class AscentResult:
         AscentResult
             Of all rows; this one stays as it is.
         """
-        return AscentResult(
-            *(
-                getattr(self, field.name).index_copy(0, rows, getattr(new, field.name))
-                for field in fields(self)
-            )
-        )
+        values = vars(self).values(), repeat(0), repeat(rows), vars(new).values()
+        return AscentResult(*map(torch.index_copy, *values))
 
 
 def displacement_norm(u: Tensor) -> Tensor:
@@ -227,8 +224,7 @@ def ascend(
     y : Tensor of shape (n,), int64
         Labels of the source images, as columns of the log-probabilities.
     objective : callable or None, default=mutual information
-        Maps log-probabilities (n_members, n, n_classes) and ``y`` to values (n,). With ``None``
-        nothing is maximised: the codes stay where they start.
+        See `Objective`. With ``None`` nothing is maximised: the codes stay where they start.
     start : Tensor of the shape and dtype of `z_0` or None, default=None
         First displacement, in latent standard deviations; none by default.
     scale : Tensor broadcastable to `z_0` or float, default=1.0
@@ -239,8 +235,7 @@ def ascend(
         Number of steps. With 0 the result is the start.
     callback : callable or None, default=None
         Called with ``(step, points)`` at the start (step 0) and after every step, with an
-        `AscentResult` of all rows. These are the tensors that the ascent goes on with: it must not
-        change them.
+        `AscentResult` of all rows, which it must not change: the ascent goes on with it.
 
     Returns
     -------
@@ -250,9 +245,8 @@ def ascend(
     Raises
     ------
     ValueError
-        If shapes do not fit, a number is out of its range, `y` holds no columns of the
-        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or return
-        tensors of another shape.
+        If `members`, `decode` or `objective` cannot be differentiated, or `objective` returns a
+        tensor of another shape. For other shapes that do not fit, torch raises its own errors.
 
     See Also
     --------
@@ -280,9 +274,6 @@ def ascend(
     >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
     (5, True)
     """
-    check_number("radius", radius, 0.0)
-    max_iter = check_int_at_least("max_iter", max_iter, 0)
-    _check_rows(z_0, y, start)
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
     if objective is None:
@@ -299,8 +290,6 @@ def ascend(
             images = decode(z_0 + scale * u)
             log_probs = members(images)
             log_mean = mean_log_proba(log_probs)
-            if iteration == 0:
-                _check_classes(y, log_mean.shape[1])
             agreement = log_mean.argmax(-1) == y
             value = displacement_norm(u) if objective is None else objective(log_probs, y)
             if climbing and not (images.requires_grad and log_probs.requires_grad):
@@ -336,26 +325,6 @@ def ascend(
                 u = _project(u + step * normalise(velocity), radius)
     assert best is not None
     return best
-
-
-def _check_rows(z_0: Tensor, y: Tensor, start: Tensor | None) -> None:
-    if y.shape != z_0.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
-        raise ValueError(
-            f"y must hold one integer for each of the {len(z_0)} rows of z_0; got shape "
-            f"{tuple(y.shape)} and dtype {y.dtype}"
-        )
-    if start is not None and start.shape != z_0.shape:
-        raise ValueError(
-            f"start must have the shape of z_0, {tuple(z_0.shape)}; got {tuple(start.shape)}"
-        )
-
-
-def _check_classes(y: Tensor, n_classes: int) -> None:
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < n_classes:
-        raise ValueError(
-            f"y must hold columns of the log-probabilities, 0 to {n_classes - 1}; got values from "
-            f"{int(y.min())} to {int(y.max())}"
-        )
 
 
 def _check_value(value: Tensor, n_rows: int, *, must_differentiate: bool) -> None:
