@@ -7,7 +7,7 @@ from tsynd_sk.evaluation._attacks import (
 )
 from tsynd_sk.evaluation._bootstrap import holm
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
-from tsynd_sk.evaluation._differentiable import DifferentiableClassifier, check_differentiable
+from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
 from tsynd_sk.evaluation._robustness_report import RobustnessReport, robustness_report
 from tsynd_sk.evaluation._scores import (

@@ -74,8 +74,9 @@ def adversarial_scores(
     estimator : AugmentedClassifier or skorch classifier
         Fitted.
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-        Images as in the fit of `estimator`. A bare skorch net sees floats (n, C, H, W) or
-        (n, H, W), or flat rows if it has an attribute ``image_shape_`` (C, H, W).
+        Images as in the fit of `estimator`. A bare skorch net gets them as (n, C, H, W), uint8
+        divided by 255, or as (n, H, W) if it takes these only; flat rows if it has an attribute
+        ``image_shape_`` (C, H, W).
     y : array-like of shape (n,)
         True labels; for a bare skorch net class indices.
     attacks : iterable of {"fgsm", "pgd", "autoattack", "square"}, default=all of them
