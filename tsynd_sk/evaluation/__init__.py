@@ -17,6 +17,7 @@ from tsynd_sk.evaluation._scores import (
     expected_calibration_error,
     weighted_scores,
 )
+from tsynd_sk.evaluation._sources import fitted_synthesizer, sample_beside_sources
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
 
 __all__ = [

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import ArrayLike
 
 from tsynd_sk import _skorch
-from tsynd_sk.evaluation import DifferentiableClassifier
 from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
     add_colorbar,
@@ -20,13 +19,14 @@ from tsynd_sk.inspection._drawing import (
     label_text,
     name_columns,
     name_row,
+    shorten,
     show_image,
     show_images,
 )
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 
 # Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
-_BRIGHTNESS = (0.299, 0.587, 0.114)
+_BRIGHTNESS = np.array([[0.299], [0.587], [0.114]])
 # How far below black the greys under maps begin, as a fraction of the range of values.
 _PALE = 0.5
 
@@ -35,7 +35,7 @@ _PALE = 0.5
 class AttributionDisplay:
     """Maps of the evidence for a class, of one or more classifiers, over the same images.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class AttributionDisplay:
 
         Returns
         -------
-        display : AttributionDisplay
+        AttributionDisplay
             Call its :meth:`plot`.
 
         Examples
@@ -137,10 +137,21 @@ class AttributionDisplay:
             for name, classifier in compared.by_name.items():
                 predicted = np.exp(classifier.log_proba())
                 code = predicted.argmax(1) if codes is None else codes[name]
-                size = compared.images.shape[1:3]
-                maps.append(_maps(classifier, code, layer, size, name))
                 chosen.append(classifier.classes[code])
                 proba.append(predicted[np.arange(len(code)), code])
+                try:
+                    of_classifier = eigen_grad_cam(
+                        _skorch.network_of(classifier.net),
+                        classifier.x,
+                        torch.from_numpy(code),
+                        layer=layer,
+                        to_scores=_skorch.scores_head(classifier.net),
+                        size=compared.images.shape[1:3],
+                    )
+                except (TypeError, ValueError) as error:
+                    error.add_note(f"This is of the classifier {name!r}.")
+                    raise
+                maps.append(of_classifier.numpy())
         return cls(
             compared.images,
             np.stack(maps),
@@ -166,7 +177,7 @@ class AttributionDisplay:
 
         Returns
         -------
-        self : AttributionDisplay
+        AttributionDisplay
             This display.
         """
         images, maps = channels_last(self.images), np.asarray(self.maps)
@@ -176,12 +187,13 @@ class AttributionDisplay:
         for k, image in enumerate(images):
             for each, attribution in zip(axes[1:, k], maps[:, k], strict=True):
                 # Pale, so that it is mostly the maps that are dark or bright.
-                show_image(each, _brightness(image), low - _PALE * (high - low), high)
+                grey = image @ _BRIGHTNESS if image.shape[-1] == 3 else image
+                show_image(each, grey, low - _PALE * (high - low), high)
                 drawn = each.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
         text = "attribution,\nshare of a\nmap's maximum"
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         for each, name in zip(axes[:, 0], ("image", *self.names), strict=True):
-            name_row(each, name, images)
+            name_row(each, shorten(name), images)
         own_labels = np.ndim(self.labels) == 2
         name_columns(axes[0], None if own_labels else self.labels)
         for m, k in np.ndindex(maps.shape[:2]):
@@ -191,26 +203,3 @@ class AttributionDisplay:
             axes[1 + m, k].set_xlabel("\n".join(lines), fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
         return self
-
-
-def _brightness(image: np.ndarray) -> np.ndarray:
-    """Turn a colour image (H, W, 3) to grey, (H, W, 1)."""
-    return image @ np.array(_BRIGHTNESS)[:, np.newaxis] if image.shape[-1] == 3 else image
-
-
-def _maps(
-    classifier: DifferentiableClassifier, codes: np.ndarray, layer: Any, size: Any, name: str
-) -> np.ndarray:
-    try:
-        maps = eigen_grad_cam(
-            _skorch.network_of(classifier.net),
-            classifier.x,
-            torch.from_numpy(codes),
-            layer=layer,
-            to_scores=_skorch.scores_head(classifier.net),
-            size=size,
-        )
-    except (TypeError, ValueError) as error:
-        error.add_note(f"This is of the classifier {name!r}.")
-        raise
-    return maps.numpy()

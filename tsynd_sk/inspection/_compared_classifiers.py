@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,21 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
+from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk.evaluation import DifferentiableClassifier
 from tsynd_sk.images import array_of_images
 from tsynd_sk.inspection._drawing import as_displayed
-from tsynd_sk.inspection._sources import estimators_by_name
 
 # More columns than that make no picture.
 _MAX_IMAGES = 32
+
+
+def estimators_by_name(estimator: Any) -> Mapping[str, Any]:
+    """Return a mapping from names to estimators as it is, and call a single one by its class."""
+    if isinstance(estimator, Mapping):
+        return estimator
+    return {type(_skorch.unfreeze(estimator)).__name__: estimator}
 
 
 @dataclass(frozen=True)

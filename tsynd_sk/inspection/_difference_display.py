@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tsynd_sk.inspection._drawing import COLOURS, make_panels, shorten, style_axes
+from tsynd_sk.inspection._drawing import COLOURS, draw_interval, make_panels, shorten, style_rows
 
 _MAX_NAME = 32
 
@@ -80,7 +80,7 @@ class DifferenceDisplay:
         Returns
         -------
         DifferenceDisplay
-            Call its `plot`.
+            Call its :meth:`plot`.
 
         Examples
         --------
@@ -90,14 +90,13 @@ class DifferenceDisplay:
         >>> DifferenceDisplay.from_differences([found], "NLL").names
         ['random']
         """
-        columns = {
-            name: np.array([getattr(each, name) for each in differences])
-            for name in ("mean", "low", "high")
-        }
+        mean, low, high = np.reshape([(d.mean, d.low, d.high) for d in differences], (-1, 3)).T
         return cls(
             [each.arm for each in differences],
             [each.reference for each in differences],
-            **columns,
+            mean=mean,
+            low=low,
+            high=high,
             found=np.array([each.is_found for each in differences]),
             score=score,
         )
@@ -117,13 +116,10 @@ class DifferenceDisplay:
         self : DifferenceDisplay
             Filled markers differ from their reference after correction.
         """
-        n, colour = len(self.names), COLOURS[0]
+        n = len(self.names)
         (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
-        for y, mean, low, high, found in zip(
-            range(n), self.mean, self.low, self.high, self.found, strict=True
-        ):
-            ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
-            ax.plot(mean, y, "o", markersize=6, color=colour, mfc=colour if found else "white")
+        for y, ends in enumerate(zip(self.low, self.high, strict=True)):
+            draw_interval(ax, y, ends, self.mean[y], filled=self.found[y], colour=COLOURS[0])
         ax.axvline(0, color="black", linewidth=0.8)
         labels = [
             f"{shorten(name, _MAX_NAME)}\nto {shorten(reference, _MAX_NAME)}"
@@ -132,8 +128,6 @@ class DifferenceDisplay:
         ax.set_yticks(range(n), labels, fontsize="small")
         ax.set_ylim(n - 0.5, -0.5)
         ax.set_xlabel(f"difference in {self.score}")
-        style_axes(ax, axis="x")
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
+        style_rows(ax)
         self.figure_, self.ax_ = ax.get_figure(), ax
         return self

@@ -75,9 +75,8 @@ def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     return width, width / aspect
 
 
-def name_row(ax: Any, name: str, images: np.ndarray, addition: str = "") -> None:
-    """Write a name, shortened, and an addition as it is beside the first image of a row."""
-    text = f"{shorten(name)}\n{addition}".rstrip()
+def name_row(ax: Any, text: str, images: np.ndarray) -> None:
+    """Write beside the first image of a row."""
     flat = images.shape[2] / images.shape[1] > _LANDSCAPE
     direction = {"rotation": "horizontal", "ha": "right", "va": "center"} if flat else {}
     ax.set_ylabel(text, fontsize="small", **direction)
@@ -134,6 +133,28 @@ def style_axes(ax: Any, axis: str = "both") -> None:
     ax.spines[["right", "top"]].set_visible(False)
 
 
+def style_rows(ax: Any) -> None:
+    """Do the same where every row has a name of its own at the left."""
+    style_axes(ax, axis="x")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def draw_interval(
+    ax: Any, y: float, ends: Any, value: float, *, filled: bool, colour: str, marker: str = "o"
+) -> None:
+    """Draw a value between the ends of its interval, in a row of a forest plot."""
+    ax.plot(ends, [y, y], color=colour, linewidth=1.5)
+    ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if filled else "white")
+
+
+def legend_entry(text: str, **look: Any) -> Any:
+    """Return a line for a legend, by default without a stroke."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=text, **{"linestyle": "none", **look})
+
+
 def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any) -> None:
     """Draw a legend in small letters above axes, by default in one or two columns."""
     if ncols is None:
@@ -144,10 +165,12 @@ def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any
 
 def as_displayed(X: np.ndarray, image_format: ImageFormat) -> np.ndarray:
     """Bring images from the user's layout to (n, H, W) or (n, H, W, C), values unchanged."""
-    x = image_format.to_tensor(X)
-    channels, height, width = x.shape[1:]
-    target = ImageFormat((height, width, channels), (channels, height, width), "hwc", X.dtype)
-    images = target.to_array(x)
+    assert image_format.image_shape is not None
+    channels, height, width = image_format.image_shape
+    if image_format.layout == "chw":
+        images = np.moveaxis(X.reshape(len(X), channels, height, width), 1, -1)
+    else:
+        images = X.reshape(len(X), height, width, channels)
     return images[..., 0] if channels == 1 else images
 
 

@@ -18,6 +18,7 @@ from tsynd_sk.inspection._drawing import (
     name_columns,
     name_row,
     set_title,
+    shorten,
     show_differences,
     show_images,
 )
@@ -31,7 +32,7 @@ _COLUMN = 1.35
 class PerturbationDisplay:
     """Images, what they become when a class is made unlikely, and the difference.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ class PerturbationDisplay:
 
         Returns
         -------
-        display : PerturbationDisplay
+        PerturbationDisplay
             Call its :meth:`plot`.
 
         Raises
@@ -205,7 +206,7 @@ class PerturbationDisplay:
 
         Returns
         -------
-        self : PerturbationDisplay
+        PerturbationDisplay
             All differences have one scale, so that changes can be compared.
         """
         start = channels_last(self.start)
@@ -223,7 +224,7 @@ class PerturbationDisplay:
         name_row(axes[0, 0], "start", start)
         name_columns(axes[0], self.labels)
         for m, name in enumerate(self.names):
-            name_row(axes[1 + 2 * m, 0], name, start, "end")
+            name_row(axes[1 + 2 * m, 0], f"{shorten(name)}\nend", start)
             name_row(axes[2 + 2 * m, 0], "difference", start)
         for (m, k), size in np.ndenumerate(sizes):
             before, after = (np.asarray(p)[m, k] for p in (self.proba_before, self.proba_after))

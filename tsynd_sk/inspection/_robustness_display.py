@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tsynd_sk.evaluation import TITLES, robustness_report
-from tsynd_sk.inspection._drawing import COLOURS, legend_above, make_panels, shorten, style_axes
-from tsynd_sk.inspection._sources import estimators_by_name
+from tsynd_sk.inspection._compared_classifiers import estimators_by_name
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    draw_interval,
+    legend_above,
+    legend_entry,
+    make_panels,
+    shorten,
+    style_rows,
+)
 
 if TYPE_CHECKING:
     from tsynd_sk.evaluation import RobustnessReport
@@ -24,7 +32,7 @@ _MAX_NAME = 32
 class RobustnessDisplay:
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
     Parameters
     ----------
@@ -104,7 +112,7 @@ class RobustnessDisplay:
 
         Returns
         -------
-        display : RobustnessDisplay
+        RobustnessDisplay
             Call its :meth:`plot`.
 
         Raises
@@ -135,32 +143,34 @@ class RobustnessDisplay:
         conditions = list(dict.fromkeys(row["condition"] for row in rows))
         names = list(dict.fromkeys(row["estimator"] for row in rows))
 
-        def grid(rows: list[dict[str, Any]], key: str) -> np.ndarray:
-            values = np.full((len(conditions), len(names)), np.nan)
+        def grids(rows: list[dict[str, Any]], *keys: str) -> np.ndarray:
+            values = np.full((len(keys), len(conditions), len(names)), np.nan)
             for row in rows:
                 place = conditions.index(row["condition"]), names.index(row["estimator"])
-                values[place] = row[key]
+                values[:, *place] = [row[key] for key in keys]
             return values
 
+        scores, low, high = grids(rows, "score", "low", "high")
+        params: dict[str, Any] = {}
         compared = [row for row in report.comparisons if row["metric"] == metric]
-        differences: dict[str, np.ndarray] = {}
         if compared:
-            differences = {
-                "differences": grid(compared, "difference"),
-                "difference_low": grid(compared, "low"),
-                "difference_high": grid(compared, "high"),
-                "p_holm": grid(compared, "p_holm"),
-            }
+            params = dict(
+                zip(
+                    ("differences", "difference_low", "difference_high", "p_holm"),
+                    grids(compared, "difference", "low", "high", "p_holm"),
+                    strict=True,
+                )
+            )
         return cls(
-            grid(rows, "score"),
-            low=grid(rows, "low"),
-            high=grid(rows, "high"),
+            scores,
+            low=low,
+            high=high,
             conditions=conditions,
             names=names,
             metric=metric,
             reference=report.reference,
             confidence_level=report.confidence_level,
-            **differences,
+            **params,
         )
 
     @classmethod
@@ -180,13 +190,11 @@ class RobustnessDisplay:
         metric : str, default="roc_auc"
             What is measured.
         **params
-            Other parameters of :func:`tsynd_sk.evaluation.robustness_report`, except ``metrics``:
-            see
-            :meth:`from_report`.
+            Other parameters of :func:`tsynd_sk.evaluation.robustness_report`, except ``metrics``.
 
         Returns
         -------
-        display : RobustnessDisplay
+        RobustnessDisplay
             Call its :meth:`plot`.
 
         Examples
@@ -219,7 +227,7 @@ class RobustnessDisplay:
 
         Returns
         -------
-        self : RobustnessDisplay
+        RobustnessDisplay
             Filled markers differ from the reference by a Holm-corrected test.
         """
         scores = np.asarray(self.scores)
@@ -231,60 +239,47 @@ class RobustnessDisplay:
         axes = make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
-        reference = np.array([name == self.reference for name in self.names])
+        is_reference = np.array([name == self.reference for name in self.names])
         p = np.full(scores.shape, np.nan) if self.p_holm is None else np.asarray(self.p_holm)
-        differs = ~reference & (p < 1 - self.confidence_level)
+        differs = ~is_reference & (p < 1 - self.confidence_level)
 
-        def draw(ax: Any, values: np.ndarray, low: Any, high: Any) -> None:
-            low, high = np.asarray(low), np.asarray(high)
-            for place in np.argwhere(~np.isnan(values)):
-                at = tuple(place)
-                y = heights[at[0], 1 + at[1]]
-                colour, marker = (_BLACK, "s") if reference[at[1]] else (_BLUE, "o")
-                face = colour if differs[at] else "white"
-                ax.plot([low[at], high[at]], [y, y], color=colour, linewidth=1.5)
-                ax.plot(values[at], y, marker, markersize=6, color=colour, mfc=face)
+        def draw(ax: Any, values: np.ndarray, *ends: Any) -> None:
+            for condition, name in np.argwhere(~np.isnan(values)):
+                colour, marker = (_BLACK, "s") if is_reference[name] else (_BLUE, "o")
+                draw_interval(
+                    ax,
+                    heights[condition, 1 + name],
+                    [np.asarray(end)[condition, name] for end in ends],
+                    values[condition, name],
+                    filled=differs[condition, name],
+                    colour=colour,
+                    marker=marker,
+                )
 
         draw(axes[0], scores, self.low, self.high)
         if n_panels == 2:
             # Nothing is drawn of the reference itself.
-            differences, low, high = (
-                np.where(reference, np.nan, np.asarray(values, dtype=float))
-                for values in (self.differences, self.difference_low, self.difference_high)
-            )
-            draw(axes[1], differences, low, high)
+            differences = np.where(is_reference, np.nan, np.asarray(self.differences, dtype=float))
+            draw(axes[1], differences, self.difference_low, self.difference_high)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
-            self._explain(axes[0])
-        self._name_rows(axes, heights)
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-        return self
-
-    def _explain(self, ax: Any) -> None:
-        """Draw a legend of the markers."""
-        from matplotlib.lines import Line2D
-
-        p = f"{1 - self.confidence_level:.2g}"
-        looks = (("reference", "s", _BLACK, "white"), (f"Holm p < {p}", "o", _BLUE, _BLUE))
-        handles = [
-            Line2D([], [], marker=marker, color=colour, mfc=face, linestyle="none", label=text)
-            for text, marker, colour, face in (*looks, (f"≥ {p}", "o", _BLUE, "white"))
-        ]
-        # Also above the names at the left, for axes may be narrow.
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
-        legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2, **place)
-
-    def _name_rows(self, axes: np.ndarray, heights: np.ndarray) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        for ax in axes:
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            style_axes(ax, axis="x")
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.set_ylim(heights.max() + 0.7, -0.7)
+            level = f"{1 - self.confidence_level:.2g}"
+            handles = [
+                legend_entry("reference", marker="s", color=_BLACK, mfc="white"),
+                legend_entry(f"Holm p < {level}", marker="o", color=_BLUE),
+                legend_entry(f"≥ {level}", marker="o", color=_BLUE, mfc="white"),
+            ]
+            # Also above the names at the left, for axes may be narrow.
+            place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+            legend_above(axes[0], handles, 3, columnspacing=1, handletextpad=0.2, **place)
+        for each in axes:
+            each.locator_params(axis="x", nbins=4)
+            style_rows(each)
+            each.set_ylim(heights.max() + 0.7, -0.7)
         names = [shorten(name, _MAX_NAME) for name in self.names]
         labels = [label for condition in self.conditions for label in (condition, *names)]
         axes[0].set_yticks(heights.ravel(), labels)
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
+        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
+        return self

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tsynd_sk.evaluation import fitted_synthesizer, sample_beside_sources
 from tsynd_sk.inspection._drawing import (
     add_colorbar,
     as_displayed,
@@ -20,14 +21,13 @@ from tsynd_sk.inspection._drawing import (
     show_differences,
     show_images,
 )
-from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 
 @dataclass(eq=False, repr=False)
 class SynthesisDisplay:
     """Synthetic images below their sources, with their difference and what it did.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class SynthesisDisplay:
 
         Returns
         -------
-        display : SynthesisDisplay
+        SynthesisDisplay
             Call its :meth:`plot`.
 
         Raises
@@ -125,15 +125,10 @@ class SynthesisDisplay:
         Examples
         --------
         >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
         >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import SynthesisDisplay
         >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:50], y[:50])
+        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
         >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
         >>> display.source.shape, display.synthetic.shape
         ((4, 8, 8), (4, 8, 8))
@@ -172,7 +167,7 @@ class SynthesisDisplay:
 
         Returns
         -------
-        self : SynthesisDisplay
+        SynthesisDisplay
             This display.
         """
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)

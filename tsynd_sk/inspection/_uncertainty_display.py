@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ from sklearn.utils.validation import check_consistent_length
 from tsynd_sk import _skorch
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import type_name
+from tsynd_sk.evaluation import fitted_synthesizer
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     label_text,
     legend_above,
+    legend_entry,
     make_panels,
     style_axes,
 )
-from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Differences of float32 predictions tell nothing below.
 _FLOOR = 1e-6
@@ -41,7 +43,7 @@ class UncertaintyDisplay:
     Right, for sets with labels, the accuracy on what is left if the most uncertain images are
     rejected, beside the level that rejecting at random keeps to.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ class UncertaintyDisplay:
 
         Returns
         -------
-        display : UncertaintyDisplay
+        UncertaintyDisplay
             Call its :meth:`plot`.
 
         Notes
@@ -120,20 +122,13 @@ class UncertaintyDisplay:
         Examples
         --------
         >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
         >>> from tsynd_sk.datasets import load_digits_images
         >>> from tsynd_sk.inspection import UncertaintyDisplay
         >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
+        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+        >>> sets = {"train": X[:50], "test": X[50:100]}
         >>> display = UncertaintyDisplay.from_estimator(
-        ...     synthesizer,
-        ...     {"train": X[:100], "test": X[100:200]},
-        ...     {"test": y[100:200]},
-        ...     n_synthetic=20,
+        ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
         ... )
         >>> list(display.uncertainty), list(display.correct)
         (['train', 'test', 'synthetic'], ['test'])
@@ -147,7 +142,7 @@ class UncertaintyDisplay:
                 given = labels_of(labels[name])
                 check_consistent_length(images, given)
                 codes = encode_labels(given, synthesizer.classes_)
-                correct[name] = _predict(synthesizer, images) == codes
+                correct[name] = _predict(estimator, images) == synthesizer.classes_[codes]
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
             with warnings.catch_warnings():
@@ -169,19 +164,16 @@ class UncertaintyDisplay:
 
         Returns
         -------
-        self : UncertaintyDisplay
+        UncertaintyDisplay
             This display.
         """
         n_panels = 2 if self.correct else 1
         axes = make_panels(n_panels, (n_panels * _PANEL[0], _PANEL[1]), ax, figure)
         # Several sets share a colour only where they differ in their line.
+        kinds = zip(self.uncertainty, cycle(COLOURS), cycle(_STYLES), strict=False)
         looks = {
-            name: {
-                "color": COLOURS[i % len(COLOURS)],
-                "linestyle": _STYLES[i % len(_STYLES)],
-                "linewidth": 1.8,
-            }
-            for i, name in enumerate(self.uncertainty)
+            name: {"color": colour, "linestyle": style, "linewidth": 1.8}
+            for name, colour, style in kinds
         }
         self._draw_distributions(axes[0], looks)
         if self.correct:
@@ -192,38 +184,28 @@ class UncertaintyDisplay:
         return self
 
     def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
-        sets = {
-            name: np.maximum(np.asarray(values, dtype=float), _FLOOR)
-            for name, values in self.uncertainty.items()
-        }
-        for name, values in sets.items():
-            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **looks[name])
-        together = np.concatenate(list(sets.values()))
-        low, high = np.quantile(together, 0.05), together.max()
-        if high > _WIDE * low:
+        sets = [np.maximum(values, _FLOOR) for values in self.uncertainty.values()]
+        for (name, look), values in zip(looks.items(), sets, strict=True):
+            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **look)
+        together = np.concatenate(sets)
+        if together.max() > _WIDE * np.quantile(together, 0.05):
             ax.set_xscale("log")
-        ax.set_xlabel("mutual information (nats)")
-        ax.set_ylabel("share of images with at most so much")
+        ax.set(xlabel="mutual information (nats)", ylabel="share of images with at most so much")
         ax.set_ylim(0, 1.02)
         legend_above(ax, ax.get_legend_handles_labels()[0])
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
-        from matplotlib.lines import Line2D
-
         for name, correct in self.correct.items():
             share, accuracy = _accuracy_when_rejecting(self.uncertainty[name], correct)
             ax.plot(share, accuracy, **looks[name])
             ax.plot([0, 1], accuracy[[0, 0]], color=looks[name]["color"], linewidth=0.8)
-        handles = [
-            Line2D([], [], label=label_text(str(name)), **looks[name]) for name in self.correct
-        ]
-        handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="rejected at random"))
-        legend_above(ax, handles)
+        handles = [legend_entry(label_text(str(name)), **looks[name]) for name in self.correct]
+        at_random = {"color": "0.3", "linestyle": "-", "linewidth": 0.8}
+        legend_above(ax, [*handles, legend_entry("rejected at random", **at_random)])
         ax.set_xlim(0, 1)
         # A flat line at the upper edge would be hidden by it.
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
-        ax.set_xlabel("share rejected, most uncertain first")
-        ax.set_ylabel("accuracy on the rest (share)")
+        ax.set(xlabel="share rejected, most uncertain first", ylabel="accuracy on the rest (share)")
 
 
 def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
@@ -243,14 +225,14 @@ def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
     return X, labels
 
 
-def _predict(synthesizer: Any, X: Any) -> np.ndarray:
-    """Predict classes by the classifier, or by the mean of several."""
-    x = synthesizer.format_.as_network_input(check_images(synthesizer, X, reset=False))
-    if not isinstance(synthesizer.classifier_, list):
-        # What the net itself says, which need not be the class of the largest probability.
-        return _skorch.without_global_rng(synthesizer.classifier_).predict(x).astype(np.int64)
-    nets = map(_skorch.without_global_rng, synthesizer.classifier_)
-    return np.mean([net.predict_proba(x) for net in nets], axis=0).argmax(axis=1)
+def _predict(estimator: Any, X: Any) -> np.ndarray:
+    """Predict labels by a classifier, or by the mean of those of a synthesizer."""
+    if hasattr(estimator, "predict"):
+        return estimator.predict(X)
+    x = estimator.format_.as_network_input(check_images(estimator, X, reset=False))
+    nets = map(_skorch.without_global_rng, estimator.engine_.nets)
+    proba = [net.predict_proba(x) for net in nets]
+    return estimator.classes_[np.mean(proba, axis=0).argmax(axis=1)]
 
 
 def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarray]:

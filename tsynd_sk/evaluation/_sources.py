@@ -1,24 +1,23 @@
-"""What displays are made from: fitted estimators, and what they synthesise beside its sources."""
+"""Fitted synthesizers, and what they synthesise beside its sources."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
-from tsynd_sk import _skorch
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.images import check_images
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 
 def fitted_synthesizer(estimator: Any) -> Any:
     """Return the fitted synthesizer that an estimator is or has, or raise."""
-    if not hasattr(estimator, "synthesizer") and not hasattr(estimator, "synthesize"):
+    if not isinstance(estimator, TargetedSynthesizer | AugmentedClassifier):
         raise TypeError(
-            "estimator must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
+            f"expected a fitted TargetedSynthesizer or AugmentedClassifier, got "
             f"{type_name(estimator)}"
         )
     check_is_fitted(estimator)
@@ -26,10 +25,19 @@ def fitted_synthesizer(estimator: Any) -> Any:
 
 
 def sample_beside_sources(
-    synthesizer: Any, X: Any, n_samples: int, *, y: Any = None, random_state: Any = None
+    synthesizer: Any,
+    X: Any,
+    n_samples: int | None = None,
+    *,
+    y: Any = None,
+    random_state: Any = None,
 ) -> tuple[Any, np.ndarray, np.ndarray, Bunch]:
-    """Return `X`, of which a synthesizer was fitted, as an array, and what ``sample`` returns."""
+    """Return `X`, of which a synthesizer was fitted, as an array, and what ``sample`` returns.
+
+    ``None`` samples as many, 1,000 at most.
+    """
     images = check_images(synthesizer, X, reset=False)
+    n_samples = min(len(images), 1000) if n_samples is None else n_samples
     X_new, y_new, info = synthesizer.sample(
         n_samples, y=y, random_state=random_state, return_info=True
     )
@@ -39,10 +47,3 @@ def sample_beside_sources(
             "synthetic one: pass the whole X of fit"
         )
     return images, X_new, y_new, info
-
-
-def estimators_by_name(estimator: Any) -> Mapping[str, Any]:
-    """Return a mapping from names to estimators as it is, and call a single one by its class."""
-    if isinstance(estimator, Mapping):
-        return estimator
-    return {type(_skorch.unfreeze(estimator)).__name__: estimator}
