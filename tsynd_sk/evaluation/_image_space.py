@@ -25,7 +25,7 @@ class ImageSpace:
 
     def keys(self, images: np.ndarray) -> list[bytes]:
         """Return bytes that are equal for equal images."""
-        # Zero has two signs, which differ in their bytes.
+        # Zero with either sign becomes the same bytes.
         return [row.tobytes() for row in self._values(images) + np.float32(0)]
 
     def vectors(self, images: np.ndarray) -> np.ndarray:
@@ -35,10 +35,9 @@ class ImageSpace:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return what the last linear layer of the (first) classifier receives."""
-        nets = self.synthesizer.classifier_
-        size = self.synthesizer.engine_.batch_size(self.synthesizer)
+        engine = self.synthesizer.engine_
         x = self.synthesizer.format_.to_tensor(images)
-        return last_layer_features(nets[0] if isinstance(nets, list) else nets, x.split(size))
+        return last_layer_features(engine.nets[0], x.split(engine.batch_size(self.synthesizer)))
 
     def _values(self, images: np.ndarray) -> np.ndarray:
         return self.synthesizer.format_.to_tensor(images).flatten(1).numpy()

@@ -36,25 +36,19 @@ def gaussian_frechet(
 ) -> float:
     """Fréchet distance, squared as usual, between two Gaussians (Dowson and Landau, 1982).
 
-    ``|m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½)``. The trace of the root is the sum of the roots
-    of the eigenvalues of ``C_1^½ C_2 C_1^½``, which is symmetric: no root of a general matrix, with
-    its imaginary rounding, is taken.
+    ``|m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½)``; the product has the eigenvalues of a
+    symmetric matrix without negative ones.
     """
-    values, vectors = np.linalg.eigh(cov_1)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    shared = np.linalg.eigvalsh(root @ cov_2 @ root).clip(0)
-    apart = float(((mean_1 - mean_2) ** 2).sum())
-    spread = float(np.trace(cov_1) + np.trace(cov_2) - 2 * np.sqrt(shared).sum())
+    shared = np.sqrt(np.linalg.eigvals(cov_1 @ cov_2).real.clip(0)).sum()
     # Of equal distributions rounding may leave less than nothing.
-    return max(apart + spread, 0.0)
+    return max(float(((mean_1 - mean_2) ** 2).sum() + np.trace(cov_1 + cov_2) - 2 * shared), 0.0)
 
 
 def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
     """Fréchet distance between Gaussians with shrunk covariances, fitted to two sets."""
     gaussians = []
     for features in (features_1, features_2):
-        mean = features.mean(axis=0)
-        gaussians += [mean, ledoit_wolf(features - mean, assume_centered=True)[0]]
+        gaussians += [features.mean(axis=0), ledoit_wolf(features)[0]]
     return gaussian_frechet(*gaussians)
 
 
