@@ -61,17 +61,15 @@ class Target(nn.Module):
             self._known.update(zip([keys[i] for i in new], answers, strict=True))
         return torch.stack([self._known[key] for key in keys])
 
+    def images(self) -> np.ndarray:
+        """Return those of the classifier, (n, C, H, W), with values between 0 and 1."""
+        x = ((self.classifier.x - self.low) / self.scale).clamp(0, 1)
+        return x.reshape(-1, *self.classifier.image_shape).numpy()
+
     def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         """Log-probabilities of an array."""
         with torch.no_grad():
             return torch.cat([self(part) for part in torch.from_numpy(x).split(batch_size)]).numpy()
-
-
-def scaled_images(classifier: DifferentiableClassifier) -> np.ndarray:
-    """Return the images (n, C, H, W) of a classifier with values between 0 and 1."""
-    low, high = classifier.limits
-    x = ((classifier.x.numpy() - low) / (high - low or 1.0)).astype(np.float32).clip(0, 1)
-    return x.reshape(-1, *classifier.image_shape)
 
 
 class _Margin(nn.Module):
@@ -134,9 +132,9 @@ class Attacker:
         params["verbose"] = False
         if attack == "pgd":
             # From one end of the ball to the other, and back again for a quarter of the way.
-            step = min(2.5 * eps / self.max_iter, eps)
+            params["eps_step"] = min(2.5 * eps / self.max_iter, eps)
             return ProjectedGradientDescent(
-                estimator, eps_step=step, max_iter=self.max_iter, num_random_init=1, **params
+                estimator, max_iter=self.max_iter, num_random_init=1, **params
             )
         _, height, width = self.image_shape
         # ART finds no place for a square as wide as the image.

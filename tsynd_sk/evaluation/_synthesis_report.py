@@ -102,7 +102,7 @@ class SynthesisReport:
         """
         import pandas as pd
 
-        found = {"diagnostic": self.diagnostics, "quality": self.quality}
+        found: dict[str, dict] = {"diagnostic": self.diagnostics, "quality": self.quality}
         rows = [
             (part, name, float(value), _MEANINGS[name])
             for part, values in found.items()
@@ -143,8 +143,8 @@ def synthesis_report(
     ----------
     synthesizer : TargetedSynthesizer or AugmentedClassifier
         Fitted.
-    X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-        The real images that it was fitted on, all of them and in the same order.
+    X : array-like of shape (n, ...)
+        All the images that it was fitted on, in their order.
     y : array-like of shape (n,)
         Their labels.
     n_samples : int or None, default=None

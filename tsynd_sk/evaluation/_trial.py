@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
@@ -33,6 +33,7 @@ class Trial:
     ):
         self.panel, self.labels = panel, labels
         self.n_seeds = len(next(iter(panel.values())))
+        self._seeds = list(product(panel, range(self.n_seeds)))
         self.rows: list[dict[str, Any]] = []
         # Sums over settings: the scores measured, then those in the resamples.
         self._totals: dict[tuple[str, str], np.ndarray] = {}
@@ -42,35 +43,29 @@ class Trial:
         shares = np.full(self.n_seeds, 1 / self.n_seeds)
         self._draws = rng.multinomial(self.n_seeds, shares, size=n_resamples).T
 
-    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
-        """Iterate over the classifiers by name and seed."""
-        for name, seeds in self.panel.items():
-            for seed, estimator in enumerate(seeds):
-                yield name, seed, estimator
-
     def measure(self, settings: Iterable[tuple[dict[str, Any], np.ndarray]]) -> None:
         """Score all classifiers on the images of each setting, which are made once for all."""
         for key, images in settings:
-            for name, seed, estimator in self:
-                self._add(key, name, seed, estimator.predict_proba(images))
+            for name, seed in self._seeds:
+                self._add(key, name, seed, self.panel[name][seed].predict_proba(images))
 
     def measure_attacked(self, X: np.ndarray, y, **settings) -> list[str]:
         """Score on images that were changed to mislead each classifier; return signs of masking."""
-        signs: dict[str, list[str]] = {}
-        for name, seed, estimator in self:
+        signs: dict[str, list[str]] = defaultdict(list)
+        for name, seed in self._seeds:
             with warnings.catch_warnings():
                 # It would not say which of the classifiers it is about.
                 warnings.simplefilter("ignore", GradientMaskingWarning)
-                found = adversarial_scores(estimator, X, y, **settings)
+                found = adversarial_scores(self.panel[name][seed], X, y, **settings)
             # The first row is that of the images as they are.
             for row, proba in zip(found.rows[1:], found.proba[1:], strict=True):
+                setting = {key: row[key] for key in ("attack", "eps")}
                 condition = f"{row['attack']} {format_strength(row['eps'])}"
-                key = {"condition": condition, "attack": row["attack"], "eps": row["eps"]}
-                self._add(key, name, seed, proba)
+                self._add({"condition": condition, **setting}, name, seed, proba)
             if masking := found.gradient_masking:
-                signs.setdefault(name, []).append(f"seed {seed}: {'; '.join(masking)}")
+                signs[name].append(f"seed {seed}: {'; '.join(masking)}")
         return [
-            f"Signs of gradient masking in {name!r}: {'. '.join(signs[name])}." for name in signs
+            f"Signs of gradient masking in {name!r}: {'. '.join(of)}." for name, of in signs.items()
         ]
 
     def _add(self, key: dict[str, Any], name: str, seed: int, proba: Any) -> None:
@@ -103,11 +98,9 @@ class Trial:
             scores.append({**key, "metric": metric, "score": score, "low": low, "high": high})
             if name != reference:
                 differences = measured - base
-                outcome = compare(
-                    differences[:, 0], differences[:, 1:].mean(axis=0), confidence_level
-                )
-                key |= {"reference": reference, "metric": metric}
-                comparisons.append({**key, **outcome})
+                resampled = differences[:, 1:].mean(axis=0)
+                outcome = compare(differences[:, 0], resampled, confidence_level)
+                comparisons.append({**key, "reference": reference, "metric": metric, **outcome})
         corrected = holm(np.array([row["p"] for row in comparisons]))
         for row, p in zip(comparisons, corrected.tolist(), strict=True):
             row["p_holm"] = p

@@ -63,10 +63,8 @@ class AscentDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Mutual information against step.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; mutual information against step.
     axes_ : ndarray of shape (m, n_shown + 2), matplotlib Axes
         Images: the source, the iterates, and what was taken. Empty without images.
 
@@ -78,14 +76,14 @@ class AscentDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import AscentDisplay
-    >>> display = AscentDisplay(
-    ...     [[0.02, 0.10, 0.15]],
-    ...     [[True, True, False]],
-    ...     chosen=[1],
-    ...     uncertainty_source=[0.01],
-    ...     uncertainty_synthetic=[0.10],
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
+    >>> display.uncertainty.shape, display.iterates.shape
+    ((6, 4), (3, 4, 8, 8))
     >>> display.plot(figure=Figure()).ax_.get_ylabel()
     'mutual information (nats)'
     """
@@ -119,7 +117,7 @@ class AscentDisplay:
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
-            Fitted. Rows of a table give a display without images.
+            Fitted. One of a table gives a display without images.
         X : array-like of shape (n, ...)
             Images as in `fit`, from each of which an ascent starts. A dozen is a good number.
         y : array-like of shape (n,)
@@ -136,17 +134,6 @@ class AscentDisplay:
         -------
         AscentDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import AscentDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
-        >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
-        >>> display.uncertainty.shape, display.iterates.shape
-        ((6, 4), (3, 4, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))
@@ -177,7 +164,7 @@ class AscentDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------

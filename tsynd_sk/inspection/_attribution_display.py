@@ -54,10 +54,8 @@ class AttributionDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (1 + n_classifiers, n), matplotlib Axes
         A row of the images, and a row of maps for each classifier.
     colorbar_ : matplotlib Colorbar
@@ -70,15 +68,19 @@ class AttributionDisplay:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import AttributionDisplay
-    >>> X = load_digits_images().X[:3]
-    >>> maps = np.stack([X, 1 - X]) / 2
-    >>> display = AttributionDisplay(X, maps, names=["strokes", "paper"])
+    >>> X, y, _ = load_digits_images()
+    >>> nets = {
+    ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200]) for n in (1, 2)
+    ... }
+    >>> display = AttributionDisplay.from_estimator(nets, X[200:204], y[200:204])
+    >>> display.maps.shape
+    (2, 4, 8, 8)
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 3)
+    (3, 4)
     """
 
     images: Any
@@ -115,19 +117,6 @@ class AttributionDisplay:
         -------
         AttributionDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import AttributionDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> nets = {
-        ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200])
-        ...     for n in (1, 2)
-        ... }
-        >>> AttributionDisplay.from_estimator(nets, X[200:204], y[200:204]).maps.shape
-        (2, 4, 8, 8)
         """
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
@@ -161,7 +150,7 @@ class AttributionDisplay:
             value_range=compared.displayed_limits,
         )
 
-    def plot(self, ax=None, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
+    def plot(self, ax=None, *, figure=None) -> AttributionDisplay:
         """Draw a column for every image, and a row of maps for every classifier.
 
         Parameters
@@ -169,11 +158,7 @@ class AttributionDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
-        cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the maps. Choose one that is perceptually uniform.
-        alpha : float, default=0.55
-            Opacity of the maps, over pale grey images.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -189,7 +174,7 @@ class AttributionDisplay:
                 # Pale, so that it is mostly the maps that are dark or bright.
                 grey = image @ _BRIGHTNESS if image.shape[-1] == 3 else image
                 show_image(each, grey, low - _PALE * (high - low), high)
-                drawn = each.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
+                drawn = each.imshow(attribution, cmap="viridis", vmin=0, vmax=1, alpha=0.55)
         text = "attribution,\nshare of a\nmap's maximum"
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         for each, name in zip(axes[:, 0], ("image", *self.names), strict=True):

@@ -32,10 +32,8 @@ class DifferenceDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
         What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the differences.
 
     See Also
     --------
@@ -44,18 +42,12 @@ class DifferenceDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.comparison import Difference
     >>> from tsynd_sk.inspection import DifferenceDisplay
-    >>> display = DifferenceDisplay(
-    ...     ["standard", "standard+random"],
-    ...     ["plain", "standard"],
-    ...     mean=[0.02, 0.005],
-    ...     low=[0.01, -0.004],
-    ...     high=[0.03, 0.014],
-    ...     found=[True, False],
-    ...     score="ROC AUC",
-    ... )
-    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()
-    'difference in ROC AUC'
+    >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
+    >>> display = DifferenceDisplay.from_differences([found], "NLL")
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
+    'difference in NLL'
     """
 
     names: Sequence[str]
@@ -81,14 +73,6 @@ class DifferenceDisplay:
         -------
         DifferenceDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.comparison import Difference
-        >>> from tsynd_sk.inspection import DifferenceDisplay
-        >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
-        >>> DifferenceDisplay.from_differences([found], "NLL").names
-        ['random']
         """
         mean, low, high = np.reshape([(d.mean, d.low, d.high) for d in differences], (-1, 3)).T
         return cls(

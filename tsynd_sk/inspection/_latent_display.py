@@ -54,10 +54,8 @@ class LatentDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
         What was drawn on.
-    ax_ : matplotlib Axes
-        The map.
 
     See Also
     --------
@@ -66,16 +64,17 @@ class LatentDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import LatentDisplay
-    >>> display = LatentDisplay(
-    ...     [[0.0, 1.0], [1.0, 0.0]],
-    ...     ["cat", "dog"],
-    ...     source=[[0.0, 1.0]],
-    ...     synthetic=[[0.4, 0.8]],
-    ...     labels_synthetic=["cat"],
-    ... )
-    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()
-    'component 1\n(latent standard deviations)'
+    >>> X, y, _ = load_digits_images()
+    >>> X, y = X[:50], y[:50]
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
+    >>> display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=10)
+    >>> display.real.shape, display.synthetic.shape
+    ((50, 2), (10, 2))
+    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()[:11]
+    'component 1'
     """
 
     real: Any
@@ -104,7 +103,7 @@ class LatentDisplay:
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted, on images or on a table.
         X : array-like of shape (n, ...)
-            The images that it was fitted on, all of them and in the same order.
+            All the images that it was fitted on, in their order.
         y : array-like of shape (n,)
             Their labels.
         n_samples : int, default=30
@@ -130,18 +129,6 @@ class LatentDisplay:
         The map shows the two first principal components of the latents of real images, in units
         of each coordinate's standard deviation, in which `radius` is meant. The code of a synthetic
         image can differ from the one that it was decoded from.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import LatentDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X, y = X[:50], y[:50]
-        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
-        >>> display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=10)
-        >>> display.real.shape, display.synthetic.shape
-        ((50, 2), (10, 2))
         """
         synthesizer = fitted_synthesizer(estimator)
         images, X_new, y_new, info = sample_beside_sources(

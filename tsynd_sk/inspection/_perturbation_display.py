@@ -55,10 +55,8 @@ class PerturbationDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (1 + 2 * n_classifiers, n), matplotlib Axes
         A row of the images, and for each classifier a row of ends and one of differences.
     colorbar_ : matplotlib Colorbar
@@ -71,14 +69,16 @@ class PerturbationDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import PerturbationDisplay
-    >>> X = load_digits_images().X[:2]
-    >>> display = PerturbationDisplay(
-    ...     X, [0.9 * X], names=["plain"], proba_before=[[0.9, 0.8]], proba_after=[[0.5, 0.5]]
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
+    >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
+    >>> bool((display.proba_after < 0.5).all())
+    True
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 2)
+    (3, 3)
     """
 
     start: Any
@@ -116,9 +116,9 @@ class PerturbationDisplay:
         threshold : float, default=0.5
             Probability to get below, between 0 and 1.
         eps : float, default=32 / 255
-            Largest root mean square of the change over the values of an image, as a fraction of the
-            range of values: that of uint8 is 255, that of floats goes from the lowest to the
-            highest value in `X` and in the fits of the classifiers.
+            Largest root mean square of the change of an image, as a fraction of the range of
+            values: 0 to 255 for uint8; for floats from the lowest to the highest value in `X` and
+            in the fits of the classifiers.
         max_iter : int, default=200
             Largest number of steps.
 
@@ -135,34 +135,16 @@ class PerturbationDisplay:
         Notes
         -----
         Images go down the gradient of the log-odds of their class, in steps of one length, by
-        projected gradient descent [1]_ within the range of values and `eps`. Each stops as soon as
-        its class is less likely than `threshold`, and is then drawn back towards its start for as
-        long as that holds: all classifiers end at the same probability, and the sizes and places of
-        the changes can be compared. There may be smaller changes than the one found. An image whose
+        projected gradient descent within the range of values and `eps`. Each stops as soon as its
+        class is less likely than `threshold`, and is then drawn back towards its start for as long
+        as that holds: all classifiers end at the same probability, and the sizes and places of the
+        changes can be compared. There may be smaller changes than the one found. An image whose
         class does not become that unlikely ends where it was least likely.
-
-        References
-        ----------
-        .. [1] A. Madry, A. Makelov, L. Schmidt, D. Tsipras, A. Vladu, "Towards Deep Learning Models
-           Resistant to Adversarial Attacks", ICLR 2018.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import PerturbationDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
-        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
-        >>> bool((display.proba_after < 0.5).all())
-        True
         """
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be above 0 and below 1; got {threshold}")
-        if not 0 < eps <= 1:
+        if not 0 < threshold < 1 or not 0 < eps <= 1:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a fraction of the range of values such as "
-                f"2/255; got {eps}"
+                "threshold must be a probability, and eps a fraction of the range of values such "
+                f"as 2/255, both above 0; got {threshold} and {eps}"
             )
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
@@ -202,7 +184,7 @@ class PerturbationDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------

@@ -57,12 +57,10 @@ class RobustnessDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the scores.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the scores.
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
-        The same and, if they are drawn, the axes of the differences.
+        The same and, if they are drawn, the differences.
 
     See Also
     --------
@@ -72,17 +70,19 @@ class RobustnessDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.evaluation import robustness_report
     >>> from tsynd_sk.inspection import RobustnessDisplay
-    >>> display = RobustnessDisplay(
-    ...     [[0.9, 0.91], [0.6, 0.7]],
-    ...     low=[[0.85, 0.86], [0.5, 0.6]],
-    ...     high=[[0.94, 0.95], [0.7, 0.8]],
-    ...     conditions=["clean", "corrupted"],
-    ...     names=["plain", "augmented"],
-    ...     metric="roc_auc",
-    ... )
-    >>> display.plot(figure=Figure(layout="constrained")).ax_.get_xlabel()
+    >>> X, y, _ = load_digits_images()
+    >>> X = X.reshape(len(X), -1)
+    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+    >>> test = {"few": few, "many": many}, X[200:300], y[200:300]
+    >>> display = RobustnessDisplay.from_estimator(*test, kinds=())
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
     'ROC AUC\n(0.5: chance, 1: perfect)'
+    >>> RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy").names
+    ['few', 'many']
     """
 
     scores: Any
@@ -119,21 +119,6 @@ class RobustnessDisplay:
         ------
         ValueError
             If `metric` is not in the report.
-
-        Examples
-        --------
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.evaluation import robustness_report
-        >>> from tsynd_sk.inspection import RobustnessDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X = X.reshape(len(X), -1)
-        >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
-        >>> report = robustness_report(
-        ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
-        ... )
-        >>> RobustnessDisplay.from_report(report, "accuracy").names
-        ['few', 'many']
         """
         known = list(dict.fromkeys(row["metric"] for row in report.scores))
         metric = known[0] if metric is None else metric
@@ -196,20 +181,6 @@ class RobustnessDisplay:
         -------
         RobustnessDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import RobustnessDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X = X[:, None]
-        >>> few, many = (NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150))
-        >>> display = RobustnessDisplay.from_estimator(
-        ...     {"few": few, "many": many}, X[200:250], y[200:250], kinds=["noise"], attacks=()
-        ... )
-        >>> display.conditions, display.scores.shape
-        (['clean', 'corrupted'], (2, 2))
         """
         estimators = estimators_by_name(estimator)
         return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
@@ -220,10 +191,9 @@ class RobustnessDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
-            they are made.
+            As many as there are panels, or one of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------

@@ -45,10 +45,8 @@ class SynthesisDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (3, n), matplotlib Axes
         Rows of sources, synthetic images and differences.
     colorbar_ : matplotlib Colorbar
@@ -64,18 +62,16 @@ class SynthesisDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import SynthesisDisplay
-    >>> X = load_digits_images().X
-    >>> display = SynthesisDisplay(
-    ...     X[:2],
-    ...     0.8 * X[:2],
-    ...     uncertainty_source=[0.01, 0.02],
-    ...     uncertainty=[0.1, 0.3],
-    ...     label_agreement=[True, False],
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
+    >>> display.source.shape, display.synthetic.shape
+    ((4, 8, 8), (4, 8, 8))
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 2)
+    (3, 4)
     """
 
     source: Any
@@ -103,8 +99,8 @@ class SynthesisDisplay:
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted on images.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            The images that it was fitted on, all of them and in the same order.
+        X : array-like of shape (n, ...)
+            All the images that it was fitted on, in their order.
         n_samples : int, default=8
             Number of synthetic images. 4 to 12 look good.
         y : label, array-like of labels, mapping from label to count, or None, default=None
@@ -121,17 +117,6 @@ class SynthesisDisplay:
         ------
         ValueError
             If `estimator` was fitted on a table, or on other images than `X`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import SynthesisDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
-        >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
-        >>> display.source.shape, display.synthetic.shape
-        ((4, 8, 8), (4, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
         if synthesizer.image_shape_ is None:
@@ -163,7 +148,7 @@ class SynthesisDisplay:
         ax : matplotlib Axes or None, default=None
             One of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------

@@ -39,9 +39,9 @@ _PANEL = (4.4, 3.8)
 class UncertaintyDisplay:
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
-    Left, for each set of images, the share of them with a mutual information of at most so much.
-    Right, for sets with labels, the accuracy on what is left if the most uncertain images are
-    rejected, beside the level that rejecting at random keeps to.
+    Left, for each set of images, the share with a mutual information of at most so much. Right, for
+    sets with labels, the accuracy on what is left if the most uncertain images are rejected, beside
+    the level that rejecting at random keeps to.
 
     Better made by :meth:`from_estimator`. Parameters are stored as attributes.
 
@@ -55,12 +55,10 @@ class UncertaintyDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the distributions.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the distributions.
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
-        The same, and the axes of the accuracy if there is a set with labels.
+        The same, and the accuracy if there is a set with labels.
 
     See Also
     --------
@@ -69,10 +67,17 @@ class UncertaintyDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import UncertaintyDisplay
-    >>> display = UncertaintyDisplay(
-    ...     {"train": [0.01, 0.02], "test": [0.01, 0.2, 0.1]}, {"test": [True, False, True]}
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> sets = {"train": X[:50], "test": X[50:100]}
+    >>> display = UncertaintyDisplay.from_estimator(
+    ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
     ... )
+    >>> list(display.uncertainty), list(display.correct)
+    (['train', 'test', 'synthetic'], ['test'])
     >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
     ['mutual information (nats)', 'share rejected, most uncertain first']
     """
@@ -95,16 +100,14 @@ class UncertaintyDisplay:
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
-            Fitted. A synthesizer predicts what its classifier does, or the mean of its classifiers
-            if it has several.
+            Fitted. A synthesizer predicts by its classifier, or by the mean of several.
         X : array-like of shape (n, ...), or dict of str to such
             Images as in `fit`, or several sets with their names, such as
             ``{"train": X_train, "test": X_test}``.
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
-            Images to sample for one more set, "synthetic". It has no accuracy, because synthetic
-            images do not test a classifier.
+            Images to sample for one more set, "synthetic", which has no accuracy.
         random_state : int, RandomState instance or None, default=None
             Makes that sample repeatable; ``None`` for the estimator's.
 
@@ -115,23 +118,9 @@ class UncertaintyDisplay:
 
         Notes
         -----
-        All sets are measured with the same members, by ``estimator.uncertainty``. For synthetic
-        images these are others than those against which they were made, so that values are
-        somewhat lower than ``info.uncertainty`` of `sample`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import UncertaintyDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
-        >>> sets = {"train": X[:50], "test": X[50:100]}
-        >>> display = UncertaintyDisplay.from_estimator(
-        ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
-        ... )
-        >>> list(display.uncertainty), list(display.correct)
-        (['train', 'test', 'synthetic'], ['test'])
+        All sets are measured by ``estimator.uncertainty``, whose members are others than those
+        against which synthetic images were made: their values are somewhat lower than
+        ``info.uncertainty`` of `sample`.
         """
         synthesizer = fitted_synthesizer(estimator)
         sets, labels = _by_name(X, y)
@@ -157,10 +146,9 @@ class UncertaintyDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
-            they are made.
+            As many as there are panels, or one of a grid of subplots, in whose place to draw.
         figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
+            Where to draw instead; ``None``: a new figure of pyplot.
 
         Returns
         -------
@@ -209,7 +197,7 @@ class UncertaintyDisplay:
 
 
 def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
-    """Return sets and labels by name, whichever way they came."""
+    """Return sets and labels by name."""
     if not isinstance(X, Mapping):
         X, y = {"images": X}, None if y is None else {"images": y}
     labels = {} if y is None else y
@@ -236,15 +224,10 @@ def _predict(estimator: Any, X: Any) -> np.ndarray:
 
 
 def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarray]:
-    """Return shares of rows rejected, and the accuracy on the rest.
-
-    Among rows of equal uncertainty the ones to be rejected are drawn at random: what is returned is
-    the expected accuracy.
-    """
-    uncertainty, correct = np.asarray(uncertainty), np.asarray(correct, dtype=float)
+    """Return shares of rows rejected, at random among equal ones, and the accuracy on the rest."""
     n = len(uncertainty)
-    levels, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
-    level_accuracy = np.bincount(level, weights=correct, minlength=len(levels)) / counts
+    _, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    level_accuracy = np.bincount(level, weights=correct) / counts
     # From the most certain row on.
     hits = np.cumsum(np.repeat(level_accuracy, counts))
     fewest = min(n, max(_FEWEST, int(np.ceil(_FEWEST_SHARE * n))))
