@@ -359,8 +359,6 @@ class TestRefusals:
             quick(classifier, TEST, TRUE[:50])
         with pytest.raises(ValueError, match=r"not seen in fit: \[77\]"):
             quick(classifier, TEST, np.where(TRUE == 0, 77, TRUE))
-        with pytest.raises(ValueError, match="too narrow for 'square'"):
-            quick(classifier, TEST.reshape(120, 1, 1, 64), TRUE, attacks="square")
 
     def test_a_single_class_is_refused(self):
         one = own_net(module__n_out=1).initialize()

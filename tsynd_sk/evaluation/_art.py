@@ -21,7 +21,7 @@ _MAX_KNOWN = 50_000
 
 
 def check_installed(caller: str) -> None:
-    """Raise if the toolbox is not installed, which is imported where it is used: it is slow."""
+    """Raise if the toolbox, whose import is slow, is not installed."""
     try:
         import art  # noqa: F401
     except ImportError as error:
@@ -144,27 +144,23 @@ class Attacker:
 
     def _parts_of_autoattack(self, eps: float) -> Iterator[Any]:
         """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
-        yield self._auto_pgd(eps, nn.CrossEntropyLoss(), "cross_entropy")
+        from art.attacks.evasion import AutoProjectedGradientDescent
+
         # The ratio of differences of logits is made of three of them. With two classes, what is
         # left of it is its numerator.
         ratio = "difference_logits_ratio" if self.n_classes > 2 else None
-        yield self._auto_pgd(eps, _Margin(), ratio)
-        if min(self.image_shape[1:]) > 1:
-            yield self._attack("square", eps)
-
-    def _auto_pgd(self, eps: float, loss: nn.Module, loss_type: str | None) -> Any:
-        from art.attacks.evasion import AutoProjectedGradientDescent
-
-        return AutoProjectedGradientDescent(
-            self._estimator(loss),
-            eps=eps,
-            eps_step=2 * eps,
-            max_iter=_AUTO_STEPS,
-            nb_random_init=1,
-            batch_size=self.batch_size,
-            loss_type=loss_type,
-            verbose=False,
-        )
+        for loss, name in ((nn.CrossEntropyLoss(), "cross_entropy"), (_Margin(), ratio)):
+            yield AutoProjectedGradientDescent(
+                self._estimator(loss),
+                eps=eps,
+                eps_step=2 * eps,
+                max_iter=_AUTO_STEPS,
+                nb_random_init=1,
+                batch_size=self.batch_size,
+                loss_type=name,
+                verbose=False,
+            )
+        yield self._attack("square", eps)
 
     def _estimator(self, loss: nn.Module) -> Any:
         from art.estimators.classification import PyTorchClassifier

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least, type_name
 from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
+from tsynd_sk.evaluation._inputs import labels_of_images, names_among
 from tsynd_sk.evaluation._scores import classification_scores
 
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
@@ -152,26 +152,17 @@ def adversarial_scores(
     True
     """
     check_installed("adversarial_scores")
-    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
-    if unknown := [attack for attack in attacks if attack not in ATTACKS]:
-        raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
+    attacks = names_among(ATTACKS, attacks, "attack")
     strengths = _check_eps(eps)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         classifier = DifferentiableClassifier.from_estimator(estimator, X)
         classes = classifier.classes
-        labels = labels_of(y)
-        check_consistent_length(classifier.x, labels)
-        if "square" in attacks and min(classifier.image_shape[1:]) < 2:
-            raise ValueError(
-                f"X has images of shape {classifier.image_shape}, too narrow for 'square', whose "
-                "squares move: leave it out of attacks"
-            )
+        labels, codes = labels_of_images(y, classifier.x, classes)
         rng = check_random_state(random_state)
         target = Target(classifier)
         x = target.images()
         clean = target.predict(x, batch_size)
-        codes = encode_labels(labels, classes)
         rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
         budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
         for name, budget in budgets.items():

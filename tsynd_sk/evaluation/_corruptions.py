@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from tsynd_sk.augmentation import check_moves
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.images import ImageFormat, array_of_images
 
 # Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of
@@ -105,7 +106,8 @@ def corrupt(
     >>> float(X_noisy.min()), float(X_noisy.max())
     (0.0, 1.0)
     """
-    check_corruptions([kind], [severity])
+    names_among(CORRUPTIONS, kind, "corruption")
+    check_severities([severity])
 
     def change(image: Tensor, rng: np.random.Generator) -> Tensor:
         strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
@@ -183,10 +185,8 @@ def augment(
     return _changed("augment", X, change, random_state, image_shape)
 
 
-def check_corruptions(kinds: Iterable[str], severities: Iterable[Any]) -> None:
-    """Raise if a kind of corruption or a severity is unknown."""
-    if unknown := [kind for kind in kinds if kind not in CORRUPTIONS]:
-        raise ValueError(f"Unknown corruption {unknown[0]!r}; known: {', '.join(CORRUPTIONS)}")
+def check_severities(severities: Iterable[Any]) -> None:
+    """Raise if a severity is unknown."""
     if unknown := [severity for severity in severities if severity not in (1, 2, 3, 4, 5)]:
         raise ValueError(f"severity must be an int from 1 to 5; got {unknown[0]!r}")
 

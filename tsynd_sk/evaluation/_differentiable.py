@@ -27,8 +27,7 @@ class DifferentiableClassifier:
     net: NeuralNet
     # Its copy in evaluation mode, which returns log-probabilities.
     network: InferenceCopy
-    # Images as the user has them, and as the network sees them: maybe flat or without channels.
-    images: np.ndarray
+    # Images as the network sees them, which may be flat or without an axis of channels.
     x: Tensor
     image_format: ImageFormat
     # Range of the values that the network sees.
@@ -70,7 +69,7 @@ class DifferentiableClassifier:
         def of(x: Tensor) -> DifferentiableClassifier:
             network, n_classes = _copy_network(net, x)
             known = classes if np.size(classes) == n_classes else np.arange(n_classes)
-            return cls(net, network, images, x, image_format, limits, np.asarray(known))
+            return cls(net, network, x, image_format, limits, np.asarray(known))
 
         try:
             return of(x)

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_corruptions, corrupt
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_severities, corrupt
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._scores import classification_scores
 
 
@@ -91,10 +92,10 @@ def corrupted_images(
     image_shape: tuple[int, ...] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Iterate over settings and the images that they corrupt; check all of the settings at once."""
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     levels: list[Any] = np.atleast_1d(severities).tolist()
     # Here, for the last setting's turn may come after minutes of predictions.
-    check_corruptions(kinds, levels)
+    kinds = names_among(CORRUPTIONS, kinds, "corruption")
+    check_severities(levels)
     # A generator would corrupt by other draws for each setting.
     seed = random_state
     if not isinstance(seed, Integral):

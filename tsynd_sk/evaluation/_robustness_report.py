@@ -17,6 +17,7 @@ from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
 from tsynd_sk.evaluation._scores import METRICS, TITLES
 from tsynd_sk.evaluation._trial import Trial
@@ -260,9 +261,7 @@ def robustness_report(
     reference = next(iter(panel)) if reference is None else reference
     if reference not in panel:
         raise ValueError(f"reference must be one of {list(panel)}; got {reference!r}")
-    metrics = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
-    if unknown := [metric for metric in metrics if metric not in METRICS]:
-        raise ValueError(f"Unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+    metrics = names_among(METRICS, metrics, "metric")
     n_resamples = check_int_at_least("n_resamples", n_resamples, 100)
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
     labels = labels_of(y)

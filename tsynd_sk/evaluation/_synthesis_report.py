@@ -8,13 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils import Bunch, check_random_state
 
-from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
-from tsynd_sk.evaluation._image_space import ImageSpace
-from tsynd_sk.evaluation._set_distances import frechet_distance, nearest, precision_recall
-from tsynd_sk.evaluation._sources import fitted_synthesizer, sample_beside_sources
+from tsynd_sk.evaluation._image_distances import (
+    ImageSpace,
+    frechet_distance,
+    nearest,
+    precision_recall,
+)
+from tsynd_sk.evaluation._inputs import (
+    fitted_synthesizer,
+    labels_of_images,
+    sample_beside_sources,
+)
 from tsynd_sk.images import Selection, parts
 
 # Images from which a covariance can be estimated at all.
@@ -213,8 +220,7 @@ def synthesis_report(
     True
     """
     synthesizer = fitted_synthesizer(synthesizer)
-    labels = labels_of(y)
-    check_consistent_length(X, labels)
+    labels, _ = labels_of_images(y, X, synthesizer.classes_)
     real, X_new, y_new, info = sample_beside_sources(
         synthesizer, X, n_samples, random_state=random_state
     )

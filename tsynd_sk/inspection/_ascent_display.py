@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
-from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.ascent import AscentResult
-from tsynd_sk.evaluation import fitted_synthesizer
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._ascent_drawing import draw_images, draw_lines
 from tsynd_sk.inspection._drawing import (
     COLOURS,
+    Display,
     as_displayed,
     image_limits,
     image_size,
@@ -33,18 +32,18 @@ _BATCH = 32
 
 
 @dataclass(eq=False, repr=False)
-class AscentDisplay:
+class AscentDisplay(Display):
     """Mutual information against ascent step, with the images along the way.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
     uncertainty : ndarray of shape (n, n_steps + 1)
         Mutual information at the start (step 0) and after each step, in nats.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction there is the label: the point is filled ("label
-        agreed"), otherwise hollow ("label denied").
+        Whether the members' mean prediction there is the label: filled ("label agreed") or hollow
+        points ("label denied").
     chosen : ndarray of shape (n,), int
         Step whose image was taken; -1 if none would do and the image was mended, see
         `label_policy` of `TargetedSynthesizer`.
@@ -112,7 +111,7 @@ class AscentDisplay:
         n_steps_shown: int = 5,
         random_state: Any = None,
     ) -> AscentDisplay:
-        """Record the ascents of ``synthesize(X, y, random_state=random_state)``; draws nothing yet.
+        """Record the ascents of ``synthesize(X, y, random_state=random_state)``.
 
         Parameters
         ----------
@@ -123,8 +122,8 @@ class AscentDisplay:
         y : array-like of shape (n,)
             Their labels.
         n_sources_shown : int, default=3
-            For so many of the images, the first ones, the way is coloured and shown in images;
-            the other lines are grey. There are six colours.
+            For so many, the first ones, the way is coloured, in one of six colours, and shown in
+            images; the other lines are grey.
         n_steps_shown : int, default=5
             Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
@@ -137,9 +136,7 @@ class AscentDisplay:
         """
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))
-        labels = labels_of(y)
-        check_consistent_length(images, labels)
-        codes = encode_labels(labels, synthesizer.classes_)
+        labels, codes = labels_of_images(y, images, synthesizer.classes_)
         n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
         columns, synthetic, iterates = _trace(synthesizer, images, codes, random_state, n_pictured)
         pictures: dict[str, Any] = {}
@@ -156,21 +153,7 @@ class AscentDisplay:
             }
         return cls(**columns, labels=labels, **pictures)
 
-    def plot(self, ax=None, *, figure=None) -> AscentDisplay:
-        """Draw a line for every ascent, and a row of images for those that have them.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        AscentDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         n_pictured, n_columns = 0, 0
         width, height = 0.0, 0.0
         if self.source is not None:
@@ -188,7 +171,6 @@ class AscentDisplay:
         if n_pictured:
             draw_images(axes, self, height)
         self.figure_, self.ax_, self.axes_ = figure, ax, axes
-        return self
 
 
 def _trace(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tsynd_sk import _skorch
 from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     channels_last,
     image_grid,
@@ -20,7 +21,6 @@ from tsynd_sk.inspection._drawing import (
     name_columns,
     name_row,
     shorten,
-    show_image,
     show_images,
 )
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
@@ -32,10 +32,10 @@ _PALE = 0.5
 
 
 @dataclass(eq=False, repr=False)
-class AttributionDisplay:
+class AttributionDisplay(Display):
     """Maps of the evidence for a class, of one or more classifiers, over the same images.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -95,21 +95,19 @@ class AttributionDisplay:
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, layer: Any = None
     ) -> AttributionDisplay:
-        """Map where classifiers find evidence for a class; draws nothing yet.
+        """Map where classifiers find evidence for a class.
 
         Parameters
         ----------
         estimator : AugmentedClassifier or skorch classifier, or dict of str to such
             Fitted; of a dict each with its name.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look good, 32 are the most. As in the fit of an
-            AugmentedClassifier. A bare skorch net gets them as (n, C, H, W), uint8 divided by 255,
-            or as (n, H, W) if it takes these only; flat rows if it has an attribute
-            ``image_shape_`` (C, H, W).
+            Images, a column for each; 4 to 8 look good, 32 are the most. A bare skorch net gets
+            them as in :func:`tsynd_sk.evaluation.adversarial_scores`.
         y : array-like of shape (n,) or None, default=None
             Classes that are asked about. ``None``: those that each classifier predicts. A bare
-            skorch net knows them as indices; beside an AugmentedClassifier of as many classes they
-            are the labels of that one.
+            skorch net knows them as indices, or beside an AugmentedClassifier of as many classes by
+            the labels of that one.
         layer : str, Module or None, default=None
             Layer that is mapped, see :func:`tsynd_sk.inspection.eigen_grad_cam`.
 
@@ -150,30 +148,16 @@ class AttributionDisplay:
             value_range=compared.displayed_limits,
         )
 
-    def plot(self, ax=None, *, figure=None) -> AttributionDisplay:
-        """Draw a column for every image, and a row of maps for every classifier.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        AttributionDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
         figure, axes = image_grid(images, 1 + len(maps), ax, figure)
         show_images(axes[0], images, (low, high))
-        for k, image in enumerate(images):
-            for each, attribution in zip(axes[1:, k], maps[:, k], strict=True):
-                # Pale, so that it is mostly the maps that are dark or bright.
-                grey = image @ _BRIGHTNESS if image.shape[-1] == 3 else image
-                show_image(each, grey, low - _PALE * (high - low), high)
+        grey = images @ _BRIGHTNESS if images.shape[-1] == 3 else images
+        for row, attributions in zip(axes[1:], maps, strict=True):
+            # Pale, so that it is mostly the maps that are dark or bright.
+            show_images(row, grey, (low - _PALE * (high - low), high))
+            for each, attribution in zip(row, attributions, strict=True):
                 drawn = each.imshow(attribution, cmap="viridis", vmin=0, vmax=1, alpha=0.55)
         text = "attribution,\nshare of a\nmap's maximum"
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
@@ -187,4 +171,3 @@ class AttributionDisplay:
                 lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
             axes[1 + m, k].set_xlabel("\n".join(lines), fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self

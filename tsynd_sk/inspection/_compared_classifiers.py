@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk.evaluation import DifferentiableClassifier
+from tsynd_sk.evaluation import DifferentiableClassifier, labels_of_images
 from tsynd_sk.images import array_of_images
 from tsynd_sk.inspection._drawing import as_displayed
 
@@ -83,6 +81,5 @@ class ComparedClassifiers:
 
     def encode(self, y: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return labels as an array, and the column of each for every classifier."""
-        labels = labels_of(y)
-        check_consistent_length(self.images, labels)
-        return labels, {n: encode_labels(labels, one.classes) for n, one in self.by_name.items()}
+        found = {n: labels_of_images(y, self.images, c.classes) for n, c in self.by_name.items()}
+        return next(iter(found.values()))[0], {name: codes for name, (_, codes) in found.items()}

@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from tsynd_sk.inspection._drawing import COLOURS, draw_interval, make_panels, shorten, style_rows
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    Display,
+    draw_interval,
+    make_panels,
+    shorten,
+    style_rows,
+)
 
 _MAX_NAME = 32
 
 
 @dataclass(eq=False, repr=False)
-class DifferenceDisplay:
+class DifferenceDisplay(Display):
     """Differences of arms to what each is set against, with their intervals.
 
-    Better made by `ComparisonResult.plot`. All parameters are stored as attributes.
+    Better made by `ComparisonResult.plot`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -85,21 +92,7 @@ class DifferenceDisplay:
             score=score,
         )
 
-    def plot(self, ax=None, *, figure=None) -> DifferenceDisplay:
-        """Draw a row for each arm.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : DifferenceDisplay
-            Filled markers differ from their reference after correction.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         n = len(self.names)
         (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
         for y, ends in enumerate(zip(self.low, self.high, strict=True)):
@@ -114,4 +107,3 @@ class DifferenceDisplay:
         ax.set_xlabel(f"difference in {self.score}")
         style_rows(ax)
         self.figure_, self.ax_ = ax.get_figure(), ax
-        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,31 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "black")
 _MAX_LABEL = 18
 # Rows of wider images are too low for names that run upwards.
 _LANDSCAPE = 1.4
+
+
+class Display:
+    """What displays have in common; each draws itself by ``_draw``."""
+
+    def plot(self, ax=None, *, figure=None) -> Self:
+        """Draw with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array-like of Axes, or None, default=None
+            As many as there are panels, or one of a grid of subplots, in whose place to draw.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw instead; ``None``: a new figure of pyplot.
+
+        Returns
+        -------
+        Display
+            The same, with ``figure_`` and ``ax_``.
+        """
+        self._draw(ax, figure)
+        return self
+
+    def _draw(self, ax: Any, figure: Any) -> None:
+        raise NotImplementedError
 
 
 def make_figure(
@@ -82,23 +107,19 @@ def name_row(ax: Any, text: str, images: np.ndarray) -> None:
     ax.set_ylabel(text, fontsize="small", **direction)
 
 
-def show_images(axes: Any, images: Any, limits: tuple[float, float]) -> None:
-    """Draw one image (H, W, C) on each of the axes, on one scale."""
-    for ax, image in zip(axes, images, strict=True):
-        show_image(ax, image, *limits)
-
-
-def show_image(ax: Any, image: np.ndarray, low: float, high: float) -> None:
-    """Draw an image (H, W, C): in colour if it has three channels, their mean in grey if not."""
-    shares = np.clip((image.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
-    if image.shape[-1] != 3:
+def show_images(axes: Any, images: np.ndarray, limits: tuple[float, float]) -> None:
+    """Draw images (n, H, W, C) in colour if they have three channels, their mean in grey if not."""
+    low, high = limits
+    shares = np.clip((images.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
+    if images.shape[-1] != 3:
         shares = shares.mean(axis=-1)
-    ax.imshow(shares, cmap="gray", vmin=0, vmax=1)
+    for ax, image in zip(axes, shares, strict=True):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1)
 
 
-def show_differences(axes: Any, differences: np.ndarray) -> Any:
+def show_differences(axes: Any, differences: Any) -> Any:
     """Draw differences (n_rows, n, H, W, C), their mean over channels, on one symmetric scale."""
-    means = differences.mean(axis=-1)
+    means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0
     for place in np.ndindex(axes.shape):
         # Blue and red are told apart by all kinds of colour vision.

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import check_consistent_length
 
-from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk.evaluation import fitted_synthesizer, sample_beside_sources
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images, sample_beside_sources
 from tsynd_sk.images import Selection, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -37,7 +35,7 @@ class LatentDisplay:
 
     Real images are faint, sources have a black edge, and an arrow leads from each to its sample.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -96,7 +94,7 @@ class LatentDisplay:
         n_real: int = 1000,
         random_state: Any = None,
     ) -> LatentDisplay:
-        """Synthesise, encode, and find the map; draws nothing yet.
+        """Synthesise, encode, and find the map.
 
         Parameters
         ----------
@@ -134,10 +132,9 @@ class LatentDisplay:
         images, X_new, y_new, info = sample_beside_sources(
             synthesizer, X, n_samples, random_state=random_state
         )
-        labels, sources = labels_of(y), info.source_index
-        check_consistent_length(images, labels)
-        codes = encode_labels(labels, synthesizer.classes_)
-        other = np.flatnonzero(codes[sources] != encode_labels(y_new, synthesizer.classes_))
+        sources = info.source_index
+        labels, _ = labels_of_images(y, images, synthesizer.classes_)
+        other = np.flatnonzero(labels[sources] != y_new)
         if len(other):
             raise ValueError(
                 f"y gives row {sources[other[0]]} another label than it had in fit: pass X and y "

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     channels_last,
     image_grid,
@@ -29,18 +30,17 @@ _COLUMN = 1.35
 
 
 @dataclass(eq=False, repr=False)
-class PerturbationDisplay:
+class PerturbationDisplay(Display):
     """Images, what they become when a class is made unlikely, and the difference.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
     start : ndarray of shape (n, H, W) or (n, H, W, C)
         Images, uint8 or float.
     end : ndarray of shape (n_classifiers, n, H, W) or (n_classifiers, n, H, W, C)
-        The same images after their change for each classifier, on the scale of `start`. Floats,
-        because changes may be finer than a grey level.
+        The same images after their change for each classifier, floats on the scale of `start`.
     names : list of str of length n_classifiers
         Names of the classifiers.
     proba_before, proba_after : ndarray of shape (n_classifiers, n)
@@ -102,17 +102,15 @@ class PerturbationDisplay:
         eps: float = 32 / 255,
         max_iter: int = 200,
     ) -> PerturbationDisplay:
-        """Change images until classifiers doubt their classes; draws nothing yet.
+        """Change images until classifiers doubt their classes.
 
         Parameters
         ----------
         estimator : AugmentedClassifier or skorch classifier, or dict of str to such
             Fitted; of a dict each with its name. For each the images change by its own gradients.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look good, 32 are the most. As in
+        X, y : array-like of shape (n, ...) and (n,)
+            Images, and the class of each, which is made unlikely; as in
             :meth:`AttributionDisplay.from_estimator`.
-        y : array-like of shape (n,)
-            The class of each image, which is made unlikely; as there, too.
         threshold : float, default=0.5
             Probability to get below, between 0 and 1.
         eps : float, default=32 / 255
@@ -176,21 +174,7 @@ class PerturbationDisplay:
             value_range=compared.displayed_limits,
         )
 
-    def plot(self, ax=None, *, figure=None) -> PerturbationDisplay:
-        """Draw a column for every image, and two rows for every classifier.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        PerturbationDisplay
-            All differences have one scale, so that changes can be compared.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         start = channels_last(self.start)
         ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
         low, high = image_limits(self.value_range, self.start, ends)
@@ -218,4 +202,3 @@ class PerturbationDisplay:
             set_title(axes[1 + 2 * m, k], text, warn=missed)
             axes[2 + 2 * m, k].set_xlabel(f"RMS {255 * size:.1f}/255", fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self

@@ -12,6 +12,7 @@ from tsynd_sk.evaluation import TITLES, robustness_report
 from tsynd_sk.inspection._compared_classifiers import estimators_by_name
 from tsynd_sk.inspection._drawing import (
     COLOURS,
+    Display,
     draw_interval,
     legend_above,
     legend_entry,
@@ -29,10 +30,10 @@ _MAX_NAME = 32
 
 
 @dataclass(eq=False, repr=False)
-class RobustnessDisplay:
+class RobustnessDisplay(Display):
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class RobustnessDisplay:
 
     @classmethod
     def from_report(cls, report: RobustnessReport, metric: str | None = None) -> RobustnessDisplay:
-        """Take one metric of a report; draws nothing yet.
+        """Take one metric of a report.
 
         Parameters
         ----------
@@ -120,58 +121,50 @@ class RobustnessDisplay:
         ValueError
             If `metric` is not in the report.
         """
-        known = list(dict.fromkeys(row["metric"] for row in report.scores))
+        known, conditions, names = (
+            list(dict.fromkeys(row[key] for row in report.scores))
+            for key in ("metric", "condition", "estimator")
+        )
         metric = known[0] if metric is None else metric
         if metric not in known:
             raise ValueError(f"metric must be one of this report, {known}; got {metric!r}")
-        rows = [row for row in report.scores if row["metric"] == metric]
-        conditions = list(dict.fromkeys(row["condition"] for row in rows))
-        names = list(dict.fromkeys(row["estimator"] for row in rows))
 
-        def grids(rows: list[dict[str, Any]], *keys: str) -> np.ndarray:
-            values = np.full((len(keys), len(conditions), len(names)), np.nan)
+        def grid(rows: list[dict[str, Any]], key: str) -> np.ndarray:
+            values = np.full((len(conditions), len(names)), np.nan)
             for row in rows:
-                place = conditions.index(row["condition"]), names.index(row["estimator"])
-                values[:, *place] = [row[key] for key in keys]
+                if row["metric"] == metric:
+                    place = conditions.index(row["condition"]), names.index(row["estimator"])
+                    values[place] = row[key]
             return values
 
-        scores, low, high = grids(rows, "score", "low", "high")
-        params: dict[str, Any] = {}
-        compared = [row for row in report.comparisons if row["metric"] == metric]
-        if compared:
-            params = dict(
-                zip(
-                    ("differences", "difference_low", "difference_high", "p_holm"),
-                    grids(compared, "difference", "low", "high", "p_holm"),
-                    strict=True,
-                )
-            )
-        return cls(
-            scores,
-            low=low,
-            high=high,
+        display = cls(
+            grid(report.scores, "score"),
+            low=grid(report.scores, "low"),
+            high=grid(report.scores, "high"),
             conditions=conditions,
             names=names,
             metric=metric,
             reference=report.reference,
             confidence_level=report.confidence_level,
-            **params,
         )
+        if rows := report.comparisons:
+            display.differences = grid(rows, "difference")
+            display.difference_low, display.difference_high = grid(rows, "low"), grid(rows, "high")
+            display.p_holm = grid(rows, "p_holm")
+        return display
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
     ) -> RobustnessDisplay:
-        """Measure how fitted classifiers withstand stress; draws nothing yet.
+        """Measure how fitted classifiers withstand stress.
 
         Parameters
         ----------
         estimator : classifier, or dict of str to classifier or to list of classifiers
             Fitted; of a dict each with its name, or as several of it, one a seed.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Clean images that none of them was fitted on.
-        y : array-like of shape (n,)
-            True labels.
+        X, y : array-like of shape (n, ...) and (n,)
+            Clean images that none of them was fitted on, and their labels.
         metric : str, default="roc_auc"
             What is measured.
         **params
@@ -185,21 +178,7 @@ class RobustnessDisplay:
         estimators = estimators_by_name(estimator)
         return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
 
-    def plot(self, ax=None, *, figure=None) -> RobustnessDisplay:
-        """Draw a row for each estimator, under a heading for each condition.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            As many as there are panels, or one of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        RobustnessDisplay
-            Filled markers differ from the reference by a Holm-corrected test.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         scores = np.asarray(self.scores)
         n_conditions, n_names = scores.shape
         # Downwards, of the heading of each condition and of the rows below it, with a little air.
@@ -252,4 +231,3 @@ class RobustnessDisplay:
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-        return self

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.evaluation import fitted_synthesizer, sample_beside_sources
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     as_displayed,
     channels_last,
@@ -24,10 +25,10 @@ from tsynd_sk.inspection._drawing import (
 
 
 @dataclass(eq=False, repr=False)
-class SynthesisDisplay:
+class SynthesisDisplay(Display):
     """Synthetic images below their sources, with their difference and what it did.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class SynthesisDisplay:
         y: Any = None,
         random_state: Any = None,
     ) -> SynthesisDisplay:
-        """Synthesise images and set them beside their sources; draws nothing yet.
+        """Synthesise images and set them beside their sources.
 
         Parameters
         ----------
@@ -140,28 +141,14 @@ class SynthesisDisplay:
             value_range=image_limits(None, images),
         )
 
-    def plot(self, ax=None, *, figure=None) -> SynthesisDisplay:
-        """Draw one column for every synthetic image.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        SynthesisDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)
         low, high = image_limits(self.value_range, self.source, self.synthetic)
         figure, axes = image_grid(source, 3, ax, figure)
         show_images(axes[0], source, (low, high))
         show_images(axes[1], synthetic, (low, high))
         # Floats, for uint8 would wrap around.
-        drawn = show_differences(axes[2:], (synthetic.astype(np.float64) - source)[np.newaxis])
+        drawn = show_differences(axes[2:], [synthetic.astype(np.float64) - source])
         self.colorbar_ = add_colorbar(
             figure, drawn, axes[2:], f"synthetic − source,\npixels of {low:.3g} to {high:.3g}"
         )
@@ -170,9 +157,7 @@ class SynthesisDisplay:
         name_columns(axes[0], self.labels)
         for each, agreed in zip(axes[1], self.label_agreement, strict=True):
             set_title(each, "label agreed" if agreed else "label denied", warn=not agreed)
-        for each, before, after in zip(
-            axes[2], self.uncertainty_source, self.uncertainty, strict=True
-        ):
+        values = zip(self.uncertainty_source, self.uncertainty, strict=True)
+        for each, (before, after) in zip(axes[2], values, strict=True):
             each.set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self

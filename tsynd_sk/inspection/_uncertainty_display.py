@@ -9,15 +9,14 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.evaluation import fitted_synthesizer
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
+    Display,
     label_text,
     legend_above,
     legend_entry,
@@ -36,14 +35,14 @@ _PANEL = (4.4, 3.8)
 
 
 @dataclass(eq=False, repr=False)
-class UncertaintyDisplay:
+class UncertaintyDisplay(Display):
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
     Left, for each set of images, the share with a mutual information of at most so much. Right, for
     sets with labels, the accuracy on what is left if the most uncertain images are rejected, beside
     the level that rejecting at random keeps to.
 
-    Better made by :meth:`from_estimator`. Parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -95,7 +94,7 @@ class UncertaintyDisplay:
         n_synthetic: int = 0,
         random_state: Any = None,
     ) -> UncertaintyDisplay:
-        """Measure uncertainties, and see which predictions are right; draws nothing yet.
+        """Measure uncertainties, and see which predictions are right.
 
         Parameters
         ----------
@@ -128,10 +127,8 @@ class UncertaintyDisplay:
         for name, images in sets.items():
             uncertainty[name] = estimator.uncertainty(images)
             if name in labels:
-                given = labels_of(labels[name])
-                check_consistent_length(images, given)
-                codes = encode_labels(given, synthesizer.classes_)
-                correct[name] = _predict(estimator, images) == synthesizer.classes_[codes]
+                known, _ = labels_of_images(labels[name], images, synthesizer.classes_)
+                correct[name] = _predict(estimator, images) == known
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
             with warnings.catch_warnings():
@@ -140,21 +137,7 @@ class UncertaintyDisplay:
                 uncertainty["synthetic"] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
-    def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
-        """Draw the distributions, and accuracies if there are any.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            As many as there are panels, or one of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw instead; ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        UncertaintyDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         n_panels = 2 if self.correct else 1
         axes = make_panels(n_panels, (n_panels * _PANEL[0], _PANEL[1]), ax, figure)
         # Several sets share a colour only where they differ in their line.
@@ -169,7 +152,6 @@ class UncertaintyDisplay:
         for each in axes:
             style_axes(each)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-        return self
 
     def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
         sets = [np.maximum(values, _FLOOR) for values in self.uncertainty.values()]
