@@ -127,11 +127,8 @@ def adversarial_scores(
     the network and, of several such, what makes the true label least likely. Unlike the others,
     "autoattack" leaves images alone that are misclassified already: it is made for accuracy.
 
-    A network whose gradients say nothing resists attacks that follow them, and no others. These are
-    the signs: the loss of more than a tenth of the images does not rise along its gradient; "pgd",
-    "autoattack" or "square" fools fewer images with a larger `eps`; "pgd" fools fewer than "fgsm",
-    or "autoattack" fewer than "pgd"; "square", which knows no gradients, fools more than "pgd".
-    All but the first forgive differences of 0.02.
+    A network whose gradients say nothing resists attacks that follow them, and no others.
+    :ref:`guide_evaluation` lists the signs of this that are looked for.
 
     Examples
     --------

@@ -215,26 +215,10 @@ def robustness_report(
 
     Notes
     -----
-    *Scores* have percentile intervals of the bootstrap [1]_: images are drawn with replacement
-    within their classes, the same for all estimators and conditions, and so are seeds if there are
-    several, independently of the images [2]_. With a single seed an interval says nothing about
-    other trainings, and with fewer than five too little. Resampled scores are moved to the mean
-    that was measured, because duplicates among the images raise the calibration error.
-
-    *Differences* are means over seeds of paired differences. Their intervals and tests are those of
-    Student's t with two sources of error, the variance over seeds divided by their number and the
-    bootstrap's variance over images, and with the degrees of freedom of Satterthwaite [3]_. They
-    are rather too wide than too narrow. "p_holm" is corrected [4]_ for all the tests of the report;
-    the intervals are not corrected.
-
-    References
-    ----------
-    .. [1] B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993.
-    .. [2] A. B. Owen, "The Pigeonhole Bootstrap", Annals of Applied Statistics 1, 2007.
-    .. [3] F. E. Satterthwaite, "An Approximate Distribution of Estimates of Variance Components",
-       Biometrics Bulletin 2, 1946.
-    .. [4] S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
-       of Statistics 6, 1979.
+    Intervals of scores are percentiles of a bootstrap over images and, if there are several, seeds.
+    Differences are paired; their intervals and tests are Student's t over seeds and images.
+    "p_holm" is corrected for all the tests of the report, the intervals are not.
+    :ref:`guide_evaluation` says how to read them, and how they are made.
 
     Examples
     --------

@@ -178,32 +178,10 @@ def synthesis_report(
 
     Notes
     -----
-    :ref:`guide_evaluation` says how to read each name. *Diagnostics* must be 0. (With the
-    objectives "duplicate", whose samples are copies, and "reconstruction", repeated sources give
-    duplicates; and with ``label_policy="constrain"`` a source can come back unchanged where nothing
-    else keeps its label.)
-
-    Distances to real images are root-mean-square differences on the scale that networks see;
-    columns of a table are divided by their standard deviations first. A sample is authentic [1]_ if
-    it is not nearer to its nearest real image than the next real image is. None of this guarantees
-    privacy.
-
-    Distributions are compared by what the last linear layer of the classifier (the first, if there
-    are several) receives. The Fréchet distance [2]_ is between Gaussians with covariances shrunk by
-    Ledoit and Wolf [3]_. It is not the FID, which has its own network, and falls with the number of
-    images: compare equal numbers only, and trust it from about ten times as many images as
-    features. Precision and recall [4]_ say whether samples look like real ones to the classifier,
-    and whether they cover them.
-
-    References
-    ----------
-    .. [1] A. Alaa et al., "How Faithful is your Synthetic Data?", ICML 2022.
-    .. [2] M. Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
-       Equilibrium", NeurIPS 2017.
-    .. [3] O. Ledoit, M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional Covariance
-       Matrices", Journal of Multivariate Analysis 88, 2004.
-    .. [4] T. Kynkäänniemi et al., "Improved Precision and Recall Metric for Assessing Generative
-       Models", NeurIPS 2019.
+    :ref:`guide_evaluation` says what each name means and how to read it. *Diagnostics* must be 0.
+    (With the objectives "duplicate", whose samples are copies, and "reconstruction", repeated
+    sources give duplicates; and with ``label_policy="constrain"`` a source can come back unchanged
+    where nothing else keeps its label.)
 
     Examples
     --------
