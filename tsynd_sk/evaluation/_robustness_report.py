@@ -93,7 +93,7 @@ class RobustnessReport:
         Returns
         -------
         pandas.DataFrame
-            A row for each of `comparisons`; none if there is a single estimator.
+            A row for each of `comparisons`.
         """
         import pandas as pd
 

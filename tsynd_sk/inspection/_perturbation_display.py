@@ -50,7 +50,7 @@ class PerturbationDisplay(Display):
     threshold : float, default=0.5
         Probability to get below. Images are marked where it was not, or was at the start.
     value_range : tuple of float or None, default=None
-        Values drawn black and white, which changes are measured by. ``None``: (0, 255) for uint8,
+        Values drawn black and white, by which changes are measured. ``None``: (0, 255) for uint8,
         otherwise the extremes.
 
     Attributes
@@ -132,12 +132,12 @@ class PerturbationDisplay(Display):
 
         Notes
         -----
-        Images go down the gradient of the log-odds of their class, in steps of one length, by
-        projected gradient descent within the range of values and `eps`. Each stops as soon as its
-        class is less likely than `threshold`, and is then drawn back towards its start for as long
-        as that holds: all classifiers end at the same probability, and the sizes and places of the
-        changes can be compared. There may be smaller changes than the one found. An image whose
-        class does not become that unlikely ends where it was least likely.
+        Images go down the gradient of the log-odds of their class, in steps of one length, within
+        the range of values and `eps`. Each stops as soon as its class is less likely than
+        `threshold`, and is then drawn back towards its start for as long as that holds: all
+        classifiers end at the same probability, so that changes can be compared. There may be
+        smaller ones. An image whose class does not become that unlikely ends where it was least
+        likely.
         """
         if not 0 < threshold < 1 or not 0 < eps <= 1:
             raise ValueError(
