@@ -1,11 +1,11 @@
-"""Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
+"""Labelled images from MedMNIST, scikit-learn and .npz files; draws from them."""
 
 import os
 import zipfile
 import zlib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +14,38 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.datasets._labeled_images import LabeledImages
 
 _SPLITS = ("train", "val", "test")
+
+
+class LabeledImages(NamedTuple):
+    """Images, their classes and the names of the classes.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images.
+    y : ndarray of shape (n,), int64
+        Class codes.
+    class_names : list of str
+        Names of the classes: ``class_names[code]``.
+
+    See Also
+    --------
+    load_npz : Makes it from a file of arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.datasets import LabeledImages
+    >>> X, y, class_names = LabeledImages(np.zeros((2, 8, 8)), np.array([1, 0]), ["fit", "sick"])
+    >>> [class_names[code] for code in y]
+    ['sick', 'fit']
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    class_names: list[str]
 
 
 def subsample(
