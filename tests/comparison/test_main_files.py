@@ -112,7 +112,7 @@ def test_a_test_split_of_one_class_has_no_auc(tmp_path, capsys, two_corruptions,
         tiff(tmp_path / "set" / "test" / "a" / f"{k}.tif", noise(k, (16, 16)))
     status, out, _ = printed(tmp_path / "set", tmp_path, capsys)
     assert status == 0
-    assert "classes: test has images of 'a' only: there is no ROC AUC" in out
+    assert "classes: test has images of 'a' only, so there is no ROC AUC" in out
     assert "nan" not in out
 
 

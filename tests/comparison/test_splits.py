@@ -93,7 +93,7 @@ class TestDatasets:
             arrays = {"train_images": X, "train_labels": y, "test_images": X[1::2] + 1}
             np.savez(tmp_path / "x.npz", **arrays, test_labels=y[1::2])
             splits = load_splits(str(tmp_path / "x.npz"))
-        message = "classes: test has images of 'well' only: there is no ROC AUC"
+        message = "classes: test has images of 'well' only, so there is no ROC AUC"
         assert splits.notes[-1] == message
 
     def test_validation_images_are_held_out_of_the_training_images(self):
@@ -205,7 +205,7 @@ class TestDatasets:
         arrays |= {"test_images": X[8:12], "test_labels": y[8:12]}
         np.savez(tmp_path / "x.npz", **arrays)
         splits = load_splits(str(tmp_path / "x.npz"))
-        assert splits.notes[1] == "equal pixels: 1 images of test that are in train, too"
+        assert splits.notes[1] == "equal pixels: 1 images of test also in train"
 
     def test_images_of_different_sizes_in_an_npz_are_refused(self, tmp_path):
         X, y = np.zeros((4, 8, 8)), [0, 1, 0, 1]

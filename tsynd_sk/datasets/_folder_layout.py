@@ -77,7 +77,7 @@ def _walk(
     folders: set[tuple[str, ...]] = set()
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     # For each folder, it and those that it lies in, for links that lead back.
-    above = {os.fspath(folder): [os.path.realpath(folder)]}
+    above = {folder: [os.path.realpath(folder)]}
     for at, inside, others in os.walk(folder, onerror=_raise, followlinks=True):
         for entry in [*inside, *others]:
             path = Path(at, entry)
@@ -89,12 +89,12 @@ def _walk(
                 reason = "hidden files and those of the system"
             elif entry in inside:
                 real = os.path.realpath(path)
-                if real in above[at]:
+                if real in above[Path(at)]:
                     raise ValueError(
                         f"{path} is a link to a folder that it lies in ({real}): remove it, or "
                         "leave it out by exclude (--exclude)"
                     )
-                above[os.path.join(at, entry)] = [*above[at], real]
+                above[path] = [*above[Path(at)], real]
                 folders.add(tuple(name.split("/")))
                 continue
             elif not path.is_file():

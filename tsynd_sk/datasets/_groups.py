@@ -96,8 +96,8 @@ def _by_table(names: Sequence[str], rows: list[tuple[str, str]], source: str) ->
     if missed:
         raise ValueError(
             f"{source} has no group for {len(missed)} of {len(names)} files, such as "
-            f"{', '.join(missed[:3])}; expected rows of a file (its path below the folder, or its name) "
-            "and its group"
+            f"{', '.join(missed[:3])}; expected rows of a file (its path below the folder, or its "
+            "name) and its group"
         )
     return found
 
