@@ -22,11 +22,10 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.comparison._about import About, call_text, division_text
 from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import hold_outs
-from tsynd_sk.comparison._report import write_report
+from tsynd_sk.comparison._report import About, call_text, division_text, write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._runs import Run, Runs
