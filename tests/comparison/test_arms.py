@@ -12,7 +12,7 @@ from torch import nn
 
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm
-from tsynd_sk.comparison._arms import check_arms, with_twins
+from tsynd_sk.comparison._arms import check_arms, check_net, with_twins
 
 EPOCHS, N = 8, 30
 # One arm of each kind; other objectives cost the same steps.
@@ -284,11 +284,11 @@ class TestNames:
 class TestNets:
     @pytest.mark.parametrize("name", sorted(ARMS))
     def test_the_default_net_suits_every_arm(self, name):
-        ARMS[name].check(name, NetClassifier())
+        check_net(name, ARMS[name], NetClassifier())
 
     @pytest.mark.parametrize("name", ["plain", "mixup", "standard+random", "smote"])
     def test_plain_skorch_classifiers_suit_those_that_need_no_class_of_their_own(self, name):
-        ARMS[name].check(name, own_net())
+        check_net(name, ARMS[name], own_net())
         arm = ARMS[name]
         synthesis = TINY_SYNTHESIS if arm.objective else {}
         made = trained(replace(arm, synthesizer=synthesis), estimator=own_net(train_split=None))
@@ -305,11 +305,11 @@ class TestNets:
     )
     def test_others_are_refused_by_name(self, arm, estimator, message):
         with pytest.raises(ValueError, match=message):
-            ARMS[arm].check(arm, estimator)
+            check_net(arm, ARMS[arm], estimator)
 
     def test_parameters_that_a_net_lacks_are_refused(self):
         with pytest.raises(ValueError, match="'eps'"):
-            Arm(net={"eps": 0.1}).check("x", net())
+            check_net("x", Arm(net={"eps": 0.1}), net())
 
 
 class TestWrongArms:
@@ -318,7 +318,7 @@ class TestWrongArms:
         [
             (
                 {"augmentation": "cutmix"},
-                "augmentation must be None or one of standard.*a callable",
+                "augmentation must be None, one of standard.*a callable",
             ),
             ({"objective": abs}, "objective must be None or one of duplicate"),
             ({"augmentation": "smote", "objective": "random"}, "choose one"),

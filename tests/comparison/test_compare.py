@@ -97,7 +97,7 @@ class TestResult:
         assert winner.random_state == 3
         assert winner.estimator.max_epochs == 2
         assert winner.fit(*data).predict_proba(data[0][:5]).shape == (5, 4)
-        with pytest.raises(ValueError, match="arm must be one of plain, random; got 'magic'"):
+        with pytest.raises(KeyError, match="magic"):
             done.make_estimator("magic")
 
     def test_the_arms_epochs_count_the_steps_of_all_images(self, data):

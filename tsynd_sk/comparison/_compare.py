@@ -22,7 +22,7 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
+from tsynd_sk.comparison._arms import Arm, check_arms, check_net, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import hold_outs
 from tsynd_sk.comparison._report import About, call_text, division_text, write_report
@@ -75,7 +75,7 @@ def compare(
         is missing.
     cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
         How to split the images. None: every run holds out another quarter, stratified by class,
-        with groups and images of equal pixels on one side. For a test split of your own, pass a
+        with groups and images of equal pixels on one side. For your own test split, pass a
         `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
         Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
@@ -92,19 +92,18 @@ def compare(
     eps : float or list of float, default=()
         Strengths of attacks, as fractions of the range of values (2/255, say).
     attacks : str or list, default=("pgd",)
-        Attacks, of "fgsm", "pgd" (in 20 steps), "autoattack" and "square": see
-        `tsynd_sk.evaluation.adversarial_scores`.
+        Attacks (20 steps), see `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None, default=256
-        Test images that are corrupted and attacked at most. None: all.
+        Maximum number of test images to corrupt and attack. None: all.
     n_jobs : int or None, default=None
         Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; each further run has the next number. None: a random seed, so that
+        Seed of the first run; each further run has the next number. None: a random seed, with which
         an interrupted comparison cannot continue.
     out : str, Path or None, default=None
-        Folder for ``report.html`` (one file that shows everything), ``results.csv``, predictions,
-        settings and synthetic images. An interrupted comparison continues from there, and more
-        repeats and arms can be added later. None: nothing is kept.
+        Folder for ``report.html``, ``results.csv``, predictions, settings and synthetic images. An
+        interrupted comparison continues from there, and repeats and arms can be added later. None:
+        nothing is kept.
     verbose : int, default=0
         1: print the expected duration, and show a progress bar.
 
@@ -115,13 +114,9 @@ def compare(
 
     Raises
     ------
-    ValueError
-        If an argument is not valid, there are too few images, an arm cannot train this network,
-        or `out` holds another comparison.
-    TypeError
-        If `estimator` is not an unfitted skorch classifier.
-    ImportError
-        If an arm or an attack needs a package that is not installed.
+    ValueError, TypeError, ImportError
+        Before any training: if an argument is not valid, there are too few images, an arm cannot
+        train this network, `out` holds another comparison, or a package is missing.
     BlockingIOError
         If another process uses `out`.
 
@@ -151,7 +146,7 @@ def compare(
     if _skorch.is_frozen(net):
         raise TypeError("estimator is frozen, but compare trains it: unwrap it")
     for name, arm in chosen.items():
-        arm.check(name, net)
+        check_net(name, arm, net)
     if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
     # Raise what every classifier would raise, and learn the format of the images.
@@ -199,7 +194,7 @@ def compare(
         scores,
         flip,
         n_jobs,
-        draw=out is not None,
+        show=out is not None,
     )
     plan.check()
     with ExitStack() as stack:
@@ -211,7 +206,7 @@ def compare(
         if verbose:
             told = f"{len(runs)} runs x {len(chosen)} arms"
             if done:
-                told += f", {len(done)} of these {len(pairs)} trainings done before"
+                told += f", {len(done)} of {len(pairs)} trainings already done"
             print(f"{told}; {estimated_duration(plan, total)}" if total else told)
         params = {"unit": "image", "unit_scale": True, "smoothing": 0}
         bar = stack.enter_context(tqdm(total=total, disable=not (verbose and total), **params))

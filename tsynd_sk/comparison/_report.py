@@ -70,7 +70,7 @@ class About:
     """
 
     title: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...] | None
     notes: Sequence[str]
     repeat: str
 

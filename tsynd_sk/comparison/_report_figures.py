@@ -16,8 +16,8 @@ from tsynd_sk.comparison._report_tables import score_label
 from tsynd_sk.comparison._verdict import first_arm
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._picture import Sample
     from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._results_folder import Sample
 
 # Intervals of two or three runs can be so wide that they hide all else.
 _WIDEST = 12.0

@@ -6,7 +6,7 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tsynd_sk._utils._files import UNFINISHED, write_atomically
-from tsynd_sk.comparison._picture import Sample
+
+Sample = Mapping[str, np.ndarray]
 
 # In the file of a run, beside its row of the table.
 _LOSSES = "losses"
@@ -33,8 +34,6 @@ class Outcome:
     probabilities: np.ndarray
     #: Synthetic images beside their sources.
     sample: Sample | None = None
-    #: The same as PNG, if it is the picture of the comparison.
-    picture: bytes | None = None
     #: Those of its training.
     warnings: Sequence[tuple[type[Warning], str]] = ()
 
@@ -100,8 +99,6 @@ class ResultsFolder:
             content = io.BytesIO()
             np.savez_compressed(content, **outcome.sample)  # type: ignore[arg-type]
             _write(self._path(*place, ".npz"), content.getvalue())
-        if outcome.picture is not None:
-            _write(self.path / "synthesis.png", outcome.picture)
         losses = [float(f"{loss:.4g}") for loss in outcome.losses]
         row = json.dumps({**outcome.row, _LOSSES: losses})
         _write(self._path(*place, ".json"), row.encode())

@@ -19,11 +19,11 @@ from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
-from tsynd_sk.comparison._picture import draw_synthesis, sample_synthesis
-from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder
+from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
-from tsynd_sk.synthesis import check_trainable
+from tsynd_sk.inspection import SynthesisDisplay
+from tsynd_sk.synthesis import AugmentedClassifier, check_trainable
 
 Pair = tuple[int, str]
 
@@ -54,8 +54,8 @@ class Runs:
     scoring: Scoring
     flip: bool
     n_jobs: int | None
-    #: Whether to keep synthetic images of the first run, and draw them.
-    draw: bool = True
+    #: Whether to keep synthetic images of the first run.
+    show: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
         """Return the arguments of `Arm.make_classifier` for these images and this network."""
@@ -142,15 +142,13 @@ class Runs:
             X_test, n_classes = self.X[run.test], len(self.class_names)
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
-            sample = picture = None
+            sample = None
             # Arms whose synthetic images differ from their sources.
             moved = [
                 n for n, a in self.arms.items() if a.synthesises and a.objective not in UNMOVED
             ]
-            if self.draw and number == 0 and name in moved:
+            if self.show and number == 0 and name in moved:
                 sample = sample_synthesis(classifier, X, self.class_names)
-                if sample is not None and name == moved[-1]:
-                    picture = draw_synthesis(sample)
         history = classifier.history_
         losses = _losses(history)
         refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
@@ -170,7 +168,20 @@ class Runs:
             "seconds_scoring": scored - fitted,
         }
         told = [(each.category, str(each.message)) for each in caught]
-        return Outcome(row, losses, proba, sample, picture, told)
+        return Outcome(row, losses, proba, sample, told)
+
+
+def sample_synthesis(
+    classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[Any]
+) -> Sample | None:
+    """Synthesise a few images, and return the parameters of their `SynthesisDisplay`."""
+    try:
+        shown = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
+    except Exception as error:  # pictures are not worth a training
+        warnings.warn(f"no synthetic images could be shown: {error}", stacklevel=2)
+        return None
+    labels = [str(class_names[code]) for code in shown.labels]
+    return {name: np.asarray(value) for name, value in {**vars(shown), "labels": labels}.items()}
 
 
 def n_epochs(net: Any, n_train: int) -> int:

@@ -1,4 +1,4 @@
-"""Images of a data set, and which of them are for testing."""
+"""Load images by the name of a data set, and say which of them to score on."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class Splits:
     class_names : list of str
         Names of the classes.
     test_rows : ndarray of shape (n_test,) or None, default=None
-        Rows to score on; None if the data set has no such split, and every run holds out its own
-        part.
+        Rows to score on; None if every run holds out its own part.
     groups : ndarray of shape (n,) or None, default=None
         What each image belongs to (a patient, a slide), if known.
     flip : bool, default=True
@@ -43,10 +42,6 @@ class Splits:
         How the images were read and split, in sentences.
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
-
-    See Also
-    --------
-    load_splits : Load them by the name of a data set.
 
     Examples
     --------
@@ -92,8 +87,7 @@ class Splits:
         -------
         list of (train, test)
             Rows. Always the same if the data set has a split of its own; otherwise each run holds
-            out another quarter, stratified by class, with groups and images of equal pixels on one
-            side.
+            out another quarter, as in `compare`.
         """
         if self.test_rows is not None:
             train = np.setdiff1d(np.arange(len(self.y)), self.test_rows)
@@ -157,14 +151,13 @@ def load_splits(
     Raises
     ------
     ValueError
-        If `dataset` is unknown, `size` or `files` do not apply to it, its splits differ in the
-        shape of images, or there are too few images to hold some out.
+        If `dataset` is unknown, an argument does not apply to it, its splits differ in the shape of
+        images, or there are too few images to hold some out.
     OSError
         If a file is missing or cannot be read, or MedMNIST cannot be downloaded.
 
     See Also
     --------
-    Splits : What it returns.
     compare : Train on the images, with several arms.
     tsynd_sk.datasets.load_image_folder : Reads the files of a folder.
 

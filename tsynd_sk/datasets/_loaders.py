@@ -30,10 +30,6 @@ class LabeledImages(NamedTuple):
     class_names : list of str
         Names of the classes: ``class_names[code]``.
 
-    See Also
-    --------
-    load_npz : Makes it from a file of arrays.
-
     Examples
     --------
     >>> import numpy as np
@@ -48,10 +44,8 @@ class LabeledImages(NamedTuple):
     class_names: list[str]
 
 
-def subsample(
-    y: ArrayLike, n_samples: int, *, stratify: bool = True, random_state: Any = None
-) -> np.ndarray:
-    """Draw distinct rows at random, every class among them.
+def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.ndarray:
+    """Draw distinct rows at random, stratified by class, with at least one row of each.
 
     Parameters
     ----------
@@ -59,8 +53,6 @@ def subsample(
         Class labels of any kind.
     n_samples : int
         Number of rows to draw, at most n.
-    stratify : bool, default=True
-        Keep the classes' shares as closely as whole rows allow, with at least one row of each.
     random_state : int, RandomState instance or None, default=None
         Makes the draw repeatable.
 
@@ -72,7 +64,7 @@ def subsample(
     Raises
     ------
     ValueError
-        If `n_samples` exceeds n, or is below the number of classes when stratifying.
+        If `n_samples` exceeds n, or is below the number of classes.
 
     See Also
     --------
@@ -95,13 +87,11 @@ def subsample(
             f"n_samples must be at most {len(labels)}, the number of rows; got {n_samples}"
         )
     order = rng.permutation(len(labels)).astype(np.int64)
-    if not stratify:
-        return order[:n_samples]
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if n_samples < len(classes):
         raise ValueError(
             f"n_samples={n_samples} leaves some of the {len(classes)} classes without a row: draw "
-            "more, or pass stratify=False"
+            "more"
         )
     # Largest remainders, by hand: scikit-learn's stratified splitters refuse classes of one row
     # and draws that leave fewer rows than classes, and may leave a rare class out.
@@ -128,7 +118,6 @@ def load_medmnist(
     size: int = 28,
     download: bool = True,
     n_samples: int | None = None,
-    stratify: bool = True,
     random_state: Any = None,
 ) -> LabeledImages:
     """Load a two-dimensional MedMNIST set, fetching and checking its official file.
@@ -146,9 +135,7 @@ def load_medmnist(
     download : bool, default=True
         Fetch the file if `root` lacks it. A file that is there is never overwritten.
     n_samples : int or None, default=None
-        Number of images to draw at random. None keeps all, in the file's order.
-    stratify : bool, default=True
-        Whether the images drawn keep the classes' shares, see :func:`subsample`.
+        Number of images to draw by `subsample`. None keeps all, in the file's order.
     random_state : int, RandomState instance or None, default=None
         Makes the draw repeatable.
 
@@ -220,7 +207,7 @@ def load_medmnist(
     with np.load(path, allow_pickle=False) as file:
         X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
     if n_samples is not None:
-        rows = subsample(y, n_samples, stratify=stratify, random_state=random_state)
+        rows = subsample(y, n_samples, random_state=random_state)
         X, y = X[rows], y[rows]
     return LabeledImages(X, y, [info["label"][str(code)] for code in range(len(info["label"]))])
 
