@@ -218,7 +218,7 @@ class TestFolders:
         assert "NLL on clean images" in report
         assert "n_repeats=2, scoring=&#39;nll&#39;, n_jobs=1, out=" in report
         assert [len(losses) for losses in again.losses.values()] == [2] * 4
-        with pytest.raises(ValueError, match=r"arms: .* You may add seeds and arms\."):
+        with pytest.raises(ValueError, match=r"arms\.random: .* You may add seeds and arms\."):
             compare(tiny(), *data, arms=["plain"], n_repeats=2, out=out)
         with pytest.raises(ValueError, match=r"net\.NetClassifier\.lr"):
             compare(tiny(lr=0.5), *data, arms=QUICK, n_repeats=2, out=out)

@@ -169,7 +169,7 @@ class TestResuming:
         [
             (["--epochs", "3"], "max_epochs: 2 -> 3"),
             (["--seeds", "1"], "runs: "),
-            (["--arms", "plain"], "arms: ['plain', 'standard'"),
+            (["--arms", "plain"], "arms.standard: {'augmentation': 'standard'} -> None"),
             (["--score-on", "val"], "images: "),
             (["--lr", "0.5"], "lr: 0.002 -> 0.5"),
             (["--no-flip"], "flip: True -> False"),

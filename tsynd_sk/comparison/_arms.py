@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -161,7 +160,6 @@ class Arm:
         low: float = 0.0,
         high: float = 1.0,
         flip: bool = True,
-        callbacks: Sequence[Callback] = (),
         random_state: int | None = None,
     ) -> AugmentedClassifier:
         """Make the classifier of this arm, unfitted.
@@ -170,16 +168,12 @@ class Arm:
         ----------
         net : skorch classifier or None, default=None
             The network, unfitted. None: `NetClassifier`.
-        n_classes : int
-            Number of classes.
-        max_epochs : int
-            Epochs.
+        n_classes, max_epochs : int
+            Number of classes, and of epochs.
         low, high : float, default=0 and 1
             Range of the values of images, as networks get them.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
-        callbacks : sequence of skorch callbacks, default=()
-            Further callbacks of the network.
         random_state : int or None, default=None
             Seed of everything random.
 
@@ -190,8 +184,6 @@ class Arm:
         """
         classifier = self._augmented()
         net = self._net(net).set_params(max_epochs=max_epochs, **self.net)
-        if callbacks and net.callbacks != "disable":
-            net.set_params(callbacks=[*(net.callbacks or ()), *callbacks])
         if (collate := self._collate(n_classes, flip, low, high)) is not None:
             net.set_params(iterator_train__collate_fn=collate)
         if self.augmentation == "adversarial":

@@ -125,6 +125,7 @@ def compare(
     Arm : A way to augment, with parameters of your own.
     load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
     make_network : A network by its name.
+    tsynd_sk.AugmentedClassifier : Classifier of arms that synthesise.
 
     Examples
     --------

@@ -27,18 +27,8 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split rows into training rows and a quarter that is held out, both in random order.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-        Class codes, to stratify by.
-    class_names : list
-        Names of the classes.
-    groups : ndarray of shape (n,) or None, default=None
-        Groups to keep on one side.
-    first_equal : ndarray of shape (n,) or None, default=None
-        For each row, a number that images with the same pixels share; these stay on one side too.
-    random_state : int, RandomState instance or None, default=0
-        Seed of the split.
+    `y` are class codes, to stratify by. Rows of equal `groups`, or of equal numbers in
+    `first_equal`, which images with the same pixels share, stay on one side.
     """
     together = _together(len(y), groups, first_equal)
     grouped = groups is not None or len(np.unique(together)) < len(y)

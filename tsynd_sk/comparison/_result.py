@@ -71,7 +71,8 @@ class ComparisonResult:
 
     See Also
     --------
-    Difference : An arm against its reference.
+    Difference : An arm compared with its reference.
+    tsynd_sk.inspection.DifferenceDisplay : Draws the differences.
 
     Examples
     --------

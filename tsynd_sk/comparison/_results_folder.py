@@ -55,8 +55,13 @@ class ResultsFolder:
                 f"{self._settings} is missing or damaged, so it is unknown what the runs beside it "
                 f"compared. Choose another folder, or remove {self._runs} to start again."
             )
-        ours = self.settings
-        if theirs and (changed := list(_differences("", _grown(theirs, ours), ours))):
+        if theirs is None:
+            return
+        # Additional seeds and arms change no earlier run.
+        ours = dict(self.settings)
+        ours["runs"] = ours["runs"][: len(theirs.get("runs", ()))]
+        ours["arms"] = {k: arm for k, arm in ours["arms"].items() if k in theirs.get("arms", ())}
+        if changed := list(_differences(theirs, ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
                 "Choose another folder, or use the same settings to continue. You may add seeds "
@@ -116,30 +121,14 @@ class ResultsFolder:
             _write(self.path / "results.csv", text.getvalue().encode())
 
 
-def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Return their settings with our additional seeds and arms, which change no earlier run."""
-    grown = dict(theirs)
-    runs, arms = theirs.get("runs"), theirs.get("arms")
-    if isinstance(runs, list) and runs == ours["runs"][: len(runs)]:
-        grown["runs"] = ours["runs"]
-    if isinstance(arms, dict) and arms.keys() <= ours["arms"].keys():
-        grown["arms"] = {name: arms.get(name, arm) for name, arm in ours["arms"].items()}
-    return grown
-
-
-def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
+def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
     """Yield a line for each value that differs, also in nested dicts."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        if theirs != ours:
-            yield f"{name}: {theirs!r} -> {ours!r}"
-        return
-    keys = dict.fromkeys((*ours, *theirs))
-    # For arms that only one of them has, the name is enough.
-    if name == "arms" and list(theirs) != list(ours):
-        yield from _differences(name, list(theirs), list(ours))
-        keys = dict.fromkeys(key for key in ours if key in theirs)
-    for key in keys:
-        yield from _differences(f"{name}.{key}" if name else key, theirs.get(key), ours.get(key))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in dict.fromkeys((*ours, *theirs)):
+            full = f"{name}.{key}" if name else key
+            yield from _differences(theirs.get(key), ours.get(key), full)
+    elif theirs != ours:
+        yield f"{name}: {theirs!r} -> {ours!r}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

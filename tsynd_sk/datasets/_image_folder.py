@@ -42,39 +42,37 @@ def load_image_folder(
     Parameters
     ----------
     path : str or path
-        The folder. Its subfolders' sorted names become the class names; or they are splits, called
-        train or training, val, valid, validation or dev, and test or testing in any case, which
-        hold the classes' folders.
+        The folder. Its subfolders are classes, or splits that hold the classes' folders, called
+        train or training, val, valid, validation or dev, and test or testing in any case.
     split : {"train", "val", "test"}, list of these or None, default=None
         Which of the folder's own splits to return; of a list those that there are, and all images
-        if there are no splits. Size and scale are those of the whole folder all the same. None: all
-        images.
+        if there are no splits. None: all images. Size and scale are always those of the whole
+        folder.
     size : int, "auto" or "native", default="auto"
-        Side in pixels of square images; "native" leaves images as they are, which must all have one
-        size. "auto" does the same if they have, and it is at most 224; otherwise images are square,
-        with the median of the shorter sides, or 224 if that is smaller.
+        Side in pixels of square images. "native": the size of the files, which must be the same.
+        "auto": the same if it is at most 224; otherwise square, with the median of the shorter
+        sides, at most 224.
     fit : {"crop", "pad"}, default="crop"
         Images of another size are resized (bicubic, with the aspect ratio kept) until they fill
         `size`, and the centre is cropped; or until they fit in, with black margins.
     grayscale : bool or None, default=None
-        True: turn colours grey. False: images have three channels, also where all are grey. None:
-        three channels if any file has colours.
+        True: turn colours grey. False: three channels, also where all are grey. None: three
+        channels if any file has colours.
     window : (float, float) or None, default=None
-        Values of the files that become black and white, for all files. None chooses, see Notes.
+        Values that become black and white, for all files. None chooses, see Notes.
     pages : {"first", "all"}, default="first"
         Which pages, or frames, of a file with several become images.
     exclude : str or list of str, default=()
-        Files and folders that are left out: globs of their names, or of their paths below the
-        folder, such as ``"*_mask.png"``.
+        Globs of names, or of paths below the folder, to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
-        What belongs together (a patient, slide or camera): a CSV file whose columns "file" and
-        "group", or first two columns, are paths below the folder, or names, of files, and their
-        groups; or a dict of these. None: the tag PatientID, if DICOM files have it.
+        What belongs together (a patient, slide or camera): a dict from files (paths below the
+        folder, or names) to groups, or a CSV file with these in columns "file" and "group", or in
+        the first two. None: the tag PatientID, if DICOM files have it.
     group_pattern : str or None, default=None
         Regular expression that finds the group in a file's path below the folder: what its
         parentheses match, or else all that it matches.
     duplicates : {"keep", "drop"}, default="keep"
-        Whether images with the pixels of an earlier one, in the order of the result, are dropped.
+        Whether images with the pixels of an earlier one are dropped.
     on_error : {"raise", "skip"}, default="raise"
         Whether files that cannot be read are an error, or left out and counted in the warning.
     verbose : bool, default=True
@@ -92,9 +90,9 @@ def load_image_folder(
         class_names : list of str
             Names of the classes of all splits: ``class_names[code]``.
         files : list of str
-            Where each image is from, below the folder.
+            Path of each image below the folder.
         split : ndarray of shape (n,) or None
-            Split of each image; None if the folder has none.
+            Split of each image.
         splits : list of str
             The folder's own splits.
         groups : ndarray of shape (n,) or None
@@ -106,9 +104,9 @@ def load_image_folder(
         reading : Reading
             How files became arrays; `read_images` repeats it on others.
         left_out : dict
-            Names of the files and folders that are not part of the result, by reason.
+            Names of the files and folders that were left out, by reason.
         notes : list of str
-            What was chosen, and what else there is to know, in sentences.
+            What was chosen, and what else there is to know.
 
     Raises
     ------
@@ -118,14 +116,13 @@ def load_image_folder(
         If there are DICOM files, but no pydicom.
     ValueError
         If there are fewer than two classes, one has no image, it is unclear what a subfolder means,
-        links form a loop, files cannot be read, a file has no group, a group has images in two
-        splits, or an argument does not fit.
+        files cannot be read, a file has no group, a group has images in two splits, or an argument
+        is not valid.
 
     Warns
     -----
     UserWarning
-        If anything was left out, counted by reason; if images have equal pixels; if values had to
-        be stretched by guess.
+        If anything was left out, images have equal pixels, or the scale of values is a guess.
 
     See Also
     --------

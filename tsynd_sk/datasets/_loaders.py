@@ -105,11 +105,6 @@ def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.n
     return rng.permutation(np.concatenate(drawn))
 
 
-def _check_split(split: str) -> None:
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
-
-
 def load_medmnist(
     name: str,
     *,
@@ -166,15 +161,14 @@ def load_medmnist(
     >>> from tsynd_sk.datasets import load_medmnist
     >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
     """
-    _check_split(split)
     # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
     import medmnist
     from torchvision.datasets.utils import check_integrity
 
     known = [
-        known
-        for known, about in medmnist.INFO.items()
-        if not known.endswith("mnist3d") and "multi-label" not in about["task"]
+        each
+        for each, about in medmnist.INFO.items()
+        if not each.endswith("mnist3d") and "multi-label" not in about["task"]
     ]
     if name not in known:
         close = get_close_matches(name, known, n=1)
@@ -201,8 +195,8 @@ def load_medmnist(
         dataset_class(split=split, root=str(folder), size=size, download=True)
     if not check_integrity(str(path), info[f"MD5{suffix}"]):
         raise OSError(
-            f"{path} is damaged, or not the official file, for its MD5 is not "
-            f"{info[f'MD5{suffix}']}: delete it, and load it again with download=True"
+            f"{path} is damaged, or not the official file (by its MD5): delete it, and load it "
+            "again with download=True"
         )
     with np.load(path, allow_pickle=False) as file:
         X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
@@ -274,7 +268,6 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     ...     load_npz(path, split="test").class_names
     ['fit', 'sick']
     """
-    _check_split(split)
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"path must name a file that exists; there is no {path}")
@@ -314,6 +307,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
         raise ValueError(f"{path}: labels must be all integers or all strings, got {dtypes}")
     # Left alone, int64 and uint64 together would turn into floats, and a class 1 into "1.0".
     dtype = str if kinds == {"U"} else np.int64
-    classes = np.unique(np.concatenate([v.ravel().astype(dtype) for v in labels.values()]))
-    y = np.searchsorted(classes, labels[split].ravel().astype(dtype)).astype(np.int64)
+    labels = {name: values.ravel().astype(dtype) for name, values in labels.items()}
+    classes = np.unique(np.concatenate(list(labels.values())))
+    y = np.searchsorted(classes, labels[split]).astype(np.int64)
     return LabeledImages(X, y, [str(label) for label in classes])

@@ -50,19 +50,7 @@ def check_window(window: Any) -> Window | None:
 def scale_of(
     facts: Sequence[ImageFacts], ranges: Sequence[Window], names: Sequence[str], window: Any
 ) -> Scale:
-    """Choose one scale for a set.
-
-    Parameters
-    ----------
-    facts : sequence of ImageFacts
-        Of all files.
-    ranges : sequence of tuple
-        Lowest and highest value of each deep file.
-    names : sequence of str
-        Names of the deep files.
-    window : tuple of float or None
-        What the user wants.
-    """
+    """Choose one scale for a set, of whose deep files these are the ranges of values and names."""
     deep = [fact for fact in facts if fact.deep]
     n_shallow = len(facts) - len(deep)
     if (asked := check_window(window)) is not None:

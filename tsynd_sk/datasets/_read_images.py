@@ -24,14 +24,13 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     paths : path or list of paths
         Files.
     like : Bunch, Reading or estimator
-        What `load_image_folder` returned, its ``reading``, or an estimator that was loaded from a
-        file with it (``save_params(path, reading=...)``).
+        What `load_image_folder` returned, its ``reading``, or an estimator that was saved with it
+        (``save_params(path, reading=...)``).
 
     Returns
     -------
     X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
-        Images, in the order of the files; the pages of a file follow each other if the set was read
-        with ``pages="all"``.
+        Images, in the order of the files and of their pages.
 
     Raises
     ------

@@ -42,11 +42,6 @@ class Reading:
     --------
     read_images : Read further files by it.
 
-    Notes
-    -----
-    ``dataclasses.asdict`` makes a dict of it that JSON can hold, and ``Reading(**kept)`` a Reading
-    of that again.
-
     Examples
     --------
     >>> from dataclasses import asdict
