@@ -41,7 +41,7 @@ LOWER = ("nll", "expected_calibration_error")
 
 @dataclass(frozen=True)
 class Pair:
-    """An arm and what it is set against, in cells of these kinds."""
+    """An arm and what it is compared with, in cells of these kinds."""
 
     arm: str
     reference: str

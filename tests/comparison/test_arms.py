@@ -217,7 +217,7 @@ class TestDefinition:
 
 
 class TestTwins:
-    def test_each_synthesis_is_set_against_its_augmentation(self):
+    def test_each_synthesis_is_compared_with_its_augmentation(self):
         names = ("plain", "standard", "standard+random", "random")
         arms, references = with_twins({name: ARMS[name] for name in names})
         assert set(arms) == set(names)

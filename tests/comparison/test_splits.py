@@ -48,7 +48,9 @@ class TestDatasets:
         assert splits.name == "scans"
         assert splits.class_names == ["ill", "well"]
         assert splits.X.shape == (12, 8, 8)
-        assert splits.notes[-1] == "scored on: a quarter that each seed holds out by class"
+        assert (
+            splits.notes[-1] == "scored on: a quarter drawn anew for each seed, stratified by class"
+        )
         assert splits.counts() == "images per class: ill 6, well 6"
         first, again = splits.divisions(3), load_splits(folder, size=8).divisions(2, 1)
         assert len({test.tobytes() for _, test in first}) > 1
@@ -164,7 +166,7 @@ class TestDatasets:
             assert not train & test
             assert abs(len(rows[1]) - 12) <= 4
             assert set(splits.y[rows[1]]) == {0, 1}
-        assert splits.notes[-1].endswith("each seed holds out by class, groups on one side")
+        assert splits.notes[-1].endswith("stratified by class, with groups kept together")
         assert any(note.startswith("groups: 12 by group_pattern") for note in splits.notes)
 
     @pytest.mark.parametrize("splits", [("train", "test"), ()])

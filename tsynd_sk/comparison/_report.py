@@ -201,7 +201,7 @@ def division_text(result: ComparisonResult, cv: Any) -> str:
     if cv is None:
         groups = "groups and " if result.groups is not None else ""
         return (
-            "scored on: a quarter of the images, drawn anew for each run and stratified by class, "
+            "scored on: a quarter drawn anew for each run, stratified by class, "
             f"with {groups}images of equal pixels kept together"
         )
     if result.has_one_test_split:

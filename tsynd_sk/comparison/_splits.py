@@ -202,8 +202,8 @@ def load_splits(
         groups = None if side.groups is None else np.concatenate([side.groups, scored.groups])
         side = _Side(X, y, side.class_names, groups)
     else:
-        kept = "" if side.groups is None else ", groups on one side"
-        notes.append(f"scored on: a quarter that each seed holds out by class{kept}")
+        kept = "" if side.groups is None else ", with groups kept together"
+        notes.append(f"scored on: a quarter drawn anew for each seed, stratified by class{kept}")
     return Splits(
         *(source.name, side.X, side.y, side.class_names, test_rows, side.groups),
         flip=flip and (dataset != "digits" or path.is_dir()),

@@ -99,8 +99,8 @@ class FolderLoad:
             )
         if masks := [file.name for file in self.files if _MASK.search(file.name)]:
             self.notes.append(
-                f"names: {len(masks)} images, such as {masks[0]}, look like masks of others; leave "
-                "such out by exclude (--exclude '*_mask*', say)"
+                f"names: {len(masks)} images, such as {masks[0]}, look like masks; leave them "
+                "out by exclude (--exclude '*_mask*', say)"
             )
 
     def group(self, groups, pattern: str | None, pages: str) -> str:
@@ -143,7 +143,7 @@ class FolderLoad:
                 )
             return ""
         self.groups = dict(zip(names, found, strict=True))
-        self.notes.append(f"groups: {len(set(found))} by {by}; none has images on two sides")
+        self.notes.append(f"groups: {len(set(found))} by {by}, each kept on one side of a split")
         return by
 
     def _spread(self, groups: list[str]) -> dict[str, list[str]]:

@@ -54,7 +54,7 @@ def scale_of(
     deep = [fact for fact in facts if fact.deep]
     n_shallow = len(facts) - len(deep)
     if (asked := check_window(window)) is not None:
-        note = f"values: {_shown(asked)} become black to white, as asked for"
+        note = f"values: {_shown(asked)} scaled to [0, 255], as asked for"
         return Scale(asked if deep else None, asked if n_shallow else None, note)
     shallow = (0.0, 255.0) if n_shallow else None
     if not deep:
@@ -71,18 +71,18 @@ def scale_of(
     if whole:
         note += f" of {_shown(whole)}"
     note += (
-        ", which is stretched to black to white, alike in all; window=(low, high) (--window LOW "
-        "HIGH) sets another scale"
+        ", which is stretched to [0, 255], alike in all; window=(low, high) (--window LOW HIGH) "
+        "sets another scale"
     )
     is_guess = True
     if whole and high - low >= _SMALL_PART * (whole[1] - whole[0]):
-        used, note, is_guess = whole, f"values: {_shown(whole)} become black to white", bool(few)
+        used, note, is_guess = whole, f"values: {_shown(whole)} scaled to [0, 255]", bool(few)
     note += few
     if windows - {None}:
         note += "; the DICOM files' windows differ, and a window for each would hide brightness"
         is_guess = True
     if n_shallow and is_guess:
-        note += f"; {n_shallow} files of 8 bits beside them keep 0 to 255: do they compare?"
+        note += f"; {n_shallow} files of 8 bits beside them stay as they are: do they compare?"
     return Scale(used, shallow, note, is_guess)
 
 
