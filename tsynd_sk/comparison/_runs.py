@@ -192,8 +192,7 @@ def n_epochs(net: Any, n_train: int) -> int:
 def is_converged(losses: Sequence[float]) -> bool:
     """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
 
-    Means over a tenth of the epochs are compared, because single epochs vary. Falls of less than
-    0.01 nats do not count.
+    Means over a tenth of the epochs are compared. Falls of less than 0.01 nats do not count.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:

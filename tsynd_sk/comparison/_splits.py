@@ -39,7 +39,7 @@ class Splits:
     scored_on : {"test", "val"}, default="test"
         Which split `test_rows` are: "val" to choose between settings, "test" once in the end.
     notes : tuple of str, default=()
-        How the images were read and split, in sentences.
+        How the images were read and split.
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
 
@@ -136,8 +136,8 @@ def load_splits(
     root : str or None, default=None
         Folder of MedMNIST's files.
     score_on : {"test", "val"}, default="test"
-        Split to score on. If there is none, every run holds out its own part (`Splits.divisions`).
-        With "val", test images are left out: the test split, or always the same quarter.
+        Split to score on. If there is none, every run holds out its own part. With "val", test
+        images are left out: the test split, or always the same quarter.
     flip : bool, default=True
         Whether a mirrored image is still one of its class; never for digits.
     **files : dict

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 
 
 def look_at_tiff(path: Path) -> ImageFacts | None:
@@ -97,12 +97,6 @@ def _without_alpha(pixels: np.ndarray, extra: list[int]) -> np.ndarray:
         opacity = pixels[..., n_colours:][..., extra.index(2), None] / np.iinfo(pixels.dtype).max
         colours = colours * opacity
     return colours if n_colours == 3 else colours[..., 0]
-
-
-def refuse_no_pixels(pixels: np.ndarray) -> None:
-    """Raise if values are not all numbers."""
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
