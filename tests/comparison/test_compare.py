@@ -154,7 +154,7 @@ class TestLabels:
         assert result.classes.tolist() == ["a", "b", "c", "d"]
         assert result.classes[result.codes].tolist() == names.tolist()
         np.testing.assert_array_equal(result.test_rows[0], done.test_rows[0])
-        assert "of a, b, c, d: one image moves" in result.verdict
+        assert "of a, b, c, d: a single image moves" in result.verdict
 
     def test_a_class_that_training_and_test_lack_has_no_probability(self, data):
         rows = np.flatnonzero(data[1] != 2)

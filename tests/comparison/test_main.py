@@ -107,7 +107,7 @@ class TestSaying:
         assert "Means over 2 seeds" in text
         assert f"Results: {out / 'results.csv'}" in text
         assert text.endswith(f"Report: {out / 'report.html'}\n")
-        assert max(map(len, text.split("done before")[1].split("Results:")[0].splitlines())) <= 80
+        assert max(map(len, text.split("already done")[1].split("Results:")[0].splitlines())) <= 80
 
     def test_another_primary_score_is_no_other_comparison(self, npz, undisturbed, tmp_path, capsys):
         out = Path(shutil.copytree(undisturbed, tmp_path / "out"))
