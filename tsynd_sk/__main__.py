@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tsynd_sk.comparison import Arm, Splits
 
 
-def _show_plainly(message: Warning | str, *where: Any) -> None:
+def _show_plainly(
+    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
+) -> None:
     """Print a warning without the line of code that it comes from."""
     print(f"warning: {message}", file=sys.stderr)
 
@@ -110,7 +112,9 @@ def _run(
     )
     print(f"\n{result.summary()}\n")
     files = {"results": out / "results.csv", "report": out / "report.html"}
-    about = About(splits.name, ImageFormat.infer(splits.X).image_shape, splits.notes, command)
+    image_shape = ImageFormat.infer(splits.X).image_shape
+    assert image_shape is not None
+    about = About(splits.name, image_shape, splits.notes, command)
     # It says more than the one that `compare` has written.
     if not write_report(files["report"], result, about):
         del files["report"]

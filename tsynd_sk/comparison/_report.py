@@ -70,7 +70,7 @@ class About:
     """
 
     title: str
-    image_shape: tuple[int, ...] | None
+    image_shape: tuple[int, int, int]
     notes: Sequence[str]
     repeat: str
 
