@@ -4,7 +4,7 @@ What the benchmark trains, and what it asks: written before a test split is read
 **Question.** Which augmentation helps small sets of labelled images, where, by how much, and at
 what price; and does it pay to target synthetic images at what the network is uncertain about?
 
-**Tests.** An arm is set against its *twin*, the same augmentation with as many rows and gradient
+**Tests.** An arm is compared with its *twin*, the same augmentation with as many rows and gradient
 steps but without synthesis. Differences are paired by draw: two arms of a draw have the same
 labelled images and the same initial weights. Intervals are at 95 %, over draws and test images
 (scores of clean images) or over draws (corrupted and attacked images), as in

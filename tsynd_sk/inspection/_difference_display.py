@@ -22,18 +22,18 @@ _MAX_NAME = 32
 
 @dataclass(eq=False, repr=False)
 class DifferenceDisplay(Display):
-    """Differences of arms to what each is set against, with their intervals.
+    """Differences between arms and their references, with intervals.
 
     Better made by `ComparisonResult.plot`. Stores its parameters as attributes.
 
     Parameters
     ----------
     names, references : list of str of length n_arms
-        Names of the arms, from top to bottom, and of what each is set against.
+        Names of the arms, from top to bottom, and of what each is compared with.
     mean, low, high : ndarray of shape (n_arms,)
         Differences and the ends of their intervals; nan where there is no interval.
     found : ndarray of shape (n_arms,), bool
-        Which of them hold after correction; these are drawn filled.
+        Which are significant after correction; these are drawn filled.
     score : str
         Text of the axis.
 
