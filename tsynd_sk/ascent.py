@@ -276,8 +276,7 @@ def ascend(
     """
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
-    if objective is None:
-        max_iter = 0
+    max_iter = 0 if objective is None else int(max_iter)
     u, velocity = origin, torch.zeros_like(z_0)
     best: AscentResult | None = None
     best_value = torch.empty(0)

@@ -173,7 +173,7 @@ def test_fewer_images_to_corrupt_than_classes_are_refused(untrained, data):
 
 
 def test_what_is_no_array_of_images_is_named(data):
-    with pytest.raises(TypeError, match="X is 'scans', the name of a file or folder"):
+    with pytest.raises(TypeError, match="names of files or folders, such as 'scans'"):
         compare(tiny(), "scans", data[1])
 
 

@@ -121,7 +121,7 @@ class TestRefusals:
             ("resnet18", {"freeze": True}, ValueError, "at random weights"),
             (tiny, {"weights": "nowhere.pt"}, OSError, "no such file"),
             (tiny, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not available"),
-            ("helpers.networks:NUMBER", {}, TypeError, "must be a function of .*; got a int"),
+            ("helpers.networks:NUMBER", {}, TypeError, "a function of .*; got a int"),
             ("nowhere.py:make", {}, OSError, "there is no file"),
         ],
     )
@@ -192,7 +192,7 @@ class TestCommandLine:
         arguments = ["--dataset", str(npz), "--out", str(tmp_path / "out")]
         for net, message in (
             ("resnet1", "did you mean"),
-            ("helpers.networks:NUMBER", "must be a function of (n_channels, n_classes); got a int"),
+            ("helpers.networks:NUMBER", "'file.py:function'; got a int"),
             ("nowhere.py:make", "there is no file"),
         ):
             assert main([*arguments, "--net", net]) == 2

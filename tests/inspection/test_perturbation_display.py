@@ -137,7 +137,7 @@ class TestRefusals:
         ("arguments", "error", "match"),
         [
             ({"X": COLOUR[:40], "y": y[:40]}, ValueError, "PerturbationDisplay draws a column"),
-            ({"y": None}, ValueError, "y must be an array with one label for each row"),
+            ({"y": None}, ValueError, "y should be a 1d array"),
             ({"threshold": 1}, ValueError, "threshold must be a probability.* got 1"),
             ({"eps": 4}, ValueError, "eps a fraction.*2/255.* 4"),
         ],

@@ -54,7 +54,8 @@ def lossless(digits_synthesizer):
         module = PatchAutoencoder((1, 8, 8)) if kind == "untrained" else Odd(kind)
         net = AutoencoderNet(module, max_epochs=1).initialize()
         classifier = FrozenEstimator(digits_synthesizer.classifier_)
-        params = {"n_members": 8, "max_iter": 6, "random_state": 0, **params}
+        given = {"n_members": 8, "max_iter": 6, "label_policy": "keep", "random_state": 0}
+        params = {**given, **params}
         synthesizer = TargetedSynthesizer(classifier, FrozenEstimator(net), **params)
         return synthesizer.fit(images_of("float32") if X is None else X, digits()[1])
 

@@ -11,9 +11,9 @@ from sklearn.utils.validation import column_or_1d
 def check_labels_given(y: Any) -> None:
     """Raise if `y` is no array of labels, or lacks some, before others do without their name."""
     # Columns are taken for one dimension, with a warning, and others raise for all else.
-    if np.ndim(y) != 1:
-        return
     y = np.asarray(y)
+    if y.ndim != 1:
+        return
     if y.dtype.kind in "mM" and np.isnat(y).any():
         raise ValueError("y contains NaT, but every row needs a label: leave such rows out")
     if y.dtype == object and any(map(_is_missing, y)):

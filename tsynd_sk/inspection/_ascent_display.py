@@ -82,7 +82,7 @@ class AscentDisplay(Display):
     >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
     >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
     >>> display.uncertainty.shape, display.iterates.shape
-    ((6, 4), (3, 4, 8, 8))
+    ((6, 2), (3, 2, 8, 8))
     >>> display.plot(figure=Figure()).ax_.get_ylabel()
     'mutual information (nats)'
     """

@@ -266,8 +266,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         The new images are as confidential as the real ones: each is its source plus a small change.
 
         Every image of a class is used once before one is used again; then it starts from another
-        point, against other members, so that no row comes twice. (With the objectives "duplicate"
-        and "reconstruction" nothing moves, and a repeated source gives a repeated row.)
+        point, against other members, so that no row comes twice. (Rows that do not move are their
+        sources: with the objectives "duplicate" and "reconstruction", and where nothing but the
+        source keeps the label.)
 
         Parameters
         ----------
