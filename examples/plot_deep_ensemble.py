@@ -143,8 +143,8 @@ for name, values in rows.items():
 # Read each column. If the first row is level with the others, members tell no more than a single
 # prediction. If single networks come close to the ensemble, five trainings have brought little; if
 # the range of single networks is wide, they have brought reliability. If all rows are low, the
-# networks hardly notice the change. An image can also mislead all networks in the same way; then they
-# do not disagree.
+# networks hardly notice the change. An image can also mislead all networks in the same way; then
+# they do not disagree.
 #
 # Synthesise with an ensemble
 # ---------------------------

@@ -129,8 +129,9 @@ for synthesizer in synthesizers.values():
 # ------------------
 # ``reconstruct`` encodes and decodes images. Use images that the autoencoder was not trained on.
 # Synthetic images keep the detail that the autoencoder loses, but synthesis cannot vary it. So look
-# at the error, and at the classifier's predictions for reconstructions. If they are wrong for images
-# that it classifies correctly, the autoencoder loses the features that tell the classes apart.
+# at the error, and at the classifier's predictions for reconstructions. If they are wrong for
+# images that it classifies correctly, the autoencoder loses the features that tell the classes
+# apart.
 reconstructed = {}
 for name, synthesizer in synthesizers.items():
     reconstructed[name] = synthesizer.reconstruct(X_test)

@@ -79,10 +79,11 @@ for measure in chosen:
 # ----------------
 # Four of these measures are about copying. The column ``duplicate`` shows what copies score, and
 # ``nearest_real_of_real`` how far real images are from each other. If ``nearest_real`` and
-# ``authenticity`` are near those of the duplicates, samples are near copies, whatever they look like.
+# ``authenticity`` are near those of the duplicates, samples are near copies, whatever they look
+# like.
 #
-# ``nearest_is_source`` is a warning: the share of samples whose source anyone who has the real images
-# can tell. Protect synthetic images of patients as you protect the patients' own.
+# ``nearest_is_source`` is a warning: the share of samples whose source anyone who has the real
+# images can tell. Protect synthetic images of patients as you protect the patients' own.
 #
 # Precision is the share of samples that lie among real images in the features of the classifier. It
 # need not be high: targeted samples should lie where real ones are rare.

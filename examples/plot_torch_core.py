@@ -296,10 +296,10 @@ for name, (x, target) in further.items():
 
 # %%
 # Compare the two lines of the first column: training on the images makes the network less uncertain
-# about them than as many steps on real images alone. "New ones" were synthesised with members of the
-# trained network, from the same starts. If they are more uncertain than the old images, it is time to
-# replace the old ones; this is why the estimators synthesise anew every few epochs. Accuracies of
-# single trainings settle nothing.
+# about them than as many steps on real images alone. "New ones" were synthesised with members of
+# the trained network, from the same starts. If they are more uncertain than the old images, it is
+# time to replace the old ones; this is why the estimators synthesise anew every few epochs.
+# Accuracies of single trainings settle nothing.
 #
 # Try next
 # --------
