@@ -185,7 +185,6 @@ def whole_ascent(members: Any, decoder: nn.Module, n: int, objective: str) -> Ca
         y,
         objective=OBJECTIVES[objective],
         max_iter=10,
-        constrain=False,
     )
 
 

@@ -41,12 +41,11 @@ LOWER = ("nll", "expected_calibration_error")
 
 @dataclass(frozen=True)
 class Pair:
-    """An arm and what it is set against, in cells of these kinds."""
+    """An arm and its reference, in cells of a kind."""
 
     arm: str
     reference: str
     kind: str = "main"
-    reference_kind: str = "main"
 
     def __str__(self) -> str:
         return f"{self.arm} − {self.reference}"
@@ -87,13 +86,13 @@ class Results:
                 sets.setdefault(cell.dataset, []).append(float(np.mean(list(values.values()))))
         return float(np.mean([np.mean(each) for each in sets.values()])) if sets else math.nan
 
-    def ratios(self, arm: str, place: Place, kind: str = "main") -> list[float]:
-        """Return an arm's time over plain training's in the same draw; without one, standard's."""
+    def ratios(self, arm: str, place: Place, reference: str = "") -> list[float]:
+        """Return an arm's time over that of another one (plain, or standard) in the same draw."""
         found = []
         for cell in place.cells:
-            first = next(name for name in ("plain", plan.STANDARD) if name in cell.arms)
-            base = self.values(cell.name, first, "seconds")
-            own = self.values(replace(cell, kind=kind).name, arm, "seconds")
+            other = reference or next(n for n in ("plain", plan.STANDARD) if n in cell.arms)
+            base = self.values(cell.name, other, "seconds")
+            own = self.values(cell.name, arm, "seconds")
             found += [own[draw] / base[draw] for draw in sorted(own.keys() & base.keys())]
         return found
 
@@ -122,8 +121,8 @@ class Results:
         return Difference(pair.arm, pair.reference, score, mean, *found)
 
     def _draws(self, pair: Pair, score: str, cell: Cell) -> dict[int, float]:
-        arm = self.values(replace(cell, kind=pair.kind).name, pair.arm, score)
-        reference = self.values(replace(cell, kind=pair.reference_kind).name, pair.reference, score)
+        name = replace(cell, kind=pair.kind).name
+        arm, reference = (self.values(name, a, score) for a in (pair.arm, pair.reference))
         return {draw: arm[draw] - reference[draw] for draw in arm.keys() & reference.keys()}
 
     def _of_set(
@@ -138,13 +137,10 @@ class Results:
         of_images = 0.0
         if score in SCORES:
             names = [
-                (replace(cell, kind=kind).name, arm, draw, sign)
+                (replace(cell, kind=pair.kind).name, arm, draw, sign)
                 for cell in cells
                 for draw in draws
-                for kind, arm, sign in (
-                    (pair.kind, pair.arm, 1),
-                    (pair.reference_kind, pair.reference, -1),
-                )
+                for arm, sign in ((pair.arm, 1), (pair.reference, -1))
             ]
             sums = sum(s * self._resampled(*name)[score] for *name, s in names)
             of_images = float(np.nanvar(sums / (len(cells) * len(draws)), ddof=1))
@@ -200,7 +196,6 @@ def few(cells: Sequence[Cell]) -> tuple[Cell, ...]:
 
 SMALL, LARGE = (Place(f"{size} pixels", main_cells(size=size)) for size in (28, 64))
 ALL = Place("all six sets", main_cells())
-ALL_FEW = Place("all six sets, 50 or 100 labels", few(main_cells()))
 FINE_TUNED = Place("64 pixels, pretrained", main_cells(plan.PRETRAINED))
 SETS = [of_set(name) for name in plan.SETS]
 FINE_TUNED_SETS = [of_set(name, plan.PRETRAINED) for name in plan.LARGE]

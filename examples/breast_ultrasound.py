@@ -132,8 +132,8 @@ keep("attacked.txt", lines)
 #
 # Differences
 # -----------
-# Each arm with synthesis is set against the same augmentation without synthesis. Intervals are over
-# runs alone: they hold for other trainings on these validation images.
+# Each arm with synthesis is compared with the same augmentation without synthesis. Intervals are
+# over runs alone: they hold for other trainings on these validation images.
 draw("differences", result.plot("perturbed_roc_auc").figure_)
 
 # %%

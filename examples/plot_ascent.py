@@ -22,15 +22,19 @@ images, labels, _ = load_digits_images()
 alike = np.isin(labels, [3, 5, 8, 9])
 X, y = images[alike][:120], labels[alike][:120]
 synthesizer = TargetedSynthesizer(
-    NetClassifier(max_epochs=20, lr=5e-3, module__width=16), max_iter=10, random_state=0
+    NetClassifier(max_epochs=20, lr=5e-3, module__width=16),
+    radius=0.25,
+    max_iter=10,
+    label_policy="keep",
+    random_state=0,
 ).fit(X, y)
 
 # %%
 # Twelve ascents
 # --------------
 # :class:`~tsynd_sk.inspection.AscentDisplay` synthesises from the given images and records each
-# step. Each line is one ascent; coloured ones have their images below. (Three steps, the default,
-# usually do. We take ten, by ``max_iter=10``, to see more.)
+# step. Each line is one ascent; coloured ones have their images below. (The default is one step,
+# twice as far. We take ten, by ``max_iter=10``, to see more.)
 import matplotlib.pyplot as plt
 
 from tsynd_sk.inspection import AscentDisplay
@@ -49,7 +53,7 @@ plt.show()
 # - At a filled point, the members predict the label on average. At a hollow one the label is
 #   *denied*: they predict another digit.
 # - The star is the *chosen* image, the most uncertain one, which need not be the last. It has the
-#   label of its source, whatever the members predict: ``label_policy="keep"``, the default.
+#   label of its source, whatever the members predict: so ``label_policy="keep"`` has it.
 #
 # In numbers, over the twelve:
 
@@ -73,7 +77,7 @@ tell(display)
 # What protects the label?
 # ------------------------
 # A hollow star is an image for which the members predict another digit than its label. Here are
-# those images, with their sources, at four times the default radius. ``set_params`` after ``fit``
+# those images, with their sources, at four times that radius. ``set_params`` after ``fit``
 # trains nothing again, and equal ``random_state`` gives equal starting directions.
 from tsynd_sk.inspection import SynthesisDisplay
 
@@ -94,8 +98,8 @@ plt.show()
 # %%
 # Would you still give them the label of their source? If so, the ascent has found a mistake of the
 # network, from which it has most to learn. If not, the image teaches a wrong label. The library
-# cannot tell which. The trust region is the protection: with a small ``radius`` images stay close
-# to their sources, and labels stay right. The ascents at this radius:
+# cannot tell which. With a small ``radius`` images stay close to their sources, and labels stay
+# right. The ascents at this radius:
 wide = AscentDisplay.from_estimator(synthesizer, X[:12], y[:12], random_state=0)
 wide.plot()
 plt.show()
@@ -103,8 +107,8 @@ tell(wide)
 
 # %%
 # Compare with the first picture: ascents climb higher, labels are denied more often, and images
-# change more. To go so far, you need another protection. ``label_policy="constrain"`` chooses the
-# most uncertain image among the filled points:
+# change more. To go so far, you need another protection. ``label_policy="constrain"``, the default,
+# shortens the displacement of an image whose label is denied, until the members predict its label:
 synthesizer.set_params(label_policy="constrain")
 constrained = AscentDisplay.from_estimator(synthesizer, X[:12], y[:12], random_state=0)
 constrained.plot()
@@ -112,8 +116,8 @@ plt.show()
 tell(constrained)
 
 # %%
-# After a hollow point, the next step makes the label likelier instead, so lines zigzag along the
-# boundary. A star is hollow only if the network is wrong about the source already. The price:
+# The lines are the same, but no star is at a hollow point: such an image went back towards its
+# source. A star is hollow only if the network is wrong about the source already. The price:
 # mistakes of the network are left out along with wrong labels, and the network decides what an
 # image shows.
 #

@@ -96,8 +96,8 @@ plt.show()
 # overlap, because a hard test set or a lucky training set affects all arms alike. The right panel
 # shows differences, paired by seed and image. **Read the right panel first.**
 #
-# Among many intervals, some exclude zero by chance. So a difference is *found* only if it holds
-# after Holm's correction for all tests of the report. Its marker is filled:
+# Among many intervals, some exclude zero by chance. So a difference is *significant* only if it
+# holds after Holm's correction for all tests of the report. Its marker is filled:
 for row in report.comparisons:
     clear = row["low"] > 0 or row["high"] < 0
     verdict = "holds after correction" if row["p_holm"] < 0.05 else "does not hold"

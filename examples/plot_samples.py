@@ -201,8 +201,8 @@ for name in ["real twice", *synthesizers]:
 #
 # Try next
 # --------
-# - Set ``radius=1.0``, then ``label_policy="constrain"`` as well, and print the report again. Which
-#   line changes most?
+# - Set ``radius=1.0``, then ``label_policy="keep"`` as well, and print the report again. Which line
+#   changes most?
 # - ``report.by_class`` and ``report.to_frame()``: are some classes harder to synthesise for?
 # - :doc:`/guide/evaluation`: how to read every line of the report.
 # - :doc:`/guide/pitfalls`: labels that drift.

@@ -183,7 +183,7 @@ with torch.no_grad():
 # It measures displacements in latent standard deviations (``scale``) and keeps their root mean
 # square within ``radius``. The objective is a function of the type
 # :obj:`~tsynd_sk.ascent.Objective`; :obj:`~tsynd_sk.ascent.OBJECTIVES` has two. With
-# ``objective=None`` codes move along a ``direction`` and maximise nothing: the control.
+# ``objective=None`` codes stay where they start and nothing is maximised: the control.
 #
 # Like the estimators, we start each code at a random point on the surface of its ball.
 # :func:`~tsynd_sk.ascent.normalise` scales each row to a root mean square of one, and
@@ -203,15 +203,13 @@ for name in ["mutual_info", "entropy", "random"]:
     def note(step, points, steps=uncertainties[name]):
         steps.append(points.uncertainty)
 
-    walk = name == "random"
     results[name] = ascend(
         members,
         autoencoder.decode,
         z_0,
         y_0,
-        objective=None if walk else OBJECTIVES[name],
-        direction=start if walk else None,
-        start=None if walk else start,
+        objective=OBJECTIVES.get(name),
+        start=start,
         scale=scale,
         radius=radius,
         callback=note,
@@ -239,8 +237,7 @@ with torch.no_grad():
 # column with the line ``random``, which shows what moving alone does.
 #
 # The callback recorded each step. Lines can fall where a step was too long; the highest point
-# counts. With ``constrain=True``, only points count at which the members predict the label. Random
-# walks start at the code itself and reach the surface of the ball at the last step.
+# counts. The control is its start alone.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")

@@ -47,6 +47,7 @@ SHOWN_IN_FULL = {
     "tsynd_sk.comparison.ComparisonResult",
     "tsynd_sk.comparison.Splits",
     "tsynd_sk.evaluation.RobustnessReport",
+    *(name for name in PUBLIC if name.endswith("Display")),
 }
 # Those that download.
 NOT_RUN = {"tsynd_sk.datasets.load_medmnist"}
@@ -80,10 +81,8 @@ def get(name):
 
 
 def needs_example(name):
-    """Classes, functions and ways to a display do; an example of a class shows its methods."""
-    owner, _, member = name.rpartition(".")
-    of_display = owner.startswith("tsynd_sk.inspection.") and member.startswith("from_")
-    return name in PUBLIC or of_display
+    """Classes and functions do; an example of a class shows its methods."""
+    return name in PUBLIC
 
 
 def errors_raised(value):

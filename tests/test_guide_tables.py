@@ -24,15 +24,6 @@ def fit(monkeypatch):
 
 
 @pytest.fixture
-def harm(monkeypatch):
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import benchmark_harm
-
-    yield benchmark_harm
-    sys.modules.pop("benchmark_harm", None)
-
-
-@pytest.fixture
 def verdict(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import benchmark_verdict
@@ -78,12 +69,6 @@ class TestFit:
     )
     def test_durations_are_read_at_a_glance(self, fit, seconds, text):
         assert fit.duration(seconds) == text
-
-
-def test_table_of_harm_follows_from_the_benchmark(harm, tmp_path, capsys):
-    table = tmp_path / "harm.csv"
-    harm.report(Namespace(out=harm.CSV, table=table))
-    assert lines(table) == lines(GUIDE / table.name)
 
 
 class TestVerdict:

@@ -78,8 +78,8 @@ def _run(
     divisions = splits.divisions(arguments.seeds)
     n_rows = min(len(train) for train, _ in divisions)
     n_train = arguments.n_train or (min(100, n_rows) if few else None)
-    network = {n: getattr(arguments, n) for n in ("weights", "freeze", "lr", "batch_size")}
-    network["device"] = arguments.device
+    names = ("weights", "freeze", "lr", "batch_size", "device")
+    network = {name: getattr(arguments, name) for name in names}
     net = make_network(arguments.net, splits.X, splits.y, max_epochs=arguments.epochs, **network)
     if arguments.steps and not arguments.epochs:
         rows = n_train or n_rows
@@ -91,7 +91,7 @@ def _run(
         f"{len(splits.class_names)} classes"
     )
     print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
-    out = (arguments.out or _folder(arguments, splits)).expanduser()
+    out = (arguments.out or _folder(arguments, splits.name)).expanduser()
     result = compare(
         net,
         splits.X,
@@ -111,33 +111,26 @@ def _run(
         verbose=1,
     )
     print(f"\n{result.summary()}\n")
-    files = {"results": out / "results.csv"}
+    files = {"results": out / "results.csv", "report": out / "report.html"}
     image_shape = ImageFormat.infer(splits.X).image_shape
     assert image_shape is not None
+    about = About(splits.name, image_shape, splits.notes, command)
     # It says more than the one that `compare` has written.
-    if write_report(
-        out / "report.html", result, About(splits.name, image_shape, splits.notes, command)
-    ):
-        files["report"] = out / "report.html"
+    if not write_report(files["report"], result, about):
+        del files["report"]
     for name, path in files.items():
         print(f"{name.capitalize()}: {path}")
-    return {
-        "dataset": splits.name,
-        **outcome_of(result),
-        "files": {name: str(path.resolve()) for name, path in files.items()},
-    }
+    paths = {name: str(path.resolve()) for name, path in files.items()}
+    return {"dataset": splits.name, **outcome_of(result), "files": paths}
 
 
-def _folder(arguments: argparse.Namespace, splits: Splits) -> Path:
+def _folder(arguments: argparse.Namespace, name: str) -> Path:
     """Name a folder after the settings that must not change when a comparison continues."""
-    given = {
-        name: value
-        for name, value in vars(arguments).items()
-        if name not in ("seeds", "arms", "n_jobs", "out", "json")
-    }
+    may_change = ("seeds", "arms", "n_jobs", "out", "json")
+    given = {key: value for key, value in vars(arguments).items() if key not in may_change}
     text = json.dumps(given, default=str, sort_keys=True).encode()
     digest = hashlib.md5(text, usedforsecurity=False).hexdigest()
-    return Path("tsynd_sk_results") / f"{splits.name}-{digest[:8]}"
+    return Path("tsynd_sk_results") / f"{name}-{digest[:8]}"
 
 
 @contextmanager
@@ -165,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 if the comparison is done; 1 if it could not finish; 2 if the
-        arguments or the data do not allow it; 130 after Ctrl-C. SIGTERM ends the process with 143.
+        Exit status, as ``--help`` lists them.
     """
     arguments = build_parser().parse_args(argv)
     if argv is None:
@@ -192,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Wrong arguments and data are found before the first training.
         notes = getattr(error, "__notes__", [])
         status, reason = 1 if KEPT in notes else 2, f"error: {error}"
-    reason = "\n".join([reason, *notes])
-    print(reason, file=sys.stderr)
+    print(reason, *notes, sep="\n", file=sys.stderr)
     return status
 
 

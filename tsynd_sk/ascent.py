@@ -3,19 +3,20 @@
 The ascent works in units of latent standard deviations: ``u = (z - z_0) / scale``. Each step
 goes along a velocity, the running sum of normalised gradients, after which ``u`` is projected
 back into the ball around the code of the source image; steps become shorter from the first to the
-last. Of all points that were visited, the best admissible one is kept.
+last. Of all points that were visited, the best one is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information, predictive_entropy
 
 __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_norm", "normalise"]
@@ -111,7 +112,7 @@ class AscentResult:
         AscentResult
             Of these rows.
         """
-        return AscentResult(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return AscentResult(*map(itemgetter(chosen), vars(self).values()))
 
     def with_rows(self, rows: Tensor, new: AscentResult) -> AscentResult:
         """Return the result with new values of some rows.
@@ -128,12 +129,8 @@ class AscentResult:
         AscentResult
             Of all rows; this one stays as it is.
         """
-        return AscentResult(
-            *(
-                getattr(self, field.name).index_copy(0, rows, getattr(new, field.name))
-                for field in fields(self)
-            )
-        )
+        values = vars(self).values(), repeat(0), repeat(rows), vars(new).values()
+        return AscentResult(*map(torch.index_copy, *values))
 
 
 def displacement_norm(u: Tensor) -> Tensor:
@@ -207,12 +204,10 @@ def ascend(
     y: Tensor,
     *,
     objective: Objective | None = OBJECTIVES["mutual_info"],
-    direction: Tensor | None = None,
     start: Tensor | None = None,
     scale: Tensor | float = 1.0,
     radius: float = 0.25,
     max_iter: int = 10,
-    constrain: bool = False,
     callback: StepCallback | None = None,
 ) -> AscentResult:
     """Maximise an objective of the decoded image inside a latent trust region.
@@ -229,11 +224,7 @@ def ascend(
     y : Tensor of shape (n,), int64
         Labels of the source images, as columns of the log-probabilities.
     objective : callable or None, default=mutual information
-        Maps log-probabilities (n_members, n, n_classes) and ``y`` to values (n,). With ``None``
-        nothing is maximised: the codes go along `direction`, or stay where they start.
-    direction : Tensor of the shape and dtype of `z_0` or None, default=None
-        With ``objective=None``, where to go, in latent standard deviations of any length; the
-        surface of the trust region is reached at the last step.
+        See `Objective`. With ``None`` nothing is maximised: the codes stay where they start.
     start : Tensor of the shape and dtype of `z_0` or None, default=None
         First displacement, in latent standard deviations; none by default.
     scale : Tensor broadcastable to `z_0` or float, default=1.0
@@ -242,15 +233,9 @@ def ascend(
         Largest root-mean-square displacement, in latent standard deviations.
     max_iter : int, default=10
         Number of steps. With 0 the result is the start.
-    constrain : bool, default=False
-        Whether to keep the best iterate at which the members' mean prediction is `y`, and not the
-        best one whatever they predict. Rows that stray over the decision boundary then climb
-        back by the gradient of ``log p(y)`` before they go on. Rows that never agree keep their
-        start.
     callback : callable or None, default=None
         Called with ``(step, points)`` at the start (step 0) and after every step, with an
-        `AscentResult` of all rows. These are the tensors that the ascent goes on with: it must not
-        change them.
+        `AscentResult` of all rows, which it must not change: the ascent goes on with it.
 
     Returns
     -------
@@ -260,9 +245,8 @@ def ascend(
     Raises
     ------
     ValueError
-        If shapes do not fit, a number is out of its range, `y` holds no columns of the
-        log-probabilities, or `members`, `decode` or `objective` cannot be differentiated or return
-        tensors of another shape.
+        If `members`, `decode` or `objective` cannot be differentiated, or `objective` returns a
+        tensor of another shape. For other shapes that do not fit, torch raises its own errors.
 
     See Also
     --------
@@ -290,28 +274,22 @@ def ascend(
     >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
     (5, True)
     """
-    check_number("radius", radius, 0.0)
-    max_iter = check_int_at_least("max_iter", max_iter, 0)
-    _check_rows(z_0, y, start=start, direction=direction)
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
-    if objective is None and direction is None:
+    if objective is None:
         max_iter = 0
-    surface = origin if direction is None else radius * normalise(direction)
     u, velocity = origin, torch.zeros_like(z_0)
     best: AscentResult | None = None
     best_value = torch.empty(0)
 
     for iteration in range(max_iter + 1):
         # At the last point there is nothing left to climb to.
-        climbing = objective is not None and iteration < max_iter
+        climbing = iteration < max_iter
         with torch.set_grad_enabled(climbing):
             u = u.detach().requires_grad_(climbing)
             images = decode(z_0 + scale * u)
             log_probs = members(images)
             log_mean = mean_log_proba(log_probs)
-            if iteration == 0:
-                _check_classes(y, log_mean.shape[1])
             agreement = log_mean.argmax(-1) == y
             value = displacement_norm(u) if objective is None else objective(log_probs, y)
             if climbing and not (images.requires_grad and log_probs.requires_grad):
@@ -321,10 +299,7 @@ def ascend(
                 )
             _check_value(value, len(z_0), must_differentiate=climbing)
             if climbing:
-                # A row that has lost its label climbs back to it before it goes on.
-                label_log_proba = log_mean.gather(1, y[:, None])[:, 0]
-                goal = torch.where(agreement, value, label_log_proba) if constrain else value
-                (gradient,) = torch.autograd.grad(goal.sum(), u)
+                (gradient,) = torch.autograd.grad(value.sum(), u)
 
         with torch.no_grad():
             u, value = u.detach(), value.detach()
@@ -336,11 +311,8 @@ def ascend(
                 agreement=agreement,
             )
             if best is None:
-                # Rows that never reach an admissible point keep their start.
-                best, best_value = points, torch.full_like(value, -torch.inf)
+                best, best_value = points, value
             better = value >= best_value
-            if constrain:
-                better &= agreement
             best_value = torch.where(better, value, best_value)
             rows = better.nonzero()[:, 0]
             best = best.with_rows(rows, points.rows(rows))
@@ -351,31 +323,8 @@ def ascend(
                 decay = _LAST_STEP ** (iteration / max(max_iter - 1, 1))
                 step = _FIRST_STEP * radius / max_iter * decay
                 u = _project(u + step * normalise(velocity), radius)
-            elif iteration < max_iter:
-                u = torch.lerp(origin, surface, (iteration + 1) / max_iter)
     assert best is not None
     return best
-
-
-def _check_rows(z_0: Tensor, y: Tensor, **displacements: Tensor | None) -> None:
-    if y.shape != z_0.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
-        raise ValueError(
-            f"y must hold one integer for each of the {len(z_0)} rows of z_0; got shape "
-            f"{tuple(y.shape)} and dtype {y.dtype}"
-        )
-    for name, value in displacements.items():
-        if value is not None and value.shape != z_0.shape:
-            raise ValueError(
-                f"{name} must have the shape of z_0, {tuple(z_0.shape)}; got {tuple(value.shape)}"
-            )
-
-
-def _check_classes(y: Tensor, n_classes: int) -> None:
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < n_classes:
-        raise ValueError(
-            f"y must hold columns of the log-probabilities, 0 to {n_classes - 1}; got values from "
-            f"{int(y.min())} to {int(y.max())}"
-        )
 
 
 def _check_value(value: Tensor, n_rows: int, *, must_differentiate: bool) -> None:

@@ -23,9 +23,8 @@ class TransformRows:
     """Collate function that transforms every image of a training batch on its own.
 
     As ``iterator_train__collate_fn`` of a net it augments what the net trains on, epoch by epoch:
-    real rows, and the synthetic ones of an `AugmentedClassifier` or `TargetedSynthesis`.
-    Validation, prediction and synthesis get images as they are. torchvision's random transforms
-    make one draw for a whole batch; here each row draws for itself.
+    real rows, and synthetic ones. Validation, prediction and synthesis get images as they are.
+    torchvision's random transforms make one draw for a whole batch; here each row draws for itself.
 
     Parameters
     ----------
@@ -41,10 +40,9 @@ class TransformRows:
 
     Raises
     ------
-    TypeError
-        If `transform` is not callable.
-    ValueError
-        While training: if rows are not images, or `transform` fails or changes their shape.
+    TypeError, ValueError
+        If `transform` is not callable; while training, if rows are not images, or it fails or
+        changes their shape.
 
     See Also
     --------
@@ -62,12 +60,12 @@ class TransformRows:
     ``v2.ToDtype(torch.uint8, scale=True)``; and after either, ``v2.ToImage()`` and
     ``v2.ToDtype(torch.float32, scale=True)``.
 
-    Transforms may work in place: each gets a copy of the row. Labels are not changed, and neither
-    would masks be. An `AutoencoderNet` has the transformed image as its target, too.
+    Transforms may work in place: each gets a copy of the row. Labels are not changed. An
+    `AutoencoderNet` has the transformed image as its target, too.
 
     torchvision draws from torch's global generator, which the estimators seed by their
-    `random_state` while they fit, and put back after. Workers (``iterator_train__num_workers``) are
-    seeded from it; another number of them gives other draws.
+    `random_state` while they fit, and put back after. Another number of workers
+    (``iterator_train__num_workers``) gives other draws.
 
     Do not give it as ``iterator_valid__collate_fn``: that iterator predicts, too.
 
@@ -116,25 +114,22 @@ class TransformRows:
     def _transformed(self, x: Any, y: Any) -> tuple[Tensor, Any]:
         given = _copy(x)
         image = given if given.ndim == 3 else given[None]
-        shape = tuple(image.shape)
-        dtype = image.dtype
+        shape, dtype = tuple(image.shape), image.dtype
+        name = getattr(self.transform, "__qualname__", type(self.transform).__name__)
         try:
             image = self.transform(image)
         except Exception as error:
             raise ValueError(
-                f"transform {self._name()} fails on an image of shape {shape} and dtype {dtype}: "
+                f"transform {name} fails on an image of shape {shape} and dtype {dtype}: "
                 f"{type(error).__name__}: {error}. It must take one image and return one like it"
             ) from error
         if not isinstance(image, Tensor) or image.shape != shape:
             got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
             raise ValueError(
-                f"transform {self._name()} must return a Tensor of the shape of the image, "
+                f"transform {name} must return a Tensor of the shape of the image, "
                 f"{shape}, because the net predicts such images; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
-
-    def _name(self) -> str:
-        return getattr(self.transform, "__qualname__", type(self.transform).__name__)
 
     def __repr__(self) -> str:
         shown = getattr(self.transform, "__qualname__", None) or repr(self.transform)

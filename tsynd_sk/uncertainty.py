@@ -37,10 +37,8 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError
-        If `log_probs` is not a Tensor.
-    ValueError
-        If it is not of that shape, or holds no floats.
+    TypeError, ValueError
+        If `log_probs` is no Tensor of floats of that shape.
 
     See Also
     --------
@@ -73,10 +71,8 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError
-        If `log_probs` is not a Tensor.
-    ValueError
-        If it is not of that shape, or holds no floats.
+    TypeError, ValueError
+        If `log_probs` is no Tensor of floats of that shape.
 
     See Also
     --------
@@ -114,10 +110,8 @@ def mutual_information(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError
-        If `log_probs` is not a Tensor.
-    ValueError
-        If it is not of that shape, or holds no floats.
+    TypeError, ValueError
+        If `log_probs` is no Tensor of floats of that shape.
 
     See Also
     --------

@@ -131,7 +131,7 @@ def test_folds_a_norm_into_the_convolution_before_it(make, is_folded):
     norms = [part for part in copied.module.modules() if isinstance(part, _FixedNorm)]
     assert norms
     assert all((type(norm) is _FoldedNorm) == is_folded for norm in norms)
-    assert torch.equal(norms[0].running_mean, norms[0].norm.running_mean)
+    assert torch.equal(norms[0].running_mean, norms[0].layer.running_mean)
 
 
 class Holder:

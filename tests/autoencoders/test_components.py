@@ -9,11 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from tsynd_sk.autoencoders import _components
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._dense_pca import DensePCA
+from tsynd_sk.autoencoders._dense import DenseAutoencoder, DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.autoencoders._patch_pca import PatchPCA
+from tsynd_sk.autoencoders._patch import PatchAutoencoder, PatchPCA
 
 
 def patches_of(X, side):

@@ -36,7 +36,7 @@ def test_what_was_chosen_is_printed_before_training(folder, tmp_path, capsys, un
     for line in (
         "  size: 16 x 16 pixels (the median of the files' shorter sides, at most 224), crop to "
         "fit, grey",
-        "  scored on: a quarter that each seed holds out by class",
+        "  scored on: a quarter drawn anew for each seed, stratified by class",
         "  images per class: a 24, b 24",
     ):
         assert line in out.splitlines()
@@ -58,9 +58,11 @@ def test_all_options_reach_the_files(folder, tmp_path, capsys, untrained):
     [warning] = [line for line in err.splitlines() if line.startswith("warning: Left out of")]
     assert "damaged files: 1 (a/cut.png)" in warning
     assert "  size: 12 x 12 pixels (as asked for), pad to fit, colour (48 grey" in out
-    assert "  values: [-10, 200] become black to white, as asked for" in out
-    assert "  groups: 12 by groups.csv; none has images on two sides" in out
-    assert "a quarter that each seed holds out by class, groups on one side" in out
+    assert "  values: [-10, 200] scaled to [0, 255], as asked for" in out
+    assert "  groups: 12 by groups.csv, each kept on one side of a split" in out
+    assert (
+        "a quarter drawn anew for each seed, stratified by class, with groups kept together" in out
+    )
     assert "left out: excluded by name: 3" in out
     assert "damaged files: 1 (a/cut.png)" in out
     [plan] = untrained
@@ -112,7 +114,7 @@ def test_a_test_split_of_one_class_has_no_auc(tmp_path, capsys, two_corruptions,
         tiff(tmp_path / "set" / "test" / "a" / f"{k}.tif", noise(k, (16, 16)))
     status, out, _ = printed(tmp_path / "set", tmp_path, capsys)
     assert status == 0
-    assert "classes: test has images of 'a' only: there is no ROC AUC" in out
+    assert "classes: test has images of 'a' only, so there is no ROC AUC" in out
     assert "nan" not in out
 
 

@@ -17,9 +17,9 @@ from PIL import Image
 from tsynd_sk import __version__
 from tsynd_sk.classifiers import NetClassifier, Pretrained
 from tsynd_sk.comparison import ARMS, About, Arm, compare, write_report
-from tsynd_sk.comparison._about import call_text, division_text
-from tsynd_sk.comparison._report import network_text, render
+from tsynd_sk.comparison._report import call_text, division_text, network_text, render
 from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
+from tsynd_sk.comparison._report_tables import word
 
 GAINS = {"standard": 0.5, "standard+random": 0.9, "standard+mutual_info": 0.1}
 ABOUT = About(
@@ -87,7 +87,7 @@ class TestContent:
         text = page(whole).text
         assert "Recommended here standard+ random" in text
         assert "in ROC AUC on clean images, standard is better than plain by +0." in text
-        assert "What to doubt Not converged: standard ; the training loss" in text
+        assert "Caveats Not converged: standard . The training loss" in text
         assert "Recommended: " not in text
 
     def test_scores_and_differences_are_those_of_the_result(self, whole):
@@ -113,7 +113,7 @@ class TestContent:
         assert "converged in 0 of 5 runs, loss 0.25 at the end" in text
         assert "Batch size 16" in text
         assert f"tsynd_sk {__version__} torch" in text
-        assert "To repeat it python -m tsynd_sk --seeds 5" in text
+        assert "To repeat this python -m tsynd_sk --seeds 5" in text
 
     def test_images_are_shown_with_what_was_measured(self, whole):
         made_page = page(whole)
@@ -188,7 +188,7 @@ class TestCases:
         assert "Of one run." in text
 
     def test_nothing_found_keeps_to_what_is_simple(self):
-        assert "Nothing is found better: keep to plain" in page(made()).text
+        assert "No arm is significantly better: stay with plain" in page(made()).text
 
     def test_a_single_arm_has_no_differences(self):
         text = page(made(names=("plain",))).text
@@ -236,7 +236,7 @@ class TestCases:
 class TestFigures:
     def test_marks_lie_where_their_values_are(self, whole):
         drawn = forest(whole)
-        assert [(line["arm"], line["reference"]) for line in drawn["lines"]] == [
+        assert [(d.arm, d.reference) for d in (line["difference"] for line in drawn["lines"])] == [
             ("standard", "plain"),
             ("standard+random", "standard"),
             ("standard+random", "plain"),
@@ -247,12 +247,18 @@ class TestFigures:
         assert zero == 50
         tick, text = drawn["ticks"][-1]
         for line in drawn["lines"]:
-            d = whole.difference(line["arm"], line["reference"], "roc_auc")
+            d = line["difference"]
             assert line["dot"] - 50 == pytest.approx(d.mean / float(text) * (tick - 50), abs=0.02)
             assert line["low"] < line["dot"] < line["high"]
             assert line["low"] >= 0
             assert line["high"] <= 100
-        assert [line["word"] for line in drawn["lines"]] == ["better", "better", "", "worse", ""]
+        assert [word(line["difference"]) for line in drawn["lines"]] == [
+            "better",
+            "better",
+            "",
+            "worse",
+            "",
+        ]
 
     def test_very_wide_intervals_are_cut(self):
         result = made({"standard": 0.001}, names=("plain", "standard"), n_runs=2, n_test=20)
@@ -318,7 +324,9 @@ class TestAbout:
 
     def test_divisions_are_told(self):
         own = made(official=False)
-        assert division_text(own, None).endswith("by class, images of equal pixels on one side")
+        assert division_text(own, None).endswith(
+            "by class, with images of equal pixels kept together"
+        )
         assert "groups and images" in division_text(made(groups=np.arange(600)), None)
         assert division_text(made(), [1]) == "scored on: the same 300 images in all runs"
         assert division_text(own, 5) == "scored on: parts that cv=5 holds out"

@@ -48,7 +48,9 @@ class TestDatasets:
         assert splits.name == "scans"
         assert splits.class_names == ["ill", "well"]
         assert splits.X.shape == (12, 8, 8)
-        assert splits.notes[-1] == "scored on: a quarter that each seed holds out by class"
+        assert (
+            splits.notes[-1] == "scored on: a quarter drawn anew for each seed, stratified by class"
+        )
         assert splits.counts() == "images per class: ill 6, well 6"
         first, again = splits.divisions(3), load_splits(folder, size=8).divisions(2, 1)
         assert len({test.tobytes() for _, test in first}) > 1
@@ -93,7 +95,7 @@ class TestDatasets:
             arrays = {"train_images": X, "train_labels": y, "test_images": X[1::2] + 1}
             np.savez(tmp_path / "x.npz", **arrays, test_labels=y[1::2])
             splits = load_splits(str(tmp_path / "x.npz"))
-        message = "classes: test has images of 'well' only: there is no ROC AUC"
+        message = "classes: test has images of 'well' only, so there is no ROC AUC"
         assert splits.notes[-1] == message
 
     def test_validation_images_are_held_out_of_the_training_images(self):
@@ -164,7 +166,7 @@ class TestDatasets:
             assert not train & test
             assert abs(len(rows[1]) - 12) <= 4
             assert set(splits.y[rows[1]]) == {0, 1}
-        assert splits.notes[-1].endswith("each seed holds out by class, groups on one side")
+        assert splits.notes[-1].endswith("stratified by class, with groups kept together")
         assert any(note.startswith("groups: 12 by group_pattern") for note in splits.notes)
 
     @pytest.mark.parametrize("splits", [("train", "test"), ()])
@@ -205,7 +207,7 @@ class TestDatasets:
         arrays |= {"test_images": X[8:12], "test_labels": y[8:12]}
         np.savez(tmp_path / "x.npz", **arrays)
         splits = load_splits(str(tmp_path / "x.npz"))
-        assert splits.notes[1] == "equal pixels: 1 images of test that are in train, too"
+        assert splits.notes[1] == "equal pixels: 1 images of test also in train"
 
     def test_images_of_different_sizes_in_an_npz_are_refused(self, tmp_path):
         X, y = np.zeros((4, 8, 8)), [0, 1, 0, 1]

@@ -33,16 +33,16 @@ class TestVerdict:
 
     def test_harm_alone_keeps_to_what_is_simple(self):
         verdict = flat(of_two_arms({"standard": -0.5}))
-        assert "nothing is found better than its reference in ROC AUC" in verdict
-        assert "keep to `plain`" in verdict
+        assert "no arm is significantly better than its reference in ROC AUC" in verdict
+        assert "stay with `plain`" in verdict
         assert "`standard` is worse than `plain` by -0." in verdict
         assert "Recommended" not in verdict
 
     @pytest.mark.parametrize("official", [True, False])
     def test_nothing_is_found_where_nothing_is(self, official):
         verdict = flat(made(official=official))
-        assert verdict.startswith("Over 5 seeds nothing is found better than its reference")
-        assert "keep to `plain`" in verdict
+        assert verdict.startswith("Over 5 seeds, no arm is significantly better than its reference")
+        assert "stay with `plain`" in verdict
 
     def test_few_of_many_comparisons_without_differences_recommend_an_arm(self):
         claims = [
@@ -54,7 +54,7 @@ class TestVerdict:
     def test_gains_over_a_bad_twin_are_no_recommendation(self):
         verdict = flat(made({"standard": -0.6, "standard+random": -0.3}))
         assert "`standard+random` is better than `standard`" in verdict
-        assert "Recommended: `plain`; nothing is found better than it." in verdict
+        assert "Recommended: `plain`; no arm is significantly better." in verdict
 
     def test_one_seed_decides_nothing(self):
         verdict = flat(made(GAINS, n_runs=1))
@@ -78,21 +78,25 @@ class TestVerdict:
 
     def test_what_did_not_converge_is_named(self):
         verdict = flat(made(late=("plain", "standard")))
-        assert "Not converged: `plain` and `standard`; the training loss still fell" in verdict
+        assert (
+            "Not converged: `plain` and `standard`. The training loss was still falling" in verdict
+        )
         assert "converged" not in made().verdict
 
     def test_few_test_images_are_said(self):
         verdict = flat(made(n_test=24, n_classes=3))
-        assert "Few test images (fewer than 10) of class 0, class 1, class 2: one image" in verdict
+        assert "Fewer than 10 test images of class 0, class 1, class 2: a single image" in verdict
         many = flat(made(n_test=24, n_classes=8))
         assert "class 3, class 4 and 3 more" in many
-        assert "Few test" not in made().verdict
+        assert "Fewer than 10" not in made().verdict
 
     def test_without_a_score_there_is_no_claim(self):
         result = made(GAINS)
         for row in result.rows:
             row["roc_auc"] = row["perturbed_roc_auc"] = np.nan
-        assert flat(result).startswith("There is no ROC AUC, for the test images are of one class")
+        assert flat(result).startswith(
+            "There is no ROC AUC, because all test images are of one class"
+        )
         assert "nan" not in result.summary()
         assert "Recommended" not in result.verdict
 
@@ -128,7 +132,7 @@ class TestTable:
     def test_one_seed_has_no_stars(self):
         summary = made(GAINS, n_runs=1).summary()
         assert "One seed; time" in summary
-        assert "*" not in summary.split("*: found")[0]
+        assert "*" not in summary.split("*: significant")[0]
 
     def test_accuracies_under_attack_have_columns_of_their_own(self):
         result = made()

@@ -34,12 +34,9 @@ class TestSubsample:
         counts = np.unique(y[subsample(y, 8, random_state=0)], return_counts=True)[1]
         assert counts.tolist() == [5, 2, 1]
 
-    @pytest.mark.parametrize("stratify", [True, False])
-    def test_random_state_repeats_and_changes_the_draw(self, stratify):
+    def test_random_state_repeats_and_changes_the_draw(self):
         y = np.repeat([0, 1], 50)
-        first, again, other = (
-            subsample(y, 20, stratify=stratify, random_state=seed).tolist() for seed in (0, 0, 1)
-        )
+        first, again, other = (subsample(y, 20, random_state=seed).tolist() for seed in (0, 0, 1))
         assert first == again
         assert sorted(first) != sorted(other)
 
@@ -56,10 +53,9 @@ class TestSubsample:
         ):
             subsample([0, 1, 0, 1], 5)
 
-    def test_fewer_than_classes_is_refused_unless_told_not_to_stratify(self):
+    def test_fewer_than_classes_is_refused(self):
         with pytest.raises(ValueError, match="n_samples=2 leaves some of the 3 classes"):
             subsample([0, 1, 2, 2], 2)
-        assert len(subsample([0, 1, 2, 2], 2, stratify=False)) == 2
 
 
 class TestOfficialMedMNIST:

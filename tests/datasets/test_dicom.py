@@ -72,7 +72,7 @@ def test_patients_are_groups(tmp_path):
     data, _ = loaded(tmp_path)
     assert data.groups.tolist() == ["P0", "P1", "P2"] * 2
     assert data.grouped_by == "PatientID"
-    assert "groups: 3 by PatientID; none has images on two sides" in data.notes
+    assert "groups: 3 by PatientID, each kept on one side of a split" in data.notes
 
 
 @pytest.mark.parametrize("ids", [("", ""), ("anonymous", "anonymous"), ("P1", "")])

@@ -95,7 +95,7 @@ class TestClasses:
 
     def test_a_set_one_level_down_is_pointed_at(self, tmp_path):
         make(tmp_path, "brains/no/1.png", "brains/yes/2.png")
-        with pytest.raises(ValueError, match=r"It holds 'no', 'yes': did you mean .*brains"):
+        with pytest.raises(ValueError, match=r"found \['brains'\]. Did you mean .*brains"):
             load_image_folder(tmp_path)
 
     def test_a_second_copy_one_level_down_is_refused(self, tmp_path):
@@ -149,22 +149,21 @@ class TestSplits:
         assert silently_loaded(tmp_path, split="train").reading == silently_loaded(tmp_path).reading
 
     @pytest.mark.parametrize(
-        ("names", "message"),
+        "names",
         [
-            (["train/a/1", "train/b/2", "test/3"], "'test' is called as splits are, but has no"),
-            (["train/1", "test/2"], "'test', 'train' is called as splits are, but has no folder"),
-            (["train/a/1", "train/b/2", "more/a/3"], "'more' stands beside 'train': is it a class"),
-            (["training_set/a/1", "test_set/a/2"], "'test_set', 'training_set' may be a split or"),
-            (["Train Images/1", "Test Images/2"], "'Test Images', 'Train Images' may be a split"),
-            (["train/a/1", "val/a/2", "dev/a/3"], "'dev', 'train', 'val' name a split twice"),
-            (["val/a/1", "test/b/2"], "has 'test', 'val', but no folder train"),
+            ["train/a/1", "train/b/2", "test/3"],
+            ["train/1", "test/2"],
+            ["train/a/1", "train/b/2", "more/a/3"],
+            ["training_set/a/1", "test_set/a/2"],
+            ["Train Images/1", "Test Images/2"],
+            ["train/a/1", "val/a/2", "dev/a/3"],
+            ["val/a/1", "test/b/2"],
         ],
     )
-    def test_folders_of_doubtful_meaning_are_refused_with_the_reason(
-        self, tmp_path, names, message
-    ):
+    def test_folders_of_doubtful_meaning_are_named(self, tmp_path, names):
         make(tmp_path, *(f"{name}.png" for name in names))
-        with pytest.raises(ValueError, match=message):
+        tops = ", ".join(map(repr, sorted({name.split("/")[0] for name in names})))
+        with pytest.raises(ValueError, match=f"unclear whether {tops} are splits or classes"):
             load_image_folder(tmp_path)
 
     @pytest.mark.parametrize(

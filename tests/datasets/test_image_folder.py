@@ -85,11 +85,11 @@ class TestSize:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"size": "small"}, 'size must be an int, "auto" or "native"'),
+            ({"size": "small"}, "size must be an int, or one of auto, native; got 'small'"),
             ({"size": 0}, "size must be an int of at least 1"),
             ({"fit": "stretch"}, "fit must be one of crop, pad; got 'stretch'"),
-            ({"pages": 2}, 'pages must be "first" or "all"'),
-            ({"grayscale": "no"}, "grayscale must be None, True or False"),
+            ({"pages": 2}, "pages must be one of first, all; got 2"),
+            ({"grayscale": "no"}, "grayscale must be one of None, True, False"),
             ({"duplicates": "first"}, "duplicates must be one of keep, drop"),
             ({"on_error": "ignore"}, "on_error must be one of raise, skip"),
         ],
@@ -206,7 +206,7 @@ class TestEqualPixels:
     def test_of_one_class_an_example_is_named(self, folder):
         grey(folder / "a" / "again.png", 0)
         _, [message] = loaded(folder)
-        assert "1 of 3 images have the pixels of another one, such as a/again.png and a/dark" in (
+        assert "1 of 3 images have the pixels of another one; such as: a/again.png and a/dark" in (
             message
         )
 

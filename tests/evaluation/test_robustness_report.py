@@ -16,8 +16,7 @@ from tsynd_sk.evaluation import (
     expected_calibration_error,
     robustness_report,
 )
-from tsynd_sk.evaluation._bootstrap import holm
-from tsynd_sk.evaluation._trial import format_strength
+from tsynd_sk.evaluation._trial import format_strength, holm
 
 
 class Guess:

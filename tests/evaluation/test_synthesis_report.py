@@ -13,10 +13,10 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from tsynd_sk.evaluation import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._image_space import last_layer_features
-from tsynd_sk.evaluation._set_distances import (
+from tsynd_sk.evaluation._image_distances import (
     frechet_distance,
     gaussian_frechet,
+    last_layer_features,
     nearest,
     precision_recall,
 )

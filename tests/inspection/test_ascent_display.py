@@ -148,7 +148,7 @@ class TestFromEstimator:
     @pytest.mark.parametrize(
         ("name", "wrong", "error", "message"),
         [
-            ("estimator", None, TypeError, "estimator must be a fitted Targeted.* got a NoneType"),
+            ("estimator", None, TypeError, "expected a fitted Targeted.* got a NoneType"),
             ("X", np.zeros((3, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
             ("y", [0, 1], ValueError, "inconsistent numbers of samples"),
             ("y", [0, 1, 9], ValueError, r"not seen in fit: \[9\]"),

@@ -47,7 +47,7 @@ class TestBareNets:
         compared = compare(plain, layouts[layout][:5])
         expected = COLOUR[:5] / 255 if layout == "float" else COLOUR[:5]
         np.testing.assert_allclose(compared.images, expected, rtol=1e-6)
-        assert compared.image_shape == (3, 8, 8)
+        assert compared.by_name["a"].image_shape == (3, 8, 8)
         found = np.exp(compared.by_name["a"].log_proba())
         np.testing.assert_allclose(found, plain.predict_proba(FIRST[:5]), atol=1e-5)
 
@@ -118,15 +118,15 @@ class TestRefusals:
         [
             (None, COLOUR[:3, :4], ValueError, r"rows of shape \(4, 8, 3\)"),
             (None, COLOUR[:40], ValueError, r"X has 40 images.*at most 32, for instance X\[:8\]"),
-            (net(), COLOUR, NotFittedError, "NetClassifier"),
-            (augmented(), COLOUR, NotFittedError, "AugmentedClassifier"),
+            (net(), COLOUR[:3], NotFittedError, "NetClassifier"),
+            (augmented(), COLOUR[:3], NotFittedError, "AugmentedClassifier"),
             (
                 LogisticRegression(),
-                COLOUR,
+                COLOUR[:3],
                 TypeError,
                 r"estimator 'a' must be .* got a LogisticRegression.*best_estimator_",
             ),
-            (TargetedSynthesizer(), COLOUR, TypeError, "Give its classifier_"),
+            (TargetedSynthesizer(), COLOUR[:3], TypeError, "Give its classifier_"),
         ],
     )
     def test_wrong_inputs_are_named(self, classifier, given, X, error, match):

@@ -215,10 +215,10 @@ class TestRefusals:
         [
             ({"layer": "features.9"}, r"layer must be one of .*features.0, .*; got 'features.9'"),
             ({"layer": "head.3"}, "layer must be one of .* more than one position, "),
-            ({"layer": nn.ReLU()}, "must be a layer of Small, or its name; got a ReLU"),
+            ({"layer": nn.ReLU()}, "one of Small that .* got ReLU"),
             (
                 {"to_scores": lambda s: s[:, None]},
-                r"scores of shape .*; got .* convert it by to_scores",
+                r"scores of shape .*; got .* Convert what it returns by to_scores",
             ),
             ({"to_scores": lambda s: s / 0}, "NaN or infinite"),
         ],

@@ -81,7 +81,7 @@ class TestFromEstimator:
     @pytest.mark.parametrize(
         ("name", "wrong", "error", "message"),
         [
-            ("estimator", 3, TypeError, "estimator must be a fitted Targeted.* got a int"),
+            ("estimator", 3, TypeError, "expected a fitted Targeted.* got a int"),
             ("X", np.zeros((24, 5, 5)), ValueError, r"rows of shape \(5, 5\)"),
             ("y", y[:3], ValueError, "inconsistent numbers of samples"),
             ("y", [9] * len(y), ValueError, r"not seen in fit: \[9\]"),

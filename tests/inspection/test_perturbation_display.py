@@ -138,8 +138,8 @@ class TestRefusals:
         [
             ({"X": COLOUR[:40], "y": y[:40]}, ValueError, "PerturbationDisplay draws a column"),
             ({"y": None}, ValueError, "y must be an array with one label for each row"),
-            ({"threshold": 1}, ValueError, "threshold must be above 0 and below 1"),
-            ({"eps": 4}, ValueError, "eps must be above 0 and at most 1.*2/255"),
+            ({"threshold": 1}, ValueError, "threshold must be a probability.* got 1"),
+            ({"eps": 4}, ValueError, "eps a fraction.*2/255.* 4"),
         ],
     )
     def test_wrong_inputs_are_named(self, classifier, arguments, error, match):

@@ -94,7 +94,7 @@ class TestFromEstimator:
     @pytest.mark.parametrize(
         ("params", "error", "message"),
         [
-            ({"estimator": "net"}, TypeError, "estimator must be a fitted Targeted.* got a str"),
+            ({"estimator": "net"}, TypeError, "expected a fitted Targeted.* got a str"),
             ({"X": np.zeros((3, 5, 5))}, ValueError, r"rows of shape \(5, 5\)"),
             ({"y": y[:3]}, ValueError, "inconsistent numbers of samples"),
             ({"y": [9] * len(y)}, ValueError, r"not seen in fit: \[9\]"),

@@ -91,11 +91,6 @@ class TestDropoutMembers:
         # Nothing sticks: the same members then serve images that fit.
         assert members(torch.ones(2, 4)).shape == (16, 2, 2)
 
-    @pytest.mark.parametrize("n_members", [0, -1])
-    def test_a_number_of_members_that_is_none_is_refused(self, n_members):
-        with pytest.raises(ValueError, match=f"n_members must be .* at least 1; got {n_members}"):
-            DropoutMembers(nn.Dropout(), log_softmax, n_members=n_members)
-
 
 class Blocks(nn.Module):
     """Random layers with names, two of them called twice and one never."""
@@ -146,16 +141,10 @@ class TestRestriction:
                 DropoutMembers(Blocks(), log_softmax, restrict=["head", name])(torch.ones(1, 8))
             assert repr(name) in str(error.value)
 
-    @pytest.mark.parametrize("restrict", ["first", "head", True, False])
-    def test_that_chooses_no_layers_is_refused_at_once(self, restrict):
-        message = r"restrict must be None .*, 'last', an int .* or a list"
-        with pytest.raises(ValueError, match=message):
-            DropoutMembers(Blocks(), log_softmax, restrict=restrict)
-
-    @pytest.mark.parametrize("restrict", [0, -2])
-    def test_to_no_layers_is_refused_at_once(self, restrict):
-        with pytest.raises(ValueError, match=f"at least 1 if it is an int; got {restrict}"):
-            DropoutMembers(Blocks(), log_softmax, restrict=restrict)
+    @pytest.mark.parametrize("restrict", [[], (), "first"])
+    def test_that_chooses_no_layers_is_refused(self, restrict):
+        with pytest.raises(ValueError, match=r"restrict names '.*, which is not random"):
+            DropoutMembers(Blocks(), log_softmax, restrict=restrict)(torch.ones(1, 8))
 
     def test_chooses_among_the_random_layers_of_a_network(self):
         x = torch.ones(1, 8)

@@ -111,10 +111,6 @@ class TestRefusals:
         match = r"'fc' receives an array of shape \(5, 2, 4\) for 5 rows.*" + self.ways_out
         self.refused(net, [rows(10, 4).view(5, 2, 4)], match)
 
-    def test_predictions_that_are_no_table(self):
-        match = r"log-probabilities of shape \(n_samples, n_classes\).*\(5, 3, 1\)"
-        self.refused(mlp(), [rows(5, 4)], match, lambda f: log_softmax(f)[:, :, None])
-
     def test_weights_that_are_computed(self):
         layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)).double()
         match = f"Parametrized.*weight_norm.*{self.ways_out}"

@@ -1,6 +1,7 @@
 """Layers whose noise is registered, and randomness that nobody has told of."""
 
 import random
+import re
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.noisy_nets import Calling, decided, distinct, identity, members_of
-from torch import Tensor, nn
+from torch import nn
 
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.members import DropoutMembers, _noises, register_stochastic
@@ -92,19 +93,12 @@ class TestRegistered:
 
 
 class TestRegistering:
-    @pytest.mark.parametrize(
-        ("layer_type", "error", "message"),
-        [
-            (Jitter(), TypeError, r"must be a subclass .* got Jitter\(\)"),
-            (Tensor, TypeError, "layer_type must be a subclass of torch.nn.Module or its qual"),
-            (None, TypeError, "layer_type must be .* got None$"),
-            ("Jitter", ValueError, r"qualified name such as 'package\.module.* got 'Jitter'"),
-        ],
-    )
-    def test_of_something_else_is_refused_and_changes_nothing(
-        self, registered, layer_type, error, message
-    ):
-        with pytest.raises(error, match=message):
+    @pytest.mark.parametrize("layer_type", [Jitter(), None, "Jitter"])
+    def test_of_something_else_is_refused_and_changes_nothing(self, registered, layer_type):
+        message = (
+            f"must be a subclass of .*'package.module.Class'; got {re.escape(repr(layer_type))}"
+        )
+        with pytest.raises(TypeError, match=message):
             register_stochastic(layer_type, draw=own_noise, apply=torch.add)
         assert noise_of(Jitter()) is None
 

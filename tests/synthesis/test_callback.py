@@ -27,9 +27,9 @@ from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
+from tsynd_sk.synthesis._callback import image_passes
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._fitting import default_autoencoder
-from tsynd_sk.synthesis._schedule import is_refresh
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -185,15 +185,17 @@ class TestInUsersNets:
     ],
 )
 def test_schedule(warm_up, refresh_every, max_epochs, expected):
-    epochs = range(max_epochs)
-    assert [i for i in epochs if is_refresh(i, max_epochs, warm_up, refresh_every)] == expected
+    synthesis = TargetedSynthesis(warm_up=warm_up, refresh_every=refresh_every)
+    rows = [(np.zeros((1, 8, 8)), 0)]
+    passes = image_passes(synthesis, own_net(max_epochs=max_epochs), rows)
+    assert passes["synthesis"].nonzero()[0].tolist() == expected
 
 
 class TestImagePasses:
     def counted(self, synthesizer=None, shape=(1, 8, 8), **params):
         dataset = [(np.zeros(shape), 0)] * 80
         synthesis = TargetedSynthesis(synthesizer, **params)
-        return synthesis.image_passes(own_net(max_epochs=4), dataset)
+        return image_passes(synthesis, own_net(max_epochs=4), dataset)
 
     def test_are_counted_by_part_and_epoch(self):
         passes = self.counted(synthesizer(max_iter=3), refresh_every=2)

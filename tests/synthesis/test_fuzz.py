@@ -130,13 +130,13 @@ REQUESTS = st.one_of(
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 5)),
     st.dictionaries(
         st.sampled_from(["a", "b", 1, None]),
-        st.one_of(st.integers(-1, 4), st.sampled_from([True, 1.0, 10**30, np.uint8(2), "2"])),
+        st.one_of(st.integers(-1, 4), st.sampled_from([True, 1.0, np.uint8(2), "2"])),
     ),
 )
 
 
 @given(
-    st.one_of(st.just(1), st.integers(-1, 9), st.sampled_from([True, 2.0, None, 10**30])),
+    st.one_of(st.just(1), st.integers(-1, 9), st.sampled_from([True, 2.0, None])),
     REQUESTS,
     st.lists(st.integers(0, 2), min_size=1, max_size=9),
     seeds,

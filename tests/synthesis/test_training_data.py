@@ -29,9 +29,9 @@ from tsynd_sk._skorch import scoped_seed
 from tsynd_sk._utils._batches import Batches
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.synthesis._training_data import (
-    AugmentedDataset,
     AugmentingIterator,
     SourceSampler,
+    joined_rows,
 )
 
 # Every row its own image, also where it is not known which class it is of.
@@ -47,53 +47,46 @@ def n_batches(net):
     return [len(row["batches"]) for row in net.history]
 
 
-def table(n_real, sources):
-    """A data set in which a synthetic row says what its source is."""
-    numbers, sources = np.arange(n_real, dtype=np.float32)[:, None], np.asarray(sources, int)
-    real = Dataset(numbers, np.zeros(n_real, dtype=np.int64))
-    return AugmentedDataset(real, numbers[sources], np.zeros(len(sources), int), sources)
-
-
 def drawn(sampler):
     """Numbers of real rows and of synthetic ones that come in an epoch."""
-    rows, n_real = np.array(list(sampler)), len(sampler.dataset.real)
+    rows, n_real = np.array(list(sampler)), sampler.n_real
     assert len(rows) == len(sampler)
     return rows[rows < n_real], rows[rows >= n_real] - n_real
 
 
 class TestSourceSampler:
     def test_draws_as_large_a_share_of_synthetic_rows(self):
-        dataset = table(20, np.repeat(np.arange(20), 3))
-        real, synthetic = drawn(SourceSampler(SubsetRandomSampler(range(8)), dataset))
+        sources = np.repeat(np.arange(20), 3)
+        real, synthetic = drawn(SourceSampler(SubsetRandomSampler(range(8)), 20, sources))
         assert sorted(real) == list(range(8))
         # Each image of each of these sources once.
         assert sorted(synthetic) == list(range(24))
 
     def test_what_is_never_drawn_is_no_source(self):
-        dataset = table(20, np.tile(np.arange(20), 2))
+        sources = np.tile(np.arange(20), 2)
         chances = np.where(np.arange(20) < 5, 1.0, 0.0)
-        sampler = SourceSampler(WeightedRandomSampler(chances, 400), dataset)
+        sampler = SourceSampler(WeightedRandomSampler(chances, 400), 20, sources)
         with scoped_seed(0):
             real, synthetic = drawn(sampler)
         assert len(synthetic) == 800
-        assert set(real) == set(dataset.sources[synthetic]) == set(range(5))
+        assert set(real) == set(sources[synthetic]) == set(range(5))
         assert set(synthetic) == {0, 1, 2, 3, 4, 20, 21, 22, 23, 24}
 
     def test_probabilities_hold_for_synthetic_rows(self):
         # The last two rows have no images; of one row there are three.
-        dataset = table(6, [0, 1, 1, 1, 2, 3])
+        sources = np.array([0, 1, 1, 1, 2, 3])
         chances = np.array([1, 2, 3, 4, 5, 5]) / 20
-        sampler = SourceSampler(WeightedRandomSampler(chances, 6000), dataset)
+        sampler = SourceSampler(WeightedRandomSampler(chances, 6000), 6, sources)
         with scoped_seed(0):
             _, synthetic = drawn(sampler)
-        shares = np.bincount(dataset.sources[synthetic]) / 6000
+        shares = np.bincount(sources[synthetic]) / 6000
         np.testing.assert_allclose(shares, [0.1, 0.2, 0.3, 0.4], atol=0.03)
         # All images of a source come as often.
         counts = np.bincount(synthetic)
         assert counts[1:4].max() - counts[1:4].min() <= 1
 
     def test_without_images_of_what_is_drawn_real_rows_come_alone(self):
-        sampler = SourceSampler(SubsetRandomSampler([1, 2]), table(4, [3, 3]))
+        sampler = SourceSampler(SubsetRandomSampler([1, 2]), 4, np.array([3, 3]))
         assert sorted(sampler) == [1, 2]
 
 
@@ -317,18 +310,18 @@ class TestBatchNormalisation:
 
 def test_synthetic_rows_follow_the_real_ones_in_their_types():
     real = Dataset(np.arange(5, dtype=np.float32)[:, None], np.zeros(5, dtype=np.int64))
-    dataset = AugmentedDataset(real, np.full((2, 1), 7.0), np.ones(2), np.array([3, 3]))
+    dataset = joined_rows(real, np.full((2, 1), 7.0), np.ones(2))
     assert len(dataset) == 7
     image, label = dataset[6]
     assert (image.dtype, label.dtype) == (np.float32, np.int64)
     assert (image.tolist(), label.tolist()) == ([7.0], 1)
-    assert [int(row[0]) for row, _ in dataset.__getitems__([0, 4, 5])] == [0, 4, 7]
+    assert [int(dataset[i][0][0]) for i in (0, 4, 5)] == [0, 4, 7]
 
 
 def test_an_iterator_takes_the_place_of_the_nets_own_while_it_is_made():
     net = own_net(iterator_train__drop_last=True, batch_size=2).initialize()
     rows = AugmentingIterator(net, apart=True)
-    dataset = table(5, []).real
+    dataset = Dataset(np.arange(5, dtype=np.float32)[:, None], np.zeros(5, dtype=np.int64))
     iterator = net.get_iterator(dataset, training=True)
     assert iterator is rows
     rows.detach()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
 from tsynd_sk._skorch._prediction import check_readable, collated, first_output
+from tsynd_sk._utils._inference import modes_kept
 
 # Rows to check a net by.
 _N_ROWS = 8
@@ -84,30 +83,6 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _inferred(net: NeuralNet, rows: np.ndarray) -> Any:
-    """Return the output of the module; raise ValueError if it takes another number of channels."""
-    batch = collated(net, rows)
-    x = to_device(torch.from_numpy(batch) if batch is rows else batch, device_of(net))
-    try:
-        return net.infer(x)
-    except RuntimeError as error:
-        found = re.search(r"to have (\d+) channels, but got (\d+) channels", str(error))
-        if found is None or not isinstance(x, Tensor) or x.ndim < 3:
-            raise
-        wanted, given = found.groups()
-        way = (
-            "tsynd_sk.classifiers.Pretrained repeats grey images: "
-            "NetClassifier(Pretrained, module__net=function), where function(n_channels, "
-            "n_classes) makes the network"
-            if given == "1" and x.shape[1] == 1
-            else "build it for the channels of the images"
-        )
-        raise ValueError(
-            f"the module of the {type(net).__name__} takes {wanted} channels, but gets {given} for "
-            f"images of shape {tuple(x.shape[1:])}: {way}"
-        ) from error
-
-
 def _probabilities(net: NeuralNet, output: Any) -> Tensor:
     """Return skorch's prediction from an output, without its graph."""
     nonlinearity = net._get_predict_nonlinearity()
@@ -123,24 +98,30 @@ def _probabilities(net: NeuralNet, output: Any) -> Tensor:
     return check_readable(proba, output).detach().float()
 
 
-def _predict(net: NeuralNet, x: np.ndarray, n_classes: int | None) -> tuple[Any, Tensor]:
+def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor]:
     """Return output and probabilities for rows; raise if a row does not have `n_classes` of them.
 
     The bare module is evaluated, because compiled or distributed ones are for training. Afterwards
     the net is as before, unlike after ``predict_proba``.
     """
-    wrapped, module = net.module_, bare_module(net)
-    parts = list(wrapped.modules())
-    modes = list(map(attrgetter("training"), parts))
-    vars(net)["module_"] = module.eval()
-    try:
-        output = _inferred(net, x)
-        proba = _probabilities(net, output)
-        output = first_output(output)
-    finally:
-        vars(net)["module_"] = wrapped
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
+    wrapped, batch = net.module_, collated(net, x)
+    x = to_device(torch.from_numpy(batch) if batch is x else batch, device_of(net))
+    with modes_kept(wrapped):
+        vars(net)["module_"] = bare_module(net).eval()
+        try:
+            output = net.infer(x)
+            proba = _probabilities(net, output)
+            output = first_output(output)
+        except RuntimeError as error:
+            if "channels, but got 1 channels" in str(error):
+                error.add_note(
+                    "Grey images: NetClassifier(Pretrained, module__net=function) of "
+                    "tsynd_sk.classifiers repeats them; function(n_channels, n_classes) makes the "
+                    "network"
+                )
+            raise
+        finally:
+            vars(net)["module_"] = wrapped
     if proba.ndim != 2 or n_classes not in (None, proba.shape[1]):
         expected = "two dimensions"
         if n_classes is not None:

@@ -134,14 +134,19 @@ def check_device(device: str | torch.device) -> torch.device:
         ) from None
 
 
+def variant(thing: Any, **changes: Any) -> Any:
+    """Return an object of the same class that shares all attributes but some."""
+    other = object.__new__(type(thing))
+    vars(other).update(vars(thing), **changes)
+    return other
+
+
 def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
     """Clone a net, unfitted, onto a device if one is given.
 
     What its callbacks hold is not copied: the writer of a log, a tracker's run, a trial.
     """
-    bare: Any = object.__new__(type(net))
-    vars(bare).update(vars(net), callbacks=None)
-    other, callbacks = clone(bare), net.callbacks
+    other, callbacks = clone(variant(net, callbacks=None)), net.callbacks
     if isinstance(callbacks, list | tuple):
         callbacks = [_fresh(callback) for callback in callbacks]
     other.callbacks = callbacks
@@ -157,9 +162,9 @@ def _fresh(callback: Any) -> Any:
         return callback[0], _fresh(callback[1])
     if isinstance(callback, Callback):
         # Not by its constructor: optuna's stores its arguments under other names.
-        other: Any = object.__new__(type(callback))
-        kept = {name: value for name, value in vars(callback).items() if name[-1] != "_"}
-        vars(other).update(kept)
+        other = variant(callback)
+        for name in [name for name in vars(other) if name[-1] == "_"]:
+            del vars(other)[name]
         return other
     return clone(callback, safe=False)
 
@@ -183,8 +188,7 @@ def copy_net(net: NeuralNet) -> NeuralNet:
 
 def copy_for_prediction(net: NeuralNet) -> NeuralNet:
     """Copy a net during its training, to predict with it as it is now."""
-    bare: Any = object.__new__(type(net))
-    vars(bare).update(vars(net), callbacks_=[])
+    bare = variant(net, callbacks_=[])
     vars(bare).pop("_data", None)
     return copy_net(bare)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import Dataset, default_collate
 
-from tsynd_sk._skorch._nets import bare_module, device_of
+from tsynd_sk._skorch._nets import bare_module, device_of, variant
 from tsynd_sk._skorch._prediction import log_proba_head, network_of
 from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk._utils._tensors import detached_copy
 
 # Rows to compare.
@@ -59,39 +59,26 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
     The second time, the module returns what it returned the first time, so that noise in it does
     not matter.
 
-    Parameters
-    ----------
-    net : skorch classifier
-        Initialised; it need not be trained.
-    rows : array of shape (n, ...), or DrawnRows
-        Input of the net: images, or rows of its data set.
+    The net is initialised; it need not be trained. Rows are its input: images, or `DrawnRows`.
     """
     drawn = isinstance(rows, DrawnRows)
     given = rows if drawn else rows[:_N_ROWS]
     x = default_collate(rows.rows)[0].float() if drawn else torch.tensor(given)
     module, name = bare_module(net), type(net).__name__
-    parts: list[nn.Module] = []
-    for value in vars(net).values():
-        parts += value.modules() if isinstance(value, nn.Module) else ()
-    modes = list(map(attrgetter("training"), parts))
-    probe: Any = object.__new__(type(net))
-    vars(probe).update(vars(net), module_=module, iterator_valid__batch_size=len(given))
-    try:
-        with scoped_seed(None), torch.no_grad():
-            with _recorded(module) as (calls, outputs):
-                expected = torch.from_numpy(np.asarray(probe.predict_proba(given)))
-            with _recorded(module, outputs) as (calls_of_members, _):
-                try:
-                    output = network_of(net)(x.to(device_of(net)))
-                except Exception as error:
-                    raise ValueError(
-                        f"the infer or the collate function of {name} fails for members, which "
-                        "call it with float32 tensors, and with the modules and settings of the "
-                        f"net, but without its callbacks and history: {error}. {_WAYS_OUT}"
-                    ) from error
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
+    parts = [value for value in vars(net).values() if isinstance(value, nn.Module)]
+    probe = variant(net, module_=module, iterator_valid__batch_size=len(given))
+    with modes_kept(*parts), scoped_seed(None), torch.no_grad():
+        with _recorded(module) as (calls, outputs):
+            expected = torch.from_numpy(np.asarray(probe.predict_proba(given)))
+        with _recorded(module, outputs) as (calls_of_members, _):
+            try:
+                output = network_of(net)(x.to(device_of(net)))
+            except Exception as error:
+                raise ValueError(
+                    f"the infer or the collate function of {name} fails for members, which "
+                    "call it with float32 tensors, and with the modules and settings of the "
+                    f"net, but without its callbacks and history: {error}. {_WAYS_OUT}"
+                ) from error
     own, others = tree_leaves(calls), tree_leaves(calls_of_members)
     if len(own) != len(others) or not all(map(_same, own, others)):
         raise ValueError(
@@ -112,29 +99,24 @@ def _recorded(module: nn.Module, answers: Sequence[Any] = ()) -> Iterator[tuple[
     """Record the inputs and outputs of a module; let it return the given answers first."""
     calls: list[tuple] = []
     outputs: list[Any] = []
-    forward, own, inside = module.forward, vars(module).get("forward"), False
+    # Copies, because networks may change their inputs.
 
-    def record(*args: Any, **kwargs: Any) -> Any:
-        nonlocal inside
-        if inside:
-            return forward(*args, **kwargs)
-        # Copies, because networks may change their inputs.
+    def enter(_: nn.Module, args: tuple, kwargs: dict) -> None:
         calls.append(detached_copy((args, kwargs)))
-        inside = True
-        try:
-            n = len(calls)
-            output = answers[n - 1] if n <= len(answers) else forward(*args, **kwargs)
-        finally:
-            inside = False
-        outputs.append(detached_copy(output))
-        return output
 
-    vars(module)["forward"] = record
+    def leave(_: nn.Module, args: tuple, output: Any) -> Any:
+        outputs.append(detached_copy(output))
+        return answers[len(outputs) - 1] if len(outputs) <= len(answers) else output
+
+    hooks = [
+        module.register_forward_pre_hook(enter, prepend=True, with_kwargs=True),
+        module.register_forward_hook(leave),
+    ]
     try:
         yield calls, outputs
     finally:
-        del vars(module)["forward"]
-        vars(module).update({} if own is None else {"forward": own})
+        for hook in hooks:
+            hook.remove()
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -13,7 +13,7 @@ from skorch.dataset import unpack_data
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from tsynd_sk._skorch._nets import bare_module, criterion_of
+from tsynd_sk._skorch._nets import bare_module, criterion_of, variant
 from tsynd_sk._utils._inference import in_float32
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.uncertainty import safe_log
@@ -110,15 +110,12 @@ def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
 
     What `infer` does in training only, such as augmentation, is not part of predictions.
     """
-    same: Any = object.__new__(type(module))
-    vars(same).update(vars(module), training=False)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with in_float32(x):
             return module.forward(*args, **kwargs)
 
-    vars(same)["forward"] = forward
-    return same
+    return variant(module, training=False, forward=forward)
 
 
 def _device(device: Any, x: Tensor) -> Any:
@@ -175,7 +172,7 @@ def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
 
 
 def _to_log_proba(output, *, nonlinearity: Any, flat: bool) -> Tensor:
-    logits = first_output(output)
+    logits = output[0] if isinstance(output, tuple) else output
     if not isinstance(logits, Tensor):
         if isinstance(nonlinearity, str):
             check_readable(None, output)

@@ -31,13 +31,9 @@ def rows_in_epoch(net: Any, dataset: Any) -> int:
 class TrainingBar(Callback):
     """Progress bar of a net's training, which counts the images that pass through networks.
 
-    Parameters
-    ----------
-    label : str
-        What is trained.
-    image_passes : callable or None, default=None
-        Returns, for a net and its training rows, how many images pass in each epoch, by part of
-        the work: `label` stands for the batches, and other parts precede them.
+    `label` says what is trained. `image_passes` returns, for a net and its training rows, how many
+    images pass in each epoch, by part of the work: `label` stands for the batches, and other parts
+    precede them.
     """
 
     def __init__(self, label: str, image_passes: Callable[..., dict[str, Any]] | None = None):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
-from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from torch.utils.data import DataLoader
+
+from tsynd_sk._skorch._nets import variant
 
 _generators = RLock()
 
@@ -39,8 +40,6 @@ def without_global_rng(net: NeuralNet) -> NeuralNet:
 
     The loader draws a seed from them for each pass over the data, which nothing uses.
     """
-    same: Any = object.__new__(type(net))
-    vars(same).update(vars(net))
     if net.iterator_valid is DataLoader and "generator" not in net.get_params_for("iterator_valid"):
-        vars(same)["iterator_valid__generator"] = torch.Generator()
-    return same
+        return variant(net, iterator_valid__generator=torch.Generator())
+    return variant(net)

@@ -62,25 +62,11 @@ def fit_classifier(
 ) -> NeuralNet:
     """Clone and fit a classifier on class indices, after a check of its predictions.
 
-    Parameters
-    ----------
-    classifier : skorch classifier
-        Unfitted; or a fitted one in `FrozenEstimator`, which is returned as it is.
-    x : array of shape (n, ...), float32
-        Input of the net.
-    y : ndarray of shape (n,)
-        Class indices.
-    seed : int
-        Seed of this training.
-    device : str or None, default=None
-        Device to train on; None for the net's own.
-    extra_callbacks : sequence of skorch callbacks
-        Callbacks for this training only, after the net's own. One that raises in its
-        ``on_train_begin`` stops the training before the first step.
-    role : str, default="classifier"
-        Name of the net in messages.
-    validation : pair of arrays like `x` and `y`, or None, default=None
-        Validation data, instead of the net's ``train_split`` in this training.
+    A fitted one in `FrozenEstimator` is returned as it is. `device` of None is the net's own.
+    `extra_callbacks` serve this training only, after the net's own; one that raises in its
+    ``on_train_begin`` stops it before the first step. `role` is the name of the net in messages.
+    `validation`, pair of arrays like `x` and `y`, replaces the net's ``train_split`` in this
+    training.
     """
     if is_frozen(classifier):
         return classifier.estimator

@@ -34,9 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tsynd_sk",
         description=(
-            "Compare ways to train a network on your images (arms): with and without augmentation "
-            "and synthetic images, for the same number of steps. Prints a table and a verdict, and "
-            "writes a report. If interrupted, the same command continues where it stopped."
+            "Compare ways to train a network on your images (arms), with and without augmentation "
+            "and synthetic images, in the same number of steps. Print a table and a verdict, and "
+            "write a report. After an interruption, the same command continues where it stopped."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -125,7 +125,11 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
         help="table with columns file and group (patient, slide, camera); a group is never in both "
         "training and test",
     )
-    add("--group-pattern", metavar="REGEX", help="finds the group in the path of each file")
+    add(
+        "--group-pattern",
+        metavar="REGEX",
+        help="regular expression that finds the group in the path of a file",
+    )
     add(
         "--pages",
         choices=("first", "all"),
@@ -134,7 +138,8 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--duplicates",
         choices=("keep", "drop"),
-        help="images with equal pixels: keep all, on one side (default), or drop all but the first",
+        help="images with equal pixels: keep all, on one side of a split (default), or drop all "
+        "but the first",
     )
     add(
         "--on-error",

@@ -12,21 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 class Batches(Sampler):
     """Batches in the order of a sampler; a single row that is left joins the batch before it.
 
-    Batch normalisation cannot learn from a batch of one row.
+    Batch normalisation cannot learn from one row.
 
-    Parameters
-    ----------
-    sampler : iterable of int
-        Draws rows.
-    batch_size : int
-        Rows in a batch.
-    drop_last : bool, default=False
-        Whether a last batch of fewer rows is left out.
-    n_real : int or None, default=None
-        Number of real rows, which are numbered first. They and the others are in batches of their
-        own, as they fill, and so have batch statistics of their own, as Xie and Yuille (ICLR 2020)
-        advise for adversarial images. What remains in the end is together, so that there are as
-        many batches as otherwise. ``None``: all rows are of one kind.
+    The first `n_real` rows are real. They and the others are in batches of their own, as they fill,
+    and so have batch statistics of their own, as Xie and Yuille (ICLR 2020) advise for adversarial
+    images. What remains in the end is together, so that there are as many batches as otherwise.
+    Without `n_real`, all rows are of one kind.
     """
 
     def __init__(

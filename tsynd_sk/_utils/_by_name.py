@@ -17,12 +17,7 @@ from tsynd_sk._utils._files import content_hash
 def object_of(text: str, what: str) -> Any:
     """Return the object that a text names; raise if there is none.
 
-    Parameters
-    ----------
-    text : str
-        "package.module:name" or "path/to/file.py:name".
-    what : str
-        What the user calls the text, for errors.
+    `what` is what the user calls the text, for errors.
     """
     where, _, name = text.rpartition(":")
     if not where or not name:

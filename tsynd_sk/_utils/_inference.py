@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -26,6 +29,18 @@ def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Mo
     return duplicate if device is None else duplicate.to(device)
 
 
+@contextmanager
+def modes_kept(*modules: nn.Module) -> Iterator[None]:
+    """Restore which parts of networks are in training mode."""
+    parts = list(chain.from_iterable(map(nn.Module.modules, modules)))
+    modes = list(map(attrgetter("training"), parts))
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+
+
 def without_fast_paths(module: nn.Module) -> nn.Module:
     """Keep the transformers of a private copy from kernels that have no gradients."""
     for part in module.modules():
@@ -45,28 +60,34 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class _FixedNorm(nn.Module):
+class Replacement(nn.Module):
+    """Takes the place of a layer in a private copy, and has its attributes."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+
+class _FixedNorm(Replacement):
     """Batch normalisation by running statistics, as one multiplication and one addition."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, norm: Any):
-        super().__init__()
-        self.norm = norm
+        super().__init__(norm)
         scale = torch.rsqrt(norm.running_var + norm.eps)
         scale = scale if norm.weight is None else scale * norm.weight
         shift = -norm.running_mean * scale
         shift = shift if norm.bias is None else shift + norm.bias
         self.register_buffer("scale", scale.detach())
         self.register_buffer("shift", shift.detach())
-
-    def __getattr__(self, name: str) -> Any:
-        # A network may read the statistics of its layers.
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("norm"), name)
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.ndim - 2))
@@ -129,16 +150,8 @@ def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
 class InferenceCopy:
     """Private copy of a network with what turns its output into log-probabilities.
 
-    Parameters
-    ----------
-    module : Module
-        The user's network.
-    to_log_proba : callable
-        Turns its output into log-probabilities.
-    device : torch.device or None, default=None
-        Where to predict; ``None`` for where the network is.
-    exchange : callable or None, default=None
-        Changes the copy before it is laid out, and returns it.
+    `device` of None is where the network is. `exchange` changes the copy before its weights are
+    laid out, and returns it.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 def check_labels_given(y: Any) -> None:
     """Raise if `y` is no array of labels, or lacks some, before others do without their name."""
     # Columns are taken for one dimension, with a warning, and others raise for all else.
-    if _n_dims(y) != 1:
+    if np.ndim(y) != 1:
         return
     y = np.asarray(y)
     if y.dtype.kind in "mM" and np.isnat(y).any():
@@ -35,18 +35,6 @@ def check_comparable(y: np.ndarray) -> None:
         )
 
 
-def _n_dims(y: Any) -> int:
-    try:
-        n_dims = y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim
-    except ValueError as error:
-        raise ValueError(f"y is ragged; expected one label for each row: {error}") from None
-    if n_dims == 0:
-        raise ValueError(
-            f"y must be an array with one label for each row; got {y!r:.100}, which is a scalar"
-        )
-    return n_dims
-
-
 def _is_missing(label: Any) -> bool:
     try:
         return label is None or bool(label != label)
@@ -57,7 +45,6 @@ def _is_missing(label: Any) -> bool:
 
 def labels_of(y: Any) -> np.ndarray:
     """Return labels, whatever they are, as an array of one dimension."""
-    _n_dims(y)
     return column_or_1d(y, warn=True)
 
 

@@ -15,22 +15,9 @@ def format_table(
 ) -> str:
     r"""Format rows in columns that are as wide as their widest cell.
 
-    Parameters
-    ----------
-    headings : sequence of str
-        Heading of each column. One of several lines, separated by line feeds, stands on the rows.
-    rows : iterable of sequences
-        Cells of each row: text, numbers, or None for "-". A row may end early.
-    align : str, default=""
-        "<" (left) or ">" (right) for each column. By default the first column is aligned to the
-        left and the others to the right.
-    digits : int, default=3
-        Decimals of floats.
-
-    Returns
-    -------
-    str
-        Lines without trailing spaces.
+    A heading of several lines stands on the rows. Cells are text, numbers with `digits` decimals,
+    or None for "-"; a row may end early. `align` has "<" (left) or ">" (right) for each column; by
+    default the first one is aligned to the left and the others to the right.
 
     Examples
     --------

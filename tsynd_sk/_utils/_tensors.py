@@ -20,6 +20,13 @@ def safe_scale(X: Tensor, dim: tuple[int, ...] = ()) -> Tensor:
     return torch.where(scale > FLOAT32_ROUNDING * X.abs().amax(dim), scale, torch.ones_like(scale))
 
 
+def same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
+    """Return whether tensors have the same shape and, but for rounding, the same values."""
+    return one.shape == other.shape and torch.allclose(
+        one, other, rtol=rounding, atol=rounding, equal_nan=True
+    )
+
+
 class _Detached(TorchFunctionMode):
     """Copies tensors that hang on a graph without it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,19 +12,13 @@ def type_name(value: Any) -> str:
     return f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
-def check_int(name: str, value: Any) -> int:
-    """Return any integer as an int."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    return int(value)
-
-
 def check_int_at_least(name: str, value: Any, low: int) -> int:
     """Return an integer that is not below a bound as an int."""
-    value = check_int(name, value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an int, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be an int of at least {low}; got {value}")
-    return value
+    return int(value)
 
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
@@ -34,17 +27,6 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> N
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (low <= float(value) <= high and math.isfinite(value)):
         raise ValueError(f"{name} must be finite and in the range [{low}, {high}]; got {value!r}")
-
-
-def check_list(name: str, values: Any, what: str) -> list[Any]:
-    """Return the items of an iterable, of which there must be one at least, as a list."""
-    # Some networks are iterable, and callable: torch.nn.Sequential would give its layers.
-    if callable(values) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a list of {what}, got {type_name(values)}")
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name} is empty; expected at least one of {what}")
-    return values
 
 
 def refuse_metadata(estimator: Any, metadata: dict) -> None:
@@ -56,9 +38,8 @@ def refuse_metadata(estimator: Any, metadata: dict) -> None:
     if "groups" in metadata:
         raise TypeError(
             f"{type(estimator).__name__}.fit takes no groups, which are for splitting: give them "
-            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(). To "
-            "hold groups out of a training, split by them first, and give what is held out to "
-            "AugmentedClassifier.fit(X, y, X_val=..., y_val=...)"
+            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(), or "
+            "split by them first and pass what is held out as X_val and y_val"
         )
     if metadata:
         raise TypeError(

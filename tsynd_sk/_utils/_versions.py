@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from tsynd_sk import __version__
@@ -25,7 +22,7 @@ def show_versions() -> None:
 
     See Also
     --------
-    sklearn.show_versions : The same for scikit-learn.
+    sklearn.show_versions : What is printed first.
 
     Examples
     --------
@@ -35,20 +32,21 @@ def show_versions() -> None:
     System:
         python: ...
     """
-    packages = {"tsynd_sk": __version__, **{name: installed(name) for name in REQUIRED + OPTIONAL}}
-    blocks: dict[str, Mapping[str, str | None]] = {
-        "System": {
-            "python": sys.version.replace("\n", " "),
-            "executable": sys.executable,
-            "machine": platform.platform(),
-        },
-        "Packages": packages,
-        "Computing": computing(),
+    # They take seconds, and the rest needs neither.
+    import torch
+    from sklearn import show_versions as show_those_of_sklearn
+
+    show_those_of_sklearn()
+    accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    accelerators += ["mps"] if torch.backends.mps.is_available() else []
+    lines = {
+        "tsynd_sk": __version__,
+        **{name: installed(name) for name in REQUIRED + OPTIONAL},
+        "threads of torch": torch.get_num_threads(),
+        "accelerators": ", ".join(accelerators) or "none",
     }
-    for heading, lines in blocks.items():
-        print(f"\n{heading}:")
-        width = max(map(len, lines))
-        print(*(f"  {name:>{width}}: {value}" for name, value in lines.items()), sep="\n")
+    print("\ntsynd_sk and what it uses:")
+    print(*(f"{name:>30}: {value}" for name, value in lines.items()), sep="\n")
 
 
 def installed(package: str) -> str | None:
@@ -57,24 +55,3 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def computing() -> dict[str, str]:
-    """Describe threads and accelerators."""
-    # Takes seconds, and the rest needs none of it.
-    import torch
-    from threadpoolctl import threadpool_info
-
-    accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        accelerators.append("mps")
-    pools = [
-        f"{pool['internal_api']} {pool['version']}".replace(" None", "")
-        + f" ({pool['num_threads']})"
-        for pool in threadpool_info()
-    ]
-    return {
-        "threads of torch": str(torch.get_num_threads()),
-        "thread pools": ", ".join(pools) or "none",
-        "accelerators": ", ".join(accelerators) or "none",
-    }

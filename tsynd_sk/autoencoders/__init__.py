@@ -5,11 +5,9 @@ latent unit is one standard deviation. `PatchAutoencoder` and `DenseAutoencoder`
 (or dense) residuals whose last layer starts at zero: training starts where the components end.
 """
 
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
-from tsynd_sk.autoencoders._dense_pca import DensePCA
+from tsynd_sk.autoencoders._dense import DenseAutoencoder, DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode
-from tsynd_sk.autoencoders._patch import PatchAutoencoder
-from tsynd_sk.autoencoders._patch_pca import PatchPCA
+from tsynd_sk.autoencoders._patch import PatchAutoencoder, PatchPCA
 
 __all__ = [
     "AutoencoderNet",

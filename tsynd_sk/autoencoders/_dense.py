@@ -1,12 +1,90 @@
-"""An autoencoder of the rows of a table."""
+"""Autoencoders of the rows of a table: principal components, and what is learned beyond."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from tsynd_sk.autoencoders._dense_pca import DensePCA
+from tsynd_sk._utils._tensors import safe_scale
+from tsynd_sk.autoencoders._components import ComponentAutoencoder
 
-__all__ = ["DenseAutoencoder"]
+__all__ = ["DenseAutoencoder", "DensePCA"]
+
+
+class DensePCA(ComponentAutoencoder):
+    r"""Principal components of a table: a linear autoencoder of its rows in closed form.
+
+    Features are standardised inside; codes have one standard deviation per coordinate.
+    `from_data` does all that there is to learn: nothing is gained by training it.
+
+    Parameters
+    ----------
+    n_features : int
+        Features in a row.
+    n_components : int or float, default=8
+        Latent coordinates, at most `n_features`. A float needs data, see `from_data`.
+
+    Attributes
+    ----------
+    sizes : dict
+        What `from_data` reads off the training rows, as arguments of the class, with which a saved
+        autoencoder is rebuilt.
+
+    See Also
+    --------
+    DenseAutoencoder : Starts from them, and learns what they miss.
+    AutoencoderNet : Fits it.
+
+    Notes
+    -----
+    With the mean :math:`m` and the standard deviations :math:`s` of features, the axes :math:`V` of
+    their correlation matrix as columns, and the standard deviations :math:`\sigma` along them, a
+    row :math:`x` and its code :math:`z` are [1]_
+
+    .. math:: z = \operatorname{diag}(\sigma)^{-1} V^\top \operatorname{diag}(s)^{-1} (x - m),
+              \qquad \hat x = m + \operatorname{diag}(s) V \operatorname{diag}(\sigma) z .
+
+    References
+    ----------
+    .. [1] I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer, 2002.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tsynd_sk.autoencoders import DensePCA
+    >>> autoencoder = DensePCA.from_data(torch.randn(50, 6), n_components=2)
+    >>> autoencoder.encode(torch.randn(3, 6)).shape
+    torch.Size([3, 2])
+    """
+
+    _takes = 2, "expected (n, n_features)"
+
+    def __init__(self, n_features: int, *, n_components: int = 8):
+        super().__init__(n_features, n_components, 0.0)
+        self.sizes = {"n_features": int(n_features), "n_components": self.n_components}
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.project = nn.Linear(n_features, self.n_components)
+        self.expand = nn.Linear(self.n_components, n_features)
+
+    @classmethod
+    def _rows_of(cls, X: Tensor, params: dict[str, Any]) -> Tensor:
+        params.setdefault("n_features", X.shape[1])
+        return (X - X.mean(0)) / safe_scale(X, (0,))
+
+    @torch.no_grad()
+    def _initialise(self, X: Tensor, *components: Tensor) -> None:
+        super()._initialise(X, *components)
+        self.mean.copy_(X.mean(0))
+        self.scale.copy_(safe_scale(X, (0,)))
+
+    def _values_of(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.scale
+
+    def _from_values(self, values: Tensor) -> Tensor:
+        return self.mean + self.scale * values
 
 
 class DenseAutoencoder(DensePCA):
@@ -54,56 +132,11 @@ class DenseAutoencoder(DensePCA):
         self.decoder_residual = _dense(self.n_components, n_features, width)
         self.whiten = nn.BatchNorm1d(self.n_components, affine=False, momentum=0.01)
 
-    @classmethod
-    def from_data(cls, X: Tensor, y=None, **params) -> DenseAutoencoder:
-        """Build an autoencoder for rows and initialise it by their principal components.
+    def _codes_of(self, values: Tensor) -> Tensor:
+        return self.whiten(self.project(values) + self.encoder_residual(values))
 
-        Parameters
-        ----------
-        X : Tensor of shape (n, n_features)
-            Training rows.
-        y : ignored
-            Autoencoders need no labels.
-        **params
-            Parameters of the class. `n_components` may be a float, as in `DensePCA.from_data`.
-
-        Returns
-        -------
-        DenseAutoencoder
-            On the CPU, not trained yet.
-        """
-        return super().from_data(X, y, **params)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Encode rows as latent coordinates, in standard deviations.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, n_features)
-            Rows.
-
-        Returns
-        -------
-        Tensor of shape (n, n_components)
-            Codes.
-        """
-        x = (x - self.mean) / self.scale
-        return self.whiten(self.project(x) + self.encoder_residual(x))
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Decode latent coordinates to rows.
-
-        Parameters
-        ----------
-        z : Tensor of shape (n, n_components)
-            Codes, in standard deviations.
-
-        Returns
-        -------
-        Tensor of shape (n, n_features)
-            Rows.
-        """
-        return self.mean + self.scale * (self.expand(z) + self.decoder_residual(z))
+    def _expanded(self, z: Tensor) -> Tensor:
+        return self.expand(z) + self.decoder_residual(z)
 
 
 def _dense(n_in: int, n_out: int, width: int) -> nn.Sequential:

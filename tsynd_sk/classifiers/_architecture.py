@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tsynd_sk._utils._by_name import file_of, object_of
+from tsynd_sk._utils._by_name import object_of
 from tsynd_sk._utils._validation import type_name
 
 # Smaller images leave nothing of the five halvings that networks for ImageNet make.
@@ -23,81 +23,51 @@ _LEAST_SIDE = 32
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is made, and what it expects of images.
-
-    Attributes
-    ----------
-    name : str
-        For messages.
-    make : callable
-        Makes it, from numbers of channels and of classes, with random weights; or with those that
-        the user's function gives it.
-    least_side : int, default=1
-        Pixels that each side of an image must have.
-    n_channels : int or None, default=None
-        Channels of its images; None: whatever it was made for.
-    normalisation : tuple or None, default=None
-        Mean and standard deviation of channels that it expects of images between 0 and 1.
-    url : str or None, default=None
-        Address of its default weights.
-    make_with_default_weights : callable or None, default=None
-        Makes it with these, and with a head for their classes.
-    """
+    """How a network is made, by functions of (n_channels, n_classes), and what it expects."""
 
     name: str
     make: Callable[[int, int], nn.Module]
     least_side: int = 1
+    # Those that it was made for, where it does not say.
     n_channels: int | None = None
+    # Mean and standard deviation of channels, for images between 0 and 1.
     normalisation: tuple[Any, Any] | None = None
+    # Address of torchvision's default weights, and what makes it with these and a head for them.
     url: str | None = None
     make_with_default_weights: Callable[[], nn.Module] | None = None
 
 
 def architecture_of(net: Any) -> Architecture:
     """Return what a user's `net` stands for; raise if it stands for none."""
+    name = getattr(net, "__qualname__", type(net).__name__)
+    if str(getattr(net, "__module__", "")).startswith("torchvision.models.") and callable(net):
+        # Such a function takes no numbers of channels.
+        net = net.__name__
+    if isinstance(net, str | Path):
+        name = str(net)
+        if ":" not in name:
+            return _of_torchvision(name)
+        net = object_of(name, "net")
     if isinstance(net, nn.Module):
         raise TypeError(
             f"net is an instance of {type(net).__name__}, whose weights every training would "
             "share: give a function of (n_channels, n_classes) that makes it anew"
         )
-    if callable(net) and str(getattr(net, "__module__", "")).startswith("torchvision.models."):
-        # Such a function takes no numbers of channels.
-        net = net.__name__
-    if isinstance(net, Path):
-        net = str(net)
-    if isinstance(net, str):
-        if ":" not in net:
-            return _of_torchvision(net)
-        return Architecture(net, _maker(object_of(net, "net"), net))
-    if callable(net):
-        name = getattr(net, "__qualname__", type(net).__name__)
-        return Architecture(name, _maker(net, name))
-    raise TypeError(
-        "net must be the name of a torchvision model, 'package.module:function', "
-        "'file.py:function', or a function of (n_channels, n_classes) that returns a "
-        f"torch.nn.Module; got {type_name(net)}"
-    )
-
-
-def source_file_of(net: Any) -> Path | None:
-    """Return the file of Python code that a `net` comes from, if it is named by one."""
-    return file_of(net) if isinstance(net, str) else None
-
-
-def _maker(function: Any, name: str) -> Callable[[int, int], nn.Module]:
-    if not callable(function):
+    if not callable(net):
         raise TypeError(
-            f"net={name!r} must be a function of (n_channels, n_classes); got {type_name(function)}"
+            "net must be the name of a torchvision model, or a function of (n_channels, n_classes) "
+            "that returns a torch.nn.Module: itself, 'package.module:function' or "
+            f"'file.py:function'; got {type_name(net)}"
         )
 
     def make(n_channels: int, n_classes: int) -> nn.Module:
         try:
-            inspect.signature(function).bind(n_channels, n_classes)
+            inspect.signature(net).bind(n_channels, n_classes)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"net={name!r} must be a function of (n_channels, n_classes): {error}"
             ) from error
-        module = function(n_channels, n_classes)
+        module = net(n_channels, n_classes)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. A skorch "
@@ -106,7 +76,7 @@ def _maker(function: Any, name: str) -> Callable[[int, int], nn.Module]:
         # It may return the same network whenever it is called, which training must not change.
         return copy.deepcopy(module)
 
-    return make
+    return Architecture(name, make)
 
 
 def _of_torchvision(name: str) -> Architecture:

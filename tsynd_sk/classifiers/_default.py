@@ -26,11 +26,49 @@ __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 _N_STEPS, _LEAST_EPOCHS = 600, 10
 
 
-class ConvNet(nn.Module):
+class SizedClassifier(nn.Module):
+    """Network that is sized by training images, or by the rows of a table, and their classes."""
+
+    _n_dims = 4
+    _expected = (
+        "expects images, (n, channels, height, width). Give image_shape if rows are flat images; "
+        "for tables use DenseNet."
+    )
+
+    @classmethod
+    def from_data(cls, X: Tensor, y, **params) -> Any:
+        """Size the network by training data and their classes.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n, C, H, W) or (n, n_features)
+            Images, or the rows of a table.
+        y : array-like of shape (n,)
+            Class indices.
+        **params
+            Parameters of the class.
+
+        Returns
+        -------
+        Module
+            A network of this class, not trained on these data yet.
+        """
+        X = check_training_data(X, cls._n_dims, f"{cls.__name__} {cls._expected}")
+        shape = tuple(X.shape[1:])
+        size = {"n_features": shape[0]} if cls._n_dims == 2 else {"image_shape": shape}
+        net = cls(**{**size, "n_classes": n_classes_of(y), **params})
+        net._scale_by(X)
+        return net
+
+    def _scale_by(self, X: Tensor) -> None:
+        """Take over what the network needs to know of the range of the data."""
+
+
+class ConvNet(SizedClassifier):
     """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
 
-    At least three blocks of convolution, batch normalisation and ReLU, which halve the image until
-    about 4 to 8 pixels are left; then the mean over positions, and two dense layers behind dropout.
+    At least three blocks of convolution, batch normalisation and ReLU halve the image until about 4
+    to 8 pixels are left; the mean over them, and two dense layers behind dropout follow.
 
     Parameters
     ----------
@@ -83,39 +121,12 @@ class ConvNet(nn.Module):
         # In this order processors convolve faster.
         self.to(memory_format=torch.channels_last)
 
-    @classmethod
-    def from_data(cls, X: Tensor, y, **params) -> ConvNet:
-        """Size the network by images and their classes.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n, C, H, W)
-            Images.
-        y : array-like of shape (n,)
-            Class indices.
-        **params
-            Parameters of the class.
-
-        Returns
-        -------
-        ConvNet
-            Not trained yet.
-        """
-        X = check_training_data(
-            X,
-            4,
-            "ConvNet expects images, (n, channels, height, width). Give image_shape if rows are "
-            "flat images; for tables use DenseNet.",
-        )
-        params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
-        return cls(**params)
-
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (n, n_classes) of images (n, C, H, W)."""
         return self.head(self.features(x))
 
 
-class DenseNet(nn.Module):
+class DenseNet(SizedClassifier):
     """Small dense classifier for tables; standardises its features and returns logits.
 
     Parameters
@@ -140,6 +151,7 @@ class DenseNet(nn.Module):
     torch.Size([5, 3])
     """
 
+    _n_dims, _expected = 2, "expects (n, n_features)"
     mean: Tensor
     scale: Tensor
 
@@ -158,29 +170,9 @@ class DenseNet(nn.Module):
             nn.Linear(width, n_classes),
         )
 
-    @classmethod
-    def from_data(cls, X: Tensor, y, **params) -> DenseNet:
-        """Size the network by the rows of a table and their classes.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n, n_features)
-            Rows.
-        y : array-like of shape (n,)
-            Class indices.
-        **params
-            Parameters of the class.
-
-        Returns
-        -------
-        DenseNet
-            Not trained yet.
-        """
-        X = check_training_data(X, 2, "DenseNet expects (n, n_features)")
-        net = cls(**{"n_features": X.shape[1], "n_classes": n_classes_of(y), **params})
-        net.mean.copy_(X.mean(0))
-        net.scale.copy_(safe_scale(X, (0,)))
-        return net
+    def _scale_by(self, X: Tensor) -> None:
+        self.mean.copy_(X.mean(0))
+        self.scale.copy_(safe_scale(X, (0,)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (n, n_classes) of rows (n, n_features)."""
@@ -201,8 +193,8 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto": as many as make about 600 gradient steps, which are about 850 with the
-        synthetic rows of an `AugmentedClassifier`; but at least ten.
+        Epochs. "auto": as many as make about 600 gradient steps, 850 with the synthetic rows of an
+        `AugmentedClassifier`; but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None
@@ -211,9 +203,9 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         With 1, a line an epoch.
     **kwargs
         Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
-        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. A module with a
-        method ``param_groups(lr)``, such as `Pretrained`, gives the default of
-        ``optimizer__param_groups``: how fast its parts learn.
+        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. The default of
+        ``optimizer__param_groups``, how fast parts learn, comes from a method ``param_groups(lr)``
+        of the module, if it has one, as `Pretrained` has.
 
     Raises
     ------
@@ -308,11 +300,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
             self.max_epochs = given
 
     def get_params_for(self, prefix):
-        """Collect parameters, see skorch; those that are not given may follow from the module.
-
-        Training rows are shuffled. A module with a method ``param_groups(lr)``, such as
-        `Pretrained`, says how fast its parts learn.
-        """
+        """Collect parameters, see skorch; rows are shuffled, and modules may have rates."""
         params = super().get_params_for(prefix)
         if prefix == "optimizer" and hasattr(self, "module_"):
             groups = getattr(bare_module(self), "param_groups", None)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from tsynd_sk._utils._by_name import module_of_file
-from tsynd_sk._utils._labels import n_classes_of
-from tsynd_sk._utils._torch_validation import check_training_data
+from tsynd_sk._utils._by_name import file_of, module_of_file
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.classifiers._architecture import Architecture, architecture_of, source_file_of
+from tsynd_sk.classifiers._architecture import Architecture, architecture_of
+from tsynd_sk.classifiers._default import SizedClassifier
 from tsynd_sk.classifiers._weights import load_weights, read_weights, with_default_weights
 
 # Sides that are tried for a network that does not take images as they are, and does not tell.
@@ -32,7 +29,7 @@ _LAYOUTS = (torch.channels_last, torch.contiguous_format)
 _BACKBONE_LR = 0.1
 
 
-class Pretrained(nn.Module):
+class Pretrained(SizedClassifier):
     """A network of torchvision by name, or one of your own, for images of any size; returns logits.
 
     Grey images are repeated to as many channels as the network takes, normalised as it expects,
@@ -61,18 +58,16 @@ class Pretrained(nn.Module):
         `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
     normalisation : tuple or None, default=None
         Mean and standard deviation to normalise by: numbers, or one for each channel of the
-        network. None: as torchvision's default weights expect it, for images between 0 and 1 (those
-        of another range are scaled to it); a network of your own gets images as they are.
+        network. None: a network of torchvision gets images scaled to between 0 and 1, if they are
+        not, and normalised as its default weights expect it; your own gets them as they are.
 
     Raises
     ------
     TypeError, ValueError
         If `net` is none of these, takes no such images, or `weights` do not fit it.
-    ImportError
-        If torchvision is needed and not installed.
-    OSError
-        If there is no file, or weights cannot be fetched; the message says what to fetch, and where
-        to put it.
+    ImportError, OSError
+        If torchvision is needed and not installed, or there is no file, or weights cannot be
+        fetched; the message says what to fetch, and where to put it.
 
     See Also
     --------
@@ -118,7 +113,7 @@ class Pretrained(nn.Module):
             "weights": None,
             "backbone_lr": self.backbone_lr,
         }
-        self._file = source_file_of(net)
+        self._file = file_of(net) if isinstance(net, str) else None
         architecture = architecture_of(net)
         if weights == "imagenet":
             module = with_default_weights(architecture)
@@ -143,6 +138,8 @@ class Pretrained(nn.Module):
                 stacklevel=2,
             )
         given = normalisation or architecture.normalisation or (0.0, 1.0)
+        # Only torchvision's come without any weights of their own.
+        self._random = architecture.url and weights is None and architecture.name
         self._scale_from_data = normalisation is None and architecture.normalisation is not None
         for name, values in zip(("mean", "std"), given, strict=True):
             column = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
@@ -155,47 +152,16 @@ class Pretrained(nn.Module):
         self.net = module.to(memory_format=taken.layout)
         self.train(self.training)
 
-    @classmethod
-    def from_data(cls, X: Tensor, y, **params) -> Pretrained:
-        """Size the network by images and their classes.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n, C, H, W)
-            Images.
-        y : array-like of shape (n,)
-            Class indices.
-        **params
-            Parameters of the class.
-
-        Returns
-        -------
-        Pretrained
-            Not trained on these images yet.
-        """
-        X = check_training_data(
-            X,
-            4,
-            "Pretrained expects images, (n, channels, height, width). Give image_shape if rows are "
-            "flat images; for tables use DenseNet.",
-        )
-        if "net" not in params:
-            raise TypeError(
-                "Pretrained needs a network: module__net='resnet18', or another name or function"
-            )
-        named = isinstance(params["net"], str) and ":" not in params["net"]
-        if params.get("freeze") and params.get("weights") is None and named:
+    def _scale_by(self, X: Tensor) -> None:
+        if self.freeze and self._random:
             raise ValueError(
-                f"freeze=True would keep {params['net']} at random weights: give module__weights "
+                f"freeze=True would keep {self._random} at random weights: give module__weights "
                 "(--weights), too"
             )
-        params = {"image_shape": tuple(X.shape[1:]), "n_classes": n_classes_of(y), **params}
-        net = cls(**params)
         low, high = float(X.min()), float(X.max())
-        if net._scale_from_data and (low < 0 or high > 1):
-            net.mean.mul_(high - low).add_(low)
-            net.std.mul_(high - low)
-        return net
+        if self._scale_from_data and (low < 0 or high > 1):
+            self.mean.mul_(high - low).add_(low)
+            self.std.mul_(high - low)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (n, n_classes) of images (n, C, H, W)."""
@@ -319,12 +285,14 @@ def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
         for name, layer in layers.items()
         if isinstance(layer, nn.Linear | nn.Conv2d)
     ]
+    modes = {part: part.training for part in layers.values()}
     try:
-        with _evaluated(module):
-            logits = _logits(module(x))
+        logits = _logits(module.eval()(x))
     finally:
         for handle in handles:
             handle.remove()
+        for part, mode in modes.items():
+            part.training = mode
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
             f"it returns an array of shape {tuple(logits.shape)} for {len(x)} images; expected a "
@@ -336,17 +304,6 @@ def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
         if n_outputs == logits.shape[1]:
             return n_outputs, name
     raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -> None:

@@ -56,12 +56,11 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{told} cannot be read as tensors alone: it holds a whole network, or something else. "
             "Save the network's state_dict(), by torch.save or as safetensors."
         ) from error
+    found = found if isinstance(found, dict) else {}
     for wrapper in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+        if isinstance(found.get(wrapper), dict):
             found = found[wrapper]
-    tensors = {}
-    if isinstance(found, dict):
-        tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"{told} holds no tensors by name: save the network's state_dict() there")
     return tensors
@@ -77,26 +76,17 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told:
         named = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
         if named.keys() & own.keys():
             break
+    of_head = {n: w for n, w in own.items() if n.rpartition(".")[0] == head}
+    fits = all(n in named and named[n].shape == w.shape for n, w in of_head.items())
+    if not fits:
+        named.update(of_head)
     # Old files do not count batches.
-    missing = [n for n in own if n not in named and not n.endswith("num_batches_tracked")]
-    shaped = [n for n in own if n in named and named[n].shape != own[n].shape]
-    of_head = [n for n in (*missing, *shaped) if n.rpartition(".")[0] == head]
-    wrong = [f"{n} is missing" for n in missing if n not in of_head]
-    wrong += [
-        f"{n} has shape {tuple(named[n].shape)}, not {tuple(own[n].shape)}"
-        for n in shaped
-        if n not in of_head
-    ]
-    # A head within other layers than this one's.
-    wrong += [f"{n} is unknown" for n in named if n not in own]
-    if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+    counts = {n: w for n, w in own.items() if n.endswith("num_batches_tracked")}
+    try:
+        module.load_state_dict({**counts, **named})
+    except RuntimeError as error:
         raise ValueError(
-            f"{told} do not fit: {'; '.join(wrong[:4])}{more}. Give the weights of this network, "
-            "or the network that they were saved from"
-        )
-    lost = {n.rpartition(".")[0] for n in of_head}
-    module.load_state_dict(
-        {n: w for n, w in named.items() if n.rpartition(".")[0] not in lost}, strict=False
-    )
-    return not of_head
+            f"{told} do not fit: {error!s:.600}. Give the weights of this network, or the network "
+            "that they were saved from"
+        ) from error
+    return fits

@@ -5,13 +5,12 @@ differences show. Every run is saved when it ends, so that an interrupted compar
 the missing ones.
 """
 
-from tsynd_sk.comparison._about import About
 from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm, check_arms
 from tsynd_sk.comparison._compare import compare
 from tsynd_sk.comparison._differences import SCORES, Difference
 from tsynd_sk.comparison._network import make_network
 from tsynd_sk.comparison._outcome import outcome_of
-from tsynd_sk.comparison._report import write_report
+from tsynd_sk.comparison._report import About, write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._splits import Splits, load_splits
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -75,14 +74,12 @@ class Arm:
     Examples
     --------
     >>> from dataclasses import replace
-    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import ARMS
     >>> arm = replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5})
     >>> arm.definition()
     {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
     >>> arm.synthesises, arm.without_synthesis() == ARMS["standard"]
     (True, True)
-    >>> arm.check("wider", NetClassifier())
     >>> arm.make_classifier(n_classes=2, max_epochs=10).synthesizer.radius
     0.5
     """
@@ -95,15 +92,17 @@ class Arm:
     autoencoder: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        known = {"augmentation": AUGMENTATIONS, "objective": OBJECTIVE_NAMES}
-        for name, names in known.items():
-            value = getattr(self, name)
-            own = name == "augmentation" and callable(value)
-            if value is not None and not own and value not in names:
-                or_callable = ", or a callable" if name == "augmentation" else ""
-                raise ValueError(
-                    f"{name} must be None or one of {', '.join(names)}{or_callable}; got {value!r}"
-                )
+        own = callable(self.augmentation)
+        if not own and self.augmentation not in (None, *AUGMENTATIONS):
+            raise ValueError(
+                f"augmentation must be None, one of {', '.join(AUGMENTATIONS)}, or a callable; got "
+                f"{self.augmentation!r}"
+            )
+        if self.objective not in (None, *OBJECTIVE_NAMES):
+            raise ValueError(
+                f"objective must be None or one of {', '.join(OBJECTIVE_NAMES)}; got "
+                f"{self.objective!r}"
+            )
         if self.augmentation == "smote" and self.objective:
             raise ValueError(
                 f"augmentation='smote' and objective={self.objective!r} both make the additional "
@@ -113,8 +112,7 @@ class Arm:
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
                     f"{name}={value!r} has no effect without an objective, because nothing is "
-                    f"synthesised: give objective, one of {', '.join(OBJECTIVE_NAMES)}, or leave "
-                    f"{name} out"
+                    f"synthesised: give objective, or leave {name} out"
                 )
         for name, reserved in _RESERVED.items():
             if taken := [key for key in getattr(self, name) if key in reserved]:
@@ -134,13 +132,9 @@ class Arm:
         dict
             From the names of fields to values.
         """
-        blank, names = Arm(), [each.name for each in fields(self)]
-        differing = {name: getattr(self, name) for name in names}
-        return {
-            name: definition_of(value)
-            for name, value in differing.items()
-            if value != getattr(blank, name)
-        }
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        blank = Arm()
+        return {k: definition_of(v) for k, v in given.items() if v != getattr(blank, k)}
 
     @property
     def synthesises(self) -> bool:
@@ -166,7 +160,6 @@ class Arm:
         low: float = 0.0,
         high: float = 1.0,
         flip: bool = True,
-        callbacks: Sequence[Callback] = (),
         random_state: int | None = None,
     ) -> AugmentedClassifier:
         """Make the classifier of this arm, unfitted.
@@ -175,16 +168,12 @@ class Arm:
         ----------
         net : skorch classifier or None, default=None
             The network, unfitted. None: `NetClassifier`.
-        n_classes : int
-            Number of classes.
-        max_epochs : int
-            Epochs.
+        n_classes, max_epochs : int
+            Number of classes, and of epochs.
         low, high : float, default=0 and 1
             Range of the values of images, as networks get them.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
-        callbacks : sequence of skorch callbacks, default=()
-            Further callbacks of the network.
         random_state : int or None, default=None
             Seed of everything random.
 
@@ -192,16 +181,9 @@ class Arm:
         -------
         AugmentedClassifier
             With the parameters of this arm.
-
-        Raises
-        ------
-        ValueError
-            If the arm cannot train this net.
         """
         classifier = self._augmented()
         net = self._net(net).set_params(max_epochs=max_epochs, **self.net)
-        if callbacks and net.callbacks != "disable":
-            net.set_params(callbacks=[*(net.callbacks or ()), *callbacks])
         if (collate := self._collate(n_classes, flip, low, high)) is not None:
             net.set_params(iterator_train__collate_fn=collate)
         if self.augmentation == "adversarial":
@@ -222,43 +204,6 @@ class Arm:
         return classifier.set_params(
             estimator=net, synthesizer=self._synthesizer(), random_state=random_state
         )
-
-    def check(self, name: str, net: Any) -> None:
-        """Raise ValueError for a net that the arm cannot train.
-
-        Parameters
-        ----------
-        name : str
-            Name of the arm, for errors.
-        net : skorch classifier
-            The network, unfitted.
-
-        Raises
-        ------
-        ValueError
-            If it cannot.
-        """
-        net_class = type(net)
-        if self.augmentation == "adversarial" and net_class is not NetClassifier:
-            raise ValueError(
-                f"the arm {name!r} trains by a class of its own, but the estimator is a "
-                f"{net_class.__name__}: use tsynd_sk.classifiers.NetClassifier(module), or leave "
-                "the arm out"
-            )
-        criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
-        if self.augmentation == "mixup" and not issubclass(criterion, nn.CrossEntropyLoss):
-            raise ValueError(
-                f"the arm {name!r} mixes labels, which the criterion {criterion.__name__} of the "
-                "estimator does not take: use torch.nn.CrossEntropyLoss, or leave the arm out"
-            )
-        own = "iterator_train__collate_fn" in net.get_params()
-        if own or net.iterator_train is not DataLoader:
-            what = "iterator_train__collate_fn" if own else "iterator_train"
-            raise ValueError(
-                f"the estimator has an {what} of its own, in whose place the arms have theirs: "
-                "leave it out, and compare it as an arm, Arm(augmentation=callable)"
-            )
-        self._net(net).set_params(**self.net)
 
     def _net(self, net: Any) -> Any:
         # What callbacks hold, such as a tracker's run, is shared and not copied.
@@ -314,6 +259,30 @@ def _arm_of(name: str) -> Arm:
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
 
 
+def check_net(name: str, arm: Arm, net: Any) -> None:
+    """Raise ValueError for a net that an arm cannot train."""
+    if arm.augmentation == "adversarial" and type(net) is not NetClassifier:
+        raise ValueError(
+            f"the arm {name!r} trains by a class of its own, but the estimator is a "
+            f"{type(net).__name__}: use tsynd_sk.classifiers.NetClassifier(module), or leave the "
+            "arm out"
+        )
+    criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
+    if arm.augmentation == "mixup" and not issubclass(criterion, nn.CrossEntropyLoss):
+        raise ValueError(
+            f"the arm {name!r} mixes labels, which the criterion {criterion.__name__} of the "
+            "estimator does not take: use torch.nn.CrossEntropyLoss, or leave the arm out"
+        )
+    own = "iterator_train__collate_fn" in net.get_params()
+    if own or net.iterator_train is not DataLoader:
+        what = "iterator_train__collate_fn" if own else "iterator_train"
+        raise ValueError(
+            f"the estimator has an {what} of its own, in whose place the arms have theirs: leave "
+            "it out, and compare it as an arm, Arm(augmentation=callable)"
+        )
+    arm._net(net).set_params(**arm.net)
+
+
 def check_arms(
     arms: Sequence[str] | Mapping[str, Arm] | None, known: Mapping[str, Arm] = ARMS
 ) -> dict[str, Arm]:
@@ -349,23 +318,18 @@ def with_twins(arms: Mapping[str, Arm]) -> tuple[dict[str, Arm], dict[str, str]]
     that of other arms is the first arm that does nothing ("plain").
     """
     complete = dict(arms)
-    plain = next((name for name, arm in arms.items() if arm == Arm()), None)
     references: dict[str, str] = {}
     for name, arm in arms.items():
-        if arm.objective is None:
-            continue
-        twin = arm.without_synthesis()
-        found = next((other for other, each in complete.items() if each == twin), None)
-        if found is None:
-            found = next((other for other, each in ARMS.items() if each == twin), None)
+        if arm.objective is not None:
+            twin = arm.without_synthesis()
+            same = [other for other, each in [*complete.items(), *ARMS.items()] if each == twin]
             short = name.removesuffix(f"+{arm.objective}")
-            found = found or (f"{name}, without synthesis" if short in complete else short)
-            complete[found] = twin
-        references[name] = found
-    first = plain or next(name for name, arm in complete.items() if arm.objective is None)
-    for name, arm in complete.items():
-        if arm.objective is None and name != first:
-            references[name] = first
+            own = f"{name}, without synthesis" if short in complete else short
+            references[name] = (same or [own])[0]
+            complete[references[name]] = twin
+    without = [name for name, arm in complete.items() if arm.objective is None]
+    first = next((name for name in arms if arms[name] == Arm()), without[0])
+    references |= {name: first for name in without if name != first}
     # Each reference before the arms that are compared with it.
     order = sorted(complete, key=lambda name: (name != first, complete[name].objective is not None))
     return {name: complete[name] for name in order}, references

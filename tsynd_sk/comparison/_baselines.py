@@ -27,8 +27,7 @@ _NEIGHBOURS = 5
 class MoreRows:
     """Training iterator that adds as many rows as `TargetedSynthesis`, in the same epochs.
 
-    Without them, other arms would train on fewer rows in fewer steps, and synthesis would win by
-    training longer. Used as ``iterator_train`` of a skorch net. `kind` is "copies" of real rows or
+    Without them, synthesis would win by training longer. `kind` is "copies" of real rows or
     "smote"; `ratio` is their number for each real row, or "balanced" for as many as balance the
     classes; `apart` says whether they come in separate batches, as synthetic rows do.
     """
@@ -75,21 +74,18 @@ class MoreRows:
         return load(self.rows, n_real=n_real, **params)
 
     def _further(self) -> Dataset:
-        X, y = (
-            column.numpy()
-            for column in default_collate([self.real[i] for i in range(len(self.real))])
-        )
+        columns = default_collate([self.real[i] for i in range(len(self.real))])
+        X, y = (column.numpy() for column in columns)
+        order = self.rng.permutation(len(X))
         if self.ratio == "balanced":
-            counts, rows = np.bincount(y.astype(np.int64)), self.rng.permutation(len(X))
-            sources = np.concatenate(
-                [
-                    np.resize(rows[y[rows] == code], counts.max() - counts[code])
-                    for code in np.flatnonzero(counts)
-                ]
-            )
+            n = np.bincount(y.astype(np.int64))
+            missing = [
+                np.resize(order[y[order] == code], n.max() - n[code]) for code in np.flatnonzero(n)
+            ]
+            sources = np.concatenate(missing)
         else:
             # Every row equally often, up to one.
-            sources = np.resize(self.rng.permutation(len(X)), max(round(self.ratio * len(X)), 1))
+            sources = np.resize(order, max(round(self.ratio * len(X)), 1))
         rows = X[sources] if self.kind == "copies" else smote(X, y, sources, self.rng)
         return Dataset(rows, y[sources])
 

@@ -22,11 +22,10 @@ from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.comparison._about import About, call_text, division_text
-from tsynd_sk.comparison._arms import Arm, check_arms, with_twins
+from tsynd_sk.comparison._arms import Arm, check_arms, check_net, with_twins
 from tsynd_sk.comparison._duration import estimated_duration, image_passes
-from tsynd_sk.comparison._hold_out import equal_images, hold_out
-from tsynd_sk.comparison._report import write_report
+from tsynd_sk.comparison._hold_out import hold_outs
+from tsynd_sk.comparison._report import About, call_text, division_text, write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._results_folder import ResultsFolder
 from tsynd_sk.comparison._runs import Run, Runs
@@ -76,7 +75,7 @@ def compare(
         is missing.
     cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
         How to split the images. None: every run holds out another quarter, stratified by class,
-        with groups and images of equal pixels on one side. For a test split of your own, pass a
+        with groups and images of equal pixels on one side. For your own test split, pass a
         `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
         Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
@@ -93,19 +92,18 @@ def compare(
     eps : float or list of float, default=()
         Strengths of attacks, as fractions of the range of values (2/255, say).
     attacks : str or list, default=("pgd",)
-        Attacks, of "fgsm", "pgd" (in 20 steps), "autoattack" and "square": see
-        `tsynd_sk.evaluation.adversarial_scores`.
+        Attacks (20 steps), see `tsynd_sk.evaluation.adversarial_scores`.
     n_attacked : int or None, default=256
-        Test images that are corrupted and attacked at most. None: all.
+        Maximum number of test images to corrupt and attack. None: all.
     n_jobs : int or None, default=None
         Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; each further run has the next number. None: a random seed, so that
+        Seed of the first run; each further run has the next number. None: a random seed, with which
         an interrupted comparison cannot continue.
     out : str, Path or None, default=None
-        Folder for ``report.html`` (one file that shows everything), ``results.csv``, predictions,
-        settings and synthetic images. An interrupted comparison continues from there, and more
-        repeats and arms can be added later. None: nothing is kept.
+        Folder for ``report.html``, ``results.csv``, predictions, settings and synthetic images. An
+        interrupted comparison continues from there, and repeats and arms can be added later. None:
+        nothing is kept.
     verbose : int, default=0
         1: print the expected duration, and show a progress bar.
 
@@ -116,19 +114,14 @@ def compare(
 
     Raises
     ------
-    ValueError
-        If an argument is not valid, there are too few images, an arm cannot train this network,
-        or `out` holds another comparison.
-    TypeError
-        If `estimator` is not an unfitted skorch classifier.
-    ImportError
-        If an arm or an attack needs a package that is not installed.
+    ValueError, TypeError, ImportError
+        Before any training: if an argument is not valid, there are too few images, an arm cannot
+        train this network, `out` holds another comparison, or a package is missing.
     BlockingIOError
         If another process uses `out`.
 
     See Also
     --------
-    ComparisonResult : What it returns: differences, a verdict, the arm to take.
     Arm : A way to augment, with parameters of your own.
     load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
     make_network : A network by its name.
@@ -154,7 +147,7 @@ def compare(
     if _skorch.is_frozen(net):
         raise TypeError("estimator is frozen, but compare trains it: unwrap it")
     for name, arm in chosen.items():
-        arm.check(name, net)
+        check_net(name, arm, net)
     if scoring not in ("roc_auc", "balanced_accuracy", "nll"):
         raise ValueError(f"scoring must be roc_auc, balanced_accuracy or nll; got {scoring!r}")
     # Raise what every classifier would raise, and learn the format of the images.
@@ -174,9 +167,22 @@ def compare(
     scores = Scoring(tuple(np.ravel(eps).astype(float).tolist()), tuple(attacks), n_attacked)
     if not isinstance(random_state, numbers.Integral):
         random_state = check_random_state(random_state).randint(2**31 - 1)
-    _check_packages(chosen, scores)
+    with_smote = any(arm.augmentation == "smote" for arm in chosen.values())
+    for user, is_used, package, extra in (
+        ("the augmentation 'smote'", with_smote, "imblearn", "benchmark"),
+        ("eps (attacks)", scores.eps, "art", "robustness"),
+    ):
+        if is_used and find_spec(package) is None:
+            raise ImportError(
+                f'{user} needs {package}: pip install "tsynd_sk[{extra}]", or leave it out'
+            )
     runs = _runs(codes, classes, X, cv, n_repeats, group_codes, n_train, int(random_state))
-    _check_runs(runs, codes, classes, scores)
+    n_scored = max(len(np.unique(codes[run.test])) for run in runs)
+    if n_attacked is not None and n_attacked < n_scored:
+        raise ValueError(
+            f"n_attacked must be at least {n_scored}, one test image for each class, or None for "
+            f"all; got {n_attacked}"
+        )
     plan = Runs(
         X,
         images.format_,
@@ -189,29 +195,22 @@ def compare(
         scores,
         flip,
         n_jobs,
-        draw=out is not None,
+        show=out is not None,
     )
     plan.check()
     with ExitStack() as stack:
         path = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
         folder = ResultsFolder(Path(path), plan.described())
         passes = {name: image_passes(plan, name) for name in chosen}
-        missing = plan.missing(folder)
-        total = sum(passes[arm] for _, arm in missing)
+        done, pairs = plan.done(folder), plan.pairs()
+        total = sum(passes[pair[1]] for pair in pairs if pair not in done)
         if verbose:
-            n_pairs, told = len(plan.pairs()), f"{len(runs)} runs x {len(chosen)} arms"
-            if len(missing) < n_pairs:
-                told += f", {n_pairs - len(missing)} of these {n_pairs} trainings done before"
-            print(f"{told}; {estimated_duration(plan, total)}" if missing else told)
-        bar = stack.enter_context(
-            tqdm(
-                total=total,
-                unit="image",
-                unit_scale=True,
-                smoothing=0,
-                disable=not (verbose and missing),
-            )
-        )
+            told = f"{len(runs)} runs x {len(chosen)} arms"
+            if done:
+                told += f", {len(done)} of {len(pairs)} trainings already done"
+            print(f"{told}; {estimated_duration(plan, total)}" if total else told)
+        params = {"unit": "image", "unit_scale": True, "smoothing": 0}
+        bar = stack.enter_context(tqdm(total=total, disable=not (verbose and total), **params))
 
         def report(pair: tuple[int, str]) -> None:
             bar.set_postfix_str("run {}: {}".format(*pair), refresh=False)
@@ -223,15 +222,12 @@ def compare(
             if out is not None:
                 error.add_note(KEPT)
             raise
-        rows = plan.rows(folder)
-        proba = {pair: folder.probabilities(*pair) for pair in plan.pairs()}
-        losses = {pair: folder.losses(*pair) for pair in plan.pairs()}
-        samples = {arm: folder.sample(0, arm) for arm in chosen}
+        done = plan.done(folder)
     result = ComparisonResult(
         arms=chosen,
         references=references,
-        rows=rows,
-        probabilities={pair: each for pair, each in proba.items() if each is not None},
+        rows=[outcome.row for outcome in done.values()],
+        probabilities={pair: outcome.probabilities for pair, outcome in done.items()},
         train_rows=[run.train for run in runs],
         test_rows=[run.test for run in runs],
         codes=codes,
@@ -240,13 +236,13 @@ def compare(
         primary=scoring,
         base=net,
         options=plan.options(len(X)),
-        losses={pair: each for pair, each in losses.items() if each},
-        samples={arm: each for arm, each in samples.items() if each is not None},
+        losses={pair: outcome.losses for pair, outcome in done.items() if outcome.losses},
+        samples={pair[1]: outcome.sample for pair, outcome in done.items() if outcome.sample},
     )
     if out is not None:
-        repeat = call_text(compare, given)
         name, notes = Path(out).resolve().name, [division_text(result, cv)]
-        write_report(folder.report, result, About(name, images.image_shape_, notes, repeat))
+        about = About(name, images.image_shape_, notes, call_text(compare, given))
+        write_report(Path(out) / "report.html", result, about)
     return result
 
 
@@ -263,11 +259,7 @@ def _runs(
     """Split the images once for each run."""
     if cv is None:
         n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
-        equal, names = equal_images(X), [str(name) for name in classes]
-        divisions = [
-            hold_out(codes, names, groups=groups, first_equal=equal, random_state=seed + k)[:2]
-            for k in range(n)
-        ]
+        divisions = hold_outs(X, codes, classes.tolist(), groups, range(seed, seed + n))
     else:
         if groups is not None and isinstance(cv, numbers.Integral):
             cv = StratifiedGroupKFold(int(cv))
@@ -277,15 +269,25 @@ def _runs(
     runs, divided = [], set()
     for k, (train, test) in enumerate(divisions):
         train, test = np.sort(train), np.sort(test)
-        if groups is not None and len(torn := np.intersect1d(groups[train], groups[test])):
-            divided.update(torn.tolist())
+        if groups is not None:
+            divided.update(np.intersect1d(groups[train], groups[test]).tolist())
+        trained = np.unique(codes[train])
+        if len(lost := np.setdiff1d(codes[test], trained)):
+            raise ValueError(
+                f"there are test images but no training images of {classes[lost].tolist()}: add "
+                "training images of each class, leave out its test images, or use a stratified cv"
+            )
+        if len(trained) < 2:
+            raise ValueError(
+                "y has one class only among the training images of a run; expected two or more: "
+                "add images of another class, or use a stratified cv"
+            )
         if n_train is not None:
             n = check_int_at_least("n_train", n_train, 1)
-            n_classes = len(np.unique(codes[train]))
-            if not n_classes <= n <= len(train):
+            if not len(trained) <= n <= len(train):
                 raise ValueError(
-                    f"n_train must be from {n_classes}, one image of each class, to {len(train)}, "
-                    f"all training images; got {n}"
+                    f"n_train must be from {len(trained)}, one image of each class, to "
+                    f"{len(train)}, all training images; got {n}"
                 )
             train = train[subsample(codes[train], n, random_state=seed + k)]
         runs.append(Run(seed + k, train, test))
@@ -297,37 +299,3 @@ def _runs(
             stacklevel=3,
         )
     return runs
-
-
-def _check_runs(runs: list[Run], codes: np.ndarray, classes: np.ndarray, scores: Scoring) -> None:
-    for run in runs:
-        lost = np.setdiff1d(codes[run.test], codes[run.train])
-        if len(lost):
-            raise ValueError(
-                f"there are test images but no training images of {classes[lost].tolist()}: add "
-                "training images of each class, leave out its test images, or use a stratified cv"
-            )
-        if len(np.unique(codes[run.train])) < 2:
-            raise ValueError(
-                "y has one class only among the training images of a run; expected two or more: "
-                "add images of another class, or use a stratified cv"
-            )
-        n_scored = len(np.unique(codes[run.test]))
-        if scores.n_attacked is not None and scores.n_attacked < n_scored:
-            raise ValueError(
-                f"n_attacked must be at least {n_scored}, one test image for each class, or None "
-                f"for all; got {scores.n_attacked}"
-            )
-
-
-def _check_packages(arms: Mapping[str, Arm], scores: Scoring) -> None:
-    needed = []
-    if any(arm.augmentation == "smote" for arm in arms.values()):
-        needed.append(("imblearn", "the augmentation 'smote'", "benchmark"))
-    if scores.eps:
-        needed.append(("art", "attacks (eps)", "robustness"))
-    for package, user, extra in needed:
-        if find_spec(package) is None:
-            raise ImportError(
-                f'{user} needs {package}: pip install "tsynd_sk[{extra}]", or leave it out'
-            )

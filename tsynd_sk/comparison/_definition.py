@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,17 @@ from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
+_PARTS = (
+    *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
+    *(AutoencoderNet, PatchPCA, PatchAutoencoder),
+)
+
 
 def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """Describe a value in types of JSON: files and the user's code by their contents.
+    """Describe a value in types of JSON; equal descriptions mean equal results.
 
-    Parameters
-    ----------
-    value : object
-        Numbers, texts, lists, dicts, functions, classes, modules with weights, estimators.
-    within : tuple of int, default=()
-        The ids of the objects that contain it, to stop if it contains itself.
-
-    Returns
-    -------
-    object
-        For ``json.dumps``. Equal descriptions mean equal results.
+    Files and the user's code are described by their contents. `within` are the ids of the objects
+    that contain the value, to stop if it contains itself.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -77,27 +74,28 @@ def _lasting(text: str) -> str:
 
 
 def _text(text: str | Path) -> Any:
-    """Describe a text that names a file by the contents of the file."""
-    if isinstance(text, str) and (file := file_of(text)) is not None and file.is_file():
-        # A moved file is the same file.
-        return [f"{file.name}:{text.rpartition(':')[2]}", content_hash(file)]
-    path = Path(text).expanduser()
-    try:
+    """Describe a text that names a file by the contents of the file, which may be moved."""
+    file = file_of(str(text))
+    with suppress(OSError):
+        if file and file.is_file():
+            return [f"{file.name}:{str(text).rpartition(':')[2]}", content_hash(file)]
+        path = Path(text).expanduser()
         return content_hash(path) if path.is_file() else str(text)
-    except OSError:
-        return str(text)
+    return str(text)
 
 
 def _code(value: Any, within: tuple[int, ...]) -> Any:
     """Describe a function or class by name; the user's also by its file and closure."""
     name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
-    own: dict[str, Any] = dict(_own_code(value))
+    if not (own := _own_code(value)):
+        return name
     enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-    if inspect.ismethod(value):
-        enclosed.append(value.__self__)
-    if own and enclosed:
-        own["enclosed"] = definition_of(enclosed, within)
-    return {"name": name, **own} if own else name
+    enclosed += [value.__self__] if inspect.ismethod(value) else []
+    return {
+        "name": name,
+        **own,
+        **({"enclosed": definition_of(enclosed, within)} if enclosed else {}),
+    }
 
 
 def _own_code(value: Any) -> dict[str, str]:
@@ -122,13 +120,9 @@ def _hash_of(tensors: Any) -> str:
 
 def part_defaults() -> dict[str, str]:
     """Return the defaults of all parts of arms, which may change between versions."""
-    parts = (
-        *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
-        *(AutoencoderNet, PatchPCA, PatchAutoencoder),
-    )
     return {
         f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
-        for part in parts
+        for part in _PARTS
         for name, parameter in inspect.signature(part).parameters.items()
         if parameter.default is not parameter.empty
     }

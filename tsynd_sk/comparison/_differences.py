@@ -86,14 +86,8 @@ def predicted_scores(
 ) -> dict[str, np.ndarray]:
     """Return the scores of predicted probabilities, one for each weighting of the images.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n,), int64
-        Columns of the true classes.
-    proba : ndarray of shape (n, n_classes)
-        Predicted probabilities.
-    weights : ndarray of shape (n, n_weightings) or None, default=None
-        Weights of the images; None: equal weights, in one weighting.
+    `codes` are columns of the true classes, `weights` of shape (n, n_weightings); None: equal
+    weights, in one weighting.
     """
     weights = np.ones((len(codes), 1)) if weights is None else weights
     area, balanced, _, calibration = weighted_scores(codes, proba, weights)
@@ -141,12 +135,7 @@ def over_images_and_seeds(
 ) -> tuple[float, float, float, float]:
     """Return mean, interval and p-value of differences, all on the same test images.
 
-    Parameters
-    ----------
-    differences : ndarray of shape (n_runs,)
-        Differences on the test images.
-    resampled : ndarray of shape (n_resamples,)
-        Mean differences over runs, on test images drawn with replacement.
+    `resampled` are mean differences over runs, on test images drawn with replacement.
     """
     n, mean = len(differences), float(differences.mean())
     if n < 2 or np.isnan(mean):
@@ -168,10 +157,6 @@ def _interval(mean: float, error: float, freedom: float) -> tuple[float, float, 
 def corrected(differences: Sequence[Difference]) -> list[Difference]:
     """Return differences with p-values corrected for all of them."""
     p = np.array([difference.p for difference in differences])
-    together = np.full(len(p), np.nan)
     known = ~np.isnan(p)
-    together[known] = holm(p[known])
-    return [
-        replace(difference, p_corrected=float(value))
-        for difference, value in zip(differences, together, strict=True)
-    ]
+    p[known] = holm(p[known])
+    return [replace(d, p_corrected=float(each)) for d, each in zip(differences, p, strict=True)]

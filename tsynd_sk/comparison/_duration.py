@@ -24,9 +24,8 @@ def image_passes(plan: Runs, arm: str) -> int:
     train = plan.runs[0].train
     n = len(train)
     made = plan.arms[arm].make_classifier(plan.net, **plan.options(n))
-    epochs, ratio = made.estimator.max_epochs, made.synthetic_ratio
-    if not ratio:
-        ratio = made.estimator.get_params().get("iterator_train__ratio", 0)
+    epochs, params = made.estimator.max_epochs, made.estimator.get_params()
+    ratio = made.synthetic_ratio or params.get("iterator_train__ratio", 0)
     if ratio == "balanced":
         counts = np.unique(plan.codes[train], return_counts=True)[1]
         ratio = (counts.max() - counts).sum() / n

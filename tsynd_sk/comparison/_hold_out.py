@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,77 +19,59 @@ _PARTS = 4
 
 def hold_out(
     y: np.ndarray,
-    class_names: list[str],
+    class_names: list[Any],
     *,
     groups: np.ndarray | None = None,
     first_equal: np.ndarray | None = None,
     random_state: Any = 0,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Split rows into training rows and a quarter that is held out.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into training rows and a quarter that is held out, both in random order.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n,)
-        Class codes, to stratify by.
-    class_names : list of str
-        Names of the classes.
-    groups : ndarray of shape (n,) or None, default=None
-        Groups to keep on one side.
-    first_equal : ndarray of shape (n,) or None, default=None
-        For each row, a number that images with the same pixels share; these stay on one side too.
-    random_state : int, RandomState instance or None, default=0
-        Seed of the split.
-
-    Returns
-    -------
-    train, held : ndarray
-        Rows, in random order.
-    how : str
-        What was kept together.
-
-    Raises
-    ------
-    ValueError
-        If there are too few images, or groups, for both sides.
+    `y` are class codes, to stratify by. Rows of equal `groups`, or of equal numbers in
+    `first_equal`, which images with the same pixels share, stay on one side.
     """
-    kept_together = []
-    if groups is not None:
-        kept_together.append("groups")
-    if first_equal is not None and len(np.unique(first_equal)) < len(y):
-        kept_together.append("images of equal pixels")
     together = _together(len(y), groups, first_equal)
+    grouped = groups is not None or len(np.unique(together)) < len(y)
     n_of_class = [len(np.unique(together[y == code])) for code in range(len(class_names))]
     if lone := [class_names[code] for code, n in enumerate(n_of_class) if n == 1]:
-        what = "group (or image of its own)" if kept_together else "image"
+        what = "group (or image of its own)" if grouped else "image"
         raise ValueError(
             f"no split can be held out: there is one {what} only of {lone}, and each class needs "
             "two. Add images, leave the class out, or give a test split of your own (cv, or "
             "folders train and test)"
         )
-    if not kept_together:
-        try:
-            train, held = train_test_split(
-                np.arange(len(y)), test_size=1 / _PARTS, stratify=y, random_state=random_state
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"a quarter of {len(y)} images of {len(set(y.tolist()))} classes cannot be held "
-                f"out, with images of each class on both sides ({error}). Add images, leave rare "
-                "classes out, or give a test split of your own"
-            ) from None
-        return train, held, "by class"
-    train, held = _by_group(y, together, random_state)
-    return train, held, f"by class, with {' and '.join(kept_together)} kept on one side"
+    try:
+        if grouped:
+            return _by_group(y, together, random_state)
+        rows = np.arange(len(y))
+        return tuple(
+            train_test_split(rows, test_size=1 / _PARTS, stratify=y, random_state=random_state)
+        )
+    except ValueError as error:
+        what = "groups that must each stay on one side" if grouped else "images"
+        raise ValueError(
+            f"a quarter of {len(y)} images of {len(set(y.tolist()))} classes cannot be held out, "
+            f"with {what} of each class on both sides ({error}). Add images, leave rare classes "
+            "out, use finer groups, or give a test split of your own"
+        ) from None
+
+
+def hold_outs(
+    X: np.ndarray,
+    y: np.ndarray,
+    class_names: list[Any],
+    groups: np.ndarray | None,
+    seeds: Iterable[int],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Hold out another quarter for each seed, with groups and equal images on one side."""
+    equal = np.unique([checksum(image) for image in X], return_inverse=True)[1]
+    kept = {"groups": groups, "first_equal": equal}
+    return [hold_out(y, class_names, **kept, random_state=seed) for seed in seeds]
 
 
 def checksum(image: np.ndarray) -> bytes:
     """Return a hash of the pixels."""
     return hashlib.md5(np.ascontiguousarray(image).data, usedforsecurity=False).digest()
-
-
-def equal_images(X: np.ndarray) -> np.ndarray:
-    """Return for each image a number that images with the same pixels share."""
-    return np.unique([checksum(image) for image in X], return_inverse=True)[1]
 
 
 def _together(n: int, groups: np.ndarray | None, first_equal: np.ndarray | None) -> np.ndarray:
@@ -118,14 +101,7 @@ def _by_group(
     with warnings.catch_warnings():
         # The count of classes below says it better.
         warnings.simplefilter("ignore", UserWarning)
-        try:
-            sides = list(folds.split(y, y, together))
-        except ValueError as error:
-            raise ValueError(
-                f"nothing can be held out of {len(y)} images in {n_groups} groups, each of which "
-                f"must stay on one side ({error}): use finer groups, or give a test split of your "
-                "own"
-            ) from None
+        sides = list(folds.split(y, y, together))
     classes = set(y.tolist())
 
     def faults(side: tuple[np.ndarray, np.ndarray]) -> tuple[int, int, float]:
@@ -133,10 +109,7 @@ def _by_group(
         lost = len(classes - set(y[train].tolist())), len(classes - set(y[held].tolist()))
         return *lost, abs(len(held) / len(y) - 1 / _PARTS)
 
-    train, held = min(sides, key=faults)
-    if lost := faults((train, held))[0]:
-        raise ValueError(
-            f"{lost} classes would have no training images, because each group must stay on one "
-            "side: add groups of these classes, use finer groups, or give a test split of your own"
-        )
-    return train, held
+    best = min(sides, key=faults)
+    if lost := faults(best)[0]:
+        raise ValueError(f"{lost} classes would have no training images: add groups of them")
+    return best

@@ -40,9 +40,7 @@ def make_network(
         Images.
     y : ndarray of shape (n,)
         Labels.
-    weights : None, "imagenet" or path-like, default=None
-        As in `Pretrained`.
-    freeze : bool, default=False
+    weights, freeze : default=None and False
         As in `Pretrained`.
     lr, batch_size, max_epochs, device : default=None
         Parameters of the net; None: its own.
@@ -55,8 +53,7 @@ def make_network(
     Raises
     ------
     TypeError, ValueError, ImportError, OSError
-        As `Pretrained`; if `weights` or `freeze` are given without `net`, or with a function that
-        returns a skorch classifier; or if `device` is not available.
+        As `Pretrained`; or if parameters do not fit together, or `device` is not available.
 
     See Also
     --------
@@ -75,26 +72,17 @@ def make_network(
     if net is None and (weights is not None or freeze):
         what = "weights are" if weights is not None else "freeze is"
         raise ValueError(f"{what} for a network by name: give net, too")
-    given: dict[str, Any] = {
-        "lr": lr,
-        "batch_size": batch_size,
-        "max_epochs": max_epochs,
-        "device": device,
-    }
+    given: dict[str, Any] = {"lr": lr, "batch_size": batch_size, "max_epochs": max_epochs}
     params = {name: value for name, value in given.items() if value is not None}
-    for name in ("lr", "batch_size", "max_epochs"):
-        if name in params and not params[name] > 0:
-            raise ValueError(f"{name} must be above 0; got {params[name]!r}")
     if device is not None:
         _skorch.check_device(device)
+        params["device"] = device
     if net is None:
         return NetClassifier(**params)
     own = _own_classifier(net, X, y)
     if own is None:
-        module: dict[str, Any] = {"net": net, "weights": weights, "freeze": freeze}
-        made = NetClassifier(
-            Pretrained, **{f"module__{name}": value for name, value in module.items()}, **params
-        )
+        params |= {"module__net": net, "module__weights": weights, "module__freeze": freeze}
+        made = NetClassifier(Pretrained, **params)
         # Raise errors now, not when it trains.
         x = ImageFormat.infer(X).to_tensor(X[:2])
         Pretrained.from_data(x, np.arange(len(np.unique(y))), **made.get_params_for("module"))

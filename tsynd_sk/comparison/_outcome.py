@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def outcome_of(result: ComparisonResult) -> dict[str, Any]:
     """Return scores, differences and verdict; docs/guide/command_line.rst explains the keys."""
     scores = score_names(result)
+    numbers = ("mean", "low", "high", "p", "p_corrected")
     arms = {
         arm: {
             "reference": result.references.get(arm),
@@ -29,11 +30,8 @@ def outcome_of(result: ComparisonResult) -> dict[str, Any]:
     }
     differences = [
         {
-            **{name: getattr(each, name) for name in ("arm", "reference", "score")},
-            **{
-                name: _number(getattr(each, name))
-                for name in ("mean", "low", "high", "p", "p_corrected")
-            },
+            **vars(each),
+            **{name: _number(getattr(each, name)) for name in numbers},
             "is_found": each.is_found,
             "is_gain": each.is_gain,
         }

@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
+import inspect
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tsynd_sk import __version__
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
-from tsynd_sk.comparison._about import About
-from tsynd_sk.comparison._arm_words import words_of
+from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
-from tsynd_sk.comparison._report_tables import GLOSSARY, class_table, difference_table, score_table
+from tsynd_sk.comparison._report_tables import (
+    class_table,
+    difference_table,
+    interval,
+    number,
+    score_table,
+    word,
+)
 from tsynd_sk.comparison._verdict import doubts, findings, first_arm
 
 if TYPE_CHECKING:
     from tsynd_sk.comparison._result import ComparisonResult
 
-_MAIN_PACKAGES = ("torch", "scikit-learn", "skorch", "numpy")
+_AUGMENTATIONS = {
+    None: "images as they are",
+    "standard": "flips, turns, scales and shifts",
+    "mixup": "mixtures of two images and of their labels",
+    "trivial_augment": "one of fourteen operations an image, at random",
+    "smote": "further images between neighbours of a class",
+    "adversarial": "attacked images",
+}
+
+_OBJECTIVES = {
+    "duplicate": "copies in place of synthetic images",
+    "reconstruction": "decoded copies in place of synthetic images",
+    "random": "synthetic images, displaced at random",
+    "entropy": "synthetic images whose prediction is uncertain",
+    "mutual_info": "synthetic images about which versions of the network disagree",
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says besides the result.
+
+    Attributes
+    ----------
+    title : str
+        Name of the data set.
+    image_shape : tuple of int
+        Channels, height and width of the images.
+    notes : sequence of str
+        How they were read and split, each as "what: how".
+    repeat : str
+        Command or call that repeats the comparison.
+    """
+
+    title: str
+    image_shape: tuple[int, int, int]
+    notes: Sequence[str]
+    repeat: str
 
 
 def write_report(path: Path, result: ComparisonResult, about: About) -> bool:
-    """Write a report.
+    """Replace an HTML file by a report; return whether it could be written.
 
-    Parameters
-    ----------
-    path : Path
-        HTML file, which is replaced.
-    result : ComparisonResult
-        What was found.
-    about : About
-        Images, splits, and how to repeat the comparison.
-
-    Returns
-    -------
-    bool
-        Whether it was written. If not, a warning says why, so that the result is not lost.
+    If not, a warning says why, so that the result is not lost.
     """
     try:
         content = render(result, about).encode()
@@ -65,13 +99,16 @@ def render(result: ComparisonResult, about: About) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"prose": _prose, "name": _name}
-    first = first_arm(result)
+    environment.filters |= {"number": number, "interval": interval, "word": word}
     best = result.recommended
+    today = date.today()
+    packages = ("torch", "scikit-learn", "skorch", "numpy")
     found = {each.arm for each in result.differences() if each.is_found}
     return environment.get_template("report.html").render(
         about=about,
         style=Markup(files("tsynd_sk.comparison").joinpath("report.css").read_text("utf-8")),
-        date=_date(date.today()),
+        # `%-d` is not known everywhere.
+        date=f"{today.day} {today:%B %Y}",
         findings=list(findings(result)),
         doubts=list(doubts(result)),
         recommended=best,
@@ -81,11 +118,11 @@ def render(result: ComparisonResult, about: About) -> str:
             name: {
                 "words": words_of(arm, flip=bool(result.options.get("flip", True))),
                 "converged": bool(result.values(name, "converged").all()),
-                "reference": result.references.get(name),
+                "synthesises": arm.objective is not None,
             }
             for name, arm in result.arms.items()
         },
-        first=first,
+        first=first_arm(result),
         n_runs=result.n_runs,
         forest=forest(result),
         scores=score_table(result),
@@ -94,8 +131,12 @@ def render(result: ComparisonResult, about: About) -> str:
         training=_training(result),
         curves=loss_curves(result),
         samples={arm: pictures(sample) for arm, sample in result.samples.items()},
-        glossary=GLOSSARY,
-        versions=_versions(),
+        versions={
+            "tsynd_sk": __version__,
+            **{name: installed(name) for name in packages},
+            "Python": platform.python_version(),
+            "System": platform.platform(terse=True),
+        },
     )
 
 
@@ -111,24 +152,18 @@ def _name(name: str) -> Markup:
     return Markup("+<wbr>").join(escape(part) for part in name.split("+"))
 
 
-def _date(day: date) -> str:
-    # `%-d` is not known everywhere.
-    return f"{day.day} {day:%B %Y}"
-
-
 def _facts(result: ComparisonResult, about: About) -> dict[str, str]:
     """Return the size of a comparison, by name."""
-    minutes = sum(result.values(arm, "seconds").sum() for arm in result.arms) / 60
-    train, test = (
-        _range([len(rows) for rows in each]) for each in (result.train_rows, result.test_rows)
-    )
+    seconds = sum(result.values(arm, "seconds").sum() for arm in result.arms)
+    n_channels, height, width = about.image_shape
+    colours = {1: "grey", 3: "colour"}.get(n_channels, f"{n_channels} channels")
     return {
-        "Training images": train,
-        "Test images": test,
-        "Images": about.images,
+        "Training images": _range([len(rows) for rows in result.train_rows]),
+        "Test images": _range([len(rows) for rows in result.test_rows]),
+        "Images": f"{width} × {height} px, {colours}",
         "Classes": str(len(result.classes)),
         "Runs": f"{result.n_runs} × {len(result.arms)} arms",
-        "Processor time": f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s",
+        "Processor time": f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s",
     }
 
 
@@ -161,7 +196,57 @@ def network_text(net: Any) -> str:
     return ", ".join([name, *(f"{key} {value}" for key, value in given.items())])
 
 
-def _versions() -> Mapping[str, str | None]:
-    packages = {name: installed(name) for name in _MAIN_PACKAGES}
-    system = {"Python": platform.python_version(), "System": platform.platform(terse=True)}
-    return {"tsynd_sk": __version__, **packages, **system}
+def division_text(result: ComparisonResult, cv: Any) -> str:
+    """Say what runs were scored on."""
+    if cv is None:
+        groups = "groups and " if result.groups is not None else ""
+        return (
+            "scored on: a quarter drawn anew for each run, stratified by class, "
+            f"with {groups}images of equal pixels kept together"
+        )
+    if result.has_one_test_split:
+        return f"scored on: the same {len(result.test_rows[0])} images in all runs"
+    return f"scored on: parts that cv={_shown(cv) or 'your own'} holds out"
+
+
+def call_text(function: Callable, given: Mapping[str, Any]) -> str:
+    """Write a call with the arguments that differ from the defaults; arrays by their name."""
+    parts = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty:
+            parts.append(name)
+        elif repr(given[name]) != repr(parameter.default):
+            parts.append(f"{name}={_shown(given[name]) or name}")
+    return f"{function.__name__}({', '.join(parts)})"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as code; "" for arrays and anything long."""
+    if isinstance(value, Arm):
+        parts = (f"{name}={_shown(each)}" for name, each in value.definition().items())
+        return f"Arm({', '.join(parts)})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_shown(each)}" for key, each in value.items()) + "}"
+    text = repr(str(value) if isinstance(value, Path) else value)
+    is_code = not isinstance(value, np.ndarray) and " at 0x" not in text
+    return text if is_code and len(text) <= 200 else ""
+
+
+def words_of(arm: Arm, *, flip: bool = True) -> str:
+    """Describe an arm in a line; parameters that differ from the defaults come last."""
+    augmentation = arm.augmentation
+    if callable(augmentation):
+        name = getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
+        words = f"your augmentation {name}"
+    else:
+        words = _AUGMENTATIONS[augmentation]
+    if augmentation == "standard" and not flip:
+        words = words.removeprefix("flips, ")
+    parts = [words, *([_OBJECTIVES[arm.objective]] if arm.objective else [])]
+    changed = [
+        f"{name} {value}"
+        for part in (arm.synthesizer, arm.classifier, arm.net, arm.autoencoder)
+        for name, value in part.items()
+    ]
+    text = "; ".join([*parts, *changed])
+    return text[0].upper() + text[1:]

@@ -12,12 +12,12 @@ import numpy as np
 from PIL import Image
 
 from tsynd_sk.comparison._differences import Difference, is_better_low
-from tsynd_sk.comparison._report_tables import interval, number, score_label, word
+from tsynd_sk.comparison._report_tables import score_label
 from tsynd_sk.comparison._verdict import first_arm
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._picture import Sample
     from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._results_folder import Sample
 
 # Intervals of two or three runs can be so wide that they hide all else.
 _WIDEST = 12.0
@@ -33,49 +33,42 @@ _RED, _BLUE = (178, 34, 34), (31, 92, 168)
 
 def forest(result: ComparisonResult) -> dict[str, Any]:
     """Return differences in the primary score, with positions in percent of the width."""
-    first, n_arms = first_arm(result), len(result.arms)
-    lines: list[tuple[Difference, str]] = []
+    first, primary = first_arm(result), result.primary
+    found: list[Difference] = []
     for each in result.differences():
-        kind = "twin" if result.arms[each.arm].objective else "plain"
-        lines.append((each, kind))
+        found.append(each)
         if each.reference != first:
-            lines.append((result.difference(each.arm, first, result.primary), "plain"))
-    shown = [each for each, _ in lines if not math.isnan(each.mean)]
-    ends = [abs(v) for d in shown for v in (d.mean, d.low, d.high) if not math.isnan(v)]
-    widest = max([_WIDEST * abs(d.mean) for d in shown] + [0.006])
+            found.append(result.difference(each.arm, first, primary))
+    known = [d for d in found if not math.isnan(d.mean)]
+    ends = [abs(v) for d in known for v in (d.mean, d.low, d.high) if not math.isnan(v)]
+    widest = max([_WIDEST * abs(d.mean) for d in known] + [0.006])
     reach = min(max([*ends, 0.003]), widest) * 1.08
 
-    def place(value: float) -> float:
-        return round(50 + 50 * min(max(value / reach, -1), 1), 2)
+    def place(value: float) -> float | None:
+        at = round(50 + 50 * min(max(value / reach, -1), 1), 2)
+        return None if math.isnan(value) else at
 
     step = _step(reach)
     n = int(reach / step)
-    ticks = [k * step for k in range(-n, n + 1)]
     decimals = max(-math.floor(math.log10(step)), 0)
-    name, images = score_label(result.primary)
+
+    def tick(value: float) -> str:
+        return f"{value:+.{decimals}f}".replace("-", "−") if value else "0"
+
+    name, images = score_label(primary)
     return {
         "score": f"{name} on {images} images",
-        "less_is_better": is_better_low(result.primary),
-        "ticks": [
-            (place(tick), f"{tick:+.{decimals}f}".replace("-", "−") if tick else "0")
-            for tick in ticks
-        ],
-        "n_arms": n_arms,
+        "less_is_better": is_better_low(primary),
+        "ticks": [(place(k * step), tick(k * step)) for k in range(-n, n + 1)],
         "lines": [
             {
-                "arm": each.arm,
-                "reference": each.reference,
-                "kind": kind,
-                "mean": number(each.mean, "+"),
-                "interval": interval(each),
-                "word": word(each),
-                "tested": each.reference == result.references[each.arm],
-                "dot": None if math.isnan(each.mean) else place(each.mean),
-                "low": None if math.isnan(each.low) else place(each.low),
-                "high": None if math.isnan(each.high) else place(each.high),
-                "cut": each.low < -reach or each.high > reach,
+                "difference": d,
+                "is_tested": d.reference == result.references[d.arm],
+                "dot": place(d.mean),
+                "low": place(d.low),
+                "high": place(d.high),
             }
-            for each, kind in lines
+            for d in found
         ],
     }
 
@@ -94,29 +87,28 @@ def loss_curves(result: ComparisonResult) -> dict[str, Any]:
         return {}
     width, height = _CURVE
     top = max(finite) or 1.0
-    n_epochs = max(map(len, result.losses.values()))
 
     def line(losses: Sequence[float]) -> str:
         n = max(len(losses) - 1, 1)
-        points = [
+        return " ".join(
             f"{width * k / n:.1f},{height * (1 - loss / top):.1f}"
             for k, loss in enumerate(losses)
             if math.isfinite(loss)
-        ]
-        return " ".join(points)
+        )
 
     arms = {}
     for arm in result.arms:
-        curves = [known[run, arm] for run in range(result.n_runs) if (run, arm) in known]
-        if curves:
-            last = [losses[-1] for losses in curves]
+        if curves := [known[run, arm] for run in range(result.n_runs) if (run, arm) in known]:
             arms[arm] = {
                 "lines": [line(losses) for losses in curves],
-                "last": f"{np.mean(last):.2g}",
+                "last": f"{np.mean([losses[-1] for losses in curves]):.2g}",
                 "converged": int(result.values(arm, "converged").sum()),
             }
-    size = {"width": width, "height": height}
-    return {"arms": arms, "top": f"{top:.2g}", "n_epochs": n_epochs, **size}
+    n_epochs = max(map(len, result.losses.values()))
+    return {
+        **{"arms": arms, "top": f"{top:.2g}", "n_epochs": n_epochs},
+        **{"width": width, "height": height},
+    }
 
 
 def _thinned(losses: Sequence[float]) -> list[float]:
@@ -126,39 +118,30 @@ def _thinned(losses: Sequence[float]) -> list[float]:
 
 def pictures(sample: Sample) -> dict[str, Any]:
     """Return images as text for HTML, with their measurements."""
-    source, synthetic = (_with_channels(sample[name]) for name in ("source", "synthetic"))
     low, high = (float(value) for value in sample["value_range"])
     scale = (high - low) or 1.0
-    difference = (synthetic.astype(float) - source).mean(axis=-1) / scale
+    source, synthetic = ((sample[name] - low) / scale for name in ("source", "synthetic"))
+    if source.ndim == 3:
+        source, synthetic = source[..., np.newaxis], synthetic[..., np.newaxis]
+    difference = (synthetic - source).mean(axis=-1)
     bound = float(np.abs(difference).max())
     columns = [
         {
-            "label": str(label),
-            "source": _png(_bytes((before - low) / scale)),
-            "synthetic": _png(_bytes((after - low) / scale)),
-            "difference": _png(_signed(change / (bound or 1.0))),
-            "before": f"{mi_before:.3f}",
-            "after": f"{mi_after:.3f}",
-            "agreed": bool(agreed),
+            "label": str(sample["labels"][k]),
+            "source": _png(_bytes(source[k])),
+            "synthetic": _png(_bytes(synthetic[k])),
+            "difference": _png(_signed(difference[k] / (bound or 1.0))),
+            "before": f"{sample['uncertainty_source'][k]:.3f}",
+            "after": f"{sample['uncertainty'][k]:.3f}",
+            "agreed": bool(sample["label_agreement"][k]),
         }
-        for before, after, change, label, mi_before, mi_after, agreed in zip(
-            source,
-            synthetic,
-            difference,
-            *(sample[name] for name in ("labels", "uncertainty_source", "uncertainty")),
-            sample["label_agreement"],
-            strict=True,
-        )
+        for k in range(len(source))
     ]
     return {
         "columns": columns,
         "bound": f"{100 * bound:.0f}" if bound >= 0.1 else f"{100 * bound:.2g}",
         "pixelated": max(source.shape[1:3]) < _FEW_PIXELS,
     }
-
-
-def _with_channels(images: np.ndarray) -> np.ndarray:
-    return images[..., np.newaxis] if images.ndim == 3 else images
 
 
 def _bytes(shares: np.ndarray) -> np.ndarray:

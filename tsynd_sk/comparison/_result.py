@@ -19,7 +19,7 @@ from tsynd_sk.comparison._differences import (
     predicted_scores,
     resampled_images,
 )
-from tsynd_sk.comparison._picture import Sample
+from tsynd_sk.comparison._results_folder import Sample
 from tsynd_sk.comparison._summary import summary_of
 from tsynd_sk.comparison._verdict import recommended, verdict_of
 
@@ -41,14 +41,14 @@ class ComparisonResult:
     arms : dict of str to Arm
         What was compared, by name.
     references : dict of str to str
-        For each arm that has one, the arm that it is compared with: its *twin*, the same
-        augmentation without synthesis; or "plain" for an augmentation.
+        The arm that an arm is compared with: its *twin*, the same augmentation without synthesis;
+        or "plain" for an augmentation.
     rows : list of dict
-        One for each run and arm: "run", "arm", scores on clean test images, the same scores with
-        the prefix ``perturbed_`` (means over corruptions), accuracy under attack if attacked,
-        "steps", "seconds" (processor time of the training), "converged".
+        One for each run and arm: "run", "arm", scores on clean test images, the same with the
+        prefix ``perturbed_`` (means over corruptions), accuracy under attack, "steps", "seconds"
+        (processor time of the training), "converged".
     probabilities : dict of (int, str) to ndarray of shape (n_test, n_classes)
-        Predictions for the test images of a run, by run and arm.
+        Predictions for the test images, by run and arm.
     train_rows, test_rows : list of ndarray
         For each run, the rows of `X` to train and to score on.
     codes : ndarray of shape (n,), int64
@@ -60,19 +60,18 @@ class ComparisonResult:
     primary : {"roc_auc", "balanced_accuracy", "nll"}
         Score that decides.
     base : estimator or None
-        The network, unfitted, as `compare` got it.
+        The network, unfitted.
     options : dict
-        Arguments of `Arm.make_classifier` for these images and this network.
+        Arguments of `Arm.make_classifier`.
     losses : dict of (int, str) to list of float
         Mean training loss of each epoch, by run and arm.
     samples : dict of str to dict of ndarray
-        Synthetic images of the first run, by arm, as parameters of
-        `tsynd_sk.inspection.SynthesisDisplay`; empty unless `compare` had a folder `out`.
+        Synthetic images of the first run, by arm, for `tsynd_sk.inspection.SynthesisDisplay`; empty
+        unless `compare` had a folder `out`.
 
     See Also
     --------
-    compare : Makes it.
-    Difference : An arm against its reference.
+    Difference : An arm compared with its reference.
     tsynd_sk.inspection.DifferenceDisplay : Draws the differences.
 
     Examples
@@ -133,10 +132,8 @@ class ComparisonResult:
 
         Parameters
         ----------
-        arm : str
-            Name of an arm.
-        column : str
-            Name of a column of `rows`.
+        arm, column : str
+            Names of an arm and of a column of `rows`.
 
         Returns
         -------
@@ -164,20 +161,19 @@ class ComparisonResult:
         Notes
         -----
         If each run holds out its own part, the interval is corrected by Nadeau and Bengio (2003).
-        If all runs use the same test images, the interval covers runs and test images (or groups).
-        Scores that need more than `probabilities`, such as those under corruption, then cover runs
-        only, for these test images.
+        If all runs use the same test images, it covers runs and test images (or groups); for scores
+        that need more than `probabilities`, such as those under corruption, runs alone.
         """
         each = self.values(arm, score) - self.values(reference, score)
         if not self.has_one_test_split:
-            ratio = np.mean([len(b) / len(a) for a, b in self._parts()])
-            found = over_hold_outs(each, float(ratio))
+            parts = zip(self.train_rows, self.test_rows, strict=True)
+            found = over_hold_outs(each, float(np.mean([len(b) / len(a) for a, b in parts])))
         elif score in SCORES:
-            pairs = [
-                self._resampled(run, arm)[score] - self._resampled(run, reference)[score]
+            resampled = [
+                self._resampled[run, arm][score] - self._resampled[run, reference][score]
                 for run in range(self.n_runs)
             ]
-            found = over_images_and_seeds(each, np.mean(pairs, axis=0))
+            found = over_images_and_seeds(each, np.mean(resampled, axis=0))
         else:
             found = over_hold_outs(each, 0.0)
         return Difference(arm, reference, score, *found)
@@ -199,33 +195,22 @@ class ComparisonResult:
         paired = [(arm, self.references[arm]) for arm in self.arms if arm in self.references]
         return corrected([self.difference(*pair, score) for pair in paired])
 
-    def _parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return list(zip(self.train_rows, self.test_rows, strict=True))
-
     @cached_property
-    def _weights(self) -> np.ndarray:
+    def _resampled(self) -> dict[tuple[int, str], dict[str, np.ndarray]]:
+        """Scores on resampled test images, which all runs have in common."""
         rows = self.test_rows[0]
-        groups = None if self.groups is None else self.groups[rows]
-        return resampled_images(self.codes[rows], groups, seed=0)
-
-    @cached_property
-    def _resampled_scores(self) -> dict[tuple[int, str], dict[str, np.ndarray]]:
-        return {}
-
-    def _resampled(self, run: int, arm: str) -> dict[str, np.ndarray]:
-        known = self._resampled_scores
-        if (run, arm) not in known:
-            codes = self.codes[self.test_rows[run]]
-            proba = self.probabilities[run, arm].astype(np.float64)
-            known[run, arm] = predicted_scores(codes, proba, self._weights)
-        return known[run, arm]
+        codes, groups = self.codes[rows], None if self.groups is None else self.groups[rows]
+        weights = resampled_images(codes, groups, seed=0)
+        return {
+            pair: predicted_scores(codes, proba.astype(np.float64), weights)
+            for pair, proba in self.probabilities.items()
+        }
 
     @property
     def recommended(self) -> str | None:
-        """Recommended arm: the best of those found better, or else the first arm.
+        """Best of the arms that are better than their reference and the first, else the first.
 
-        It is better than its reference, after correction for all arms, and than the first arm. None
-        after a single run, which decides nothing.
+        None after a single run, which decides nothing.
         """
         return recommended(self)
 
@@ -248,17 +233,12 @@ class ComparisonResult:
         return self.summary()
 
     def to_frame(self) -> Any:
-        """Return the rows as a DataFrame.
+        """Return the rows as a DataFrame of pandas.
 
         Returns
         -------
         DataFrame
             A row for each run and arm.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
         """
         import pandas as pd
 
@@ -291,7 +271,7 @@ class ComparisonResult:
         Parameters
         ----------
         arm : str or None, default=None
-            Name of an arm; by default the `recommended` one.
+            By default the `recommended` one.
         **params
             Parameters to set, for instance ``random_state=0``.
 
@@ -303,15 +283,9 @@ class ComparisonResult:
         Raises
         ------
         ValueError
-            If there is no such arm, or nothing is recommended.
+            If nothing is recommended.
         """
         arm = self.recommended if arm is None else arm
         if arm is None:
-            raise ValueError(
-                "no arm is recommended after a single run: name an arm, or compare over several "
-                "runs"
-            )
-        if arm not in self.arms:
-            raise ValueError(f"arm must be one of {', '.join(self.arms)}; got {arm!r}")
-        made = self.arms[arm].make_classifier(self.base, **self.options)
-        return made.set_params(**params)
+            raise ValueError("no arm is recommended after a single run: name an arm")
+        return self.arms[arm].make_classifier(self.base, **self.options).set_params(**params)

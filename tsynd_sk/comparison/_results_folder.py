@@ -6,7 +6,7 @@ import csv
 import errno
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tsynd_sk._utils._files import UNFINISHED, write_atomically
-from tsynd_sk.comparison._picture import Sample
+
+Sample = Mapping[str, np.ndarray]
 
 # In the file of a run, beside its row of the table.
 _LOSSES = "losses"
@@ -26,29 +27,14 @@ _LOSSES = "losses"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of a run.
-
-    Attributes
-    ----------
-    row : dict
-        Its row in the table.
-    losses : list of float
-        Mean training loss of each epoch.
-    probabilities : ndarray of shape (n_test, n_classes)
-        Predictions for its test images.
-    sample : mapping of str to ndarray, or None
-        Synthetic images beside their sources.
-    picture : bytes or None
-        The same as PNG, if it is the picture of the comparison.
-    warnings : list of (type, str)
-        Warnings of its training.
-    """
+    """Results of a run: scores, losses of its epochs, predictions for its test images."""
 
     row: dict[str, Any]
     losses: list[float]
     probabilities: np.ndarray
+    #: Synthetic images beside their sources.
     sample: Sample | None = None
-    picture: bytes | None = None
+    #: Those of its training.
     warnings: Sequence[tuple[type[Warning], str]] = ()
 
 
@@ -58,24 +44,24 @@ class ResultsFolder:
     def __init__(self, path: Path, settings: dict[str, Any]):
         self.path = path
         self.settings = settings
-        self.table = path / "results.csv"
-        self.picture = path / "synthesis.png"
-        self.report = path / "report.html"
         self._runs = path / "runs"
         self._settings = path / "settings.json"
         self._check_settings()
 
     def _check_settings(self) -> None:
-        ours, theirs = self.settings, _read(self._settings)
+        theirs = _read(self._settings)
+        if theirs is None and any(self._runs.glob("*.json")):
+            raise ValueError(
+                f"{self._settings} is missing or damaged, so it is unknown what the runs beside it "
+                f"compared. Choose another folder, or remove {self._runs} to start again."
+            )
         if theirs is None:
-            if any(self._runs.glob("*.json")):
-                raise ValueError(
-                    f"{self._settings} is missing or damaged, so it is unknown what the runs "
-                    f"beside it compared. Choose another folder, or remove {self._runs} to start "
-                    "again."
-                )
             return
-        if changed := list(_differences("", _grown(theirs, ours), ours)):
+        # Additional seeds and arms change no earlier run.
+        ours = dict(self.settings)
+        ours["runs"] = ours["runs"][: len(theirs.get("runs", ()))]
+        ours["arms"] = {k: arm for k, arm in ours["arms"].items() if k in theirs.get("arms", ())}
+        if changed := list(_differences(theirs, ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
                 "Choose another folder, or use the same settings to continue. You may add seeds "
@@ -101,25 +87,13 @@ class ResultsFolder:
                 _write(self._settings, json.dumps(self.settings, indent=2).encode())
             yield
 
-    def row(self, run: int, arm: str) -> dict[str, Any] | None:
-        """Return the row of a run; None if it is missing or damaged."""
+    def load(self, run: int, arm: str) -> Outcome | None:
+        """Return the results of a run; None if they are missing or damaged."""
         row = _read(self._path(run, arm, ".json"))
-        if not row or (row.get("run"), row.get("arm")) != (run, arm):
+        proba = _arrays(self._path(run, arm, ".npy"))
+        if not row or proba is None or (row.get("run"), row.get("arm")) != (run, arm):
             return None
-        row.pop(_LOSSES, None)
-        return None if self.probabilities(run, arm) is None else row
-
-    def losses(self, run: int, arm: str) -> list[float]:
-        """Return the training losses of a run; an empty list if missing or damaged."""
-        return (_read(self._path(run, arm, ".json")) or {}).get(_LOSSES, [])
-
-    def probabilities(self, run: int, arm: str) -> np.ndarray | None:
-        """Return the test predictions of a run; None if missing or damaged."""
-        return _arrays(self._path(run, arm, ".npy"))
-
-    def sample(self, run: int, arm: str) -> Sample | None:
-        """Return synthetic images of a run; None if missing or damaged."""
-        return _arrays(self._path(run, arm, ".npz"))
+        return Outcome(row, row.pop(_LOSSES, []), proba, _arrays(self._path(run, arm, ".npz")))
 
     def save(self, outcome: Outcome) -> None:
         """Write the results of a run; its row last, which marks the run as done."""
@@ -130,8 +104,6 @@ class ResultsFolder:
             content = io.BytesIO()
             np.savez_compressed(content, **outcome.sample)  # type: ignore[arg-type]
             _write(self._path(*place, ".npz"), content.getvalue())
-        if outcome.picture is not None:
-            _write(self.picture, outcome.picture)
         losses = [float(f"{loss:.4g}") for loss in outcome.losses]
         row = json.dumps({**outcome.row, _LOSSES: losses})
         _write(self._path(*place, ".json"), row.encode())
@@ -141,39 +113,22 @@ class ResultsFolder:
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
         """Write the table of all runs, if there are any."""
-        if not rows:
-            return
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        _write(self.table, text.getvalue().encode())
+        if rows:
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+            _write(self.path / "results.csv", text.getvalue().encode())
 
 
-def _grown(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """Return their settings with our additional seeds and arms, which change no earlier run."""
-    grown = dict(theirs)
-    runs, arms = theirs.get("runs"), theirs.get("arms")
-    if isinstance(runs, list) and runs == ours["runs"][: len(runs)]:
-        grown["runs"] = ours["runs"]
-    if isinstance(arms, dict) and arms.keys() <= ours["arms"].keys():
-        grown["arms"] = {name: arms.get(name, arm) for name, arm in ours["arms"].items()}
-    return grown
-
-
-def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
+def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
     """Yield a line for each value that differs, also in nested dicts."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        if theirs != ours:
-            yield f"{name}: {theirs!r} -> {ours!r}"
-        return
-    keys = dict.fromkeys((*ours, *theirs))
-    # For arms that only one of them has, the name is enough.
-    if name == "arms" and list(theirs) != list(ours):
-        yield from _differences(name, list(theirs), list(ours))
-        keys = dict.fromkeys(key for key in ours if key in theirs)
-    for key in keys:
-        yield from _differences(f"{name}.{key}" if name else key, theirs.get(key), ours.get(key))
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in dict.fromkeys((*ours, *theirs)):
+            full = f"{name}.{key}" if name else key
+            yield from _differences(theirs.get(key), ours.get(key), full)
+    elif theirs != ours:
+        yield f"{name}: {theirs!r} -> {ours!r}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -19,11 +19,11 @@ from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
-from tsynd_sk.comparison._picture import draw_synthesis, sample_synthesis
-from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder
+from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
-from tsynd_sk.synthesis import check_trainable
+from tsynd_sk.inspection import SynthesisDisplay
+from tsynd_sk.synthesis import AugmentedClassifier, check_trainable
 
 Pair = tuple[int, str]
 
@@ -39,46 +39,23 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """What to train and to score.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n, ...)
-        Images.
-    image_format, value_range : ImageFormat, ValueRange
-        How to convert them for networks.
-    codes : ndarray of shape (n,), int64
-        Classes, from 0.
-    class_names : list
-        Names of the classes.
-    net : skorch classifier
-        The network, unfitted.
-    arms : dict of str to Arm
-        What to compare.
-    runs : list of Run
-        The splits.
-    scoring : Scoring
-        What to score.
-    flip : bool
-        Whether a mirrored image is still one of its class.
-    n_jobs : int or None
-        Trainings at the same time, each in one thread.
-    draw : bool
-        Whether to keep synthetic images of the first run, and draw them.
-    """
+    """What to train and to score; `flip` and `n_jobs` are those of `compare`."""
 
     X: np.ndarray
     image_format: ImageFormat
     value_range: ValueRange
+    #: Classes, from 0.
     codes: np.ndarray
     class_names: Sequence[Any]
+    #: The network, unfitted.
     net: Any
     arms: Mapping[str, Arm]
     runs: Sequence[Run]
     scoring: Scoring
     flip: bool
     n_jobs: int | None
-    draw: bool = True
+    #: Whether to keep synthetic images of the first run.
+    show: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
         """Return the arguments of `Arm.make_classifier` for these images and this network."""
@@ -96,14 +73,12 @@ class Runs:
 
     def described(self) -> dict[str, Any]:
         """Return everything that determines the results, in types of JSON."""
-        images = joblib.hash([self.X, self.codes])
-        runs = [{"seed": run.seed, "rows": joblib.hash([run.train, run.test])} for run in self.runs]
         return {
-            "images": images,
+            "images": joblib.hash([self.X, self.codes]),
             "net": definition_of(self.net),
             "flip": self.flip,
             "scoring": definition_of(vars(self.scoring)),
-            "runs": runs,
+            "runs": [{"seed": r.seed, "rows": joblib.hash([r.train, r.test])} for r in self.runs],
             "arms": {name: arm.definition() for name, arm in self.arms.items()},
             "defaults": part_defaults(),
         }
@@ -127,19 +102,20 @@ class Runs:
         """List all pairs of a run and an arm."""
         return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
 
-    def missing(self, folder: ResultsFolder) -> list[Pair]:
-        """List the pairs whose result is missing or damaged in a folder."""
-        return [pair for pair in self.pairs() if folder.row(*pair) is None]
+    def done(self, folder: ResultsFolder) -> dict[Pair, Outcome]:
+        """Return the results that are in a folder, in the order of the pairs."""
+        loaded = {pair: folder.load(*pair) for pair in self.pairs()}
+        return {pair: outcome for pair, outcome in loaded.items() if outcome is not None}
 
     def work(self, folder: ResultsFolder, report: Callable[[Pair], None]) -> None:
         """Train what is missing in a folder; call `report` with each pair when it is done."""
         with folder.reserved():
+            done, warned = self.done(folder), set()
             parallel = Parallel(self.n_jobs, return_as="generator_unordered", batch_size=1)
-            trainings = (delayed(self._train)(*pair) for pair in self.missing(folder))
-            warned = set()
+            missing = (pair for pair in self.pairs() if pair not in done)
             try:
                 # An error or Ctrl-C ends the processes at once.
-                with closing(parallel(trainings)) as finished:
+                with closing(parallel(delayed(self._train)(*pair) for pair in missing)) as finished:
                     for outcome in finished:
                         folder.save(outcome)
                         report((outcome.row["run"], outcome.row["arm"]))
@@ -149,12 +125,7 @@ class Runs:
                                 warnings.warn(text, category, stacklevel=3)
                             warned.add(text)
             finally:
-                folder.write_table(self.rows(folder))
-
-    def rows(self, folder: ResultsFolder) -> list[dict[str, Any]]:
-        """Read the rows of the runs that are done."""
-        rows = (folder.row(*pair) for pair in self.pairs())
-        return [row for row in rows if row is not None]
+                folder.write_table([outcome.row for outcome in self.done(folder).values()])
 
     def _train(self, number: int, name: str) -> Outcome:
         """Train and score an arm on a split."""
@@ -171,13 +142,17 @@ class Runs:
             X_test, n_classes = self.X[run.test], len(self.class_names)
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
-            sample = picture = None
-            if self.draw and number == 0 and name in (moved := self._moved()):
+            sample = None
+            # Arms whose synthetic images differ from their sources.
+            moved = [
+                n for n, a in self.arms.items() if a.synthesises and a.objective not in UNMOVED
+            ]
+            if self.show and number == 0 and name in moved:
                 sample = sample_synthesis(classifier, X, self.class_names)
-                if sample is not None and name == moved[-1]:
-                    picture = draw_synthesis(sample)
         history = classifier.history_
         losses = _losses(history)
+        refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
+        measured = ("uncertainty_source", "uncertainty", "label_agreement")
         row = {
             "run": number,
             "arm": name,
@@ -187,21 +162,26 @@ class Runs:
             "epochs": options["max_epochs"],
             "steps": sum(epoch["train_batch_count"] for epoch in history),
             **scores,
-            **_last_synthesis(history),
+            **{n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in measured},
             "converged": is_converged(losses),
             "seconds": fitted - start,
             "seconds_scoring": scored - fitted,
         }
         told = [(each.category, str(each.message)) for each in caught]
-        return Outcome(row, losses, proba, sample, picture, told)
+        return Outcome(row, losses, proba, sample, told)
 
-    def _moved(self) -> list[str]:
-        """List the arms whose synthetic images differ from their sources."""
-        return [
-            name
-            for name, arm in self.arms.items()
-            if arm.synthesises and arm.objective not in UNMOVED
-        ]
+
+def sample_synthesis(
+    classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[Any]
+) -> Sample | None:
+    """Synthesise a few images, and return the parameters of their `SynthesisDisplay`."""
+    try:
+        shown = SynthesisDisplay.from_estimator(classifier, X, n_samples=8, random_state=0)
+    except Exception as error:  # pictures are not worth a training
+        warnings.warn(f"no synthetic images could be shown: {error}", stacklevel=2)
+        return None
+    labels = [str(class_names[code]) for code in shown.labels]
+    return {name: np.asarray(value) for name, value in {**vars(shown), "labels": labels}.items()}
 
 
 def n_epochs(net: Any, n_train: int) -> int:
@@ -212,8 +192,7 @@ def n_epochs(net: Any, n_train: int) -> int:
 def is_converged(losses: Sequence[float]) -> bool:
     """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
 
-    Means over a tenth of the epochs are compared, because single epochs vary. Falls of less than
-    0.01 nats do not count.
+    Means over a tenth of the epochs are compared. Falls of less than 0.01 nats do not count.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:
@@ -224,16 +203,10 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 def _losses(history) -> list[float]:
     """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
-    epochs = [[b for b in epoch["batches"] if "train_loss" in b] for epoch in history]
-    size = "train_batch_size"
-    return [
-        float(np.average([b["train_loss"] for b in epoch], weights=[b[size] for b in epoch]))
-        for epoch in epochs
+    epochs = [
+        [(b["train_loss"], b["train_batch_size"]) for b in epoch["batches"] if "train_loss" in b]
+        for epoch in history
     ]
-
-
-def _last_synthesis(history) -> dict[str, float | None]:
-    """Return mean uncertainty before and after the last refresh, and label agreement."""
-    names = ("uncertainty_source", "uncertainty", "label_agreement")
-    refreshed = [epoch for epoch in history if "synthesis_dur" in epoch]
-    return {n: refreshed[-1][f"synthesis_{n}"] if refreshed else None for n in names}
+    return [
+        float(np.average(losses, weights=n)) for losses, n in (zip(*e, strict=True) for e in epochs)
+    ]

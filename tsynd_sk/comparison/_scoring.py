@@ -15,25 +15,13 @@ from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import CORRUPTIONS, GradientMaskingWarning, adversarial_scores, corrupt
 from tsynd_sk.synthesis import AugmentedClassifier
 
-#: Severity of the corruptions.
-SEVERITY = 3
-
+_SEVERITY = 3
 _STEPS = 20
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """Scores of runs, on clean, corrupted and attacked images.
-
-    Attributes
-    ----------
-    eps : tuple of float
-        Strengths of attacks, as fractions of the range of values.
-    attacks : tuple of str
-        See `tsynd_sk.evaluation.adversarial_scores`.
-    n_attacked : int or None
-        Largest number of test images to corrupt and attack, the same for all arms. None: all.
-    """
+    """Scores of runs, on clean, corrupted and attacked images; for the fields see `compare`."""
 
     eps: tuple[float, ...] = ()
     attacks: tuple[str, ...] = ("pgd",)
@@ -51,24 +39,13 @@ class Scoring:
     def __call__(
         self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Score a fitted classifier.
-
-        Returns
-        -------
-        scores : dict
-            As columns of the results.
-        proba : ndarray of shape (n, n_classes), float32
-            Predictions for the clean images.
-        """
+        """Return columns of the results, and predictions for the clean images, of float32."""
         proba = predict(classifier, X, n_classes)
         rows = attacked_rows(codes, self.n_attacked)
-        changed = (corrupt(X[rows], kind, SEVERITY, random_state=0) for kind in CORRUPTIONS)
+        changed = (corrupt(X[rows], kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS)
         corrupted = [_scores(codes[rows], predict(classifier, x, n_classes)) for x in changed]
         clean = _scores(codes, proba)
-        means = {
-            f"perturbed_{name}": float(np.mean([each[name] for each in corrupted]))
-            for name in clean
-        }
+        means = {f"perturbed_{n}": float(np.mean([each[n] for each in corrupted])) for n in clean}
         return {**clean, **means, **self._attacked(classifier, X, codes)}, proba
 
     def _attacked(self, classifier: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
@@ -88,12 +65,13 @@ class Scoring:
                 n_restarts=1,
                 random_state=0,
             )
-        columns = {}
         # The first row is for the images as they are.
-        pairs = product(self.attacks, self.eps)
-        for (attack, eps), row in zip(pairs, result.rows[1:], strict=True):
-            for metric in ("accuracy", "balanced_accuracy"):
-                columns[f"{attack}_{255 * eps:.4g}_{metric}"] = row[metric]
+        pairs = zip(product(self.attacks, self.eps), result.rows[1:], strict=True)
+        columns = {
+            f"{attack}_{255 * eps:.4g}_{metric}": row[metric]
+            for (attack, eps), row in pairs
+            for metric in ("accuracy", "balanced_accuracy")
+        }
         return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}
 
 

@@ -1,20 +1,19 @@
-"""Images of a data set, and which of them are for testing."""
+"""Load images by the name of a data set, and say which of them to score on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tsynd_sk import datasets
-from tsynd_sk.comparison._hold_out import checksum, equal_images, hold_out
-from tsynd_sk.datasets import LabeledImages, Reading
-
-__all__ = ["Splits", "load_splits"]
+from tsynd_sk.comparison._hold_out import checksum, hold_outs
+from tsynd_sk.datasets import Reading
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ class Splits:
     class_names : list of str
         Names of the classes.
     test_rows : ndarray of shape (n_test,) or None, default=None
-        Rows to score on; None if the data set has no such split, and every run holds out its own
-        part.
+        Rows to score on; None if every run holds out its own part.
     groups : ndarray of shape (n,) or None, default=None
         What each image belongs to (a patient, a slide), if known.
     flip : bool, default=True
@@ -41,13 +39,9 @@ class Splits:
     scored_on : {"test", "val"}, default="test"
         Which split `test_rows` are: "val" to choose between settings, "test" once in the end.
     notes : tuple of str, default=()
-        How the images were read and split, in sentences.
+        How the images were read and split.
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
-
-    See Also
-    --------
-    load_splits : Load them by the name of a data set.
 
     Examples
     --------
@@ -93,17 +87,13 @@ class Splits:
         -------
         list of (train, test)
             Rows. Always the same if the data set has a split of its own; otherwise each run holds
-            out another quarter, stratified by class, with groups and images of equal pixels on one
-            side.
+            out another quarter, as in `compare`.
         """
         if self.test_rows is not None:
             train = np.setdiff1d(np.arange(len(self.y)), self.test_rows)
             return [(train, self.test_rows)] * n_repeats
-        equal, names = equal_images(self.X), self.class_names
-        return [
-            hold_out(self.y, names, groups=self.groups, first_equal=equal, random_state=seed)[:2]
-            for seed in range(random_state, random_state + n_repeats)
-        ]
+        seeds = range(random_state, random_state + n_repeats)
+        return hold_outs(self.X, self.y, self.class_names, self.groups, seeds)
 
     def counts(self) -> str:
         """Return how many images each class has.
@@ -146,8 +136,8 @@ def load_splits(
     root : str or None, default=None
         Folder of MedMNIST's files.
     score_on : {"test", "val"}, default="test"
-        Split to score on. If there is none, every run holds out its own part (`Splits.divisions`).
-        With "val", test images are left out: the test split, or always the same quarter.
+        Split to score on. If there is none, every run holds out its own part. With "val", test
+        images are left out: the test split, or always the same quarter.
     flip : bool, default=True
         Whether a mirrored image is still one of its class; never for digits.
     **files : dict
@@ -161,14 +151,13 @@ def load_splits(
     Raises
     ------
     ValueError
-        If `dataset` is unknown, `size` or `files` do not apply to it, its splits differ in the
-        shape of images, or there are too few images to hold some out.
+        If `dataset` is unknown, an argument does not apply to it, its splits differ in the shape of
+        images, or there are too few images to hold some out.
     OSError
         If a file is missing or cannot be read, or MedMNIST cannot be downloaded.
 
     See Also
     --------
-    Splits : What it returns.
     compare : Train on the images, with several arms.
     tsynd_sk.datasets.load_image_folder : Reads the files of a folder.
 
@@ -182,86 +171,75 @@ def load_splits(
     path = Path(dataset).expanduser()
     if path.is_dir():
         source = _folder(path, size, score_on, files)
+    elif files:
+        raise ValueError(
+            f"{', '.join(files)} applies to folders of image files, and {dataset} is none: leave "
+            "it out"
+        )
     else:
-        if files:
-            raise ValueError(
-                f"{', '.join(files)} applies to folders of image files, and {dataset} is none: "
-                "leave it out"
-            )
         source = _arrays(dataset, path, size, root)
-    train, notes = source.load("train"), list(source.notes)
+    side, test_rows, notes = source.load("train"), None, list(source.notes)
     if score_on == "val" and "test" not in source.splits:
         # Held out before the validation images, so that choices never see a test image.
-        train = _without_test(train)
-    name, names = source.name, list(train.class_names)
-    whole, test_rows = train, None
+        ((train, _),) = hold_outs(*side, range(1))
+        side = side.take(np.sort(train))
     if score_on in source.splits:
         # The test split is not loaded as long as choices are made.
-        scored = source.load(score_on)
-        if train.X.shape[1:] != scored.X.shape[1:]:
+        scored, n = source.load(score_on), len(side.y)
+        if side.X.shape[1:] != scored.X.shape[1:]:
             raise ValueError(
-                f"{name} has images of shape {train.X.shape[1:]} in train, but of "
+                f"{source.name} has images of shape {side.X.shape[1:]} in train, but of "
                 f"{scored.X.shape[1:]} in {score_on}: resize them, and make all grey or all colour"
             )
         notes += [f"scored on: its own {score_on} images"]
-        notes += _missing_classes(names, train.y, scored.y, score_on)
+        for split, y in (("train", side.y), (score_on, scored.y)):
+            notes += _missing_classes(side.class_names, y, split)
         if not path.is_dir():
-            notes += _copies(train.X, scored.X, score_on)
-        whole, test_rows = (
-            train.with_(scored),
-            np.arange(len(train.y), len(train.y) + len(scored.y)),
-        )
+            # For files, loading them counts copies by name.
+            notes += _copies(side.X, scored.X, score_on)
+        test_rows = np.arange(n, n + len(scored.y))
+        X, y = np.concatenate([side.X, scored.X]), np.concatenate([side.y, scored.y])
+        groups = None if side.groups is None else np.concatenate([side.groups, scored.groups])
+        side = _Side(X, y, side.class_names, groups)
     else:
-        kept = "" if train.groups is None else ", groups on one side"
-        notes.append(f"scored on: a quarter that each seed holds out by class{kept}")
+        kept = "" if side.groups is None else ", with groups kept together"
+        notes.append(f"scored on: a quarter drawn anew for each seed, stratified by class{kept}")
     return Splits(
-        *(name, whole.X, whole.y, names, test_rows, whole.groups),
-        flip=flip and source.mirrors,
+        *(source.name, side.X, side.y, side.class_names, test_rows, side.groups),
+        flip=flip and (dataset != "digits" or path.is_dir()),
         scored_on=score_on,
         notes=tuple(notes),
         reading=source.reading,
     )
 
 
-@dataclass(frozen=True)
-class _Side:
+class _Side(NamedTuple):
     """Images of one split, and the groups that splits must not share."""
 
     X: np.ndarray
     y: np.ndarray
     class_names: list[str]
-    groups: np.ndarray | None = None
+    groups: Any = None
 
     def take(self, rows: Any) -> _Side:
         """Return some rows; views for a slice, because images may be many."""
         groups = None if self.groups is None else self.groups[rows]
         return _Side(self.X[rows], self.y[rows], self.class_names, groups)
 
-    def with_(self, other: _Side) -> _Side:
-        """Return all rows of both."""
-        groups = None
-        if self.groups is not None and other.groups is not None:
-            groups = np.concatenate([self.groups, other.groups])
-        X, y = np.concatenate([self.X, other.X]), np.concatenate([self.y, other.y])
-        return _Side(X, y, self.class_names, groups)
 
-
-@dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """A data set by name: how to load its splits, and which it has."""
 
     name: str
     load: Callable[[str], _Side]
-    splits: frozenset[str]
-    mirrors: bool = True
-    notes: tuple[str, ...] = ()
+    splits: Collection[str]
+    notes: Sequence[str] = ()
     reading: Reading | None = None
 
 
 def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, Any]) -> _Source:
-    wanted = list(dict.fromkeys(["train", score_on]))
     data = datasets.load_image_folder(
-        path, split=wanted, size="auto" if size is None else size, **files
+        path, split=["train", score_on], size="auto" if size is None else size, **files
     )
     whole = _Side(data.X, data.y, data.class_names, data.groups)
 
@@ -276,73 +254,51 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
             )
         return whole.take(slice(rows[0], rows[-1] + 1))  # rows go by split
 
-    name, splits = path.resolve().name, frozenset(data.splits)
-    return _Source(name, load, splits, notes=tuple(data.notes), reading=data.reading)
+    return _Source(path.resolve().name, load, data.splits, data.notes, data.reading)
 
 
 def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) -> _Source:
+    is_npz = path.suffix == ".npz"
     if dataset != path.name and not path.exists():
-        raise FileNotFoundError(f"no such {'file' if path.suffix == '.npz' else 'folder'}: {path}")
+        raise FileNotFoundError(f"no such {'file' if is_npz else 'folder'}: {path}")
     size = None if isinstance(size, str) else size
-    if dataset != "digits" and path.suffix != ".npz":
+    if dataset != "digits" and not is_npz:
         name = dataset if size in (None, 28) else f"{dataset}_{size}"
         load = partial(datasets.load_medmnist, dataset, root=root, size=size or 28)
-        return _Source(name, _as_side(load), frozenset({"train", "val", "test"}))
+        return _Source(name, lambda split: _Side(*load(split=split)), ("train", "val", "test"))
     if size is not None:
         raise ValueError(
             f"size={size} does not apply to {dataset}, which is read in its own size: leave size "
             "out, or give a folder of images or a MedMNIST name"
         )
-    if dataset == "digits":
-        digits = _Side(*datasets.load_digits_images())
-        return _Source("digits", lambda split: digits, frozenset(), mirrors=False)
-    return _Source(path.stem, _as_side(partial(datasets.load_npz, path)), _splits_in(path))
-
-
-def _as_side(load: Callable[..., LabeledImages]) -> Callable[[str], _Side]:
-    return lambda split: _Side(*load(split=split))
-
-
-def _splits_in(path: Path) -> frozenset[str]:
+    if not is_npz:
+        return _Source("digits", lambda split: _Side(*datasets.load_digits_images()), ())
+    splits: list[str] = []
     # Loading the file will say what is wrong with it.
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return frozenset(s for s in ("train", "val", "test") if f"{s}_images" in file.files)
-    except (OSError, ValueError, AttributeError):
-        return frozenset()
-
-
-def _without_test(side: _Side) -> _Side:
-    train, _, _ = hold_out(
-        side.y, side.class_names, groups=side.groups, first_equal=equal_images(side.X)
-    )
-    return side.take(np.sort(train))
+    with suppress(OSError, ValueError, AttributeError), np.load(path, allow_pickle=False) as file:
+        splits += [s for s in ("train", "val", "test") if f"{s}_images" in file.files]
+    return _Source(path.stem, lambda split: _Side(*datasets.load_npz(path, split=split)), splits)
 
 
 def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
-    """Count equal images in arrays; for files, loading them does so by name."""
     train, scored = ([checksum(x) for x in images] for images in (X, X_scored))
-    in_train, in_scored = set(train), set(scored)
+    in_train = set(train)
     counts = {
         "repeats in train": len(train) - len(in_train),
-        f"repeats in {split}": len(scored) - len(in_scored),
-        f"images of {split} that are in train, too": sum(x in in_train for x in scored),
+        f"repeats in {split}": len(scored) - len(set(scored)),
+        f"images of {split} also in train": len([x for x in scored if x in in_train]),
     }
     if any(counts.values()):
         yield "equal pixels: " + ", ".join(f"{n} {what}" for what, n in counts.items() if n)
 
 
-def _missing_classes(
-    names: list[str], y: np.ndarray, y_scored: np.ndarray, split: str
-) -> Iterator[str]:
-    """Name the classes that a side lacks, and what that means for scores."""
-    for side, labels in (("train", y), (split, y_scored)):
-        lacking = [name for code, name in enumerate(names) if code not in set(labels.tolist())]
-        if lacking and len(names) - len(lacking) == 1:
-            only = next(name for name in names if name not in lacking)
-            yield f"classes: {side} has images of {only!r} only: there is no ROC AUC"
-        elif lacking:
-            yield (
-                f"classes: {side} has no images of {', '.join(map(repr, lacking))}; scores are "
-                "means over the classes that it has"
-            )
+def _missing_classes(names: list[str], y: np.ndarray, split: str) -> Iterator[str]:
+    """Name the classes that a split lacks, and what that means for scores."""
+    there = {names[code] for code in np.unique(y)}
+    if len(there) == 1:
+        yield f"classes: {split} has images of {there.pop()!r} only, so there is no ROC AUC"
+    elif lacking := [repr(name) for name in names if name not in there]:
+        yield (
+            f"classes: {split} has no images of {', '.join(lacking)}; scores are means over the "
+            "classes that it has"
+        )

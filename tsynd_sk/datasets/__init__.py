@@ -1,8 +1,13 @@
 """Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
 
 from tsynd_sk.datasets._image_folder import load_image_folder
-from tsynd_sk.datasets._labeled_images import LabeledImages
-from tsynd_sk.datasets._loaders import load_digits_images, load_medmnist, load_npz, subsample
+from tsynd_sk.datasets._loaders import (
+    LabeledImages,
+    load_digits_images,
+    load_medmnist,
+    load_npz,
+    subsample,
+)
 from tsynd_sk.datasets._read_images import read_images
 from tsynd_sk.datasets._reading import Reading
 

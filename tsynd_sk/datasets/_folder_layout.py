@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tsynd_sk.datasets._read_image import SUFFIXES, is_dicom
 
-#: Common names of splits, in small letters.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 SPLITS = ("train", "val", "test")
 
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
@@ -44,155 +38,116 @@ class Layout:
 
     files: list[ImageFile]
     class_names: list[str]
-    #: The folder's own splits, of "train", "val" and "test"; none if classes stand at the top.
-    splits: tuple[str, ...] = ()
+    #: The folder's own splits; none if classes stand at the top.
+    splits: tuple[str, ...]
     #: Names of what is left out, by reason.
-    left_out: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]]
 
 
-def layout_of(folder: Path, exclude: Iterable[str], report=lambda: None) -> Layout:
-    """Find the image files of a folder.
-
-    Raises
-    ------
-    ValueError
-        If it is unclear what a folder means, or links form a loop.
-    """
-    found = _Found(folder, list(exclude), report)
-    found.walk(folder, (), (os.path.realpath(folder),))
-    found.files.sort()
-    splits = _splits_at_top(folder, found)
-    files, classes = [], set()
+def layout_of(folder: Path, exclude: Iterable[str], report: Callable[[], object]) -> Layout:
+    """Find the image files of a folder; raise ValueError if it is unclear what a folder means."""
+    files, folders, left_out = _walk(folder, exclude, report)
+    splits = _splits_at_top(folder, folders)
     depth = 1 if splits else 0
-    for parts, path in found.files:
-        name = "/".join(parts)
+    images = []
+    for name, path in files:
+        parts = name.split("/")
         if len(parts) < depth + 2:
-            found.left_out["files outside of the classes' folders"].append(name)
-            continue
-        split = splits[parts[0]] if splits else ""
-        files.append(ImageFile(path, name, parts[depth], split))
-    for parts in found.folders:
-        if len(parts) == depth + 1:
-            classes.add(parts[depth])
+            left_out["files outside of the classes' folders"].append(name)
+        else:
+            split = splits[parts[0]] if splits else ""
+            images.append(ImageFile(path, name, parts[depth], split))
+    classes = sorted({parts[depth] for parts in folders if len(parts) == depth + 1})
     if len(classes) < 2:
-        raise ValueError(_too_few(folder, sorted(classes), found))
-    files.sort(key=lambda f: (SPLITS.index(f.split) if f.split else 0, f.class_name, f.name))
+        inner = _below(folders, classes[0]) if classes else []
+        meant = f". Did you mean {folder / classes[0]}?" if len(inner) >= 2 else ""
+        raise ValueError(
+            f"{folder} needs a subfolder for each of 2 or more classes, found {classes}{meant}"
+        )
+    images.sort(key=lambda f: (SPLITS.index(f.split) if f.split else 0, f.class_name, f.name))
     own = tuple(split for split in SPLITS if split in splits.values())
-    return Layout(files, sorted(classes), own, dict(found.left_out))
+    return Layout(images, classes, own, {why: sorted(names) for why, names in left_out.items()})
 
 
-class _Found:
-    """Image files and folders below a folder, by the parts of their names."""
-
-    def __init__(self, folder: Path, exclude: list[str], report):
-        self.root = folder
-        self.exclude = exclude
-        self.report = report
-        self.files: list[tuple[tuple[str, ...], Path]] = []
-        self.folders: set[tuple[str, ...]] = set()
-        self.left_out: dict[str, list[str]] = defaultdict(list)
-
-    def walk(self, folder: Path, parts: tuple[str, ...], above: tuple[str, ...]) -> None:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-        for entry in listed:
-            # Names that are no UTF-8 cannot be printed as they are.
-            own = (*parts, entry.name.encode("utf-8", "backslashreplace").decode())
-            name = "/".join(own)
-            if any(fnmatchcase(t, g) for g in self.exclude for t in (name, entry.name)):
-                self.left_out["excluded by name"].append(name)
-            elif entry.name.startswith((".", "~$")) or entry.name.casefold() in _SYSTEM:
-                self.left_out["hidden files and those of the system"].append(name)
-            elif _is_folder(entry):
-                # Only a link leads back to what it lies in.
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                real = os.path.realpath(real)
-                if real in above:
+def _walk(
+    folder: Path, exclude: Iterable[str], report: Callable[[], object]
+) -> tuple[list[tuple[str, Path]], set[tuple[str, ...]], defaultdict[str, list[str]]]:
+    """Return image files by name, folders by the parts of their names, and what is left out."""
+    files: list[tuple[str, Path]] = []
+    folders: set[tuple[str, ...]] = set()
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    # For each folder, it and those that it lies in, for links that lead back.
+    above = {folder: [os.path.realpath(folder)]}
+    for at, inside, others in os.walk(folder, onerror=_raise, followlinks=True):
+        for entry in [*inside, *others]:
+            path = Path(at, entry)
+            # Names that are not UTF-8 cannot be printed as they are.
+            name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+            if any(fnmatchcase(text, glob) for glob in exclude for text in (name, entry)):
+                reason = "excluded by name"
+            elif entry.startswith((".", "~$")) or entry.casefold() in _SYSTEM:
+                reason = "hidden files and those of the system"
+            elif entry in inside:
+                real = os.path.realpath(path)
+                if real in above[Path(at)]:
                     raise ValueError(
-                        f"{entry.path} is a link to a folder that it lies in ({real}): remove "
-                        "it, or leave it out by exclude (--exclude)"
+                        f"{path} is a link to a folder that it lies in ({real}): remove it, or "
+                        "leave it out by exclude (--exclude)"
                     )
-                self.folders.add(own)
-                self.walk(Path(entry.path), own, (*above, real))
-            elif not Path(entry.path).is_file():
-                self.left_out["broken links and what is no file"].append(name)
-            elif Path(entry.name).suffix.lower() in SUFFIXES or is_dicom(Path(entry.path)):
-                self.files.append((own, Path(entry.path)))
-                self.report()
+                above[path] = [*above[Path(at)], real]
+                folders.add(tuple(name.split("/")))
+                continue
+            elif not path.is_file():
+                reason = "broken links and what is no file"
+            elif path.suffix.lower() in SUFFIXES or is_dicom(path):
+                files.append((name, path))
+                report()
+                continue
             else:
-                self.left_out["files that are no images by their name"].append(name)
-
-    def below(self, parts: tuple[str, ...]) -> set[str]:
-        """Names of the folders just below a folder."""
-        return {f[-1] for f in self.folders if f[:-1] == parts}
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # links that lead to each other
-        return False
+                reason = "files that are no images by their name"
+            left_out[reason].append(name)
+            if entry in inside:
+                inside.remove(entry)
+    return files, folders, left_out
 
 
-def _looks_like_split(name: str) -> bool:
-    return any(word in SPLIT_NAMES for word in re.split(r"[^a-z]+", name.casefold()))
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def _splits_at_top(folder: Path, found: _Found) -> dict[str, str]:
-    """Return which folders at the top are splits; none if they are classes."""
-    tops = sorted(found.below(()))
-    _refuse_second_copy(folder, tops, found)
-    splits = {top: SPLIT_NAMES[top.casefold()] for top in tops if top.casefold() in SPLIT_NAMES}
-    doubtful = [top for top in tops if _looks_like_split(top)]
-    with_classes = [top for top in doubtful if found.below((top,))]
-    if not doubtful or (len(doubtful) == 1 and not with_classes and len(tops) > 1):
-        return {}  # a class may be called "train": there is one in every set of vehicles
-    if odd := [top for top in doubtful if top not in splits]:
-        raise ValueError(
-            f"{folder}: {_named(odd)} may be a split or a class. Splits are called train, val and "
-            "test: rename it, or leave it out by exclude (--exclude)"
-        )
-    if bare := [top for top in doubtful if top not in with_classes]:
-        raise ValueError(
-            f"{folder}: {_named(bare)} is called as splits are, but has no folder for each class. "
-            "Sort its images into classes, rename it, or leave it out by exclude (--exclude)"
-        )
-    if others := [top for top in tops if top not in splits]:
-        raise ValueError(
-            f"{folder}: {_named(others)} stands beside {_named(sorted(splits))}: is it a class, or "
-            "a split? Move it, or leave it out by exclude (--exclude)"
-        )
-    if len(set(splits.values())) < len(splits):
-        raise ValueError(
-            f"{folder}: {_named(sorted(splits))} name a split twice: join them, or leave one out "
-            "by exclude (--exclude)"
-        )
-    if "train" not in splits.values():
-        raise ValueError(
-            f"{folder} has {_named(sorted(splits))}, but no folder train: name the folder of the "
-            "training images so"
-        )
-    return splits
+def _below(folders: set[tuple[str, ...]], *parts: str) -> list[str]:
+    """List the folders just below a folder."""
+    return sorted(each[-1] for each in folders if each[:-1] == parts)
 
 
-def _refuse_second_copy(folder: Path, tops: list[str], found: _Found) -> None:
-    """Kaggle's archives like to hold the whole set once more, one level down."""
+def _splits_at_top(folder: Path, folders: set[tuple[str, ...]]) -> dict[str, str]:
+    """Return which folders at the top are which splits; none if they are classes."""
+    tops = _below(folders)
     for top in tops:
-        again = found.below((top,)) & set(tops)
+        # Archives of Kaggle like to hold the whole set once more, one level down.
+        again = [name for name in _below(folders, top) if name in tops]
         if len(again) >= 2:
             raise ValueError(
                 f"{folder}: {top!r} holds folders of the same names as those beside it "
-                f"({_named(sorted(again))}): a second copy of the set? Leave it out by "
-                f"exclude={top!r} (--exclude {top!r})"
+                f"({_named(again)}): a second copy of the set? Leave it out by exclude={top!r} "
+                f"(--exclude {top!r})"
             )
-
-
-def _too_few(folder: Path, classes: list[str], found: _Found) -> str:
-    message = f"{folder} needs a subfolder for each of 2 or more classes, found {classes}"
-    inner = sorted(found.below((classes[0],))) if len(classes) == 1 else []
-    if len(inner) >= 2:
-        return f"{message}. It holds {_named(inner)}: did you mean {folder / classes[0]}?"
-    return message
+    like_splits = [
+        top for top in tops if set(re.split(r"[^a-z]+", top.casefold())) & set(_SPLIT_NAMES)
+    ]
+    with_classes = [top for top in like_splits if _below(folders, top)]
+    if not with_classes and (not like_splits or len(like_splits) == 1 < len(tops)):
+        return {}  # a class may be called "train": there is one in every set of vehicles
+    splits = {top: _SPLIT_NAMES.get(top.casefold(), "") for top in tops}
+    found = sorted(splits.values())
+    if with_classes != tops or "train" not in found or found != sorted(set(found) & set(SPLITS)):
+        raise ValueError(
+            f"{folder}: it is unclear whether {_named(tops)} are splits or classes. Splits are "
+            "called train, val and test; there is each once, train at least, with a folder for "
+            "each class, and nothing beside them. Rename or move folders, or leave some out by "
+            "exclude (--exclude)"
+        )
+    return splits
 
 
 def _named(names: list[str]) -> str:

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 #: How names of patients and the like look; what comes before the last number of a name is the last.
 _USUAL_PATTERNS = (
     r"(?i)((?:patient|subject|person|case|slide|lesion|sub|pat)[ _-]?\d+)",
@@ -22,13 +20,7 @@ _USUAL_PATTERNS = (
 def groups_of(
     names: Sequence[str], groups: Any, pattern: str | None
 ) -> tuple[list[str], str] | None:
-    """Return the group of each file and what tells it; None if the user names no groups.
-
-    Raises
-    ------
-    ValueError
-        If a file gets no group, or several.
-    """
+    """Return the group of each file and what tells it; None if the user names no groups."""
     if groups is not None and pattern is not None:
         raise ValueError("groups and group_pattern exclude each other: pass one of them")
     if pattern is not None:
@@ -52,7 +44,7 @@ def _by_pattern(names: Sequence[str], pattern: str) -> list[str]:
     if missed := [name for name, match in zip(names, matches, strict=True) if not match]:
         raise ValueError(
             f"group_pattern must match every file, by its path below the folder; {pattern!r} finds "
-            f"nothing in {len(missed)} of {len(names)}, such as {_some(missed)}"
+            f"nothing in {len(missed)} of {len(names)}, such as {', '.join(missed[:3])}"
         )
     return ["|".join(map(str, m.groups() or (m[0],))) for m in matches if m]
 
@@ -104,8 +96,8 @@ def _by_table(names: Sequence[str], rows: list[tuple[str, str]], source: str) ->
     if missed:
         raise ValueError(
             f"{source} has no group for {len(missed)} of {len(names)} files, such as "
-            f"{_some(missed)}; expected rows of a file (its path below the folder, or its name) "
-            "and its group"
+            f"{', '.join(missed[:3])}; expected rows of a file (its path below the folder, or its "
+            "name) and its group"
         )
     return found
 
@@ -122,24 +114,9 @@ def guessed_pattern(names: Sequence[str], n_classes: int) -> tuple[str, list[str
     return None
 
 
-def refuse_on_two_sides(groups: np.ndarray, splits: np.ndarray, told_by: str) -> None:
-    """Raise if a group has images in several of a folder's own splits."""
-    if spread := spread_over(groups, splits):
-        names = [f"{group!r} ({', '.join(where)})" for group, where in list(spread.items())[:3]]
-        raise ValueError(
-            f"{len(spread)} groups by {told_by} have images in several splits: {', '.join(names)}. "
-            "Move each to one split, or put all images in one folder, from which whole groups are "
-            "held out"
-        )
-
-
-def spread_over(groups: np.ndarray, splits: np.ndarray) -> dict[str, list[str]]:
+def spread_over(groups: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
     """Return the splits of the groups that are in several."""
     where: dict[str, list[str]] = {}
-    for group, split in dict.fromkeys(zip(groups.tolist(), splits.tolist(), strict=True)):
+    for group, split in dict.fromkeys(zip(groups, splits, strict=True)):
         where.setdefault(group, []).append(split)
     return {group: splits for group, splits in where.items() if len(splits) > 1}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -42,14 +40,3 @@ class FileFault(Exception):
 
 
 DAMAGED = "damaged files"
-
-
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels as the tag "Orientation" of EXIF and TIFF asks for."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels

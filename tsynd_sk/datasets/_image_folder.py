@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
 from tqdm import tqdm
 
-from tsynd_sk.datasets._equal_images import first_equal, told
-from tsynd_sk.datasets._folder_layout import SPLITS, layout_of
+from tsynd_sk._utils._validation import check_int_at_least
+from tsynd_sk.datasets._folder_layout import SPLITS, ImageFile, layout_of
 from tsynd_sk.datasets._folder_load import FolderLoad, counted, moved_up
 from tsynd_sk.datasets._pixel_scale import check_window
-from tsynd_sk.datasets._reading import check_choices
-
-__all__ = ["load_image_folder"]
 
 
 def load_image_folder(
@@ -44,39 +42,37 @@ def load_image_folder(
     Parameters
     ----------
     path : str or path
-        The folder. Its subfolders' sorted names become the class names; or they are splits, called
-        train or training, val, valid, validation or dev, and test or testing in any case, which
-        hold the classes' folders.
+        The folder. Its subfolders are classes, or splits that hold the classes' folders, called
+        train or training, val, valid, validation or dev, and test or testing in any case.
     split : {"train", "val", "test"}, list of these or None, default=None
         Which of the folder's own splits to return; of a list those that there are, and all images
-        if there are no splits. Size and scale are those of the whole folder all the same. None: all
-        images.
+        if there are no splits. None: all images. Size and scale are always those of the whole
+        folder.
     size : int, "auto" or "native", default="auto"
-        Side in pixels of square images; "native" leaves images as they are, which must all have one
-        size. "auto" does the same if they have, and it is at most 224; otherwise images are square,
-        with the median of the shorter sides, or 224 if that is smaller.
+        Side in pixels of square images. "native": the size of the files, which must be the same.
+        "auto": the same if it is at most 224; otherwise square, with the median of the shorter
+        sides, at most 224.
     fit : {"crop", "pad"}, default="crop"
         Images of another size are resized (bicubic, with the aspect ratio kept) until they fill
         `size`, and the centre is cropped; or until they fit in, with black margins.
     grayscale : bool or None, default=None
-        True: turn colours grey. False: images have three channels, also where all are grey. None:
-        three channels if any file has colours.
+        True: turn colours grey. False: three channels, also where all are grey. None: three
+        channels if any file has colours.
     window : (float, float) or None, default=None
-        Values of the files that become black and white, for all files. None chooses, see Notes.
+        Values that become black and white, for all files. None chooses, see Notes.
     pages : {"first", "all"}, default="first"
         Which pages, or frames, of a file with several become images.
     exclude : str or list of str, default=()
-        Files and folders that are left out: globs of their names, or of their paths below the
-        folder, such as ``"*_mask.png"``.
+        Globs of names, or of paths below the folder, to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
-        What belongs together (a patient, slide or camera): a CSV file whose columns "file" and
-        "group", or first two columns, are paths below the folder, or names, of files, and their
-        groups; or a dict of these. None: the tag PatientID, if DICOM files have it.
+        What belongs together (a patient, slide or camera): a dict from files (paths below the
+        folder, or names) to groups, or a CSV file with these in columns "file" and "group", or in
+        the first two. None: the tag PatientID, if DICOM files have it.
     group_pattern : str or None, default=None
         Regular expression that finds the group in a file's path below the folder: what its
         parentheses match, or else all that it matches.
     duplicates : {"keep", "drop"}, default="keep"
-        Whether images with the pixels of an earlier one, in the order of the result, are dropped.
+        Whether images with the pixels of an earlier one are dropped.
     on_error : {"raise", "skip"}, default="raise"
         Whether files that cannot be read are an error, or left out and counted in the warning.
     verbose : bool, default=True
@@ -94,9 +90,9 @@ def load_image_folder(
         class_names : list of str
             Names of the classes of all splits: ``class_names[code]``.
         files : list of str
-            Where each image is from, below the folder.
+            Path of each image below the folder.
         split : ndarray of shape (n,) or None
-            Split of each image; None if the folder has none.
+            Split of each image.
         splits : list of str
             The folder's own splits.
         groups : ndarray of shape (n,) or None
@@ -108,9 +104,9 @@ def load_image_folder(
         reading : Reading
             How files became arrays; `read_images` repeats it on others.
         left_out : dict
-            Names of the files and folders that are not part of the result, by reason.
+            Names of the files and folders that were left out, by reason.
         notes : list of str
-            What was chosen, and what else there is to know, in sentences.
+            What was chosen, and what else there is to know.
 
     Raises
     ------
@@ -120,18 +116,16 @@ def load_image_folder(
         If there are DICOM files, but no pydicom.
     ValueError
         If there are fewer than two classes, one has no image, it is unclear what a subfolder means,
-        links form a loop, files cannot be read, a file has no group, a group has images in two
-        splits, or an argument does not fit.
+        files cannot be read, a file has no group, a group has images in two splits, or an argument
+        is not valid.
 
     Warns
     -----
     UserWarning
-        If anything was left out, counted by reason; if images have equal pixels; if values had to
-        be stretched by guess.
+        If anything was left out, images have equal pixels, or the scale of values is a guess.
 
     See Also
     --------
-    LabeledImages : What it returns.
     read_images : Read further files in the same way.
     load_npz : Load arrays.
     tsynd_sk.comparison.load_splits : Load images for a comparison, by name.
@@ -157,14 +151,24 @@ def load_image_folder(
     >>> data.X.shape, data.class_names, data.reading.fit
     ((2, 16, 16), ['benign', 'malignant'], 'crop')
     """
-    size = check_choices(size, fit, grayscale, pages)
-    check_window(window)
-    for name, value, known in (
-        ("duplicates", duplicates, ("keep", "drop")),
-        ("on_error", on_error, ("raise", "skip")),
-    ):
+    choices: dict[str, tuple[Any, tuple]] = {
+        "fit": (fit, ("crop", "pad")),
+        "grayscale": (grayscale, (None, True, False)),
+        "pages": (pages, ("first", "all")),
+        "duplicates": (duplicates, ("keep", "drop")),
+        "on_error": (on_error, ("raise", "skip")),
+    }
+    if isinstance(size, str):
+        choices["size"] = (size, ("auto", "native"))
+    else:
+        size = check_int_at_least("size", size, 1)
+    for name, (value, known) in choices.items():
         if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+            number = "an int, or " if name == "size" else ""
+            raise ValueError(
+                f"{name} must be {number}one of {', '.join(map(str, known))}; got {value!r}"
+            )
+    check_window(window)
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     # The bar is there before the first file is found, which takes long on remote disks.
@@ -178,8 +182,43 @@ def load_image_folder(
         load.look()
         load.choose_reading(size, fit, grayscale, window, pages)
         by = load.group(groups, group_pattern, pages)
-        data = load.read([f for f in load.files if f.split in wanted] if wanted else load.files)
-    return _finished(data, load, by, duplicates, wanted)
+        read = [f for f in load.files if f.split in wanted] if wanted else load.files
+        X, files, digests = load.read(read)
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    first = first[inverse]
+    repeats = np.flatnonzero(first != np.arange(len(first))).tolist()
+    if repeats:
+        equal = _told(repeats, first, files)
+        more = '; duplicates="drop" (--duplicates drop) keeps one'
+        if duplicates == "drop":
+            load.left_out["equal to an earlier image"] = [files[row].name for row in repeats]
+            kept = np.setdiff1d(np.arange(len(first)), repeats).tolist()
+            X, files, first = moved_up(X, kept), [files[k] for k in kept], np.arange(len(kept))
+            more = "; the first of each is kept"
+        load.notes.append(f"equal pixels: {equal}")
+        load.warnings.append(f"{folder}: {equal}{more}")
+    if load.left_out:
+        load.notes.append(f"left out: {counted(load.left_out)}")
+        if set(load.left_out) - {"excluded by name", "equal to an earlier image"}:
+            load.warnings.insert(0, f"Left out of {folder}: {counted(load.left_out)}")
+    for message in load.warnings:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    names = [file.name for file in files]
+    codes = {name: code for code, name in enumerate(layout.class_names)}
+    return Bunch(
+        X=X,
+        y=np.array([codes[file.class_name] for file in files], dtype=np.int64),
+        class_names=layout.class_names,
+        files=names,
+        split=np.array([file.split for file in files]) if layout.splits else None,
+        splits=list(layout.splits),
+        groups=None if load.groups is None else np.array([load.groups[name] for name in names]),
+        grouped_by=by,
+        first_equal=first,
+        reading=load.reading,
+        left_out=load.left_out,
+        notes=load.notes,
+    )
 
 
 def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
@@ -198,44 +237,17 @@ def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
     return wanted
 
 
-def _finished(data: dict, load: FolderLoad, by: str, duplicates: str, wanted: list[str]) -> Bunch:
-    layout, files = load.layout, data["files"]
-    names = [file.name for file in files]
-    first = first_equal(data["digests"])
-    equal = told(first, names, [file.class_name for file in files], [file.split for file in files])
-    X = data["X"]
-    if duplicates == "drop" and equal:
-        kept = np.flatnonzero(first == np.arange(len(first))).tolist()
-        load.left_out["equal to an earlier image"] = [
-            name for row, name in enumerate(names) if first[row] != row
-        ]
-        X, files = moved_up(X, kept), [files[row] for row in kept]
-        names, first = [file.name for file in files], np.arange(len(kept))
-        equal += "; the first of each is kept"
-    if equal:
-        load.notes.append(f"equal pixels: {equal}")
-        load.warnings.append(
-            f"{load.folder}: {equal}"
-            + ("" if duplicates == "drop" else '; duplicates="drop" (--duplicates drop) keeps one')
-        )
-    if load.left_out:
-        load.notes.append(f"left out: {counted(load.left_out)}")
-        if set(load.left_out) - {"excluded by name", "equal to an earlier image"}:
-            load.warnings.insert(0, f"Left out of {load.folder}: {counted(load.left_out)}")
-    for message in load.warnings:
-        warnings.warn(message, UserWarning, stacklevel=3)
-    codes = {name: code for code, name in enumerate(layout.class_names)}
-    return Bunch(
-        X=X,
-        y=np.array([codes[file.class_name] for file in files], dtype=np.int64),
-        class_names=layout.class_names,
-        files=names,
-        split=np.array([file.split for file in files]) if layout.splits else None,
-        splits=list(layout.splits),
-        groups=None if load.groups is None else np.array([load.groups[name] for name in names]),
-        grouped_by=by,
-        first_equal=first,
-        reading=load.reading,
-        left_out=load.left_out,
-        notes=load.notes,
-    )
+def _told(repeats: Sequence[int], first: np.ndarray, files: Sequence[ImageFile]) -> str:
+    """Return how many images repeat an earlier one, and which are where they should not be."""
+    pairs = [(files[first[row]], files[row]) for row in repeats]
+    text = f"{len(pairs)} of {len(first)} images have the pixels of another one"
+    wrong = {
+        "under two labels": [p for p in pairs if p[0].class_name != p[1].class_name],
+        "in two splits": [p for p in pairs if p[0].split != p[1].split],
+    }
+    for where, found in (wrong if any(wrong.values()) else {"such as": pairs[:1]}).items():
+        if found:
+            named = ", ".join(f"{one.name} and {other.name}" for one, other in found[:3])
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            text += f"; {where}: {named}{more}"
+    return text

@@ -1,11 +1,11 @@
-"""Labelled images from MedMNIST, scikit-learn, .npz files and folders of image files."""
+"""Labelled images from MedMNIST, scikit-learn and .npz files; draws from them."""
 
 import os
 import zipfile
 import zlib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,15 +14,38 @@ from sklearn.utils import check_random_state, column_or_1d
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.datasets._labeled_images import LabeledImages
 
 _SPLITS = ("train", "val", "test")
 
 
-def subsample(
-    y: ArrayLike, n_samples: int, *, stratify: bool = True, random_state: Any = None
-) -> np.ndarray:
-    """Draw distinct rows at random, every class among them.
+class LabeledImages(NamedTuple):
+    """Images, their classes and the names of the classes.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, H, W) or (n, H, W, C)
+        Images.
+    y : ndarray of shape (n,), int64
+        Class codes.
+    class_names : list of str
+        Names of the classes: ``class_names[code]``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsynd_sk.datasets import LabeledImages
+    >>> X, y, class_names = LabeledImages(np.zeros((2, 8, 8)), np.array([1, 0]), ["fit", "sick"])
+    >>> [class_names[code] for code in y]
+    ['sick', 'fit']
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    class_names: list[str]
+
+
+def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.ndarray:
+    """Draw distinct rows at random, stratified by class, with at least one row of each.
 
     Parameters
     ----------
@@ -30,8 +53,6 @@ def subsample(
         Class labels of any kind.
     n_samples : int
         Number of rows to draw, at most n.
-    stratify : bool, default=True
-        Keep the classes' shares as closely as whole rows allow, with at least one row of each.
     random_state : int, RandomState instance or None, default=None
         Makes the draw repeatable.
 
@@ -43,7 +64,7 @@ def subsample(
     Raises
     ------
     ValueError
-        If `n_samples` exceeds n, or is below the number of classes when stratifying.
+        If `n_samples` exceeds n, or is below the number of classes.
 
     See Also
     --------
@@ -66,13 +87,11 @@ def subsample(
             f"n_samples must be at most {len(labels)}, the number of rows; got {n_samples}"
         )
     order = rng.permutation(len(labels)).astype(np.int64)
-    if not stratify:
-        return order[:n_samples]
     classes, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if n_samples < len(classes):
         raise ValueError(
             f"n_samples={n_samples} leaves some of the {len(classes)} classes without a row: draw "
-            "more, or pass stratify=False"
+            "more"
         )
     # Largest remainders, by hand: scikit-learn's stratified splitters refuse classes of one row
     # and draws that leave fewer rows than classes, and may leave a rare class out.
@@ -86,11 +105,6 @@ def subsample(
     return rng.permutation(np.concatenate(drawn))
 
 
-def _check_split(split: str) -> None:
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
-
-
 def load_medmnist(
     name: str,
     *,
@@ -99,7 +113,6 @@ def load_medmnist(
     size: int = 28,
     download: bool = True,
     n_samples: int | None = None,
-    stratify: bool = True,
     random_state: Any = None,
 ) -> LabeledImages:
     """Load a two-dimensional MedMNIST set, fetching and checking its official file.
@@ -117,9 +130,7 @@ def load_medmnist(
     download : bool, default=True
         Fetch the file if `root` lacks it. A file that is there is never overwritten.
     n_samples : int or None, default=None
-        Number of images to draw at random. None keeps all, in the file's order.
-    stratify : bool, default=True
-        Whether the images drawn keep the classes' shares, see :func:`subsample`.
+        Number of images to draw by `subsample`. None keeps all, in the file's order.
     random_state : int, RandomState instance or None, default=None
         Makes the draw repeatable.
 
@@ -150,15 +161,14 @@ def load_medmnist(
     >>> from tsynd_sk.datasets import load_medmnist
     >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
     """
-    _check_split(split)
     # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
     import medmnist
     from torchvision.datasets.utils import check_integrity
 
     known = [
-        known
-        for known, about in medmnist.INFO.items()
-        if not known.endswith("mnist3d") and "multi-label" not in about["task"]
+        each
+        for each, about in medmnist.INFO.items()
+        if not each.endswith("mnist3d") and "multi-label" not in about["task"]
     ]
     if name not in known:
         close = get_close_matches(name, known, n=1)
@@ -185,13 +195,13 @@ def load_medmnist(
         dataset_class(split=split, root=str(folder), size=size, download=True)
     if not check_integrity(str(path), info[f"MD5{suffix}"]):
         raise OSError(
-            f"{path} is damaged, or not the official file, for its MD5 is not "
-            f"{info[f'MD5{suffix}']}: delete it, and load it again with download=True"
+            f"{path} is damaged, or not the official file (by its MD5): delete it, and load it "
+            "again with download=True"
         )
     with np.load(path, allow_pickle=False) as file:
         X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
     if n_samples is not None:
-        rows = subsample(y, n_samples, stratify=stratify, random_state=random_state)
+        rows = subsample(y, n_samples, random_state=random_state)
         X, y = X[rows], y[rows]
     return LabeledImages(X, y, [info["label"][str(code)] for code in range(len(info["label"]))])
 
@@ -258,7 +268,6 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     ...     load_npz(path, split="test").class_names
     ['fit', 'sick']
     """
-    _check_split(split)
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"path must name a file that exists; there is no {path}")
@@ -298,6 +307,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
         raise ValueError(f"{path}: labels must be all integers or all strings, got {dtypes}")
     # Left alone, int64 and uint64 together would turn into floats, and a class 1 into "1.0".
     dtype = str if kinds == {"U"} else np.int64
-    classes = np.unique(np.concatenate([v.ravel().astype(dtype) for v in labels.values()]))
-    y = np.searchsorted(classes, labels[split].ravel().astype(dtype)).astype(np.int64)
+    labels = {name: values.ravel().astype(dtype) for name, values in labels.items()}
+    classes = np.unique(np.concatenate(list(labels.values())))
+    y = np.searchsorted(classes, labels[split]).astype(np.int64)
     return LabeledImages(X, y, [str(label) for label in classes])

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any
 
-from joblib import cpu_count
+from joblib import Parallel, cpu_count, delayed
 
 from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 #: Bytes that all threads together may use for images while they decode them.
 _BUDGET = 120 * 2**20
-_CHUNK = 16
 
 
 def n_threads(facts: Iterable[ImageFacts] = ()) -> int:
@@ -31,30 +26,25 @@ def _bytes_to_decode(facts: ImageFacts) -> int:
 
 
 def in_threads(
-    task: Callable[[T], R], items: Sequence[T], threads: int, report: Callable[[int], object]
-) -> list[R | FileFault]:
+    task: Callable[[Any], Any],
+    items: Sequence[Any],
+    threads: int,
+    report: Callable[[], object] = lambda: None,
+) -> list[Any]:
     """Return what `task` returns for each item, or the fault that it raises."""
 
-    def run(chunk: Sequence[T]) -> list[R | FileFault]:
-        results: list[R | FileFault] = []
-        for item in chunk:
-            try:
-                results.append(task(item))
-            except FileFault as fault:
-                results.append(fault)
-        return results
-
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    done: list[R | FileFault] = []
-    with ThreadPoolExecutor(threads) as pool:
+    def run(item: Any) -> Any:
         try:
-            for results in pool.map(run, chunks):
-                done += results
-                report(len(results))
-        except BaseException:  # Ctrl-C among them: nobody waits for what is queued
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return done
+            return task(item)
+        except FileFault as fault:
+            return fault
+
+    results = []
+    parallel = Parallel(threads, require="sharedmem", batch_size=16, return_as="generator")
+    for result in parallel(delayed(run)(item) for item in items):
+        results.append(result)
+        report()
+    return results
 
 
 def refusal(faults: dict[str, FileFault], where: str, way_out: str) -> ValueError:

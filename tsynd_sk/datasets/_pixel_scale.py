@@ -12,7 +12,6 @@ from tsynd_sk.datasets._image_facts import ImageFacts
 
 #: A set that uses less than this share of what its type can hold is stretched.
 _SMALL_PART = 0.5
-_USUAL_FLOATS = ((0.0, 1.0), (0.0, 255.0))
 
 Window = tuple[float, float]
 
@@ -51,79 +50,54 @@ def check_window(window: Any) -> Window | None:
 def scale_of(
     facts: Sequence[ImageFacts], ranges: Sequence[Window], names: Sequence[str], window: Any
 ) -> Scale:
-    """Choose one scale for a set.
-
-    Parameters
-    ----------
-    facts : sequence of ImageFacts
-        Of all files.
-    ranges : sequence of tuple
-        Lowest and highest value of each deep file.
-    names : sequence of str
-        Names of the deep files.
-    window : tuple of float or None
-        What the user wants.
-    """
+    """Choose one scale for a set, of whose deep files these are the ranges of values and names."""
     deep = [fact for fact in facts if fact.deep]
     n_shallow = len(facts) - len(deep)
     if (asked := check_window(window)) is not None:
-        note = f"values: {_shown(asked)} become black to white, as asked for"
+        note = f"values: {_shown(asked)} scaled to [0, 255], as asked for"
         return Scale(asked if deep else None, asked if n_shallow else None, note)
     shallow = (0.0, 255.0) if n_shallow else None
     if not deep:
         return Scale(None, shallow)
     windows = {fact.window for fact in deep}
-    if len(windows) == 1 and None not in windows:
-        (own,) = windows
-        assert own is not None
-        scale = Scale(own, shallow, f"values: the window of all DICOM files, {_shown(own)}")
-    else:
-        scale = _stretched(deep, np.asarray(ranges, dtype=float), names, shallow)
-        if windows - {None}:
-            differ = (
-                "; the DICOM files' windows differ, and a window for each would hide brightness"
-            )
-            scale = Scale(scale.deep, shallow, scale.note + differ, True)
-    if n_shallow and scale.is_guess:
-        mixed = f"; {n_shallow} files of 8 bits beside them keep 0 to 255: do they compare?"
-        scale = Scale(scale.deep, shallow, scale.note + mixed, True)
-    return scale
-
-
-def _stretched(
-    deep: Sequence[ImageFacts], ranges: np.ndarray, names: Sequence[str], shallow: Window | None
-) -> Scale:
-    low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+    own = windows.pop() if len(windows) == 1 else None
+    if own is not None:
+        return Scale(own, shallow, f"values: the window of all DICOM files, {_shown(own)}")
+    low, high = (f(side) for f, side in zip((min, max), zip(*ranges, strict=True), strict=True))
     whole = _whole_range(deep, low, high)
-    few = _few_that_widen(ranges, names, (low, high))
-    if whole and high - low >= _SMALL_PART * (whole[1] - whole[0]):
-        if not few:
-            return Scale(whole, shallow, f"values: {_shown(whole)} become black to white")
-        return Scale(whole, shallow, f"values: {_shown(whole)} become black to white{few}", True)
+    few = _few_that_widen(np.asarray(ranges, dtype=float), names, high - low)
     used = (low, high if high > low else low + 1)
-    of = f" of {_shown(whole)}" if whole else ""
-    note = (
-        f"values: all files together use {_shown((low, high))}{of}, which is stretched to black to "
-        f"white, alike in all; window=(low, high) (--window LOW HIGH) sets another scale{few}"
+    note = f"values: all files together use {_shown((low, high))}"
+    if whole:
+        note += f" of {_shown(whole)}"
+    note += (
+        ", which is stretched to [0, 255], alike in all; window=(low, high) (--window LOW HIGH) "
+        "sets another scale"
     )
-    return Scale(used, shallow, note, True)
+    is_guess = True
+    if whole and high - low >= _SMALL_PART * (whole[1] - whole[0]):
+        used, note, is_guess = whole, f"values: {_shown(whole)} scaled to [0, 255]", bool(few)
+    note += few
+    if windows - {None}:
+        note += "; the DICOM files' windows differ, and a window for each would hide brightness"
+        is_guess = True
+    if n_shallow and is_guess:
+        note += f"; {n_shallow} files of 8 bits beside them stay as they are: do they compare?"
+    return Scale(used, shallow, note, is_guess)
 
 
 def _whole_range(deep: Sequence[ImageFacts], low: float, high: float) -> Window | None:
     limits = [fact.limits for fact in deep if fact.limits]
     if len(limits) == len(deep):
         return min(bottom for bottom, _ in limits), max(top for _, top in limits)
-    if limits:
-        return None
-    return next((usual for usual in _USUAL_FLOATS if usual[0] <= low and high <= usual[1]), None)
+    usual = (top for top in (1.0, 255.0) if low >= 0 and high <= top)
+    return None if limits else next(((0.0, top) for top in usual), None)
 
 
-def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: Window) -> str:
+def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: float) -> str:
     """Name files without which far less of the range would be used: hot pixels, say."""
-    if len(ranges) < 20:
-        return ""
     low, high = np.quantile(ranges[:, 0], 0.05), np.quantile(ranges[:, 1], 0.95)
-    if not 0 < high - low < _SMALL_PART * (used[1] - used[0]):
+    if len(ranges) < 20 or not 0 < high - low < _SMALL_PART * used:
         return ""
     beyond = np.flatnonzero((ranges[:, 0] < low) | (ranges[:, 1] > high))
     named = ", ".join(names[row] for row in beyond[:3])

@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts
 from tsynd_sk.datasets._read_dicom import look_at_dicom, read_dicom
-from tsynd_sk.datasets._read_tiff import look_at_tiff, read_tiff, refuse_no_pixels
+from tsynd_sk.datasets._read_tiff import look_at_tiff, read_tiff
 
 #: What names of image files end in. DICOM files are known by their first bytes, too.
 SUFFIXES = (
@@ -40,7 +40,7 @@ def is_dicom(path: Path) -> bool:
 def quiet_readers() -> Iterator[None]:
     """Turn Pillow's warning of decompression bombs into an error, and its others off.
 
-    Filters of warnings are of the whole process: this is no work for single threads.
+    Filters of warnings belong to the whole process, so single threads must not set them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom)\.")
@@ -70,13 +70,7 @@ def _bomb(detail: str) -> FileFault:
 
 
 def look(path: Path) -> ImageFacts:
-    """Return what an image file says about itself, without decoding its pixels if possible.
-
-    Raises
-    ------
-    FileFault
-        If it is no image that can be read.
-    """
+    """Return what an image file says about itself, without decoding its pixels if possible."""
     with _faults():
         with path.open("rb") as file:
             start = file.read(132)
@@ -132,18 +126,13 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def read_page(path: Path, facts: ImageFacts, page: int = 0) -> np.ndarray:
-    """Return the values of a page, as they are stored, of shape (H, W) or (H, W, 3).
-
-    Raises
-    ------
-    FileFault
-        If they cannot be read.
-    """
+    """Return the values of a page, as they are stored, of shape (H, W) or (H, W, 3)."""
     with _faults():
         if facts.reader == "pydicom":
             return read_dicom(path, page)
         pixels = read_tiff(path, page) if facts.reader == "tifffile" else _read(path, page)
-        refuse_no_pixels(pixels)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")
         return pixels
 
 

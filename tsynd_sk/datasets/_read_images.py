@@ -13,9 +13,7 @@ from tsynd_sk._utils._validation import type_name
 from tsynd_sk.datasets._image_facts import FileFault
 from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
-from tsynd_sk.datasets._reading import Reading, as_read, check_fits
-
-__all__ = ["read_images"]
+from tsynd_sk.datasets._reading import Reading, as_read, check_fits, pages_of, shape_of
 
 
 def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like: Any) -> np.ndarray:
@@ -26,14 +24,13 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     paths : path or list of paths
         Files.
     like : Bunch, Reading or estimator
-        What `load_image_folder` returned, its ``reading``, or an estimator that was loaded from a
-        file with it (``save_params(path, reading=...)``).
+        What `load_image_folder` returned, its ``reading``, or an estimator that was saved with it
+        (``save_params(path, reading=...)``).
 
     Returns
     -------
     X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
-        Images, in the order of the files; the pages of a file follow each other if the set was read
-        with ``pages="all"``.
+        Images, in the order of the files and of their pages.
 
     Raises
     ------
@@ -70,24 +67,18 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
             f"from a file that was saved with reading=; got {type_name(like)} without one"
         )
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    shape = (*reading.size, *(() if reading.grayscale else (3,)))
+    shape = shape_of(reading)
 
     def read(path: Path) -> list[np.ndarray]:
         facts = look(path)
         check_fits(reading, facts)
-        n_pages = facts.n_pages if reading.pages == "all" else 1
-        pages = (read_page(path, facts, page) for page in range(n_pages))
+        pages = (read_page(path, facts, page) for page in pages_of(facts, reading.pages))
         return [np.broadcast_to(as_read(reading, page, facts), shape) for page in pages]
 
     files = [Path(path).expanduser() for path in paths]
     with quiet_readers():
-        results = in_threads(read, files, min(4, n_threads()), lambda n: None)
-    faults = {
-        str(file): result
-        for file, result in zip(files, results, strict=True)
-        if isinstance(result, FileFault)
-    }
-    if faults:
+        results = in_threads(read, files, min(4, n_threads()))
+    pairs = zip(map(str, files), results, strict=True)
+    if faults := {file: result for file, result in pairs if isinstance(result, FileFault)}:
         raise refusal(faults, "", "leave them out of paths")
-    images = [image for result in results if not isinstance(result, FileFault) for image in result]
-    return np.stack(images) if images else np.empty((0, *shape), dtype=np.uint8)
+    return np.array([image for result in results for image in result], np.uint8).reshape(-1, *shape)

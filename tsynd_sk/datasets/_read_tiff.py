@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts, turned
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 
 
 def look_at_tiff(path: Path) -> ImageFacts | None:
@@ -67,7 +67,7 @@ def read_tiff(path: Path, page_number: int) -> np.ndarray:
         assert described is not None
         if pixels.ndim == 3 and described.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
-        pixels = turned(pixels, described.tags.valueof("Orientation", default=1))
+        pixels = _turned(pixels, described.tags.valueof("Orientation", default=1))
         return _without_alpha(pixels, [int(kind) for kind in described.extrasamples])
 
 
@@ -99,7 +99,12 @@ def _without_alpha(pixels: np.ndarray, extra: list[int]) -> np.ndarray:
     return colours if n_colours == 3 else colours[..., 0]
 
 
-def refuse_no_pixels(pixels: np.ndarray) -> None:
-    """Raise if values are not all numbers."""
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as the tag "Orientation" of EXIF and TIFF asks for."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

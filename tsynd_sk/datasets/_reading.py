@@ -8,13 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 from tsynd_sk.datasets._pixel_scale import Scale
 
-__all__ = ["Reading"]
-
-FITS = ("crop", "pad")
 _LARGEST = 224
 _BICUBIC = Image.Resampling.BICUBIC
 # Of ITU-R 601, as Pillow has it.
@@ -46,11 +42,6 @@ class Reading:
     --------
     read_images : Read further files by it.
 
-    Notes
-    -----
-    ``dataclasses.asdict`` makes a dict of it that JSON can hold, and ``Reading(**kept)`` a Reading
-    of that again.
-
     Examples
     --------
     >>> from dataclasses import asdict
@@ -73,6 +64,16 @@ class Reading:
         for name in ("window", "window_8bit"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(map(float, value)))
+
+
+def shape_of(reading: Reading) -> tuple[int, ...]:
+    """Return the shape of an image."""
+    return reading.size if reading.grayscale else (*reading.size, 3)
+
+
+def pages_of(facts: ImageFacts, pages: str) -> range:
+    """Return the numbers of the pages of a file that are images."""
+    return range(facts.n_pages if pages == "all" else 1)
 
 
 def check_fits(reading: Reading, facts: ImageFacts) -> None:
@@ -163,37 +164,19 @@ def reading_of(
             "size=PX (--size PX) to resize them to PX x PX"
         )
     else:
-        median = int(np.median([min(fact.shape) for fact in facts]))
-        side = min(median, _LARGEST)
+        side = min(int(np.median([min(fact.shape) for fact in facts])), _LARGEST)
         chosen = (side, side)
         why = f"the median of the files' shorter sides, at most {_LARGEST}"
         if len(shapes) == 1:
             why = f"files are {_wide(first)}; more than {_LARGEST} only by size (--size)"
-    if grayscale is None:
-        grayscale = not any(fact.colour for fact in facts)
-    reading = Reading(
-        chosen, "native" if size == "native" else fit, grayscale, scale.deep, scale.shallow, pages
-    )
     n_grey = sum(not fact.colour for fact in facts)
+    if grayscale is None:
+        grayscale = n_grey == len(facts)
+    fit = "native" if size == "native" else fit
+    done = "" if len(shapes) == 1 and chosen == first else f", {fit} to fit"
     kinds = f" ({n_grey} grey files among them become colour)" if n_grey and not grayscale else ""
-    done = "" if len(shapes) == 1 and chosen == first else f", {reading.fit} to fit"
     note = f"size: {_wide(chosen)} pixels ({why}){done}, {'grey' if grayscale else 'colour'}{kinds}"
-    return reading, note
-
-
-def check_choices(size, fit: str, grayscale, pages: str) -> int | str:
-    """Raise if one of these is not known; return the size."""
-    if fit not in FITS:
-        raise ValueError(f"fit must be one of {', '.join(FITS)}; got {fit!r}")
-    if pages not in ("first", "all"):
-        raise ValueError(f'pages must be "first" or "all"; got {pages!r}')
-    if grayscale not in (None, True, False):
-        raise ValueError(f"grayscale must be None, True or False; got {grayscale!r}")
-    if isinstance(size, str):
-        if size not in ("auto", "native"):
-            raise ValueError(f'size must be an int, "auto" or "native"; got {size!r}')
-        return size
-    return check_int_at_least("size", size, 1)
+    return Reading(chosen, fit, grayscale, scale.deep, scale.shallow, pages), note
 
 
 def _wide(shape: tuple[int, ...]) -> str:

@@ -5,9 +5,13 @@ from tsynd_sk.evaluation._attacks import (
     GradientMaskingWarning,
     adversarial_scores,
 )
-from tsynd_sk.evaluation._bootstrap import holm
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
-from tsynd_sk.evaluation._differentiable import DifferentiableClassifier, check_differentiable
+from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
+from tsynd_sk.evaluation._inputs import (
+    fitted_synthesizer,
+    labels_of_images,
+    sample_beside_sources,
+)
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
 from tsynd_sk.evaluation._robustness_report import RobustnessReport, robustness_report
 from tsynd_sk.evaluation._scores import (
@@ -18,6 +22,7 @@ from tsynd_sk.evaluation._scores import (
     weighted_scores,
 )
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
+from tsynd_sk.evaluation._trial import holm
 
 __all__ = [
     "ATTACKS",

@@ -21,7 +21,7 @@ _MAX_KNOWN = 50_000
 
 
 def check_installed(caller: str) -> None:
-    """Raise if the toolbox is not installed, which is imported where it is used: it is slow."""
+    """Raise if the toolbox, whose import is slow, is not installed."""
     try:
         import art  # noqa: F401
     except ImportError as error:
@@ -61,17 +61,15 @@ class Target(nn.Module):
             self._known.update(zip([keys[i] for i in new], answers, strict=True))
         return torch.stack([self._known[key] for key in keys])
 
+    def images(self) -> np.ndarray:
+        """Return those of the classifier, (n, C, H, W), with values between 0 and 1."""
+        x = ((self.classifier.x - self.low) / self.scale).clamp(0, 1)
+        return x.reshape(-1, *self.classifier.image_shape).numpy()
+
     def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         """Log-probabilities of an array."""
         with torch.no_grad():
             return torch.cat([self(part) for part in torch.from_numpy(x).split(batch_size)]).numpy()
-
-
-def scaled_images(classifier: DifferentiableClassifier) -> np.ndarray:
-    """Return the images (n, C, H, W) of a classifier with values between 0 and 1."""
-    low, high = classifier.limits
-    x = ((classifier.x.numpy() - low) / (high - low or 1.0)).astype(np.float32).clip(0, 1)
-    return x.reshape(-1, *classifier.image_shape)
 
 
 class _Margin(nn.Module):
@@ -134,9 +132,9 @@ class Attacker:
         params["verbose"] = False
         if attack == "pgd":
             # From one end of the ball to the other, and back again for a quarter of the way.
-            step = min(2.5 * eps / self.max_iter, eps)
+            params["eps_step"] = min(2.5 * eps / self.max_iter, eps)
             return ProjectedGradientDescent(
-                estimator, eps_step=step, max_iter=self.max_iter, num_random_init=1, **params
+                estimator, max_iter=self.max_iter, num_random_init=1, **params
             )
         _, height, width = self.image_shape
         # ART finds no place for a square as wide as the image.
@@ -146,27 +144,23 @@ class Attacker:
 
     def _parts_of_autoattack(self, eps: float) -> Iterator[Any]:
         """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
-        yield self._auto_pgd(eps, nn.CrossEntropyLoss(), "cross_entropy")
+        from art.attacks.evasion import AutoProjectedGradientDescent
+
         # The ratio of differences of logits is made of three of them. With two classes, what is
         # left of it is its numerator.
         ratio = "difference_logits_ratio" if self.n_classes > 2 else None
-        yield self._auto_pgd(eps, _Margin(), ratio)
-        if min(self.image_shape[1:]) > 1:
-            yield self._attack("square", eps)
-
-    def _auto_pgd(self, eps: float, loss: nn.Module, loss_type: str | None) -> Any:
-        from art.attacks.evasion import AutoProjectedGradientDescent
-
-        return AutoProjectedGradientDescent(
-            self._estimator(loss),
-            eps=eps,
-            eps_step=2 * eps,
-            max_iter=_AUTO_STEPS,
-            nb_random_init=1,
-            batch_size=self.batch_size,
-            loss_type=loss_type,
-            verbose=False,
-        )
+        for loss, name in ((nn.CrossEntropyLoss(), "cross_entropy"), (_Margin(), ratio)):
+            yield AutoProjectedGradientDescent(
+                self._estimator(loss),
+                eps=eps,
+                eps_step=2 * eps,
+                max_iter=_AUTO_STEPS,
+                nb_random_init=1,
+                batch_size=self.batch_size,
+                loss_type=name,
+                verbose=False,
+            )
+        yield self._attack("square", eps)
 
     def _estimator(self, loss: nn.Module) -> Any:
         from art.estimators.classification import PyTorchClassifier

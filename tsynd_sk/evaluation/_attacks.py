@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
+from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least, type_name
-from tsynd_sk.evaluation._art import Attacker, Target, check_installed, scaled_images
+from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
+from tsynd_sk.evaluation._inputs import labels_of_images, names_among
 from tsynd_sk.evaluation._scores import classification_scores
 
 __all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
@@ -45,9 +45,7 @@ class GradientMaskingWarning(UserWarning):
 
     >>> import warnings
     >>> from tsynd_sk.evaluation import GradientMaskingWarning
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", GradientMaskingWarning)
-    ...     # adversarial_scores(classifier, X, y)
+    >>> warnings.simplefilter("error", GradientMaskingWarning)
     """
 
 
@@ -74,22 +72,22 @@ def adversarial_scores(
     estimator : AugmentedClassifier or skorch classifier
         Fitted.
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-        Images as in the fit of `estimator`. A bare skorch net sees floats (n, C, H, W) or
-        (n, H, W), or flat rows if it has an attribute ``image_shape_`` (C, H, W).
+        Images as in the fit of `estimator`. A bare skorch net gets them as (n, C, H, W), uint8
+        divided by 255, or as (n, H, W) if it takes these only; flat rows if it has an attribute
+        ``image_shape_`` (C, H, W).
     y : array-like of shape (n,)
         True labels; for a bare skorch net class indices.
     attacks : iterable of {"fgsm", "pgd", "autoattack", "square"}, default=all of them
         - "fgsm": one step along the sign of the gradient.
         - "pgd": `max_iter` steps from `n_restarts` random starts.
         - "autoattack": Auto-PGD (100 steps) on the cross-entropy, Auto-PGD on the ratio of
-          differences of logits (their plain difference for two classes, for which the ratio is not
-          defined), then "square", each against the images that still stand.
+          differences of logits (their plain difference for two classes), then "square", each
+          against the images that still stand.
         - "square": the black-box attack, a random search that sees predictions only.
     eps : iterable of float, default=(2 / 255, 4 / 255, 8 / 255)
-        Largest change of any value, as a fraction of the range of values. uint8 has the range 0 to
-        255, so that 2/255 stands for two grey levels. The range of floats goes from the lowest to
-        the highest value in `X` and, if `estimator` is an AugmentedClassifier, in its fit. Attacked
-        images stay within it.
+        Largest change of any value, as a fraction of the range of values, within which images stay:
+        0 to 255 for uint8; for floats from the lowest to the highest value in `X` and, if
+        `estimator` is an AugmentedClassifier, in its fit.
     max_iter, n_restarts : int, default=20, 3
         Steps and starts of "pgd".
     n_queries : int, default=500
@@ -97,17 +95,15 @@ def adversarial_scores(
     batch_size : int, default=256
         Images that are attacked at once.
     random_state : int, RandomState instance or None, default=None
-        Seed of the attacks. An attack does the same whatever other attacks and strengths there are.
+        Seed of the attacks, of which none depends on what others there are.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts, one for each attack and strength, with the keys "attack",
-          "eps", "accuracy", "balanced_accuracy" and "roc_auc", see `classification_scores`; first
-          of all the attack "clean" with eps 0. Made for ``pandas.DataFrame(rows)``.
+        - ``rows``: a list of dicts with the keys "attack", "eps", "accuracy", "balanced_accuracy"
+          and "roc_auc", see `classification_scores`; first of all the attack "clean" with eps 0.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities of these rows.
-        - ``gradient_masking``: list of str, signs that the attacks missed what there is; empty if
-          there are none. See Notes.
+        - ``gradient_masking``: list of str, signs that the attacks missed what there is.
         - ``loss_rises``: share of the images whose loss rises with a small step along its gradient.
 
     Raises
@@ -128,15 +124,11 @@ def adversarial_scores(
     Notes
     -----
     Of everything that an attack tries on an image, and the image itself, what counts is what fools
-    the network and, of several such, what makes the true label least likely. Only "fgsm", "pgd" and
-    "square" attack images that are misclassified already, too, so that their ``roc_auc`` says more;
-    "autoattack" is made for accuracy.
+    the network and, of several such, what makes the true label least likely. Unlike the others,
+    "autoattack" leaves images alone that are misclassified already: it is made for accuracy.
 
-    A network whose gradients say nothing resists attacks that follow them, and no others. These are
-    the signs: the loss of more than a tenth of the images does not rise along its gradient; "pgd",
-    "autoattack" or "square" fools fewer images with a larger `eps`; "pgd" fools fewer than "fgsm",
-    or "autoattack" fewer than "pgd"; "square", which knows no gradients, fools more than "pgd".
-    All but the first forgive differences of 0.02. What is compared depends on `attacks`.
+    A network whose gradients say nothing resists attacks that follow them, and no others.
+    :ref:`guide_evaluation` lists the signs of this that are looked for.
 
     Examples
     --------
@@ -157,33 +149,22 @@ def adversarial_scores(
     True
     """
     check_installed("adversarial_scores")
-    attacks = list(dict.fromkeys([attacks] if isinstance(attacks, str) else attacks))
-    if unknown := [attack for attack in attacks if attack not in ATTACKS]:
-        raise ValueError(f"Unknown attack {unknown[0]!r}; known: {', '.join(ATTACKS)}")
+    attacks = names_among(ATTACKS, attacks, "attack")
     strengths = _check_eps(eps)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         classifier = DifferentiableClassifier.from_estimator(estimator, X)
         classes = classifier.classes
-        labels = labels_of(y)
-        check_consistent_length(classifier.x, labels)
-        if "square" in attacks and min(classifier.image_shape[1:]) < 2:
-            raise ValueError(
-                f"X has images of shape {classifier.image_shape}, too narrow for 'square', whose "
-                "squares move: leave it out of attacks"
-            )
+        labels, codes = labels_of_images(y, classifier.x, classes)
         rng = check_random_state(random_state)
-        target, x = Target(classifier), scaled_images(classifier)
+        target = Target(classifier)
+        x = target.images()
         clean = target.predict(x, batch_size)
-        codes = encode_labels(labels, classes)
         rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
-        attacker = Attacker(
-            target,
-            max_iter=check_int_at_least("max_iter", max_iter, 1),
-            n_restarts=check_int_at_least("n_restarts", n_restarts, 1),
-            n_queries=check_int_at_least("n_queries", n_queries, 1),
-            batch_size=batch_size,
-        )
+        budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
+        for name, budget in budgets.items():
+            check_int_at_least(name, budget, 1)
+        attacker = Attacker(target, **budgets, batch_size=batch_size)
         seed = int(rng.randint(2**31 - 1))
         for attack, strength in product(attacks, strengths):
             # ART draws from the global generators.
@@ -191,7 +172,8 @@ def adversarial_scores(
                 log_proba = _worst(attacker, attack, x, codes, strength, clean)
             rows.append(_row(attack, strength, labels, log_proba, classes))
             proba.append(np.exp(log_proba))
-        stepped = _worst(attacker, "fgsm", x, codes, min(strengths) / 4, None)
+        [(_, stepped)] = attacker.candidates("fgsm", x, codes, min(strengths) / 4)
+        stepped = target.predict(stepped, batch_size)
     rises = float(np.mean(_odds(stepped, codes) > _odds(clean, codes)))
     signs = signs_of_masking(rows, rises, len(x))
     if signs:
@@ -234,22 +216,16 @@ def _worst(
     x: np.ndarray,
     y: np.ndarray,
     eps: float,
-    against: np.ndarray | None,
+    against: np.ndarray,
 ) -> np.ndarray:
     """Log-probabilities of what misleads most, also of what is `against`: images left alone."""
-    worst = against
+    worst = against.copy()
     for rows, images in attacker.candidates(attack, x, y, eps):
-        tried = attacker.target.predict(images, attacker.batch_size)
-        if worst is None:
-            worst = tried
-            continue
-        best = worst[rows]
+        tried, best = attacker.target.predict(images, attacker.batch_size), worst[rows]
         fooled, was_fooled = (p.argmax(1) != y[rows] for p in (tried, best))
         worse = _odds(tried, y[rows]) > _odds(best, y[rows])
         better = np.where(fooled == was_fooled, worse, fooled)
-        worst = worst.copy()
         worst[rows] = np.where(better[:, None], tried, best)
-    assert worst is not None
     return worst
 
 
@@ -263,25 +239,23 @@ def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
     """Describe where a stronger attack did worse than a weaker one; row 0 is of clean images."""
     slack = max(_SLACK, 1 / n) + 1e-9
     accuracy = {(row["attack"], row["eps"]): row["accuracy"] for row in rows[1:]}
+    strengths = sorted({row["eps"] for row in rows[1:]})
+    # Pairs of a stronger and a weaker attack. A single long step, "fgsm", may overshoot.
+    pairs = [
+        ((attack, large), (attack, small))
+        for attack in ("pgd", "autoattack", "square")
+        for small, large in pairwise(strengths)
+    ]
+    orders = (("pgd", "fgsm"), ("autoattack", "pgd"), ("pgd", "square"))
+    pairs += [((one, eps), (other, eps)) for eps in strengths for one, other in orders]
     signs = []
     if rises < _RISING:
         signs.append(f"the loss of only {rises:.0%} of the images rises along its gradient")
-
-    def compare(stronger: tuple[str, float], weaker: tuple[str, float]) -> None:
-        if not {stronger, weaker} <= set(accuracy):
-            return
-        left, expected = accuracy[stronger], accuracy[weaker]
+    for pair in pairs:
+        if not set(pair) <= set(accuracy):
+            continue
+        left, expected = (accuracy[one] for one in pair)
         if left > expected + slack:
-            names = [f"{attack!r} with eps={eps:.3g}" for attack, eps in (stronger, weaker)]
+            names = [f"{attack!r} with eps={eps:.3g}" for attack, eps in pair]
             signs.append(f"{names[0]} leaves accuracy {left:.3f}, {names[1]} {expected:.3f}")
-
-    strengths = sorted({row["eps"] for row in rows[1:]})
-    # A single long step may overshoot.
-    for attack in ("pgd", "autoattack", "square"):
-        for small, large in pairwise(strengths):
-            compare((attack, large), (attack, small))
-    for eps in strengths:
-        compare(("pgd", eps), ("fgsm", eps))
-        compare(("autoattack", eps), ("pgd", eps))
-        compare(("pgd", eps), ("square", eps))
     return signs

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from tsynd_sk.augmentation import check_moves
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.images import ImageFormat, array_of_images
 
 # Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of
@@ -79,8 +80,7 @@ def corrupt(
     Raises
     ------
     ValueError
-        If `kind` or `severity` is unknown, or `X` is empty, not finite, a table without
-        `image_shape`, of an ambiguous layout, or of anything but numbers.
+        If `kind` or `severity` is unknown, or `X` does not hold finite images of a clear layout.
 
     See Also
     --------
@@ -93,7 +93,7 @@ def corrupt(
     kind may be, a direction (brighter or darker, clockwise or not) or a place. Strengths are
     relative to the size of the images and to the range of values: 0 to 255 for uint8, otherwise
     the range of `X` as a whole. The blocks of JPEG are 8 pixels wide in images of any size, so that
-    its quality is lower in larger ones, down to the worst that there is.
+    its quality is lower in larger ones.
 
     Examples
     --------
@@ -106,9 +106,8 @@ def corrupt(
     >>> float(X_noisy.min()), float(X_noisy.max())
     (0.0, 1.0)
     """
-    check_kinds([kind])
-    if severity not in (1, 2, 3, 4, 5):
-        raise ValueError(f"severity must be an int from 1 to 5; got {severity!r}")
+    names_among(CORRUPTIONS, kind, "corruption")
+    check_severities([severity])
 
     def change(image: Tensor, rng: np.random.Generator) -> Tensor:
         strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
@@ -155,8 +154,6 @@ def augment(
     ------
     ValueError
         As :func:`corrupt`, or if a parameter is out of its range.
-    TypeError
-        If `flip` is not a bool, or another parameter not a number.
 
     See Also
     --------
@@ -188,10 +185,10 @@ def augment(
     return _changed("augment", X, change, random_state, image_shape)
 
 
-def check_kinds(kinds: Iterable[str]) -> None:
-    """Raise if a kind of corruption is unknown."""
-    if unknown := [kind for kind in kinds if kind not in CORRUPTIONS]:
-        raise ValueError(f"Unknown corruption {unknown[0]!r}; known: {', '.join(CORRUPTIONS)}")
+def check_severities(severities: Iterable[Any]) -> None:
+    """Raise if a severity is unknown."""
+    if unknown := [severity for severity in severities if severity not in (1, 2, 3, 4, 5)]:
+        raise ValueError(f"severity must be an int from 1 to 5; got {unknown[0]!r}")
 
 
 def _changed(
@@ -254,11 +251,11 @@ def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Gen
             shots = [_moved(image, translate=[place * step for step in path]) for place in places]
             return torch.stack(shots).mean(0)
         case "brightness":
-            return _by_channel(F.adjust_brightness, image, 2 ** (sign * strength))
+            return image * 2 ** (sign * strength)
         case "contrast":
-            return _by_channel(F.adjust_contrast, image, 2 ** (sign * strength))
+            return torch.lerp(image.mean((1, 2), keepdim=True), image, 2 ** (sign * strength))
         case "gamma":
-            return F.adjust_gamma(image, 2 ** (sign * strength))
+            return image**2 ** (sign * strength)
         case "rotation":
             return _moved(image, angle=sign * strength)
         case "shift":
@@ -276,14 +273,12 @@ def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Gen
             return F.resize(coarse, list(sides), interpolation=F.InterpolationMode.NEAREST_EXACT)
         case _:  # occlusion
             box = [max(1, round(strength * pixels)) for pixels in sides]
-            corner = [rng.integers(s - b, endpoint=True) for s, b in zip(sides, box, strict=True)]
+            top, left = (
+                rng.integers(s - b, endpoint=True) for s, b in zip(sides, box, strict=True)
+            )
             # Black could pass for anatomy.
-            return F.erase(image, *map(int, corner), *box, v=torch.full((1, 1, 1), 0.5))
-
-
-def _by_channel(operation, image: Tensor, factor: float) -> Tensor:
-    """Apply to every channel alone what torchvision restricts to one or three channels."""
-    return operation(image[:, None], factor)[:, 0]
+            image[:, top : top + box[0], left : left + box[1]] = 0.5
+            return image
 
 
 def _random_vector(length: float, rng: np.random.Generator) -> list[float]:
@@ -319,21 +314,18 @@ def _moved(
 
 def _compressed(image: Tensor, coarseness: float) -> Tensor:
     """Write an image as JPEG and read it again; coarseness 100 is the standard's own table."""
+    from PIL import Image
+
     # As libjpeg turns its quality into a factor of the table.
     quality = 5000 / coarseness if coarseness > 100 else (200 - coarseness) / 2
     quality = min(max(round(quality), 1), 100)
     levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     # The format knows grey and colour images; of all others, each channel is a grey one.
     colour = len(levels) == 3
-    parts = [np.moveaxis(levels, 0, -1)] if colour else list(levels)
-    read = np.stack([_through_file(part, quality) for part in parts])
-    return torch.from_numpy(np.moveaxis(read[0], -1, 0) if colour else read) / 255
-
-
-def _through_file(levels: np.ndarray, quality: int) -> np.ndarray:
-    # Not torchvision's, which is deprecated.
-    from PIL import Image
-
-    file = BytesIO()
-    Image.fromarray(levels).save(file, "jpeg", quality=quality)
-    return np.array(Image.open(file))
+    read = []
+    for part in [np.moveaxis(levels, 0, -1)] if colour else levels:
+        # Not torchvision's, which is deprecated.
+        file = BytesIO()
+        Image.fromarray(part).save(file, "jpeg", quality=quality)
+        read.append(np.array(Image.open(file)))
+    return torch.from_numpy(np.moveaxis(read[0], -1, 0) if colour else np.stack(read)) / 255

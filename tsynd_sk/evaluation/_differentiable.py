@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from tsynd_sk import _skorch
 from tsynd_sk._utils._inference import InferenceCopy
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.images import array_of_images, check_images
+from tsynd_sk.images import ImageFormat, array_of_images, check_images
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 
@@ -30,77 +29,60 @@ class DifferentiableClassifier:
     network: InferenceCopy
     # Images as the network sees them, which may be flat or without an axis of channels.
     x: Tensor
-    # (C, H, W).
-    image_shape: tuple[int, int, int]
+    image_format: ImageFormat
     # Range of the values that the network sees.
     limits: tuple[float, float]
     # Labels of the columns.
     classes: np.ndarray
 
     @classmethod
-    def from_net(
-        cls,
-        net: NeuralNet,
-        x: np.ndarray,
-        image_shape: tuple[int, int, int],
-        limits: tuple[float, float],
-        classes: np.ndarray | None = None,
-    ) -> DifferentiableClassifier:
-        """Copy the network of a fitted skorch net.
-
-        Labels are indices of classes if `classes` is None or holds another number of them. Raise
-        ValueError if the network would not see what the net does.
-        """
-        _skorch.check_own_way(net, x)
-        network = InferenceCopy(_skorch.network_of(net), _skorch.log_proba_head(net))
-        images = torch.from_numpy(x)
-        first = images[:2].to(_skorch.device_of(net))
-        network.prepare(first)
-        with torch.no_grad():
-            log_proba = network(first)
-        if log_proba.ndim != 2 or log_proba.shape[1] < 2 or len(log_proba) != len(first):
-            raise ValueError(
-                f"{type(net).__name__} predicts log-probabilities of shape "
-                f"{tuple(log_proba.shape)} for {len(first)} images; expected (n, n_classes) with "
-                "two classes at least"
-            )
-        if log_proba.isnan().any():
-            raise ValueError(
-                f"{type(net).__name__} predicts NaN, because its training diverged: train it "
-                "again with a lower lr, or on images scaled to values between 0 and 1"
-            )
-        n_classes = log_proba.shape[1]
-        if classes is None or len(classes) != n_classes:
-            classes = np.arange(n_classes)
-        return cls(net, network, images, image_shape, limits, np.asarray(classes))
-
-    @classmethod
     def from_estimator(
-        cls, estimator: Any, X: ArrayLike, name: str = "estimator"
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        name: str = "estimator",
+        like: DifferentiableClassifier | None = None,
     ) -> DifferentiableClassifier:
         """Copy the network of a fitted classifier, and bring images to what it sees.
 
-        A bare skorch net sees floats as they are.
+        A bare skorch net gets the layout and, if it has as many classes, the labels of `like`;
+        otherwise labels are indices. Raise ValueError if the copy would not see what the net does.
         """
-        given = check_differentiable(estimator, name)
-        if isinstance(given, AugmentedClassifier):
+        given = _check_differentiable(estimator, name)
+        augmented = isinstance(given, AugmentedClassifier)
+        if augmented:
             images = np.asarray(check_images(given, X, reset=False))
-            x, limits = given.format_.to_tensor(images).numpy(), (0.0, 1.0)
-            if images.dtype != np.uint8 and not given.format_.pixels:
+            net, image_format, classes = given.estimator_, given.format_, given.classes_
+        else:
+            images = array_of_images(X, name=type(given).__name__)
+            net, classes = given, like and like.classes
+            image_format = like.image_format if like else _format_for(net, images)
+        x, limits = image_format.to_tensor(images), (0.0, 1.0)
+        if images.dtype != np.uint8 and not image_format.pixels:
+            limits = float(x.min()), float(x.max())
+            if augmented:
                 fitted = given.value_range_
-                limits = (
-                    min(float(fitted.low), float(x.min())),
-                    max(float(fitted.high), float(x.max())),
-                )
-            return cls.from_net(given.estimator_, x, given.image_shape_, limits, given.classes_)
-        images = array_of_images(X, name=type(given).__name__)
-        if images.dtype.kind != "f":
-            raise ValueError(
-                f"X has dtype {images.dtype}, but a skorch net takes X as it is: give the floats "
-                "that it was fitted on, for instance X.astype('float32') / 255"
-            )
-        x = np.ascontiguousarray(images, dtype=np.float32)
-        return cls.from_net(given, x, _image_shape(given, x), (float(x.min()), float(x.max())))
+                limits = min(limits[0], float(fitted.low)), max(limits[1], float(fitted.high))
+        if not augmented and images.ndim == 2 and hasattr(net, "image_shape_"):
+            x = x.flatten(1)
+
+        def of(x: Tensor) -> DifferentiableClassifier:
+            network, n_classes = _copy_network(net, x)
+            known = classes if np.size(classes) == n_classes else np.arange(n_classes)
+            return cls(net, network, x, image_format, limits, np.asarray(known))
+
+        try:
+            return of(x)
+        except (RuntimeError, ValueError, IndexError):
+            if augmented or image_format.layout != "hw":
+                raise
+            # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
+            return of(x[:, 0])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return cast(tuple[int, int, int], self.image_format.image_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return log-probabilities (n, n_classes), where the images are."""
@@ -112,8 +94,28 @@ class DifferentiableClassifier:
             return self(self.x if x is None else x).numpy()
 
 
-def check_differentiable(estimator: Any, name: str) -> Any:
-    """Return a fitted classifier without what froze it, if it has gradients and sees images."""
+def _copy_network(net: NeuralNet, x: Tensor) -> tuple[InferenceCopy, int]:
+    """Return a copy and its number of classes, if it predicts what the net does."""
+    _skorch.check_own_way(net, x.numpy())
+    network = InferenceCopy(_skorch.network_of(net), _skorch.log_proba_head(net))
+    first = x[:2].to(_skorch.device_of(net))
+    network.prepare(first)
+    with torch.no_grad():
+        log_proba = network(first)
+    if log_proba.ndim != 2 or log_proba.shape[1] < 2 or len(log_proba) != len(first):
+        raise ValueError(
+            f"{type(net).__name__} predicts log-probabilities of shape {tuple(log_proba.shape)} "
+            f"for {len(first)} images; expected (n, n_classes) with two classes at least"
+        )
+    if log_proba.isnan().any():
+        raise ValueError(
+            f"{type(net).__name__} predicts NaN, because its training diverged: train it again "
+            "with a lower lr, or on images scaled to values between 0 and 1"
+        )
+    return network, log_proba.shape[1]
+
+
+def _check_differentiable(estimator: Any, name: str) -> Any:
     given = _skorch.unfreeze(estimator)
     if isinstance(given, AugmentedClassifier):
         check_is_fitted(given, "estimator_")
@@ -139,13 +141,17 @@ def check_differentiable(estimator: Any, name: str) -> Any:
     return given
 
 
-def _image_shape(net: NeuralNet, x: np.ndarray) -> tuple[int, int, int]:
-    row = x.shape[1:] if x.ndim > 2 else tuple(getattr(net, "image_shape_", ()))
-    shape = (1, *row) if len(row) == 2 else row
-    if len(shape) != 3 or math.prod(shape) != math.prod(x.shape[1:]):
+def _format_for(net: NeuralNet, images: np.ndarray) -> ImageFormat:
+    image_format = ImageFormat.infer(images, getattr(net, "image_shape_", None))
+    if image_format.image_shape is None:
         raise ValueError(
-            f"X has shape {x.shape}; expected (n, n_channels, height, width) or (n, height, width) "
-            "for a skorch net. If it takes flat images, set its attribute image_shape_ to "
+            f"X has shape {images.shape}; expected images, (n, H, W), (n, H, W, C) or (n, C, H, "
+            "W). For a skorch net that sees flat images, set its attribute image_shape_ to "
             "(n_channels, height, width)."
         )
-    return shape
+    if images.dtype.kind in "iu" and images.dtype != np.uint8:
+        raise ValueError(
+            f"X has dtype {images.dtype}: give the floats that the net was fitted on, for instance "
+            "X.astype('float32') / 255, or uint8, which is divided by 255"
+        )
+    return image_format

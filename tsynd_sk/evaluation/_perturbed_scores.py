@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +12,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_kinds, corrupt
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_severities, corrupt
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._scores import classification_scores
 
 
@@ -39,15 +41,14 @@ def corruption_scores(
     severities : int or iterable of int, default=(1, 2, 3, 4, 5)
         From 1 to 5.
     random_state : int, RandomState instance or None, default=None
-        Seed of the corruptions. Pass the same integer for several estimators to compare them on the
-        same images. Equal seeds corrupt alike whatever other kinds and severities there are.
+        Seed of the corruptions, which do not depend on what other kinds and severities there are.
+        With the same integer, several estimators see the same images.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts, one for each kind and severity, with the keys "kind",
-          "severity", "roc_auc" and "balanced_accuracy", see :func:`classification_scores`; made
-          for ``pandas.DataFrame(rows)``.
+        - ``rows``: a list of dicts with the keys "kind", "severity", "roc_auc" and
+          "balanced_accuracy", see :func:`classification_scores`.
         - ``mean``: "roc_auc" and "balanced_accuracy", averaged over the rows.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities predicted.
 
@@ -91,23 +92,18 @@ def corrupted_images(
     image_shape: tuple[int, ...] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Iterate over settings and the images that they corrupt; check all of the settings at once."""
-    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     levels: list[Any] = np.atleast_1d(severities).tolist()
     # Here, for the last setting's turn may come after minutes of predictions.
-    check_kinds(kinds)
-    if not set(levels) <= {1, 2, 3, 4, 5}:
-        raise ValueError(f"severities must be ints from 1 to 5; got {levels}")
+    kinds = names_among(CORRUPTIONS, kinds, "corruption")
+    check_severities(levels)
     # A generator would corrupt by other draws for each setting.
     seed = random_state
     if not isinstance(seed, Integral):
         seed = int(check_random_state(random_state).randint(2**31 - 1))
     return (
-        (
-            {"kind": kind, "severity": level},
-            corrupt(X, kind, level, random_state=seed, image_shape=image_shape),
-        )
-        for kind in kinds
-        for level in levels
+        (setting, corrupt(X, **setting, random_state=seed, image_shape=image_shape))
+        for kind, level in product(kinds, levels)
+        for setting in [{"kind": kind, "severity": level}]
     )
 
 
@@ -134,22 +130,19 @@ def augmentation_scores(
     flip, degrees, scale, shift : bool, float, float and float
         What happens to an image at most, see :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations. Pass the same integer for several estimators to compare them on
-        the same images. More draws leave the first ones as they are.
+        Seed of the augmentations, as there. More draws leave the first ones as they are.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts, one for each draw, with the keys "draw", "roc_auc" and
-          "balanced_accuracy", see :func:`classification_scores`.
-        - ``mean``, ``std``: "roc_auc" and "balanced_accuracy", averaged over the draws, and their
-          standard deviation from draw to draw (not the error of the mean over other images).
-        - ``proba``: ndarray of shape (n_draws, n, n_classes), the probabilities predicted.
+        ``rows``, ``mean`` and ``proba`` as there, with "draw" for "kind" and "severity"; and
+        ``std``, the standard deviation from draw to draw (not the error of the mean over other
+        images).
 
     Raises
     ------
-    ValueError, TypeError
-        As :func:`augment` and :func:`classification_scores`, or if `n_draws` is no positive int.
+    ValueError
+        As :func:`augment` and :func:`classification_scores`, or if `n_draws` is below one.
 
     See Also
     --------
@@ -199,9 +192,8 @@ def _scores(estimator, y: ArrayLike, settings: Iterator[tuple[dict, np.ndarray]]
 def flat_image_shape(estimators: Iterable[Any], X: np.ndarray) -> tuple[int, ...] | None:
     """Return the shape into which the first estimator that knows one unfolds flat rows."""
     for estimator in estimators if X.ndim == 2 else ():
-        shape = getattr(estimator, "image_shape_", None)
-        if shape is not None:
+        if (shape := getattr(estimator, "image_shape_", None)) is not None:
             # The channels of what was flattened may come last.
-            layout = getattr(getattr(estimator, "format_", None), "layout", None)
-            return (*shape[1:], shape[0]) if layout == "hwc" else shape
+            last = getattr(getattr(estimator, "format_", None), "layout", None) == "hwc"
+            return (*shape[1:], shape[0]) if last else shape
     return None

@@ -17,6 +17,7 @@ from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
+from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
 from tsynd_sk.evaluation._scores import METRICS, TITLES
 from tsynd_sk.evaluation._trial import Trial
@@ -29,11 +30,10 @@ class RobustnessReport:
     Attributes
     ----------
     scores : list of dict
-        One for each condition, estimator and metric: "condition", "estimator", "metric", "score"
-        (mean over seeds and settings), "low" and "high" (its interval).
+        "condition", "estimator", "metric", "score" (mean over seeds and settings), "low" and "high"
+        (its interval).
     comparisons : list of dict
-        One for each condition, estimator but the reference, and metric: "condition", "estimator",
-        "reference", "metric", "difference", "low", "high", "p", "p_holm".
+        "condition", "estimator", "reference", "metric", "difference", "low", "high", "p", "p_holm".
     rows : list of dict
         Every single measurement: "condition", "estimator", "seed", the setting ("kind" and
         "severity", or "attack" and "eps") and all metrics. Made for ``pandas.DataFrame(rows)``.
@@ -59,9 +59,7 @@ class RobustnessReport:
     >>> X, y, _ = load_digits_images()
     >>> X = X.reshape(len(X), -1)
     >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
-    >>> report = robustness_report(
-    ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
-    ... )
+    >>> report = robustness_report({"few": few, "many": many}, X[200:300], y[200:300], kinds=())
     >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
     ('few', 100, 8, 4)
     >>> scores, differences = report.to_frame(), report.differences()
@@ -95,7 +93,7 @@ class RobustnessReport:
         Returns
         -------
         pandas.DataFrame
-            A row for each of `comparisons`; none if there is a single estimator.
+            A row for each of `comparisons`.
         """
         import pandas as pd
 
@@ -104,21 +102,24 @@ class RobustnessReport:
 
     def __repr__(self) -> str:
         several, alpha = self.n_seeds > 1, 1 - self.confidence_level
-        differing = [
+        differing = {
             (row["condition"], row["estimator"], row["metric"])
             for row in self.comparisons
             if row["p_holm"] < alpha
-        ]
+        }
+        # A heading for each condition, and a row of cells below it for each estimator.
         cells: dict[str, dict[str, list[str]]] = {}
         for row in self.scores:
             condition, name = row["condition"], row["estimator"]
             star = "*" if (condition, name, row["metric"]) in differing else " "
-            cell = f"{row['score']:.3f}{star} [{row['low']:.3f}, {row['high']:.3f}]"
             suffix = " (reference)" if self.comparisons and name == self.reference else ""
-            cells.setdefault(condition, {}).setdefault(f"  {name}{suffix}", []).append(cell)
-        rows: list[list[str]] = []
-        for condition, of_estimators in cells.items():
-            rows += [[condition], *([name, *values] for name, values in of_estimators.items())]
+            of_estimator = cells.setdefault(condition, {}).setdefault(f"  {name}{suffix}", [])
+            of_estimator.append(f"{row['score']:.3f}{star} [{row['low']:.3f}, {row['high']:.3f}]")
+        rows = [
+            line
+            for condition, named in cells.items()
+            for line in ([condition], *([name, *values] for name, values in named.items()))
+        ]
         headings = ["", *dict.fromkeys(TITLES[row["metric"]][0] for row in self.scores)]
         lines = [
             f"{self.n_images} images, {self.n_seeds} seed{'s' if several else ''}; "
@@ -165,13 +166,11 @@ def robustness_report(
         ``kinds=()`` leaves them out.
     attacks : list of str, default=()
         See :func:`adversarial_scores`; every estimator is attacked by its own gradients. None by
-        default, because attacks need the Adversarial Robustness Toolbox, and estimators with
-        gradients.
+        default, because they need the Adversarial Robustness Toolbox, and gradients.
     eps : iterable of float, default=(2 / 255, 4 / 255)
         Strengths of the attacks, as fractions of the range of values.
     attack_params : dict or None, default=None
-        Any of "max_iter", "n_restarts", "n_queries" and "batch_size" for
-        :func:`adversarial_scores`.
+        "max_iter", "n_restarts", "n_queries" and "batch_size" for :func:`adversarial_scores`.
     metrics : iterable of str, default=all of them
         "roc_auc" and "balanced_accuracy", see :func:`classification_scores`, "accuracy" and
         "expected_calibration_error", see :func:`expected_calibration_error`.
@@ -194,13 +193,11 @@ def robustness_report(
 
     Raises
     ------
-    ImportError
-        If attacks are asked for and the Adversarial Robustness Toolbox is not installed.
     TypeError
-        If `estimators` is not a dict, or attacks are asked for and an estimator has no gradients.
+        If attacks are asked for and an estimator has no gradients.
     ValueError
-        If lists differ in length, `y` has a single label, `reference` or a metric is unknown, a
-        number is out of its range, or as `corruption_scores` and `adversarial_scores`.
+        If lists differ in length, `y` has a single label, or a parameter is unknown or out of its
+        range.
 
     Warns
     -----
@@ -218,28 +215,10 @@ def robustness_report(
 
     Notes
     -----
-    *Scores* have percentile intervals of the bootstrap [1]_: images are drawn with replacement
-    within their classes, the same for all estimators and conditions, and so are seeds if there are
-    several, independently of the images [2]_. With a single seed an interval says nothing about
-    other trainings, and with fewer than five it says too little. The mean of the resampled scores
-    is moved to what was measured, because duplicates among the images raise the calibration error.
-
-    *Differences* are means over seeds of paired differences. Their intervals, and tests whether
-    there is a difference at all, are those of Student's t with two sources of error, the variance
-    over seeds divided by their number and the bootstrap's variance over images, and with the
-    degrees of freedom of Satterthwaite [3]_. They hold for other images and, with several seeds,
-    for other trainings, and are rather too wide than too narrow. "p_holm" is corrected [4]_ for all
-    the tests of the report: the fewer metrics and attacks are asked for, the fewer they are. The
-    intervals are not corrected.
-
-    References
-    ----------
-    .. [1] B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993.
-    .. [2] A. B. Owen, "The Pigeonhole Bootstrap", Annals of Applied Statistics 1, 2007.
-    .. [3] F. E. Satterthwaite, "An Approximate Distribution of Estimates of Variance Components",
-       Biometrics Bulletin 2, 1946.
-    .. [4] S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal
-       of Statistics 6, 1979.
+    Intervals of scores are percentiles of a bootstrap over images and, if there are several, seeds.
+    Differences are paired; their intervals and tests are Student's t over seeds and images.
+    "p_holm" is corrected for all the tests of the report, the intervals are not.
+    :ref:`guide_evaluation` says how to read them, and how they are made.
 
     Examples
     --------
@@ -252,7 +231,7 @@ def robustness_report(
     ...     f"{n} images": NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150)
     ... }
     >>> report = robustness_report(
-    ...     nets, X[200:300], y[200:300], kinds=["noise", "blur"], severities=[3], attacks=(),
+    ...     nets, X[200:300], y[200:300], kinds=["noise"], severities=[3],
     ...     metrics=["roc_auc", "accuracy"], random_state=0
     ... )
     >>> report.to_frame().columns.tolist()
@@ -266,9 +245,7 @@ def robustness_report(
     reference = next(iter(panel)) if reference is None else reference
     if reference not in panel:
         raise ValueError(f"reference must be one of {list(panel)}; got {reference!r}")
-    metrics = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
-    if unknown := [metric for metric in metrics if metric not in METRICS]:
-        raise ValueError(f"Unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+    metrics = names_among(METRICS, metrics, "metric")
     n_resamples = check_int_at_least("n_resamples", n_resamples, 100)
     check_number("confidence_level", confidence_level, 0.5, 0.9999)
     labels = labels_of(y)
@@ -286,15 +263,14 @@ def robustness_report(
     if attacks:
         settings = {"attacks": attacks, "eps": eps, **(attack_params or {})}
         # Before the corruptions, which take longer, for it checks its settings.
-        signs = trial.measure_attacked(X, y, random_state=seed, **settings)
-        if signs:
+        notes += trial.measure_attacked(X, y, random_state=seed, **settings)
+        if notes:
             warnings.warn(
-                f"attacks may have missed what there is: {' '.join(signs)} Trust no accuracy under "
+                f"attacks may have missed what there is: {' '.join(notes)} Trust no accuracy under "
                 "attack but the lowest; see adversarial_scores.",
                 GradientMaskingWarning,
                 stacklevel=2,
             )
-        notes += signs
     else:
         notes.append("No attacks were asked for.")
     trial.measure(({"condition": "corrupted", **key}, images) for key, images in corrupted)
@@ -302,17 +278,8 @@ def robustness_report(
     if not any("kind" in row for row in trial.rows):
         notes.append("No corruptions were asked for.")
     scores, comparisons = trial.summary(metrics, reference, confidence_level)
-    return RobustnessReport(
-        scores=scores,
-        comparisons=comparisons,
-        rows=trial.rows,
-        notes=notes,
-        reference=reference,
-        n_images=len(labels),
-        n_seeds=trial.n_seeds,
-        n_resamples=n_resamples,
-        confidence_level=confidence_level,
-    )
+    numbers = len(labels), trial.n_seeds, n_resamples, confidence_level
+    return RobustnessReport(scores, comparisons, trial.rows, notes, reference, *numbers)
 
 
 def _panel(estimators: Any) -> dict[str, list[Any]]:
@@ -328,7 +295,7 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
     lengths = {name: len(seeds) for name, seeds in panel.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            "estimators must be a dict of fitted classifiers, or of lists of equal length with one "
-            f"classifier for each seed; got lists of these lengths: {lengths}"
+            "estimators must be fitted classifiers, or lists of equal length with one for each "
+            f"seed; got lists of these lengths: {lengths}"
         )
     return panel

@@ -100,14 +100,12 @@ def expected_calibration_error(
     -----
     Rows are put in bins by their confidence, the probability of the class that is predicted. In
     each bin the mean confidence is compared with the share of correct predictions; the absolute
-    differences are averaged, weighted by the number of rows [1]_ [2]_. With few rows the error is
-    too high even for perfect predictions, for the shares of small bins scatter.
+    differences are averaged, weighted by the number of rows [1]_. With few rows the error is too
+    high even for perfect predictions, for the shares of small bins scatter.
 
     References
     ----------
-    .. [1] M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using
-       Bayesian Binning", AAAI 2015.
-    .. [2] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks",
+    .. [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks",
        ICML 2017.
 
     Examples

@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import Bunch, check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Bunch, check_random_state
 
-from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
-from tsynd_sk._utils._validation import type_name
-from tsynd_sk.evaluation._image_space import ImageSpace
-from tsynd_sk.evaluation._set_distances import frechet_distance, nearest, precision_recall
-from tsynd_sk.images import Selection, check_images, parts
-from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
+from tsynd_sk.evaluation._image_distances import (
+    ImageSpace,
+    frechet_distance,
+    nearest,
+    precision_recall,
+)
+from tsynd_sk.evaluation._inputs import (
+    fitted_synthesizer,
+    labels_of_images,
+    sample_beside_sources,
+)
+from tsynd_sk.images import Selection, parts
 
 # Images from which a covariance can be estimated at all.
 _FEWEST = 10
@@ -72,14 +77,7 @@ class SynthesisReport:
     Examples
     --------
     >>> from tsynd_sk.evaluation import SynthesisReport
-    >>> report = SynthesisReport(
-    ...     {"duplicate": 0, "copy": 2},
-    ...     {"rose": 0.9},
-    ...     by_class=[],
-    ...     notes=[],
-    ...     n_samples=10,
-    ...     n_real=50,
-    ... )
+    >>> report = SynthesisReport({"duplicate": 0, "copy": 2}, {"rose": 0.9}, [], [], 10, 50)
     >>> report.is_valid
     False
     >>> report.to_frame()[["part", "name", "value"]]
@@ -111,29 +109,29 @@ class SynthesisReport:
         """
         import pandas as pd
 
+        found: dict[str, dict] = {"diagnostic": self.diagnostics, "quality": self.quality}
         rows = [
             (part, name, float(value), _MEANINGS[name])
-            for part, found in (("diagnostic", self.diagnostics), ("quality", self.quality))
-            for name, value in found.items()
+            for part, values in found.items()
+            for name, value in values.items()
         ]
         return pd.DataFrame(rows, columns=["part", "name", "value", "meaning"])
 
     def __repr__(self) -> str:
-        rows = [
+        diagnostics, quality = (
             [[f"  {name}", f"{value:.4g}", _MEANINGS[name]] for name, value in found.items()]
             for found in (self.diagnostics, self.quality)
-        ]
-        verdict = "perfect" if self.is_valid else "NOT PERFECT"
+        )
         lines = [
             f"{self.n_samples} synthetic and {self.n_real} real images; diagnostics, which have to "
-            f"be 0: {verdict}",
+            f"be 0: {'perfect' if self.is_valid else 'NOT PERFECT'}",
             "Synthetic images are as confidential as the real ones that they come from.",
             "",
-            format_table(["diagnostics"], [*rows[0], ["quality"], *rows[1]], align="<><"),
-            *([""] if self.notes else []),
+            format_table(["diagnostics"], [*diagnostics, ["quality"], *quality], align="<><"),
+            "",
             *self.notes,
         ]
-        return "\n".join(lines)
+        return "\n".join(lines).rstrip()
 
 
 def synthesis_report(
@@ -146,15 +144,14 @@ def synthesis_report(
 ) -> SynthesisReport:
     """Sample from a fitted synthesizer, and describe what the samples are like.
 
-    Whatever it says, samples are as confidential as the real images: each is its source plus a
-    small change.
+    Samples are as confidential as the real images: each is its source plus a small change.
 
     Parameters
     ----------
     synthesizer : TargetedSynthesizer or AugmentedClassifier
         Fitted.
-    X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-        The real images that it was fitted on, all of them and in the same order.
+    X : array-like of shape (n, ...)
+        All the images that it was fitted on, in their order.
     y : array-like of shape (n,)
         Their labels.
     n_samples : int or None, default=None
@@ -170,13 +167,8 @@ def synthesis_report(
 
     Raises
     ------
-    TypeError
-        If `synthesizer` is something else.
     ValueError
-        If `X` and `y` are not those of the fit, as far as that shows, or a parameter is out of its
-        range.
-    sklearn.exceptions.NotFittedError
-        If `synthesizer` is not fitted.
+        If `X` and `y` are not those of the fit, as far as that shows.
 
     See Also
     --------
@@ -186,91 +178,57 @@ def synthesis_report(
 
     Notes
     -----
-    *Diagnostics* must be 0. (With the objectives "duplicate", whose samples are copies, and
-    "reconstruction", repeated sources give duplicates; and with ``label_policy="constrain"`` a
-    source can come back unchanged where nothing else keeps its label.)
-
-    *Targets and labels.* The mutual information before and after, the agreement of labels and the
-    reconstruction error are those that the synthesizer's ``sample`` returns.
-
-    *Memorisation and privacy.* Distances are root-mean-square differences on the scale that
-    networks see; columns of a table are divided by their standard deviations first. Samples that
-    are nearer to real images than these are to each other ("nearest_real" below
-    "nearest_real_of_real") are little more than copies. A sample is authentic [1]_ if it is not
-    nearer to its nearest real image than the next real image is. None of this guarantees privacy: a
-    sample is its source but for a small change, and the nearest one of many real images is that
-    source ("nearest_is_source").
-
-    *Distributions* are compared in the feature space of the classifier (the first, if there are
-    several): the input of its last linear layer in evaluation mode. The Fréchet distance [2]_ is
-    between Gaussians with covariances shrunk by Ledoit and Wolf [3]_; "frechet_distance_of_real" is
-    what chance alone does between two halves of the real images. It is not the FID, which has its
-    own network, and falls with the number of images: compare equal numbers only, and trust it from
-    about ten times as many images as features. Precision and recall [4]_ say whether samples look
-    like real ones to the classifier, and whether they cover them. Targeted samples lie where real
-    ones are rare, so that perfection is no aim here.
-
-    References
-    ----------
-    .. [1] A. Alaa, B. van Breugel, E. Saveliev, M. van der Schaar, "How Faithful is your Synthetic
-       Data?", ICML 2022.
-    .. [2] M. Heusel, H. Ramsauer, T. Unterthiner, B. Nessler, S. Hochreiter, "GANs Trained by a Two
-       Time-Scale Update Rule Converge to a Local Nash Equilibrium", NeurIPS 2017.
-    .. [3] O. Ledoit, M. Wolf, "A Well-Conditioned Estimator for Large-Dimensional Covariance
-       Matrices", Journal of Multivariate Analysis 88, 2004.
-    .. [4] T. Kynkäänniemi, T. Karras, S. Laine, J. Lehtinen, T. Aila, "Improved Precision and
-       Recall Metric for Assessing Generative Models", NeurIPS 2019.
+    :ref:`guide_evaluation` says what each name means and how to read it. *Diagnostics* must be 0.
+    (With the objectives "duplicate", whose samples are copies, and "reconstruction", repeated
+    sources give duplicates; and with ``label_policy="constrain"`` a source can come back unchanged
+    where nothing else keeps its label.)
 
     Examples
     --------
     >>> from tsynd_sk import TargetedSynthesizer
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
-    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import synthesis_report
     >>> X, y, _ = load_digits_images()
-    >>> synthesizer = TargetedSynthesizer(
-    ...     NetClassifier(max_epochs=3), AutoencoderNet(max_epochs=1), random_state=0
-    ... )
-    >>> report = synthesis_report(synthesizer.fit(X[:100], y[:100]), X[:100], y[:100], n_samples=30)
+    >>> X, y = X[:100], y[:100]
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
+    >>> report = synthesis_report(synthesizer, X, y, n_samples=30)
     >>> report.is_valid
     True
     >>> report.quality["mutual_info_gain"] > 0
     True
     """
-    if not isinstance(synthesizer, TargetedSynthesizer | AugmentedClassifier):
-        raise TypeError(
-            "synthesizer must be a fitted TargetedSynthesizer or AugmentedClassifier, got "
-            f"{type_name(synthesizer)}"
-        )
-    check_is_fitted(synthesizer)
-    synthesizer = getattr(synthesizer, "synthesizer_", synthesizer)
-    real: Any = check_images(synthesizer, X, reset=False)
-    labels = labels_of(y)
-    check_consistent_length(real, labels)
-    n_samples = min(len(real), 1000) if n_samples is None else n_samples
-    X_new, y_new, info = synthesizer.sample(n_samples, random_state=random_state, return_info=True)
-    if info.source_index.max() >= len(real):
-        raise ValueError(
-            f"X has {len(real)} images, but row {info.source_index.max()} is the source of a "
-            "synthetic one: pass the whole X of fit"
-        )
+    synthesizer = fitted_synthesizer(synthesizer)
+    labels, _ = labels_of_images(y, X, synthesizer.classes_)
+    real, X_new, y_new, info = sample_beside_sources(
+        synthesizer, X, n_samples, random_state=random_state
+    )
     seed = synthesizer.random_state if random_state is None else random_state
     rng = np.random.default_rng(check_random_state(seed).randint(2**31 - 1))
     space = ImageSpace(synthesizer, real)
-    counts = _diagnose(space, X_new, y_new, info, labels)
-    chosen = rng.permutation(len(real))[:n_samples]
+    chosen = rng.permutation(len(real))[: len(X_new)]
     found, notes = _distributions(space, X_new, chosen)
-    quality = dict.fromkeys((name for name in _MEANINGS if name not in counts), math.nan)
-    quality |= _means(info, np.arange(n_samples))
+    gain = info.uncertainty - info.uncertainty_source
+    columns = {
+        "mutual_info_source": info.uncertainty_source,
+        "mutual_info": info.uncertainty,
+        "mutual_info_gain": gain,
+        "rose": gain > 0,
+        "label_agreement": info.label_agreement,
+        "reconstruction_error": info.reconstruction_error,
+        "displacement": info.displacement,
+    }
+    diagnostics = _diagnose(space, X_new, y_new, info, labels)
+    quality = dict.fromkeys((name for name in _MEANINGS if name not in diagnostics), math.nan)
+    quality |= {name: float(column.mean()) for name, column in columns.items()}
     quality |= _distances(space, X_new, info.source_index, chosen) | found
-    names = ("mutual_info_gain", "label_agreement", "reconstruction_error")
     by_class = []
     for label in synthesizer.classes_.tolist():
-        rows = np.flatnonzero(y_new == label)
-        means = _means(info, rows)
-        by_class.append({"label": label, "n_samples": len(rows), **{n: means[n] for n in names}})
-    return SynthesisReport(counts, quality, by_class, notes, n_samples, len(real))
+        rows = y_new == label
+        row: dict[str, Any] = {"label": label, "n_samples": int(rows.sum())}
+        for name in ("mutual_info_gain", "label_agreement", "reconstruction_error"):
+            row[name] = float(columns[name][rows].mean()) if rows.any() else math.nan
+        by_class.append(row)
+    return SynthesisReport(diagnostics, quality, by_class, notes, len(X_new), len(real))
 
 
 def _diagnose(
@@ -287,23 +245,6 @@ def _diagnose(
         "other label": int((labels[info.source_index] != y_new).sum()),
         "duplicate": len(keys) - len(set(keys)),
         "copy": sum(key in copied for key in keys),
-    }
-
-
-def _means(info: Bunch, rows: np.ndarray) -> dict[str, float]:
-    """Average what the synthesizer knows of its samples."""
-    gain = (info.uncertainty - info.uncertainty_source)[rows]
-    columns = {
-        "mutual_info_source": info.uncertainty_source[rows],
-        "mutual_info": info.uncertainty[rows],
-        "mutual_info_gain": gain,
-        "rose": gain > 0,
-        "label_agreement": info.label_agreement[rows],
-        "reconstruction_error": info.reconstruction_error[rows],
-        "displacement": info.displacement[rows],
-    }
-    return {
-        name: float(column.mean()) if len(rows) else math.nan for name, column in columns.items()
     }
 
 

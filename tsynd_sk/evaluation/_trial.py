@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning, adversarial_scores
-from tsynd_sk.evaluation._bootstrap import (
-    compare,
-    draw_within_classes,
-    holm,
-    interval,
-    resampled_scores,
-)
 from tsynd_sk.evaluation._scores import METRICS, check_predictions, weighted_scores
+
+# Values of weights that are worked on at a time: they fit in the caches of most processors.
+_BLOCK = 2**17
 
 
 class Trial:
@@ -33,6 +30,7 @@ class Trial:
     ):
         self.panel, self.labels = panel, labels
         self.n_seeds = len(next(iter(panel.values())))
+        self._seeds = list(product(panel, range(self.n_seeds)))
         self.rows: list[dict[str, Any]] = []
         # Sums over settings: the scores measured, then those in the resamples.
         self._totals: dict[tuple[str, str], np.ndarray] = {}
@@ -42,35 +40,29 @@ class Trial:
         shares = np.full(self.n_seeds, 1 / self.n_seeds)
         self._draws = rng.multinomial(self.n_seeds, shares, size=n_resamples).T
 
-    def __iter__(self) -> Iterator[tuple[str, int, Any]]:
-        """Iterate over the classifiers by name and seed."""
-        for name, seeds in self.panel.items():
-            for seed, estimator in enumerate(seeds):
-                yield name, seed, estimator
-
     def measure(self, settings: Iterable[tuple[dict[str, Any], np.ndarray]]) -> None:
         """Score all classifiers on the images of each setting, which are made once for all."""
         for key, images in settings:
-            for name, seed, estimator in self:
-                self._add(key, name, seed, estimator.predict_proba(images))
+            for name, seed in self._seeds:
+                self._add(key, name, seed, self.panel[name][seed].predict_proba(images))
 
     def measure_attacked(self, X: np.ndarray, y, **settings) -> list[str]:
         """Score on images that were changed to mislead each classifier; return signs of masking."""
-        signs: dict[str, list[str]] = {}
-        for name, seed, estimator in self:
+        signs: dict[str, list[str]] = defaultdict(list)
+        for name, seed in self._seeds:
             with warnings.catch_warnings():
                 # It would not say which of the classifiers it is about.
                 warnings.simplefilter("ignore", GradientMaskingWarning)
-                found = adversarial_scores(estimator, X, y, **settings)
+                found = adversarial_scores(self.panel[name][seed], X, y, **settings)
             # The first row is that of the images as they are.
             for row, proba in zip(found.rows[1:], found.proba[1:], strict=True):
+                setting = {key: row[key] for key in ("attack", "eps")}
                 condition = f"{row['attack']} {format_strength(row['eps'])}"
-                key = {"condition": condition, "attack": row["attack"], "eps": row["eps"]}
-                self._add(key, name, seed, proba)
+                self._add({"condition": condition, **setting}, name, seed, proba)
             if masking := found.gradient_masking:
-                signs.setdefault(name, []).append(f"seed {seed}: {'; '.join(masking)}")
+                signs[name].append(f"seed {seed}: {'; '.join(masking)}")
         return [
-            f"Signs of gradient masking in {name!r}: {'. '.join(signs[name])}." for name in signs
+            f"Signs of gradient masking in {name!r}: {'. '.join(of)}." for name, of in signs.items()
         ]
 
     def _add(self, key: dict[str, Any], name: str, seed: int, proba: Any) -> None:
@@ -103,11 +95,9 @@ class Trial:
             scores.append({**key, "metric": metric, "score": score, "low": low, "high": high})
             if name != reference:
                 differences = measured - base
-                outcome = compare(
-                    differences[:, 0], differences[:, 1:].mean(axis=0), confidence_level
-                )
-                key |= {"reference": reference, "metric": metric}
-                comparisons.append({**key, **outcome})
+                resampled = differences[:, 1:].mean(axis=0)
+                outcome = compare(differences[:, 0], resampled, confidence_level)
+                comparisons.append({**key, "reference": reference, "metric": metric, **outcome})
         corrected = holm(np.array([row["p"] for row in comparisons]))
         for row, p in zip(comparisons, corrected.tolist(), strict=True):
             row["p_holm"] = p
@@ -118,3 +108,58 @@ def format_strength(eps: float) -> str:
     """Write the strength of an attack as people do."""
     levels = eps * 255
     return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.3g}"
+
+
+def draw_within_classes(
+    codes: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return how often each image is drawn within its class in each resample (n, n_resamples)."""
+    # No image is drawn more than 255 times in a lifetime.
+    counts = np.empty((len(codes), n_resamples), np.uint8)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        for b in range(n_resamples):
+            drawn = rng.integers(len(rows), size=len(rows))
+            counts[rows, b] = np.bincount(drawn, minlength=len(rows))
+    return counts
+
+
+def resampled_scores(codes: np.ndarray, proba: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the scores in every resample, of shape (n_metrics, n_resamples)."""
+    width = max(_BLOCK // len(codes), 1)
+    blocks = np.split(counts, range(width, counts.shape[1], width), axis=1)
+    parts = [weighted_scores(codes, proba, block.astype(np.float64)) for block in blocks]
+    return np.concatenate(parts, axis=1)
+
+
+def interval(estimate: float, resampled: np.ndarray, confidence_level: float) -> tuple[float, ...]:
+    """Return the percentile interval of a score between 0 and 1, around what was measured."""
+    tail = (1 - confidence_level) / 2
+    # Duplicates of images raise the calibration error; that shift is taken out.
+    ends = np.quantile(resampled, [tail, 1 - tail]) - resampled.mean() + estimate
+    return tuple(float(end) for end in ends.clip(0, 1))
+
+
+def compare(
+    differences: np.ndarray, resampled: np.ndarray, confidence_level: float
+) -> dict[str, float]:
+    """Test a mean of paired differences at each seed; `resampled` are means over the images."""
+    n_seeds, mean = len(differences), float(differences.mean())
+    of_seeds = float(differences.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+    error = of_seeds + float(resampled.var(ddof=1))
+    width, p = 0.0, float(mean == 0)
+    if error > 0:
+        # Satterthwaite (1946), where the variance over images is as good as known.
+        freedom = (n_seeds - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
+        width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error**0.5
+        p = 2 * float(stats.t.sf(abs(mean) / error**0.5, freedom))
+    return {"difference": mean, "low": mean - width, "high": mean + width, "p": p}
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct the p-values of a family of tests (Holm, 1979)."""
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = steps.clip(max=1)
+    return corrected

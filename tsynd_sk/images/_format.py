@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,12 @@ class ImageFormat:
     @property
     def divisor(self) -> int:
         """What values are divided by for networks: 255 for pixels, otherwise 1."""
-        return 255 if self.pixels or self.dtype == np.uint8 else 1
+        return self._divisor_of(self.dtype)
+
+    def _divisor_of(self, dtype: np.dtype) -> int:
+        """Return what values of another type are divided by for networks."""
+        pixels = self.pixels or self.dtype == np.uint8
+        return 255 if dtype == np.uint8 or (pixels and dtype.kind in "iu") else 1
 
     @classmethod
     def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
@@ -114,46 +120,38 @@ class ImageFormat:
                 "Give image_shape=(n_channels, height, width), or move the channels, for instance "
                 "by np.moveaxis."
             )
-        if first:
-            return cls(row, row, "chw", X.dtype)
-        return cls(row, (row[2], row[0], row[1]), "hwc", X.dtype)
+        shape = row if first else (row[2], *row[:2])
+        return cls(row, shape, "chw" if first else "hwc", X.dtype)
 
     @staticmethod
     def _match(
         row: tuple[int, ...], image_shape: Sequence[int]
     ) -> tuple[tuple[int, int, int], str]:
-        try:
-            given: Any = tuple(int(side) for side in image_shape)
-            valid = len(given) in (2, 3) and min(given) >= 1 and list(given) == list(image_shape)
-        except (TypeError, ValueError, OverflowError):
-            valid = False
-        if not valid:
+        given: tuple[Any, ...] = tuple(image_shape)
+        if len(given) not in (2, 3) or not all(
+            isinstance(n, Integral) and int(n) > 0 for n in given
+        ):
             raise ValueError(
                 f"image_shape={image_shape!r} is not valid: expected two or three positive "
                 "integers, (height, width), (n_channels, height, width) or (height, width, "
                 "n_channels)"
             )
-        shape, layout = given, "chw"
-        if len(given) == 2:
-            shape, layout = (1, *given), "hw"
-        elif given[2] <= _MAX_CHANNELS < given[0]:
-            shape, layout = (given[2], given[0], given[1]), "hwc"
-        channels, height, width = shape
-        if len(row) == 1:
-            if row[0] == channels * height * width:
-                return shape, layout
-            raise ValueError(
-                f"X has {row[0]} features, but image_shape={tuple(image_shape)} needs {channels} x "
-                f"{height} x {width} = {channels * height * width} for each image"
-            )
-        if row == shape:
-            return shape, "chw"
-        if row == (height, width, channels):
-            return shape, "hwc"
-        if channels == 1 and row == (height, width):
-            return shape, "hw"
+        shape: Any = tuple(map(int, given))
+        layout = "chw"
+        if len(shape) == 2:
+            shape, layout = (1, *shape), "hw"
+        elif shape[2] <= _MAX_CHANNELS < shape[0]:
+            shape, layout = (shape[2], *shape[:2]), "hwc"
+        channels, *sides = shape
+        flat = channels * sides[0] * sides[1]
+        layouts = {(flat,): layout, (*sides, channels): "hwc", shape: "chw"}
+        if channels == 1:
+            layouts[tuple(sides)] = "hw"
+        if row in layouts:
+            return shape, layouts[row]
         raise ValueError(
-            f"X must have rows of shape image_shape={tuple(image_shape)}; got rows of shape {row}"
+            f"X must have rows of shape image_shape={given}, or flat ones of {flat} values; got "
+            f"rows of shape {row}"
         )
 
     def to_tensor(self, X: np.ndarray) -> Tensor:
@@ -171,8 +169,7 @@ class ImageFormat:
             Never shares memory with `X`.
         """
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
-        if X.dtype == np.uint8 or (X.dtype.kind in "iu" and self.divisor == 255):
-            x /= 255
+        x /= self._divisor_of(X.dtype)
         if self.image_shape is None:
             return x
         channels, height, width = self.image_shape
@@ -275,28 +272,8 @@ class ValueRange(PickledAsArrays):
         ValueRange
             From the lowest value of `X` to the highest.
         """
-        axis = 0 if image_format.image_shape is None else None
-        return cls.between((X.min(axis=axis), X.max(axis=axis)), image_format)
-
-    @classmethod
-    def between(
-        cls, extremes: tuple[np.ndarray, np.ndarray], image_format: ImageFormat
-    ) -> ValueRange:
-        """Make the range from lowest to highest values in the user's dtype.
-
-        Parameters
-        ----------
-        extremes : tuple of ndarray
-            Lowest and highest values.
-        image_format : ImageFormat
-            How the images are laid out.
-
-        Returns
-        -------
-        ValueRange
-            With both ends included.
-        """
-        dtype = image_format.dtype
+        axis, dtype = 0 if image_format.image_shape is None else None, image_format.dtype
+        extremes = X.min(axis=axis), X.max(axis=axis)
         divisor = image_format.divisor
         low = torch.as_tensor(np.asarray(extremes[0], dtype=np.float32)) / divisor
         high = torch.as_tensor(np.asarray(extremes[1], dtype=np.float32)) / divisor

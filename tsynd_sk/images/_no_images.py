@@ -19,17 +19,12 @@ def refuse_no_images(X: Any) -> None:
             f"skorch.helper.SliceDataset({dataset}, 0) as X and SliceDataset({dataset}, 1) as y, "
             "or an array of images, such as np.stack([image for image, label in dataset])"
         )
-    if _is_path(X):
-        raise TypeError(
-            f"X is {str(X)!r}, the name of a file or folder: load the images first, by "
-            "tsynd_sk.datasets.load_image_folder for a folder with a subfolder for each class"
-        )
-    first = _first_object(X)
+    first = X if _is_path(X) else _first_object(X)
     if _is_path(first):
         raise TypeError(
-            f"X is a {kind} of names such as {str(first)!r}: load the images first, for "
-            "instance by tsynd_sk.datasets.load_image_folder, or np.stack([np.asarray("
-            "PIL.Image.open(name)) for name in X])"
+            f"X is a {kind} of names of files or folders, such as {str(first)!r}: load the images "
+            "first, by tsynd_sk.datasets.load_image_folder for a folder with a subfolder for each "
+            "class, or by np.stack([np.asarray(PIL.Image.open(name)) for name in X])"
         )
     if getattr(first, "ndim", 0) > 0:
         column = "X.iloc[:, 0]" if getattr(X, "ndim", 1) == 2 else "X"

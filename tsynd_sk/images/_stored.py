@@ -38,7 +38,20 @@ def is_stored(X: Any) -> bool:
     return True
 
 
-class Stored:
+class _Rows:
+    """What has a shape, with rows first."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class Stored(_Rows):
     """Array outside of memory, of which rows are read by any index that numpy knows for rows.
 
     The array itself needs slicing along the first axis, and lists of rows only in rising order
@@ -50,10 +63,6 @@ class Stored:
         self.array = array.view(np.ndarray) if isinstance(array, np.memmap) else array
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
-        self.ndim = len(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, int | np.integer):
@@ -106,7 +115,7 @@ def rows_of_a_part(X: Any) -> int:
     return max(PART_BYTES // max(X.dtype.itemsize * int(np.prod(X.shape[1:])), 1), 1)
 
 
-class NetworkInput:
+class NetworkInput(_Rows):
     """What networks see of a stored array: rows of float32, converted as they are read.
 
     Takes the place of the float32 array that skorch, or a data set of the user's, would get.
@@ -119,10 +128,6 @@ class NetworkInput:
         self.image_format = image_format
         row = image_format.image_shape or image_format.row_shape
         self.shape = (len(X), *row)
-        self.ndim = len(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, int | np.integer):
@@ -135,7 +140,7 @@ class NetworkInput:
         return x
 
 
-class Selection:
+class Selection(_Rows):
     """Some rows of an array under new numbers, without a copy of them."""
 
     def __init__(self, X: Any, index: np.ndarray):
@@ -143,10 +148,6 @@ class Selection:
         self.index = np.asarray(index)
         self.shape = (len(self.index), *X.shape[1:])
         self.dtype = X.dtype
-        self.ndim = len(self.shape)
-
-    def __len__(self) -> int:
-        return len(self.index)
 
     def __getitem__(self, rows) -> np.ndarray:
         return self.X[self.index[rows]]

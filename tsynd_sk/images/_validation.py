@@ -70,7 +70,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         if X.ndim == 2:
             estimator.n_features_in_ = X.shape[1]
         estimator.image_shape_ = estimator.format_.image_shape
-        estimator.value_range_ = ValueRange.between((low, high), estimator.format_)
+        estimator.value_range_ = ValueRange.of(np.stack([low, high]), estimator.format_)
         return X
 
     expected = estimator.format_
@@ -79,11 +79,9 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
             f"X has rows of shape {X.shape[1:]}, but {name} is expecting rows of shape "
             f"{expected.row_shape}, as in fit"
         )
-    if expected.image_shape is not None:
-        if pixels and expected.dtype.kind == "f" and isinstance(X, np.ndarray):
-            X = X.astype(np.uint8)
-        _check_scale(X.dtype, float(low), float(high), estimator)
-    _warn_of_range(X.dtype, float(low.min()), float(high.max()), estimator)
+    if expected.image_shape and pixels and expected.dtype.kind == "f" and isinstance(X, np.ndarray):
+        X = X.astype(np.uint8)
+    _check_range(X.dtype, float(low.min()), float(high.max()), estimator)
     return X
 
 
@@ -128,34 +126,28 @@ def _stored(X: Any, name: str) -> Stored:
     return X
 
 
-def _check_scale(dtype: np.dtype, low: float, high: float, estimator) -> None:
-    """Raise if X is pixels, which are divided by 255, where fit saw another scale, or the reverse.
+def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
+    """Raise if X is on another scale than that of fit; warn if it reaches far beyond it.
 
-    Pixels are uint8 or, where fit saw pixels, all integers from 0 to 255.
+    Pixels, which are divided by 255, are uint8 or, where fit saw pixels, all integers up to 255.
     """
-    name, expected = type(estimator).__name__, estimator.format_
-    fitted_high = float(estimator.value_range_.high)
-    pixels = dtype == np.uint8 or (dtype.kind in "iu" and low >= 0 and high <= 255)
-    if expected.divisor == 255 and not pixels and high > 1.5:
-        raise ValueError(
-            f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on "
-            f"{expected.dtype} images, which it divides by 255. Pass uint8, or floats between 0 "
-            "and 1."
-        )
-    if expected.divisor == 1 and dtype == np.uint8 and fitted_high > 1.5:
+    name, expected, fitted = type(estimator).__name__, estimator.format_, estimator.value_range_
+    fitted_low, fitted_high = float(fitted.low.min()), float(fitted.high.max())
+    divided = expected.divisor
+    if expected.image_shape is not None and high > 1.5 and divided == 255:
+        if dtype != np.uint8 and not (dtype.kind in "iu" and low >= 0 and high <= 255):
+            raise ValueError(
+                f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on "
+                f"{expected.dtype} images, which it divides by 255. Pass uint8, or floats between "
+                "0 and 1."
+            )
+    elif expected.image_shape is not None and dtype == np.uint8 and fitted_high > 1.5:
         raise ValueError(
             f"X is uint8, which is divided by 255, but {name} was fitted on {expected.dtype} "
             f"images with values up to {fitted_high:g}. Pass X.astype({str(expected.dtype)!r})."
         )
-
-
-def _warn_of_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
-    """Warn if X reaches further beyond the values in fit than these reach themselves."""
-    value_range, divided = estimator.value_range_, estimator.format_.divisor
-    # On the scale that networks see.
-    scale = 255 if dtype == np.uint8 or (dtype.kind in "iu" and divided == 255) else 1
-    fitted_low, fitted_high = float(value_range.low.min()), float(value_range.high.max())
-    width = fitted_high - fitted_low
+    # By how much X may exceed the range of fit, on the scale that networks see.
+    scale, width = expected._divisor_of(dtype), fitted_high - fitted_low
     if fitted_low - width <= low / scale and high / scale <= fitted_high + width:
         return
     warnings.warn(

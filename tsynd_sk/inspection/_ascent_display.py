@@ -6,35 +6,46 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_consistent_length
+from sklearn.utils import check_random_state
+from torch import Tensor
 
-from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._threads import single_threaded
+from tsynd_sk.ascent import AscentResult
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._ascent_drawing import draw_images, draw_lines
-from tsynd_sk.inspection._ascent_trace import trace_ascents
-from tsynd_sk.inspection._drawing import as_displayed, image_limits, image_size, make_figure
-from tsynd_sk.inspection._sources import fitted_synthesizer
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    Display,
+    as_displayed,
+    image_limits,
+    image_size,
+    make_figure,
+)
 
 # Inches.
 _COLUMN, _TEXT, _PANEL, _NARROWEST = 1.2, 0.45, 2.9, 6.0
+# All iterates of so many images are in memory at a time.
+_BATCH = 32
 
 
 @dataclass(eq=False, repr=False)
-class AscentDisplay:
+class AscentDisplay(Display):
     """Mutual information against ascent step, with the images along the way.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
     uncertainty : ndarray of shape (n, n_steps + 1)
         Mutual information at the start (step 0) and after each step, in nats.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction there is the label: the point is filled ("label
-        agreed"), otherwise hollow ("label denied").
+        Whether the members' mean prediction there is the label: filled ("label agreed") or hollow
+        points ("label denied").
     chosen : ndarray of shape (n,), int
-        Step whose image was taken; -1 if none would do, and the image was mended: see
+        Step whose image was taken; -1 if none would do and the image was mended, see
         `label_policy` of `TargetedSynthesizer`.
     uncertainty_source, uncertainty_synthetic : ndarray of shape (n,)
         Mutual information of the real image and of the image that was taken, in nats.
@@ -51,10 +62,8 @@ class AscentDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Mutual information against step.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; mutual information against step.
     axes_ : ndarray of shape (m, n_shown + 2), matplotlib Axes
         Images: the source, the iterates, and what was taken. Empty without images.
 
@@ -66,14 +75,14 @@ class AscentDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import AscentDisplay
-    >>> display = AscentDisplay(
-    ...     [[0.02, 0.10, 0.15]],
-    ...     [[True, True, False]],
-    ...     chosen=[1],
-    ...     uncertainty_source=[0.01],
-    ...     uncertainty_synthetic=[0.10],
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
+    >>> display.uncertainty.shape, display.iterates.shape
+    ((6, 4), (3, 4, 8, 8))
     >>> display.plot(figure=Figure()).ax_.get_ylabel()
     'mutual information (nats)'
     """
@@ -102,21 +111,19 @@ class AscentDisplay:
         n_steps_shown: int = 5,
         random_state: Any = None,
     ) -> AscentDisplay:
-        """Synthesise from images and record the way; draws nothing yet.
-
-        The ascents are those of ``synthesize(X, y, random_state=random_state)``.
+        """Record the ascents of ``synthesize(X, y, random_state=random_state)``.
 
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
-            Fitted. Rows of a table give a display without images.
+            Fitted. One of a table gives a display without images.
         X : array-like of shape (n, ...)
             Images as in `fit`, from each of which an ascent starts. A dozen is a good number.
         y : array-like of shape (n,)
-            Their labels, all of them seen in `fit`.
+            Their labels.
         n_sources_shown : int, default=3
-            For so many of the images, the first ones, the way is coloured and shown in images;
-            the other lines are grey. There are six colours.
+            For so many, the first ones, the way is coloured, in one of six colours, and shown in
+            images; the other lines are grey.
         n_steps_shown : int, default=5
             Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
@@ -124,34 +131,14 @@ class AscentDisplay:
 
         Returns
         -------
-        display : AscentDisplay
+        AscentDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import AscentDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
-        >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
-        >>> display.uncertainty.shape, display.iterates.shape
-        ((6, 4), (3, 4, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))
-        labels = labels_of(y)
-        check_consistent_length(images, labels)
-        codes = encode_labels(labels, synthesizer.classes_)
+        labels, codes = labels_of_images(y, images, synthesizer.classes_)
         n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
-        columns, synthetic, iterates = trace_ascents(
-            synthesizer, images, codes, random_state, n_pictured
-        )
+        columns, synthetic, iterates = _trace(synthesizer, images, codes, random_state, n_pictured)
         pictures: dict[str, Any] = {}
         if n_pictured:
             last = columns["uncertainty"].shape[1] - 1
@@ -166,21 +153,7 @@ class AscentDisplay:
             }
         return cls(**columns, labels=labels, **pictures)
 
-    def plot(self, ax=None, *, figure=None) -> AscentDisplay:
-        """Draw a line for every ascent, and a row of images for those that have them.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : AscentDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         n_pictured, n_columns = 0, 0
         width, height = 0.0, 0.0
         if self.source is not None:
@@ -194,8 +167,55 @@ class AscentDisplay:
         axes = np.empty((n_pictured, n_columns), dtype=object)
         for row, column in np.ndindex(axes.shape):
             axes[row, column] = figure.add_subplot(grid[row + 1, column])
-        draw_lines(ax, self, n_pictured)
+        draw_lines(ax, self, n_pictured or min(len(self.uncertainty), len(COLOURS)))
         if n_pictured:
             draw_images(axes, self, height)
         self.figure_, self.ax_, self.axes_ = figure, ax, axes
-        return self
+
+
+def _trace(
+    synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_pictured: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
+    """Do as ``synthesize``, and keep what happens at each step.
+
+    Return what a display stores of each ascent, by the names of its parameters; all images that
+    were taken; and those of all steps for each of the first `n_pictured` sources.
+    """
+    rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
+    # As in ``synthesize``, which draws the seed of a pass from that of the call.
+    seed = rng.randint(2**31 - 1)
+    size = min(synthesizer.engine_.batch_size(synthesizer), _BATCH)
+    steps: list[AscentResult] = []
+    synthesize = synthesizer.engine_.batch_synthesis(
+        synthesizer, callback=lambda *args: steps.append(args[-1])
+    )
+
+    def in_format(images: Tensor) -> np.ndarray:
+        return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
+
+    parts: list[dict[str, np.ndarray]] = []
+    pictured: list[np.ndarray] = []
+    for first in range(0, len(X), size):
+        rows = np.arange(first, min(first + size, len(X)))
+        x, y = synthesizer.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+        steps.clear()
+        with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+            images, info = synthesize(x, y, rows=rows, occurrence=0, seed=seed)
+        iterates = torch.stack([step.images for step in steps], 1)
+        # The last of the steps whose image was taken; -1 if it is of none of them.
+        is_taken = (iterates == images[:, None]).flatten(2).all(2).cpu().numpy()
+        n_later = is_taken[:, ::-1].argmax(1)
+        parts.append(
+            {
+                "uncertainty": torch.stack([s.uncertainty for s in steps], 1).cpu().numpy(),
+                "label_agreement": torch.stack([s.agreement for s in steps], 1).cpu().numpy(),
+                "chosen": np.where(is_taken.any(1), len(steps) - 1 - n_later, -1),
+                "uncertainty_source": info["uncertainty_source"],
+                "uncertainty_synthetic": info["uncertainty"],
+                "synthetic": in_format(images),
+            }
+        )
+        pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    synthetic = columns.pop("synthetic")
+    return columns, synthetic, pictured

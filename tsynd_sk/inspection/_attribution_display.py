@@ -10,9 +10,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from tsynd_sk import _skorch
-from tsynd_sk.evaluation import DifferentiableClassifier
 from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     channels_last,
     image_grid,
@@ -20,22 +20,22 @@ from tsynd_sk.inspection._drawing import (
     label_text,
     name_columns,
     name_row,
-    show_image,
+    shorten,
     show_images,
 )
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
 
 # Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
-_BRIGHTNESS = (0.299, 0.587, 0.114)
+_BRIGHTNESS = np.array([[0.299], [0.587], [0.114]])
 # How far below black the greys under maps begin, as a fraction of the range of values.
 _PALE = 0.5
 
 
 @dataclass(eq=False, repr=False)
-class AttributionDisplay:
+class AttributionDisplay(Display):
     """Maps of the evidence for a class, of one or more classifiers, over the same images.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -54,10 +54,8 @@ class AttributionDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (1 + n_classifiers, n), matplotlib Axes
         A row of the images, and a row of maps for each classifier.
     colorbar_ : matplotlib Colorbar
@@ -70,15 +68,19 @@ class AttributionDisplay:
 
     Examples
     --------
-    >>> import numpy as np
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import AttributionDisplay
-    >>> X = load_digits_images().X[:3]
-    >>> maps = np.stack([X, 1 - X]) / 2
-    >>> display = AttributionDisplay(X, maps, names=["strokes", "paper"])
+    >>> X, y, _ = load_digits_images()
+    >>> nets = {
+    ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200]) for n in (1, 2)
+    ... }
+    >>> display = AttributionDisplay.from_estimator(nets, X[200:204], y[200:204])
+    >>> display.maps.shape
+    (2, 4, 8, 8)
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 3)
+    (3, 4)
     """
 
     images: Any
@@ -93,41 +95,26 @@ class AttributionDisplay:
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike | None = None, *, layer: Any = None
     ) -> AttributionDisplay:
-        """Map where classifiers find evidence for a class; draws nothing yet.
+        """Map where classifiers find evidence for a class.
 
         Parameters
         ----------
         estimator : AugmentedClassifier or skorch classifier, or dict of str to such
             Fitted; of a dict each with its name.
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look good, 32 are the most. As in the fit of an
-            AugmentedClassifier. A bare skorch net gets them as (n, C, H, W), uint8 divided by 255,
-            or as (n, H, W) if it takes these only; flat rows if it has an attribute
-            ``image_shape_`` (C, H, W).
+            Images, a column for each; 4 to 8 look good, 32 are the most. A bare skorch net gets
+            them as in :func:`tsynd_sk.evaluation.adversarial_scores`.
         y : array-like of shape (n,) or None, default=None
             Classes that are asked about. ``None``: those that each classifier predicts. A bare
-            skorch net knows them as indices; beside an AugmentedClassifier of as many classes they
-            are the labels of that one.
+            skorch net knows them as indices, or beside an AugmentedClassifier of as many classes by
+            the labels of that one.
         layer : str, Module or None, default=None
             Layer that is mapped, see :func:`tsynd_sk.inspection.eigen_grad_cam`.
 
         Returns
         -------
-        display : AttributionDisplay
+        AttributionDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import AttributionDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> nets = {
-        ...     f"{n} epochs": NetClassifier(max_epochs=n).fit(X[:200, None], y[:200])
-        ...     for n in (1, 2)
-        ... }
-        >>> AttributionDisplay.from_estimator(nets, X[200:204], y[200:204]).maps.shape
-        (2, 4, 8, 8)
         """
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
@@ -137,10 +124,21 @@ class AttributionDisplay:
             for name, classifier in compared.by_name.items():
                 predicted = np.exp(classifier.log_proba())
                 code = predicted.argmax(1) if codes is None else codes[name]
-                size = compared.images.shape[1:3]
-                maps.append(_maps(classifier, code, layer, size, name))
                 chosen.append(classifier.classes[code])
                 proba.append(predicted[np.arange(len(code)), code])
+                try:
+                    of_classifier = eigen_grad_cam(
+                        _skorch.network_of(classifier.net),
+                        classifier.x,
+                        torch.from_numpy(code),
+                        layer=layer,
+                        to_scores=_skorch.scores_head(classifier.net),
+                        size=compared.images.shape[1:3],
+                    )
+                except (TypeError, ValueError) as error:
+                    error.add_note(f"This is of the classifier {name!r}.")
+                    raise
+                maps.append(of_classifier.numpy())
         return cls(
             compared.images,
             np.stack(maps),
@@ -150,38 +148,21 @@ class AttributionDisplay:
             value_range=compared.displayed_limits,
         )
 
-    def plot(self, ax=None, *, figure=None, cmap="viridis", alpha=0.55) -> AttributionDisplay:
-        """Draw a column for every image, and a row of maps for every classifier.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
-        cmap : str or matplotlib Colormap, default="viridis"
-            Colours of the maps. Choose one that is perceptually uniform.
-        alpha : float, default=0.55
-            Opacity of the maps, over pale grey images.
-
-        Returns
-        -------
-        self : AttributionDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
         figure, axes = image_grid(images, 1 + len(maps), ax, figure)
         show_images(axes[0], images, (low, high))
-        for k, image in enumerate(images):
-            for each, attribution in zip(axes[1:, k], maps[:, k], strict=True):
-                # Pale, so that it is mostly the maps that are dark or bright.
-                show_image(each, _brightness(image), low - _PALE * (high - low), high)
-                drawn = each.imshow(attribution, cmap=cmap, vmin=0, vmax=1, alpha=alpha)
+        grey = images @ _BRIGHTNESS if images.shape[-1] == 3 else images
+        for row, attributions in zip(axes[1:], maps, strict=True):
+            # Pale, so that it is mostly the maps that are dark or bright.
+            show_images(row, grey, (low - _PALE * (high - low), high))
+            for each, attribution in zip(row, attributions, strict=True):
+                drawn = each.imshow(attribution, cmap="viridis", vmin=0, vmax=1, alpha=0.55)
         text = "attribution,\nshare of a\nmap's maximum"
         self.colorbar_ = add_colorbar(figure, drawn, axes[1:], text)
         for each, name in zip(axes[:, 0], ("image", *self.names), strict=True):
-            name_row(each, name, images)
+            name_row(each, shorten(name), images)
         own_labels = np.ndim(self.labels) == 2
         name_columns(axes[0], None if own_labels else self.labels)
         for m, k in np.ndindex(maps.shape[:2]):
@@ -190,27 +171,3 @@ class AttributionDisplay:
                 lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
             axes[1 + m, k].set_xlabel("\n".join(lines), fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self
-
-
-def _brightness(image: np.ndarray) -> np.ndarray:
-    """Turn a colour image (H, W, 3) to grey, (H, W, 1)."""
-    return image @ np.array(_BRIGHTNESS)[:, np.newaxis] if image.shape[-1] == 3 else image
-
-
-def _maps(
-    classifier: DifferentiableClassifier, codes: np.ndarray, layer: Any, size: Any, name: str
-) -> np.ndarray:
-    try:
-        maps = eigen_grad_cam(
-            _skorch.network_of(classifier.net),
-            classifier.x,
-            torch.from_numpy(codes),
-            layer=layer,
-            to_scores=_skorch.scores_head(classifier.net),
-            size=size,
-        )
-    except (TypeError, ValueError) as error:
-        error.add_note(f"This is of the classifier {name!r}.")
-        raise
-    return maps.numpy()

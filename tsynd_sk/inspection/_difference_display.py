@@ -8,34 +8,39 @@ from typing import Any
 
 import numpy as np
 
-from tsynd_sk.inspection._drawing import COLOURS, make_panels, shorten, style_axes
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    Display,
+    draw_interval,
+    make_panels,
+    shorten,
+    style_rows,
+)
 
 _MAX_NAME = 32
 
 
 @dataclass(eq=False, repr=False)
-class DifferenceDisplay:
-    """Differences of arms to what each is set against, with their intervals.
+class DifferenceDisplay(Display):
+    """Differences between arms and their references, with intervals.
 
-    Better made by `ComparisonResult.plot`. All parameters are stored as attributes.
+    Better made by `ComparisonResult.plot`. Stores its parameters as attributes.
 
     Parameters
     ----------
     names, references : list of str of length n_arms
-        Names of the arms, from top to bottom, and of what each is set against.
+        Names of the arms, from top to bottom, and of what each is compared with.
     mean, low, high : ndarray of shape (n_arms,)
         Differences and the ends of their intervals; nan where there is no interval.
     found : ndarray of shape (n_arms,), bool
-        Which of them hold after correction; these are drawn filled.
+        Which are significant after correction; these are drawn filled.
     score : str
         Text of the axis.
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
         What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the differences.
 
     See Also
     --------
@@ -44,18 +49,12 @@ class DifferenceDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.comparison import Difference
     >>> from tsynd_sk.inspection import DifferenceDisplay
-    >>> display = DifferenceDisplay(
-    ...     ["standard", "standard+random"],
-    ...     ["plain", "standard"],
-    ...     mean=[0.02, 0.005],
-    ...     low=[0.01, -0.004],
-    ...     high=[0.03, 0.014],
-    ...     found=[True, False],
-    ...     score="ROC AUC",
-    ... )
-    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()
-    'difference in ROC AUC'
+    >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
+    >>> display = DifferenceDisplay.from_differences([found], "NLL")
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
+    'difference in NLL'
     """
 
     names: Sequence[str]
@@ -80,50 +79,24 @@ class DifferenceDisplay:
         Returns
         -------
         DifferenceDisplay
-            Call its `plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.comparison import Difference
-        >>> from tsynd_sk.inspection import DifferenceDisplay
-        >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
-        >>> DifferenceDisplay.from_differences([found], "NLL").names
-        ['random']
+            Call its :meth:`plot`.
         """
-        columns = {
-            name: np.array([getattr(each, name) for each in differences])
-            for name in ("mean", "low", "high")
-        }
+        mean, low, high = np.reshape([(d.mean, d.low, d.high) for d in differences], (-1, 3)).T
         return cls(
             [each.arm for each in differences],
             [each.reference for each in differences],
-            **columns,
+            mean=mean,
+            low=low,
+            high=high,
             found=np.array([each.is_found for each in differences]),
             score=score,
         )
 
-    def plot(self, ax=None, *, figure=None) -> DifferenceDisplay:
-        """Draw a row for each arm.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : DifferenceDisplay
-            Filled markers differ from their reference after correction.
-        """
-        n, colour = len(self.names), COLOURS[0]
+    def _draw(self, ax: Any, figure: Any) -> None:
+        n = len(self.names)
         (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
-        for y, mean, low, high, found in zip(
-            range(n), self.mean, self.low, self.high, self.found, strict=True
-        ):
-            ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
-            ax.plot(mean, y, "o", markersize=6, color=colour, mfc=colour if found else "white")
+        for y, ends in enumerate(zip(self.low, self.high, strict=True)):
+            draw_interval(ax, y, ends, self.mean[y], filled=self.found[y], colour=COLOURS[0])
         ax.axvline(0, color="black", linewidth=0.8)
         labels = [
             f"{shorten(name, _MAX_NAME)}\nto {shorten(reference, _MAX_NAME)}"
@@ -132,8 +105,5 @@ class DifferenceDisplay:
         ax.set_yticks(range(n), labels, fontsize="small")
         ax.set_ylim(n - 0.5, -0.5)
         ax.set_xlabel(f"difference in {self.score}")
-        style_axes(ax, axis="x")
-        ax.tick_params(axis="y", length=0)
-        ax.spines["left"].set_visible(False)
+        style_rows(ax)
         self.figure_, self.ax_ = ax.get_figure(), ax
-        return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,31 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "black")
 _MAX_LABEL = 18
 # Rows of wider images are too low for names that run upwards.
 _LANDSCAPE = 1.4
+
+
+class Display:
+    """What displays have in common; each draws itself by ``_draw``."""
+
+    def plot(self, ax=None, *, figure=None) -> Self:
+        """Draw with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, array-like of Axes, or None, default=None
+            As many as there are panels, or one of a grid of subplots, in whose place to draw.
+        figure : matplotlib Figure, SubFigure or None, default=None
+            Where to draw instead; ``None``: a new figure of pyplot.
+
+        Returns
+        -------
+        Display
+            The same, with ``figure_`` and ``ax_``.
+        """
+        self._draw(ax, figure)
+        return self
+
+    def _draw(self, ax: Any, figure: Any) -> None:
+        raise NotImplementedError
 
 
 def make_figure(
@@ -75,31 +100,26 @@ def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     return width, width / aspect
 
 
-def name_row(ax: Any, name: str, images: np.ndarray, addition: str = "") -> None:
-    """Write a name, shortened, and an addition as it is beside the first image of a row."""
-    text = f"{shorten(name)}\n{addition}".rstrip()
+def name_row(ax: Any, text: str, images: np.ndarray) -> None:
+    """Write beside the first image of a row."""
     flat = images.shape[2] / images.shape[1] > _LANDSCAPE
     direction = {"rotation": "horizontal", "ha": "right", "va": "center"} if flat else {}
     ax.set_ylabel(text, fontsize="small", **direction)
 
 
-def show_images(axes: Any, images: Any, limits: tuple[float, float]) -> None:
-    """Draw one image (H, W, C) on each of the axes, on one scale."""
-    for ax, image in zip(axes, images, strict=True):
-        show_image(ax, image, *limits)
-
-
-def show_image(ax: Any, image: np.ndarray, low: float, high: float) -> None:
-    """Draw an image (H, W, C): in colour if it has three channels, their mean in grey if not."""
-    shares = np.clip((image.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
-    if image.shape[-1] != 3:
+def show_images(axes: Any, images: np.ndarray, limits: tuple[float, float]) -> None:
+    """Draw images (n, H, W, C) in colour if they have three channels, their mean in grey if not."""
+    low, high = limits
+    shares = np.clip((images.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
+    if images.shape[-1] != 3:
         shares = shares.mean(axis=-1)
-    ax.imshow(shares, cmap="gray", vmin=0, vmax=1)
+    for ax, image in zip(axes, shares, strict=True):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=1)
 
 
-def show_differences(axes: Any, differences: np.ndarray) -> Any:
+def show_differences(axes: Any, differences: Any) -> Any:
     """Draw differences (n_rows, n, H, W, C), their mean over channels, on one symmetric scale."""
-    means = differences.mean(axis=-1)
+    means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0
     for place in np.ndindex(axes.shape):
         # Blue and red are told apart by all kinds of colour vision.
@@ -134,6 +154,28 @@ def style_axes(ax: Any, axis: str = "both") -> None:
     ax.spines[["right", "top"]].set_visible(False)
 
 
+def style_rows(ax: Any) -> None:
+    """Do the same where every row has a name of its own at the left."""
+    style_axes(ax, axis="x")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def draw_interval(
+    ax: Any, y: float, ends: Any, value: float, *, filled: bool, colour: str, marker: str = "o"
+) -> None:
+    """Draw a value between the ends of its interval, in a row of a forest plot."""
+    ax.plot(ends, [y, y], color=colour, linewidth=1.5)
+    ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if filled else "white")
+
+
+def legend_entry(text: str, **look: Any) -> Any:
+    """Return a line for a legend, by default without a stroke."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=text, **{"linestyle": "none", **look})
+
+
 def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any) -> None:
     """Draw a legend in small letters above axes, by default in one or two columns."""
     if ncols is None:
@@ -144,10 +186,12 @@ def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any
 
 def as_displayed(X: np.ndarray, image_format: ImageFormat) -> np.ndarray:
     """Bring images from the user's layout to (n, H, W) or (n, H, W, C), values unchanged."""
-    x = image_format.to_tensor(X)
-    channels, height, width = x.shape[1:]
-    target = ImageFormat((height, width, channels), (channels, height, width), "hwc", X.dtype)
-    images = target.to_array(x)
+    assert image_format.image_shape is not None
+    channels, height, width = image_format.image_shape
+    if image_format.layout == "chw":
+        images = np.moveaxis(X.reshape(len(X), channels, height, width), 1, -1)
+    else:
+        images = X.reshape(len(X), height, width, channels)
     return images[..., 0] if channels == 1 else images
 
 

@@ -42,9 +42,9 @@ def eigen_grad_cam(
         Index of the class that is asked about, for all images or for each. ``None``: the class with
         the highest score.
     layer : str, Module or None, default=None
-        Layer whose activations are mapped, as a submodule or by its dotted name: one that returns
-        tensors (n, channels, height, width) of more than one position. The last of its calls
-        counts. ``None``: the layer that returns the last of such tensors.
+        Layer whose activations are mapped, or its dotted name: one that returns tensors (n,
+        channels, height, width) of more than one position. The last of its calls counts. ``None``:
+        the layer that returns the last of such tensors.
     to_scores : callable or None, default=None
         Turns the output of the network into scores (n, n_classes), where the above does not hold.
     size : (int, int) or None, default=None
@@ -60,8 +60,7 @@ def eigen_grad_cam(
     Raises
     ------
     ValueError
-        If the network has no such layer, or its scores do not depend on it; or if scores or
-        gradients are not finite.
+        If the network has no such layer, or its scores do not depend on it or are not finite.
 
     See Also
     --------
@@ -76,11 +75,9 @@ def eigen_grad_cam(
     .. math:: B = A \odot \frac{\partial s}{\partial A}, \qquad m = (B - \bar B)\, v_1,
 
     where rows are positions, :math:`\bar B` is the mean over them and :math:`v_1` the first right
-    singular vector of :math:`B - \bar B`.
-
-    The sign of :math:`v_1` is such that the map correlates positively with the mean of :math:`B`
-    over channels, to first order what a position adds to the score: high values speak for the
-    class. As in pytorch-grad-cam, values below 0 are set to 0. Maps are enlarged bilinearly and
+    singular vector of :math:`B - \bar B`. Its sign is such that the map correlates positively with
+    the mean of :math:`B` over channels, to first order what a position adds to the score: high
+    values speak for the class. Values below 0 are set to 0. Maps are enlarged bilinearly and
     divided by their maximum, each on its own, so that values cannot be compared between images.
 
     References
@@ -102,25 +99,22 @@ def eigen_grad_cam(
     """
     # torch.compile wraps what has the layers, and knows no hooks that come later.
     module = getattr(module, "_orig_mod", module)
-    height, width = x.shape[-2:] if size is None else size
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach()
-        parameter = next(module.parameters(), None)
-        device = x.device if parameter is None else parameter.device
+        device = next(module.parameters(), x).device
         network = InferenceCopy(module, to_scores or _scores)
         example = x[:2].to(device)
         network.prepare(example)
         name = _layer_name(module, layer, _spatial_layers(network, example))
         codes = None if targets is None else torch.as_tensor(targets).expand(len(x))
         parts = []
-        for first in range(0, len(x), batch_size):
-            rows = slice(first, first + batch_size)
+        for rows in torch.arange(len(x)).split(batch_size):
             own = None if codes is None else codes[rows]
             # A copy, for gradients cannot be taken of images that were made in inference mode.
-            part = x[rows].clone().to(device)
+            part = x[rows].to(device)
             parts.append(_projection(*_activations(network, name, part, own)))
-        return _enlarge(torch.cat(parts), (height, width)).to(x.device)
+        return _enlarge(torch.cat(parts), size or x.shape[-2:]).to(x.device)
 
 
 def _scores(output: Any) -> Tensor:
@@ -143,28 +137,18 @@ def _is_spatial(output: Any, n: int) -> bool:
 
 def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
     """Return names of the layers with spatial output, in the order of their last calls."""
-    names: dict[str, None] = {}
+    found: list[str] = []
 
     def note(name: str) -> Callable:
-        def hook(layer, inputs, output) -> None:
-            if _is_spatial(output, len(x)):
-                names.pop(name, None)
-                names[name] = None
+        return lambda _, inputs, output: found.append(name) if _is_spatial(output, len(x)) else None
 
-        return hook
-
-    hooks = [
-        layer.register_forward_hook(note(name))
-        for name, layer in network.module.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad():
-            network.module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(names)
+    layers = network.module.named_modules()
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers if name]
+    with torch.no_grad():
+        network.module(x)
+    for hook in hooks:
+        hook.remove()
+    return list(dict.fromkeys(reversed(found)))[::-1]
 
 
 def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
@@ -175,20 +159,15 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
             f"{kind} must have a layer that returns tensors (n, channels, height, width) of more "
             "than one position, for instance a convolution; without one there is nothing to map"
         )
+    if isinstance(layer, nn.Module):
+        names = (name for name, part in module.named_modules() if part is layer)
+        layer = next(names, layer)
     if layer is None:
         return spatial[-1]
-    if isinstance(layer, nn.Module):
-        names = [name for name, part in module.named_modules() if part is layer]
-        if not names:
-            raise ValueError(
-                f"layer must be a layer of {kind}, or its name; got a {type(layer).__name__} "
-                "that is not part of it"
-            )
-        layer = names[0]
     if layer not in spatial:
         raise ValueError(
             f"layer must be one of {kind} that returns tensors (n, channels, height, width) of "
-            f"more than one position, {', '.join(spatial)}; got {layer!r}"
+            f"more than one position, or its name, {', '.join(spatial)}; got {layer!r:.100}"
         )
     return layer
 
@@ -199,23 +178,20 @@ def _activations(
     """Return activations of a layer, and gradients of class scores with respect to them."""
     kept: list[Tensor] = []
 
-    def hook(layer, inputs, output) -> Tensor | None:
+    def keep(layer, inputs, output) -> Tensor | None:
         if not _is_spatial(output, len(x)):
             return None
         kept[:] = [output.detach().requires_grad_()]
         # The next layer may write on what it gets.
         return kept[0].clone()
 
-    handle = dict(network.module.named_modules())[name].register_forward_hook(hook)
-    try:
-        scores = network(x)
-    finally:
-        handle.remove()
+    hook = dict(network.module.named_modules())[name].register_forward_hook(keep)
+    scores = network(x)
+    hook.remove()
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(x):
         raise ValueError(
             f"{network.name} must return scores of shape (n, n_classes); got "
-            f"{getattr(scores, 'shape', type(scores))}. If it returns something else, convert it "
-            "by to_scores"
+            f"{getattr(scores, 'shape', type(scores))}. Convert what it returns by to_scores"
         )
     codes = scores.argmax(1) if targets is None else targets.to(scores.device)
     own = scores.gather(1, codes[:, None]).sum()
@@ -248,12 +224,15 @@ def _projection(activations: Tensor, grads: Tensor) -> Tensor:
     return projection.unflatten(1, product.shape[2:])
 
 
-def _enlarge(projection: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(projection: Tensor, size: Sequence[int]) -> Tensor:
     """Enlarge what is above zero, and scale it to a maximum of 1, image by image."""
-    positive = projection.clamp(min=0)
-    # Before it is narrowed, for gradients may be smaller than float32 can tell from zero.
-    peak = positive.amax((1, 2), keepdim=True)
-    maps = (positive / torch.where(peak > 0, peak, 1)).float()[:, None]
-    maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+    # Scaled before it is narrowed, too, for gradients may be smaller than float32 can tell from
+    # zero.
+    maps = _to_maximum_of_one(projection.clamp(min=0)).float()[:, None]
+    maps = functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)[:, 0]
+    return _to_maximum_of_one(maps)
+
+
+def _to_maximum_of_one(maps: Tensor) -> Tensor:
     peak = maps.amax((1, 2), keepdim=True)
     return maps / torch.where(peak > 0, peak, 1)

@@ -9,27 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
-from sklearn.utils.validation import check_consistent_length
 
-from tsynd_sk import _skorch
-from tsynd_sk._utils._inference import private_copy
-from tsynd_sk._utils._labels import encode_labels, labels_of
-from tsynd_sk.autoencoders import encode
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images, sample_beside_sources
 from tsynd_sk.images import Selection, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     CROSSED,
     label_text,
+    legend_entry,
     make_panels,
     style_axes,
 )
-from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 _CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
 _SIZE = (6.4, 4.8)
 _LONGEST_LEGEND = 18
 _ARROW = {"arrowstyle": "-|>", "color": "black", "lw": 0.8, "shrinkB": 3, "mutation_scale": 7}
+_EDGE: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.8}
 
 
 @dataclass(eq=False, repr=False)
@@ -38,7 +35,7 @@ class LatentDisplay:
 
     Real images are faint, sources have a black edge, and an arrow leads from each to its sample.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -55,10 +52,8 @@ class LatentDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
         What was drawn on.
-    ax_ : matplotlib Axes
-        The map.
 
     See Also
     --------
@@ -67,16 +62,17 @@ class LatentDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import LatentDisplay
-    >>> display = LatentDisplay(
-    ...     [[0.0, 1.0], [1.0, 0.0]],
-    ...     ["cat", "dog"],
-    ...     source=[[0.0, 1.0]],
-    ...     synthetic=[[0.4, 0.8]],
-    ...     labels_synthetic=["cat"],
-    ... )
-    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()
-    'component 1\n(latent standard deviations)'
+    >>> X, y, _ = load_digits_images()
+    >>> X, y = X[:50], y[:50]
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
+    >>> display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=10)
+    >>> display.real.shape, display.synthetic.shape
+    ((50, 2), (10, 2))
+    >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()[:11]
+    'component 1'
     """
 
     real: Any
@@ -98,14 +94,14 @@ class LatentDisplay:
         n_real: int = 1000,
         random_state: Any = None,
     ) -> LatentDisplay:
-        """Synthesise, encode, and find the map; draws nothing yet.
+        """Synthesise, encode, and find the map.
 
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted, on images or on a table.
         X : array-like of shape (n, ...)
-            The images that it was fitted on, all of them and in the same order.
+            All the images that it was fitted on, in their order.
         y : array-like of shape (n,)
             Their labels.
         n_samples : int, default=30
@@ -117,7 +113,7 @@ class LatentDisplay:
 
         Returns
         -------
-        display : LatentDisplay
+        LatentDisplay
             Call its :meth:`plot`.
 
         Raises
@@ -131,31 +127,14 @@ class LatentDisplay:
         The map shows the two first principal components of the latents of real images, in units
         of each coordinate's standard deviation, in which `radius` is meant. The code of a synthetic
         image can differ from the one that it was decoded from.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import LatentDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
-        >>> display = LatentDisplay.from_estimator(synthesizer, X[:100], y[:100], n_samples=10)
-        >>> display.real.shape, display.synthetic.shape
-        ((100, 2), (10, 2))
         """
         synthesizer = fitted_synthesizer(estimator)
         images, X_new, y_new, info = sample_beside_sources(
             synthesizer, X, n_samples, random_state=random_state
         )
-        labels, sources = labels_of(y), info.source_index
-        check_consistent_length(images, labels)
-        codes = encode_labels(labels, synthesizer.classes_)
-        other = np.flatnonzero(codes[sources] != encode_labels(y_new, synthesizer.classes_))
+        sources = info.source_index
+        labels, _ = labels_of_images(y, images, synthesizer.classes_)
+        other = np.flatnonzero(labels[sources] != y_new)
         if len(other):
             raise ValueError(
                 f"y gives row {sources[other[0]]} another label than it had in fit: pass X and y "
@@ -185,7 +164,7 @@ class LatentDisplay:
 
         Returns
         -------
-        self : LatentDisplay
+        LatentDisplay
             This display.
         """
         [ax] = make_panels(1, _SIZE, ax)
@@ -213,44 +192,40 @@ class LatentDisplay:
 
     def _draw_points(self, ax) -> list:
         """Draw all points and arrows, and return the entries of the legend."""
-        from matplotlib.lines import Line2D
-
-        real, source, synthetic = (
-            np.asarray(points, dtype=float) for points in (self.real, self.source, self.synthetic)
-        )
+        real, source, synthetic = map(np.asarray, (self.real, self.source, self.synthetic))
         labels, labels_synthetic = np.asarray(self.labels), np.asarray(self.labels_synthetic)
-        classes = np.unique(np.concatenate([labels, labels_synthetic]))
         handles = []
-        for i, label in enumerate(classes.tolist()):
-            colour = _CLASS_COLOURS[i % len(_CLASS_COLOURS)]
-            look: dict[str, Any] = {"color": colour, "marker": _MARKERS[i % len(_MARKERS)]}
+        for i, label in enumerate(np.unique(np.concatenate([labels, labels_synthetic])).tolist()):
+            colour, marker = _CLASS_COLOURS[i % len(_CLASS_COLOURS)], _MARKERS[i % len(_MARKERS)]
             of_class = labels_synthetic == label
-            ax.scatter(*real[labels == label].T, s=14, alpha=0.4, linewidths=0, **look)
-            edges: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.8}
-            ax.scatter(*source[of_class].T, s=26, zorder=4, **edges, **look)
-            look_synthetic = {**look, **edges, "marker": "*"}
-            ax.scatter(*synthetic[of_class].T, s=90, zorder=5, **look_synthetic)
-            handles.append(Line2D([], [], linestyle="none", label=label_text(label), **look))
+            points = (
+                (real[labels == label], {"marker": marker, "s": 14, "alpha": 0.4, "linewidths": 0}),
+                (source[of_class], {"marker": marker, "s": 26, "zorder": 4, **_EDGE}),
+                (synthetic[of_class], {"marker": "*", "s": 90, "zorder": 5, **_EDGE}),
+            )
+            for places, look in points:
+                ax.scatter(*places.T, color=colour, **look)
+            handles.append(legend_entry(label_text(label), color=colour, marker=marker))
         for start, end in zip(source, synthetic, strict=True):
             ax.annotate("", xy=end, xytext=start, arrowprops=_ARROW, zorder=3)
-        black: dict[str, Any] = {"linestyle": "none", "color": "white", "markeredgecolor": "black"}
-        handles += [
-            Line2D([], [], marker="o", markersize=5, label="source", **black),
-            Line2D([], [], marker="*", markersize=9, label="synthetic", **black),
+        black = {"color": "white", "markeredgecolor": "black"}
+        return [
+            *handles,
+            legend_entry("source", marker="o", markersize=5, **black),
+            legend_entry("synthetic", marker="*", markersize=9, **black),
         ]
-        return handles
 
 
 def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     """Encode images, and divide by the deviation of each coordinate."""
-    scale = synthesizer.latent_scale_.astype(np.float64)
+    engine = synthesizer.engine_
+    codec, device, size = (
+        of(synthesizer) for of in (engine.codec, engine.device, engine.batch_size)
+    )
+    codes = [
+        codec.encode(synthesizer.format_.to_tensor(X[first : first + size]).to(device))
+        for first in range(0, len(X), size)
+    ]
     # A coordinate that is always the same has no unit, and no place on the map.
-    scale = np.where(scale > 0, scale, 1)
-    net, size = synthesizer.autoencoder_, synthesizer.engine_.batch_size(synthesizer)
-    module, device = private_copy(_skorch.bare_module(net)), _skorch.device_of(net)
-    with torch.no_grad():
-        codes = [
-            encode(module, synthesizer.format_.to_tensor(X[first : first + size]).to(device))
-            for first in range(0, len(X), size)
-        ]
+    scale = np.where(synthesizer.latent_scale_ > 0, synthesizer.latent_scale_, 1)
     return (torch.cat(codes).double().cpu().numpy() / scale).reshape(len(X), -1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 # Halvings of the way to what was found, after which nothing is left to see.
 _HALVINGS = 12
@@ -23,20 +24,17 @@ def minimal_perturbation(
 ) -> Tensor:
     """Lower the probability of a class below a threshold, changing images as little as possible.
 
-    Steps of equal length go down the gradient of the log-odds of the class, which does not vanish
-    where the network is sure. Images stop as soon as they are below the threshold, and are then
-    moved back towards their start as long as they stay there. Those that do not get there end where
-    the class was least likely. `eps` bounds the root mean square of the change, as a fraction of
-    the range `limits` of values.
+    Steps go down the gradient of the log-odds, which does not vanish where the network is sure.
+    `eps` bounds the root mean square of the change, as a fraction of the range `limits` of values;
+    for the rest see `PerturbationDisplay.from_estimator`.
     """
-    low, high = limits
-    budget = eps * (high - low)
+    budget = eps * (limits[1] - limits[0])
     # Beyond the budget in all, as is usual for projected gradient descent: paths are not straight.
     step = 2.5 * budget / max_iter
 
     def odds_and_proba(z: Tensor) -> tuple[Tensor, Tensor]:
         log_p = log_proba(z)
-        own = torch.nn.functional.one_hot(targets, log_p.shape[1]).bool()
+        own = one_hot(targets, log_p.shape[1]).bool()
         others = log_p.masked_fill(own, -torch.inf).logsumexp(1)
         return log_p[own] - others, log_p[own].exp()
 
@@ -56,18 +54,17 @@ def minimal_perturbation(
         change = z.detach() - step * _unit(gradient) - x
         change = change * (budget / _rms(change).clamp(min=budget))
         # Images lie within the limits, so that this takes none further from its start.
-        z = torch.where(_wide(found, x), z.detach(), (x + change).clamp(low, high))
+        z = torch.where(_wide(found, x), z.detach(), (x + change).clamp(*limits))
     nearest = _halve_back(lambda y: odds_and_proba(y)[1] < threshold, x, best)
     # Rounding may lift what lies on the border.
-    return nearest.clamp(low, high)
+    return nearest.clamp(*limits)
 
 
 def _halve_back(crossed: Callable[[Tensor], Tensor], x: Tensor, end: Tensor) -> Tensor:
     """Move ends towards their start by bisection, for as long as they stay across."""
     with torch.no_grad():
         across = crossed(end)
-        far = torch.ones(len(x), device=x.device, dtype=x.dtype)
-        near = torch.zeros_like(far)
+        far, near = x.new_ones(len(x)), x.new_zeros(len(x))
         for _ in range(_HALVINGS):
             middle = (near + far) / 2
             stays = crossed(torch.lerp(x, end, _wide(middle, x)))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     channels_last,
     image_grid,
@@ -18,6 +19,7 @@ from tsynd_sk.inspection._drawing import (
     name_columns,
     name_row,
     set_title,
+    shorten,
     show_differences,
     show_images,
 )
@@ -28,18 +30,17 @@ _COLUMN = 1.35
 
 
 @dataclass(eq=False, repr=False)
-class PerturbationDisplay:
+class PerturbationDisplay(Display):
     """Images, what they become when a class is made unlikely, and the difference.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
     start : ndarray of shape (n, H, W) or (n, H, W, C)
         Images, uint8 or float.
     end : ndarray of shape (n_classifiers, n, H, W) or (n_classifiers, n, H, W, C)
-        The same images after their change for each classifier, on the scale of `start`. Floats,
-        because changes may be finer than a grey level.
+        The same images after their change for each classifier, floats on the scale of `start`.
     names : list of str of length n_classifiers
         Names of the classifiers.
     proba_before, proba_after : ndarray of shape (n_classifiers, n)
@@ -49,15 +50,13 @@ class PerturbationDisplay:
     threshold : float, default=0.5
         Probability to get below. Images are marked where it was not, or was at the start.
     value_range : tuple of float or None, default=None
-        Values drawn black and white, which changes are measured by. ``None``: (0, 255) for uint8,
+        Values drawn black and white, by which changes are measured. ``None``: (0, 255) for uint8,
         otherwise the extremes.
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (1 + 2 * n_classifiers, n), matplotlib Axes
         A row of the images, and for each classifier a row of ends and one of differences.
     colorbar_ : matplotlib Colorbar
@@ -70,14 +69,16 @@ class PerturbationDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import PerturbationDisplay
-    >>> X = load_digits_images().X[:2]
-    >>> display = PerturbationDisplay(
-    ...     X, [0.9 * X], names=["plain"], proba_before=[[0.9, 0.8]], proba_after=[[0.5, 0.5]]
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
+    >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
+    >>> bool((display.proba_after < 0.5).all())
+    True
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 2)
+    (3, 3)
     """
 
     start: Any
@@ -101,29 +102,27 @@ class PerturbationDisplay:
         eps: float = 32 / 255,
         max_iter: int = 200,
     ) -> PerturbationDisplay:
-        """Change images until classifiers doubt their classes; draws nothing yet.
+        """Change images until classifiers doubt their classes.
 
         Parameters
         ----------
         estimator : AugmentedClassifier or skorch classifier, or dict of str to such
             Fitted; of a dict each with its name. For each the images change by its own gradients.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, a column for each; 4 to 8 look good, 32 are the most. As in
+        X, y : array-like of shape (n, ...) and (n,)
+            Images, and the class of each, which is made unlikely; as in
             :meth:`AttributionDisplay.from_estimator`.
-        y : array-like of shape (n,)
-            The class of each image, which is made unlikely; as there, too.
         threshold : float, default=0.5
             Probability to get below, between 0 and 1.
         eps : float, default=32 / 255
-            Largest root mean square of the change over the values of an image, as a fraction of the
-            range of values: that of uint8 is 255, that of floats goes from the lowest to the
-            highest value in `X` and in the fits of the classifiers.
+            Largest root mean square of the change of an image, as a fraction of the range of
+            values: 0 to 255 for uint8; for floats from the lowest to the highest value in `X` and
+            in the fits of the classifiers.
         max_iter : int, default=200
             Largest number of steps.
 
         Returns
         -------
-        display : PerturbationDisplay
+        PerturbationDisplay
             Call its :meth:`plot`.
 
         Raises
@@ -133,35 +132,17 @@ class PerturbationDisplay:
 
         Notes
         -----
-        Images go down the gradient of the log-odds of their class, in steps of one length, by
-        projected gradient descent [1]_ within the range of values and `eps`. Each stops as soon as
-        its class is less likely than `threshold`, and is then drawn back towards its start for as
-        long as that holds: all classifiers end at the same probability, and the sizes and places of
-        the changes can be compared. There may be smaller changes than the one found. An image whose
-        class does not become that unlikely ends where it was least likely.
-
-        References
-        ----------
-        .. [1] A. Madry, A. Makelov, L. Schmidt, D. Tsipras, A. Vladu, "Towards Deep Learning Models
-           Resistant to Adversarial Attacks", ICLR 2018.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import PerturbationDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=5).fit(X[:200, None], y[:200])
-        >>> display = PerturbationDisplay.from_estimator(net, X[:3], y[:3])
-        >>> bool((display.proba_after < 0.5).all())
-        True
+        Images go down the gradient of the log-odds of their class, in steps of one length, within
+        the range of values and `eps`. Each stops as soon as its class is less likely than
+        `threshold`, and is then drawn back towards its start for as long as that holds: all
+        classifiers end at the same probability, so that changes can be compared. There may be
+        smaller ones. An image whose class does not become that unlikely ends where it was least
+        likely.
         """
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be above 0 and below 1; got {threshold}")
-        if not 0 < eps <= 1:
+        if not 0 < threshold < 1 or not 0 < eps <= 1:
             raise ValueError(
-                f"eps must be above 0 and at most 1, a fraction of the range of values such as "
-                f"2/255; got {eps}"
+                "threshold must be a probability, and eps a fraction of the range of values such "
+                f"as 2/255, both above 0; got {threshold} and {eps}"
             )
         # The user may have switched gradients off.
         with torch.inference_mode(False), torch.enable_grad():
@@ -193,21 +174,7 @@ class PerturbationDisplay:
             value_range=compared.displayed_limits,
         )
 
-    def plot(self, ax=None, *, figure=None) -> PerturbationDisplay:
-        """Draw a column for every image, and two rows for every classifier.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : PerturbationDisplay
-            All differences have one scale, so that changes can be compared.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         start = channels_last(self.start)
         ends = np.asarray(self.end, dtype=np.float64).reshape(len(self.names), *start.shape)
         low, high = image_limits(self.value_range, self.start, ends)
@@ -223,7 +190,7 @@ class PerturbationDisplay:
         name_row(axes[0, 0], "start", start)
         name_columns(axes[0], self.labels)
         for m, name in enumerate(self.names):
-            name_row(axes[1 + 2 * m, 0], name, start, "end")
+            name_row(axes[1 + 2 * m, 0], f"{shorten(name)}\nend", start)
             name_row(axes[2 + 2 * m, 0], "difference", start)
         for (m, k), size in np.ndenumerate(sizes):
             before, after = (np.asarray(p)[m, k] for p in (self.proba_before, self.proba_after))
@@ -235,4 +202,3 @@ class PerturbationDisplay:
             set_title(axes[1 + 2 * m, k], text, warn=missed)
             axes[2 + 2 * m, k].set_xlabel(f"RMS {255 * size:.1f}/255", fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self

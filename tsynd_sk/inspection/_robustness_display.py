@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tsynd_sk.evaluation import TITLES, robustness_report
-from tsynd_sk.inspection._drawing import COLOURS, legend_above, make_panels, shorten, style_axes
-from tsynd_sk.inspection._sources import estimators_by_name
+from tsynd_sk.inspection._compared_classifiers import estimators_by_name
+from tsynd_sk.inspection._drawing import (
+    COLOURS,
+    Display,
+    draw_interval,
+    legend_above,
+    legend_entry,
+    make_panels,
+    shorten,
+    style_rows,
+)
 
 if TYPE_CHECKING:
     from tsynd_sk.evaluation import RobustnessReport
@@ -21,10 +30,10 @@ _MAX_NAME = 32
 
 
 @dataclass(eq=False, repr=False)
-class RobustnessDisplay:
+class RobustnessDisplay(Display):
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -49,12 +58,10 @@ class RobustnessDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the scores.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the scores.
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
-        The same and, if they are drawn, the axes of the differences.
+        The same and, if they are drawn, the differences.
 
     See Also
     --------
@@ -64,17 +71,19 @@ class RobustnessDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.evaluation import robustness_report
     >>> from tsynd_sk.inspection import RobustnessDisplay
-    >>> display = RobustnessDisplay(
-    ...     [[0.9, 0.91], [0.6, 0.7]],
-    ...     low=[[0.85, 0.86], [0.5, 0.6]],
-    ...     high=[[0.94, 0.95], [0.7, 0.8]],
-    ...     conditions=["clean", "corrupted"],
-    ...     names=["plain", "augmented"],
-    ...     metric="roc_auc",
-    ... )
-    >>> display.plot(figure=Figure(layout="constrained")).ax_.get_xlabel()
+    >>> X, y, _ = load_digits_images()
+    >>> X = X.reshape(len(X), -1)
+    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+    >>> test = {"few": few, "many": many}, X[200:300], y[200:300]
+    >>> display = RobustnessDisplay.from_estimator(*test, kinds=())
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
     'ROC AUC\n(0.5: chance, 1: perfect)'
+    >>> RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy").names
+    ['few', 'many']
     """
 
     scores: Any
@@ -93,7 +102,7 @@ class RobustnessDisplay:
 
     @classmethod
     def from_report(cls, report: RobustnessReport, metric: str | None = None) -> RobustnessDisplay:
-        """Take one metric of a report; draws nothing yet.
+        """Take one metric of a report.
 
         Parameters
         ----------
@@ -104,124 +113,72 @@ class RobustnessDisplay:
 
         Returns
         -------
-        display : RobustnessDisplay
+        RobustnessDisplay
             Call its :meth:`plot`.
 
         Raises
         ------
         ValueError
             If `metric` is not in the report.
-
-        Examples
-        --------
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.evaluation import robustness_report
-        >>> from tsynd_sk.inspection import RobustnessDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X = X.reshape(len(X), -1)
-        >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
-        >>> report = robustness_report(
-        ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=(), attacks=()
-        ... )
-        >>> RobustnessDisplay.from_report(report, "accuracy").names
-        ['few', 'many']
         """
-        known = list(dict.fromkeys(row["metric"] for row in report.scores))
+        known, conditions, names = (
+            list(dict.fromkeys(row[key] for row in report.scores))
+            for key in ("metric", "condition", "estimator")
+        )
         metric = known[0] if metric is None else metric
         if metric not in known:
             raise ValueError(f"metric must be one of this report, {known}; got {metric!r}")
-        rows = [row for row in report.scores if row["metric"] == metric]
-        conditions = list(dict.fromkeys(row["condition"] for row in rows))
-        names = list(dict.fromkeys(row["estimator"] for row in rows))
 
         def grid(rows: list[dict[str, Any]], key: str) -> np.ndarray:
             values = np.full((len(conditions), len(names)), np.nan)
             for row in rows:
-                place = conditions.index(row["condition"]), names.index(row["estimator"])
-                values[place] = row[key]
+                if row["metric"] == metric:
+                    place = conditions.index(row["condition"]), names.index(row["estimator"])
+                    values[place] = row[key]
             return values
 
-        compared = [row for row in report.comparisons if row["metric"] == metric]
-        differences: dict[str, np.ndarray] = {}
-        if compared:
-            differences = {
-                "differences": grid(compared, "difference"),
-                "difference_low": grid(compared, "low"),
-                "difference_high": grid(compared, "high"),
-                "p_holm": grid(compared, "p_holm"),
-            }
-        return cls(
-            grid(rows, "score"),
-            low=grid(rows, "low"),
-            high=grid(rows, "high"),
+        display = cls(
+            grid(report.scores, "score"),
+            low=grid(report.scores, "low"),
+            high=grid(report.scores, "high"),
             conditions=conditions,
             names=names,
             metric=metric,
             reference=report.reference,
             confidence_level=report.confidence_level,
-            **differences,
         )
+        if rows := report.comparisons:
+            display.differences = grid(rows, "difference")
+            display.difference_low, display.difference_high = grid(rows, "low"), grid(rows, "high")
+            display.p_holm = grid(rows, "p_holm")
+        return display
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, X: ArrayLike, y: ArrayLike, *, metric: str = "roc_auc", **params
     ) -> RobustnessDisplay:
-        """Measure how fitted classifiers withstand stress; draws nothing yet.
+        """Measure how fitted classifiers withstand stress.
 
         Parameters
         ----------
         estimator : classifier, or dict of str to classifier or to list of classifiers
             Fitted; of a dict each with its name, or as several of it, one a seed.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Clean images that none of them was fitted on.
-        y : array-like of shape (n,)
-            True labels.
+        X, y : array-like of shape (n, ...) and (n,)
+            Clean images that none of them was fitted on, and their labels.
         metric : str, default="roc_auc"
             What is measured.
         **params
-            Other parameters of :func:`tsynd_sk.evaluation.robustness_report`, except ``metrics``:
-            see
-            :meth:`from_report`.
+            Other parameters of :func:`tsynd_sk.evaluation.robustness_report`, except ``metrics``.
 
         Returns
         -------
-        display : RobustnessDisplay
+        RobustnessDisplay
             Call its :meth:`plot`.
-
-        Examples
-        --------
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import RobustnessDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> X = X[:, None]
-        >>> few, many = (NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150))
-        >>> display = RobustnessDisplay.from_estimator(
-        ...     {"few": few, "many": many}, X[200:250], y[200:250], kinds=["noise"], attacks=()
-        ... )
-        >>> display.conditions, display.scores.shape
-        (['clean', 'corrupted'], (2, 2))
         """
         estimators = estimators_by_name(estimator)
         return cls.from_report(robustness_report(estimators, X, y, metrics=[metric], **params))
 
-    def plot(self, ax=None, *, figure=None) -> RobustnessDisplay:
-        """Draw a row for each estimator, under a heading for each condition.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
-            they are made.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : RobustnessDisplay
-            Filled markers differ from the reference by a Holm-corrected test.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         scores = np.asarray(self.scores)
         n_conditions, n_names = scores.shape
         # Downwards, of the heading of each condition and of the rows below it, with a little air.
@@ -231,60 +188,46 @@ class RobustnessDisplay:
         axes = make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
-        reference = np.array([name == self.reference for name in self.names])
+        is_reference = np.array([name == self.reference for name in self.names])
         p = np.full(scores.shape, np.nan) if self.p_holm is None else np.asarray(self.p_holm)
-        differs = ~reference & (p < 1 - self.confidence_level)
+        differs = ~is_reference & (p < 1 - self.confidence_level)
 
-        def draw(ax: Any, values: np.ndarray, low: Any, high: Any) -> None:
-            low, high = np.asarray(low), np.asarray(high)
-            for place in np.argwhere(~np.isnan(values)):
-                at = tuple(place)
-                y = heights[at[0], 1 + at[1]]
-                colour, marker = (_BLACK, "s") if reference[at[1]] else (_BLUE, "o")
-                face = colour if differs[at] else "white"
-                ax.plot([low[at], high[at]], [y, y], color=colour, linewidth=1.5)
-                ax.plot(values[at], y, marker, markersize=6, color=colour, mfc=face)
+        def draw(ax: Any, values: np.ndarray, *ends: Any) -> None:
+            for condition, name in np.argwhere(~np.isnan(values)):
+                colour, marker = (_BLACK, "s") if is_reference[name] else (_BLUE, "o")
+                draw_interval(
+                    ax,
+                    heights[condition, 1 + name],
+                    [np.asarray(end)[condition, name] for end in ends],
+                    values[condition, name],
+                    filled=differs[condition, name],
+                    colour=colour,
+                    marker=marker,
+                )
 
         draw(axes[0], scores, self.low, self.high)
         if n_panels == 2:
             # Nothing is drawn of the reference itself.
-            differences, low, high = (
-                np.where(reference, np.nan, np.asarray(values, dtype=float))
-                for values in (self.differences, self.difference_low, self.difference_high)
-            )
-            draw(axes[1], differences, low, high)
+            differences = np.where(is_reference, np.nan, np.asarray(self.differences, dtype=float))
+            draw(axes[1], differences, self.difference_low, self.difference_high)
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
-            self._explain(axes[0])
-        self._name_rows(axes, heights)
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-        return self
-
-    def _explain(self, ax: Any) -> None:
-        """Draw a legend of the markers."""
-        from matplotlib.lines import Line2D
-
-        p = f"{1 - self.confidence_level:.2g}"
-        looks = (("reference", "s", _BLACK, "white"), (f"Holm p < {p}", "o", _BLUE, _BLUE))
-        handles = [
-            Line2D([], [], marker=marker, color=colour, mfc=face, linestyle="none", label=text)
-            for text, marker, colour, face in (*looks, (f"≥ {p}", "o", _BLUE, "white"))
-        ]
-        # Also above the names at the left, for axes may be narrow.
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
-        legend_above(ax, handles, 3, columnspacing=1, handletextpad=0.2, **place)
-
-    def _name_rows(self, axes: np.ndarray, heights: np.ndarray) -> None:
-        from matplotlib.ticker import MaxNLocator
-
-        for ax in axes:
-            ax.xaxis.set_major_locator(MaxNLocator(4))
-            style_axes(ax, axis="x")
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.set_ylim(heights.max() + 0.7, -0.7)
+            level = f"{1 - self.confidence_level:.2g}"
+            handles = [
+                legend_entry("reference", marker="s", color=_BLACK, mfc="white"),
+                legend_entry(f"Holm p < {level}", marker="o", color=_BLUE),
+                legend_entry(f"≥ {level}", marker="o", color=_BLUE, mfc="white"),
+            ]
+            # Also above the names at the left, for axes may be narrow.
+            place = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+            legend_above(axes[0], handles, 3, columnspacing=1, handletextpad=0.2, **place)
+        for each in axes:
+            each.locator_params(axis="x", nbins=4)
+            style_rows(each)
+            each.set_ylim(heights.max() + 0.7, -0.7)
         names = [shorten(name, _MAX_NAME) for name in self.names]
         labels = [label for condition in self.conditions for label in (condition, *names)]
         axes[0].set_yticks(heights.ravel(), labels)
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
+        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tsynd_sk.evaluation import fitted_synthesizer, sample_beside_sources
 from tsynd_sk.inspection._drawing import (
+    Display,
     add_colorbar,
     as_displayed,
     channels_last,
@@ -20,14 +22,13 @@ from tsynd_sk.inspection._drawing import (
     show_differences,
     show_images,
 )
-from tsynd_sk.inspection._sources import fitted_synthesizer, sample_beside_sources
 
 
 @dataclass(eq=False, repr=False)
-class SynthesisDisplay:
+class SynthesisDisplay(Display):
     """Synthetic images below their sources, with their difference and what it did.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -45,10 +46,8 @@ class SynthesisDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        The first image.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
     axes_ : ndarray of shape (3, n), matplotlib Axes
         Rows of sources, synthetic images and differences.
     colorbar_ : matplotlib Colorbar
@@ -64,18 +63,16 @@ class SynthesisDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import SynthesisDisplay
-    >>> X = load_digits_images().X
-    >>> display = SynthesisDisplay(
-    ...     X[:2],
-    ...     0.8 * X[:2],
-    ...     uncertainty_source=[0.01, 0.02],
-    ...     uncertainty=[0.1, 0.3],
-    ...     label_agreement=[True, False],
-    ... )
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
+    >>> display.source.shape, display.synthetic.shape
+    ((4, 8, 8), (4, 8, 8))
     >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
-    (3, 2)
+    (3, 4)
     """
 
     source: Any
@@ -97,14 +94,14 @@ class SynthesisDisplay:
         y: Any = None,
         random_state: Any = None,
     ) -> SynthesisDisplay:
-        """Synthesise images and set them beside their sources; draws nothing yet.
+        """Synthesise images and set them beside their sources.
 
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted on images.
-        X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            The images that it was fitted on, all of them and in the same order.
+        X : array-like of shape (n, ...)
+            All the images that it was fitted on, in their order.
         n_samples : int, default=8
             Number of synthetic images. 4 to 12 look good.
         y : label, array-like of labels, mapping from label to count, or None, default=None
@@ -114,29 +111,13 @@ class SynthesisDisplay:
 
         Returns
         -------
-        display : SynthesisDisplay
+        SynthesisDisplay
             Call its :meth:`plot`.
 
         Raises
         ------
         ValueError
             If `estimator` was fitted on a table, or on other images than `X`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import SynthesisDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:50], y[:50])
-        >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
-        >>> display.source.shape, display.synthetic.shape
-        ((4, 8, 8), (4, 8, 8))
         """
         synthesizer = fitted_synthesizer(estimator)
         if synthesizer.image_shape_ is None:
@@ -160,28 +141,14 @@ class SynthesisDisplay:
             value_range=image_limits(None, images),
         )
 
-    def plot(self, ax=None, *, figure=None) -> SynthesisDisplay:
-        """Draw one column for every synthetic image.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            One of a grid of subplots, in whose place to draw.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to draw if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : SynthesisDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         source, synthetic = channels_last(self.source), channels_last(self.synthetic)
         low, high = image_limits(self.value_range, self.source, self.synthetic)
         figure, axes = image_grid(source, 3, ax, figure)
         show_images(axes[0], source, (low, high))
         show_images(axes[1], synthetic, (low, high))
         # Floats, for uint8 would wrap around.
-        drawn = show_differences(axes[2:], (synthetic.astype(np.float64) - source)[np.newaxis])
+        drawn = show_differences(axes[2:], [synthetic.astype(np.float64) - source])
         self.colorbar_ = add_colorbar(
             figure, drawn, axes[2:], f"synthetic − source,\npixels of {low:.3g} to {high:.3g}"
         )
@@ -190,9 +157,7 @@ class SynthesisDisplay:
         name_columns(axes[0], self.labels)
         for each, agreed in zip(axes[1], self.label_agreement, strict=True):
             set_title(each, "label agreed" if agreed else "label denied", warn=not agreed)
-        for each, before, after in zip(
-            axes[2], self.uncertainty_source, self.uncertainty, strict=True
-        ):
+        values = zip(self.uncertainty_source, self.uncertainty, strict=True)
+        for each, (before, after) in zip(axes[2], values, strict=True):
             each.set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")
         self.figure_, self.ax_, self.axes_ = figure, axes[0, 0], axes
-        return self

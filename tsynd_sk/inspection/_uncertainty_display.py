@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import type_name
+from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
     COLOURS,
+    Display,
     label_text,
     legend_above,
+    legend_entry,
     make_panels,
     style_axes,
 )
-from tsynd_sk.inspection._sources import fitted_synthesizer
 
 # Differences of float32 predictions tell nothing below.
 _FLOOR = 1e-6
@@ -34,14 +35,14 @@ _PANEL = (4.4, 3.8)
 
 
 @dataclass(eq=False, repr=False)
-class UncertaintyDisplay:
+class UncertaintyDisplay(Display):
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
-    Left, for each set of images, the share of them with a mutual information of at most so much.
-    Right, for sets with labels, the accuracy on what is left if the most uncertain images are
-    rejected, beside the level that rejecting at random keeps to.
+    Left, for each set of images, the share with a mutual information of at most so much. Right, for
+    sets with labels, the accuracy on what is left if the most uncertain images are rejected, beside
+    the level that rejecting at random keeps to.
 
-    Better made by :meth:`from_estimator`. All parameters are stored as attributes.
+    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
 
     Parameters
     ----------
@@ -53,12 +54,10 @@ class UncertaintyDisplay:
 
     Attributes
     ----------
-    figure_ : matplotlib Figure or SubFigure
-        What was drawn on.
-    ax_ : matplotlib Axes
-        Axes of the distributions.
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the distributions.
     axes_ : ndarray of shape (1,) or (2,), matplotlib Axes
-        The same, and the axes of the accuracy if there is a set with labels.
+        The same, and the accuracy if there is a set with labels.
 
     See Also
     --------
@@ -67,10 +66,17 @@ class UncertaintyDisplay:
     Examples
     --------
     >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import UncertaintyDisplay
-    >>> display = UncertaintyDisplay(
-    ...     {"train": [0.01, 0.02], "test": [0.01, 0.2, 0.1]}, {"test": [True, False, True]}
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> sets = {"train": X[:50], "test": X[50:100]}
+    >>> display = UncertaintyDisplay.from_estimator(
+    ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
     ... )
+    >>> list(display.uncertainty), list(display.correct)
+    (['train', 'test', 'synthetic'], ['test'])
     >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
     ['mutual information (nats)', 'share rejected, most uncertain first']
     """
@@ -88,55 +94,32 @@ class UncertaintyDisplay:
         n_synthetic: int = 0,
         random_state: Any = None,
     ) -> UncertaintyDisplay:
-        """Measure uncertainties, and see which predictions are right; draws nothing yet.
+        """Measure uncertainties, and see which predictions are right.
 
         Parameters
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
-            Fitted. A synthesizer predicts what its classifier does, or the mean of its classifiers
-            if it has several.
+            Fitted. A synthesizer predicts by its classifier, or by the mean of several.
         X : array-like of shape (n, ...), or dict of str to such
             Images as in `fit`, or several sets with their names, such as
             ``{"train": X_train, "test": X_test}``.
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
-            Images to sample for one more set, "synthetic". It has no accuracy, because synthetic
-            images do not test a classifier.
+            Images to sample for one more set, "synthetic", which has no accuracy.
         random_state : int, RandomState instance or None, default=None
             Makes that sample repeatable; ``None`` for the estimator's.
 
         Returns
         -------
-        display : UncertaintyDisplay
+        UncertaintyDisplay
             Call its :meth:`plot`.
 
         Notes
         -----
-        All sets are measured with the same members, by ``estimator.uncertainty``. For synthetic
-        images these are others than those against which they were made, so that values are
-        somewhat lower than ``info.uncertainty`` of `sample`.
-
-        Examples
-        --------
-        >>> from tsynd_sk import TargetedSynthesizer
-        >>> from tsynd_sk.autoencoders import AutoencoderNet
-        >>> from tsynd_sk.classifiers import NetClassifier
-        >>> from tsynd_sk.datasets import load_digits_images
-        >>> from tsynd_sk.inspection import UncertaintyDisplay
-        >>> X, y, _ = load_digits_images()
-        >>> net = NetClassifier(max_epochs=3)
-        >>> autoencoder = AutoencoderNet(max_epochs=1, epoch_size=200)
-        >>> synthesizer = TargetedSynthesizer(net, autoencoder, random_state=0)
-        >>> synthesizer = synthesizer.fit(X[:100], y[:100])
-        >>> display = UncertaintyDisplay.from_estimator(
-        ...     synthesizer,
-        ...     {"train": X[:100], "test": X[100:200]},
-        ...     {"test": y[100:200]},
-        ...     n_synthetic=20,
-        ... )
-        >>> list(display.uncertainty), list(display.correct)
-        (['train', 'test', 'synthetic'], ['test'])
+        All sets are measured by ``estimator.uncertainty``, whose members are others than those
+        against which synthetic images were made: their values are somewhat lower than
+        ``info.uncertainty`` of `sample`.
         """
         synthesizer = fitted_synthesizer(estimator)
         sets, labels = _by_name(X, y)
@@ -144,10 +127,8 @@ class UncertaintyDisplay:
         for name, images in sets.items():
             uncertainty[name] = estimator.uncertainty(images)
             if name in labels:
-                given = labels_of(labels[name])
-                check_consistent_length(images, given)
-                codes = encode_labels(given, synthesizer.classes_)
-                correct[name] = _predict(synthesizer, images) == codes
+                known, _ = labels_of_images(labels[name], images, synthesizer.classes_)
+                correct[name] = _predict(estimator, images) == known
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
             with warnings.catch_warnings():
@@ -156,32 +137,14 @@ class UncertaintyDisplay:
                 uncertainty["synthetic"] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
 
-    def plot(self, ax=None, *, figure=None) -> UncertaintyDisplay:
-        """Draw the distributions, and accuracies if there are any.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, array-like of two Axes, or None, default=None
-            Where to draw: as many as there are panels, or one of a grid of subplots, in whose place
-            they are made.
-        figure : matplotlib Figure, SubFigure or None, default=None
-            Where to make axes if `ax` is None. ``None``: a new figure of pyplot.
-
-        Returns
-        -------
-        self : UncertaintyDisplay
-            This display.
-        """
+    def _draw(self, ax: Any, figure: Any) -> None:
         n_panels = 2 if self.correct else 1
         axes = make_panels(n_panels, (n_panels * _PANEL[0], _PANEL[1]), ax, figure)
         # Several sets share a colour only where they differ in their line.
+        kinds = zip(self.uncertainty, cycle(COLOURS), cycle(_STYLES), strict=False)
         looks = {
-            name: {
-                "color": COLOURS[i % len(COLOURS)],
-                "linestyle": _STYLES[i % len(_STYLES)],
-                "linewidth": 1.8,
-            }
-            for i, name in enumerate(self.uncertainty)
+            name: {"color": colour, "linestyle": style, "linewidth": 1.8}
+            for name, colour, style in kinds
         }
         self._draw_distributions(axes[0], looks)
         if self.correct:
@@ -189,45 +152,34 @@ class UncertaintyDisplay:
         for each in axes:
             style_axes(each)
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-        return self
 
     def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
-        sets = {
-            name: np.maximum(np.asarray(values, dtype=float), _FLOOR)
-            for name, values in self.uncertainty.items()
-        }
-        for name, values in sets.items():
-            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **looks[name])
-        together = np.concatenate(list(sets.values()))
-        low, high = np.quantile(together, 0.05), together.max()
-        if high > _WIDE * low:
+        sets = [np.maximum(values, _FLOOR) for values in self.uncertainty.values()]
+        for (name, look), values in zip(looks.items(), sets, strict=True):
+            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **look)
+        together = np.concatenate(sets)
+        if together.max() > _WIDE * np.quantile(together, 0.05):
             ax.set_xscale("log")
-        ax.set_xlabel("mutual information (nats)")
-        ax.set_ylabel("share of images with at most so much")
+        ax.set(xlabel="mutual information (nats)", ylabel="share of images with at most so much")
         ax.set_ylim(0, 1.02)
         legend_above(ax, ax.get_legend_handles_labels()[0])
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
-        from matplotlib.lines import Line2D
-
         for name, correct in self.correct.items():
             share, accuracy = _accuracy_when_rejecting(self.uncertainty[name], correct)
             ax.plot(share, accuracy, **looks[name])
             ax.plot([0, 1], accuracy[[0, 0]], color=looks[name]["color"], linewidth=0.8)
-        handles = [
-            Line2D([], [], label=label_text(str(name)), **looks[name]) for name in self.correct
-        ]
-        handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="rejected at random"))
-        legend_above(ax, handles)
+        handles = [legend_entry(label_text(str(name)), **looks[name]) for name in self.correct]
+        at_random = {"color": "0.3", "linestyle": "-", "linewidth": 0.8}
+        legend_above(ax, [*handles, legend_entry("rejected at random", **at_random)])
         ax.set_xlim(0, 1)
         # A flat line at the upper edge would be hidden by it.
         ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
-        ax.set_xlabel("share rejected, most uncertain first")
-        ax.set_ylabel("accuracy on the rest (share)")
+        ax.set(xlabel="share rejected, most uncertain first", ylabel="accuracy on the rest (share)")
 
 
 def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
-    """Return sets and labels by name, whichever way they came."""
+    """Return sets and labels by name."""
     if not isinstance(X, Mapping):
         X, y = {"images": X}, None if y is None else {"images": y}
     labels = {} if y is None else y
@@ -243,26 +195,21 @@ def _by_name(X: Any, y: Any) -> tuple[Mapping, Mapping]:
     return X, labels
 
 
-def _predict(synthesizer: Any, X: Any) -> np.ndarray:
-    """Predict classes by the classifier, or by the mean of several."""
-    x = synthesizer.format_.as_network_input(check_images(synthesizer, X, reset=False))
-    if not isinstance(synthesizer.classifier_, list):
-        # What the net itself says, which need not be the class of the largest probability.
-        return _skorch.without_global_rng(synthesizer.classifier_).predict(x).astype(np.int64)
-    nets = map(_skorch.without_global_rng, synthesizer.classifier_)
-    return np.mean([net.predict_proba(x) for net in nets], axis=0).argmax(axis=1)
+def _predict(estimator: Any, X: Any) -> np.ndarray:
+    """Predict labels by a classifier, or by the mean of those of a synthesizer."""
+    if hasattr(estimator, "predict"):
+        return estimator.predict(X)
+    x = estimator.format_.as_network_input(check_images(estimator, X, reset=False))
+    nets = map(_skorch.without_global_rng, estimator.engine_.nets)
+    proba = [net.predict_proba(x) for net in nets]
+    return estimator.classes_[np.mean(proba, axis=0).argmax(axis=1)]
 
 
 def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarray]:
-    """Return shares of rows rejected, and the accuracy on the rest.
-
-    Among rows of equal uncertainty the ones to be rejected are drawn at random: what is returned is
-    the expected accuracy.
-    """
-    uncertainty, correct = np.asarray(uncertainty), np.asarray(correct, dtype=float)
+    """Return shares of rows rejected, at random among equal ones, and the accuracy on the rest."""
     n = len(uncertainty)
-    levels, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
-    level_accuracy = np.bincount(level, weights=correct, minlength=len(levels)) / counts
+    _, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
+    level_accuracy = np.bincount(level, weights=correct) / counts
     # From the most certain row on.
     hits = np.cumsum(np.repeat(level_accuracy, counts))
     fewest = min(n, max(_FEWEST, int(np.ceil(_FEWEST_SHARE * n))))

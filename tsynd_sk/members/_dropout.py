@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, Head
-from tsynd_sk.members._restriction import Restriction
-from tsynd_sk.members._visits import replace_random_layers
+from tsynd_sk.members._fixed_noise import FixedNoiseMembers
 
 
 class DropoutMembers(FixedNoiseMembers):
@@ -49,11 +44,10 @@ class DropoutMembers(FixedNoiseMembers):
     Raises
     ------
     TypeError
-        If an argument has a wrong type, or `module` is a ``torch.jit.ScriptModule``.
+        If `module` is a ``torch.jit.ScriptModule``.
     ValueError
-        If an argument is not valid; at a call, if nothing in the network is random, if something
-        draws random numbers in a way that cannot be fixed, if `restrict` names no random layer, or
-        if `to_log_proba` returns another shape.
+        At a call, if nothing in the network is random, if something draws random numbers in a way
+        that cannot be fixed, or if `restrict` names no random layer.
 
     See Also
     --------
@@ -78,25 +72,3 @@ class DropoutMembers(FixedNoiseMembers):
     >>> bool((mutual_information(log_probs) > 0).all())
     True
     """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        to_log_proba: Head,
-        *,
-        n_members: int = 16,
-        seed: int = 0,
-        device: torch.device | None = None,
-        restrict: Restriction = None,
-        decisions: Decisions | None = None,
-    ):
-        super().__init__(
-            module,
-            to_log_proba,
-            replace_random_layers,
-            n_members=n_members,
-            seed=seed,
-            device=device,
-            restrict=restrict,
-            decisions=decisions,
-        )

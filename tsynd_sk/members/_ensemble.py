@@ -8,13 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
-from tsynd_sk._utils._torch_validation import (
-    check_agreement,
-    check_log_probs,
-    check_network,
-    check_tensor,
-)
-from tsynd_sk._utils._validation import check_list
 from tsynd_sk.members._fixed_noise import Head
 from tsynd_sk.members._rng_guard import keep_foreign_generators
 from tsynd_sk.members._tracing import trace
@@ -35,11 +28,9 @@ class EnsembleMembers:
 
     Raises
     ------
-    TypeError
-        If `modules` is not a list of networks, or `to_log_probas` not one of callables.
     ValueError
-        If there is no network, or not one callable for each; at a call, if the networks predict
-        different numbers of classes.
+        If there is not one callable for each network; at a call, if something in a network draws
+        random numbers in a way that cannot be switched off.
 
     See Also
     --------
@@ -63,17 +54,11 @@ class EnsembleMembers:
         *,
         device: torch.device | None = None,
     ):
-        modules = check_list("modules", modules, "networks")
-        to_log_probas = check_list(
-            "to_log_probas", to_log_probas, "callables, one for each network"
-        )
-        for k, (module, head) in enumerate(zip(modules, to_log_probas, strict=True)):
-            check_network(module, head, (f"modules[{k}]", f"to_log_probas[{k}]"))
-        self.n_members = len(modules)
         self._copies = [
             InferenceCopy(module, head, device)
             for module, head in zip(modules, to_log_probas, strict=True)
         ]
+        self.n_members = len(self._copies)
         # Whether dropout functions are called; None before the first call.
         self._functions: bool | None = None
 
@@ -94,13 +79,10 @@ class EnsembleMembers:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every network; see `DropoutMembers`."""
-        check_tensor("x", x)
         if self._functions is None:
             # Raise if something random in a network cannot be switched off.
             with keep_foreign_generators():
                 traces = [network.prepare(x, trace) for network in self._copies]
             self._functions = any(found.functions for found in traces)
         with visiting(without_noise, functions=self._functions):
-            predictions = [network(x) for network in self._copies]
-        check_agreement(predictions, "modules")
-        return check_log_probs(torch.stack(predictions), x)
+            return torch.stack([network(x) for network in self._copies])

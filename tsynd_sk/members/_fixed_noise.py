@@ -15,20 +15,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from operator import attrgetter, itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
-from tsynd_sk._utils._torch_validation import check_log_probs, check_network, check_tensor
-from tsynd_sk._utils._validation import check_int, check_int_at_least
-from tsynd_sk.members._noises import ELEMENTWISE
-from tsynd_sk.members._restriction import Restriction, check_restriction, choose_sites
+from tsynd_sk._utils._tensors import same_values
+from tsynd_sk._utils._torch_validation import check_not_scripted
+from tsynd_sk.members._noises import ELEMENTWISE, Noise
+from tsynd_sk.members._restriction import Restriction, restrict_sites, warn_of_resting
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
-from tsynd_sk.members._tracing import Site, trace
-from tsynd_sk.members._visits import ValueWatch, visiting
+from tsynd_sk.members._tracing import Site, Trace, trace
+from tsynd_sk.members._visits import ValueWatch, replace_random_layers, visiting
 
 #: How members are computed, by the shape of one row of the inputs: "fold" (at the first random
 #: site), "fold in NAME" (where the part of that name begins, "" for the network) or "loop".
@@ -44,55 +45,31 @@ Head = Callable[[Any], Tensor]
 Draws = dict[str, Any]
 
 
-class _Found(NamedTuple):
-    """What was found out about a network.
-
-    Attributes
-    ----------
-    sites : dict of str to Site
-        Random sites that make members.
-    functions : bool
-        Whether dropout functions are called, too.
-    n_bytes : int
-        Largest number of bytes of a row at a site.
-    """
-
-    sites: dict[str, Site]
-    functions: bool
-    n_bytes: int
-
-
 class FixedNoiseMembers:
-    """Members of one network, with `n_members` draws of its noise.
+    """Members of one network, with `n_members` draws of its noise; see `DropoutMembers`."""
 
-    Parameters
-    ----------
-    module, to_log_proba, n_members, seed, device, restrict, decisions
-        See `tsynd_sk.members.DropoutMembers`.
-    replace_layers : callable
-        Exchanges the random layers of a private copy for fixed ones, and returns it.
-    """
+    # Name of a linear layer whose noise replaces that of random layers, and this noise.
+    _only: tuple[str, Noise] | None = None
 
     def __init__(
         self,
         module: nn.Module,
         to_log_proba: Head,
-        replace_layers: Callable[[nn.Module], nn.Module],
         *,
-        n_members: int,
-        seed: int,
-        device: torch.device | None,
-        restrict: Restriction,
-        decisions: Decisions | None,
+        n_members: int = 16,
+        seed: int = 0,
+        device: torch.device | None = None,
+        restrict: Restriction = None,
+        decisions: Decisions | None = None,
     ):
-        check_network(module, to_log_proba)
-        self.n_members = check_int_at_least("n_members", n_members, 1)
-        self._network = InferenceCopy(module, to_log_proba, device, exchange=replace_layers)
-        self._restrict = check_restriction(restrict)
+        check_not_scripted(module)
+        exchange = partial(replace_random_layers, only=self._only)
+        self._network = InferenceCopy(module, to_log_proba, device, exchange)
+        self.n_members, self._restrict, self._seed = n_members, restrict, seed
         self._decisions = {} if decisions is None else decisions
-        self._seed = check_int("seed", seed)
-        # By shape of a row: what members under other draws share, and the draws of these.
-        self._found: dict[tuple[int, ...], _Found] = {}
+        # By shape of a row: what members under other draws share, with the largest number of bytes
+        # of a row at a random site; and the draws of these members.
+        self._found: dict[tuple[int, ...], tuple[Trace, int]] = {}
         self._draws: dict[tuple[int, ...], Draws] = {}
 
     def redrawn(self, seed: int) -> FixedNoiseMembers:
@@ -109,7 +86,7 @@ class FixedNoiseMembers:
             Members of the same network.
         """
         other = copy.copy(self)
-        other._seed, other._draws = check_int("seed", seed), {}
+        other._seed, other._draws = seed, {}
         return other
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -125,37 +102,33 @@ class FixedNoiseMembers:
         Tensor of shape (n_members, n_samples, n_classes)
             Log-probabilities, differentiable in `x`.
         """
-        check_tensor("x", x)
         shape = tuple(x.shape[1:])
         if shape not in self._draws:
             with PREPARING, keep_foreign_generators(), torch.inference_mode(False):
                 if shape not in self._found:
                     self._found[shape] = self._prepare(x)
-                self._draws[shape] = _draw(self._found[shape].sites, self.n_members, self._seed)
-        found, size = self._found[shape], max(len(x), 1)
+                sites = self._found[shape][0].sites
+                self._draws[shape] = _draw(sites, self.n_members, self._seed)
+        (found, n_bytes), size = self._found[shape], max(len(x), 1)
         if x.device.type == "cpu":
-            size = min(size, max(_CACHE // (self.n_members * found.n_bytes), 1))
-        given = self._decisions[shape], found, self._draws[shape]
-        if len(x) <= size:
-            return check_log_probs(self._predict(*given, x), x)
-        parts = [self._predict(*given, part) for part in x.split(size)]
-        return check_log_probs(torch.cat(parts, 1), x)
+            size = min(size, max(_CACHE // (self.n_members * n_bytes), 1))
+        predict = partial(self._predict, self._decisions[shape], found, self._draws[shape])
+        return torch.cat(list(map(predict, x.split(size))), 1)
 
-    def _prepare(self, x: Tensor) -> _Found:
+    def _prepare(self, x: Tensor) -> tuple[Trace, int]:
         """Find the random sites for inputs of this shape, and decide how to compute members."""
         rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
         rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
-        every = self._network.prepare(rows, trace)
-        sites, n_bytes = choose_sites(every, self._restrict, self._network.name), 1
-        for leaf in tree_leaves(list(sites.values())):
-            n_bytes = max(n_bytes, leaf.nbytes) if isinstance(leaf, Tensor) else n_bytes
-        found = _Found(sites, every.functions, n_bytes)
-        shape = tuple(x.shape[1:])
-        if shape not in self._decisions:
-            self._decisions[shape] = self._decide(found, rows)
-        return found
+        found, name, shape = self._network.prepare(rows, trace), self._network.name, x.shape[1:]
+        if found.resting and found.sites and self._restrict is None:
+            warn_of_resting(name, found.resting)
+        found = found._replace(sites=restrict_sites(found, self._restrict, name))
+        if tuple(shape) not in self._decisions:
+            self._decisions[tuple(shape)] = self._decide(found, rows)
+        tensors = filter(torch.is_tensor, tree_leaves(list(found.sites.values())))
+        return found, max([1, *map(attrgetter("nbytes"), tensors)])
 
-    def _decide(self, found: _Found, rows: Tensor) -> str:
+    def _decide(self, found: Trace, rows: Tensor) -> str:
         """Choose the fastest way to compute members that gives the same values as a loop."""
         given = found, _draw(found.sites, 2, seed=0)
         # Accelerators may round factors to 10 bits, as TensorFloat-32 does.
@@ -164,10 +137,9 @@ class FixedNoiseMembers:
         with torch.no_grad():
             one_by_one = self._predict("loop", *given, rows)
             again = self._predict("loop", *given, rows)
-            if not _same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
-                part = find_unsteady_part(
-                    self._network.module, lambda: self._predict("loop", *given, rows)
-                )
+            if not same_values(one_by_one, again, 0 if rows.device.type == "cpu" else rounding):
+                predict = partial(self._predict, "loop", *given, rows)
+                part = find_unsteady_part(self._network.module, predict)
                 raise ValueError(
                     f"{part} of {self._network.name} predicts differently for the same images "
                     "although all noise that torch knows of is fixed: does it draw from numpy or "
@@ -190,17 +162,17 @@ class FixedNoiseMembers:
                 # Control flow that depends on values, layers that do not keep rows in front:
                 # types of errors differ.
                 continue
-            if _same_values(folded, one_by_one, rounding):
+            if same_values(folded, one_by_one, rounding):
                 return decision
         return "loop"
 
-    def _predict(self, decision: str, found: _Found, draws: Draws, x: Tensor) -> Tensor:
+    def _predict(self, decision: str, found: Trace, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""
         n_members = len(tree_leaves(draws)[0])
         if decision == "loop":
             outputs = []
             for k in range(n_members):
-                member = tree_map(partial(_one_of, k), draws)
+                member = tree_map(itemgetter(slice(k, k + 1)), draws)
                 with visiting(_answer_with(found, member, len(x)), functions=found.functions):
                     outputs.append(self._network(x))
             return torch.stack(outputs)
@@ -211,7 +183,7 @@ class FixedNoiseMembers:
             return self._network(x).unflatten(0, (n_members, len(x)))
 
 
-def _answer_with(found: _Found, draws: Draws, n_rows: int) -> Callable[..., Any]:
+def _answer_with(found: Trace, draws: Draws, n_rows: int) -> Callable[..., Any]:
     """Make the visitor that applies, at each site, each member's noise to the member's rows."""
 
     def answer(key, layer, noise, inputs, kwargs):
@@ -234,10 +206,8 @@ def _answer_with(found: _Found, draws: Draws, n_rows: int) -> Callable[..., Any]
         outputs = []
         for k in range(n_members):
             args, named = tree_unflatten([leaf[k] for leaf in leaves], structure)
-            draw = tree_map(lambda part, k=k: part[k], noises)
+            draw = tree_map(itemgetter(k), noises)
             outputs.append(noise.apply(layer, draw, *args, **named))
-        if isinstance(outputs[0], Tensor):
-            return torch.cat(outputs)
         return tree_map(_joined, *outputs)
 
     return answer
@@ -248,22 +218,11 @@ def _joined(*parts: Any) -> Any:
 
 
 def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
-    generator, draws = torch.Generator().manual_seed(seed), {}
-    for key, site in sites.items():
-        each = map(site.draw, [generator] * n_members)
-        draws[key] = tree_map(_stacked, *each)
+    generator, draws = torch.Generator().manual_seed(int(seed)), {}
+    for key, (_, layer, noise, inputs, kwargs) in sites.items():
+        leaves: list[list[Tensor]] = []
+        for _ in range(n_members):
+            draw, structure = tree_flatten(noise.draw(layer, generator, *inputs, **kwargs))
+            leaves.append(draw)
+        draws[key] = tree_unflatten(map(torch.stack, zip(*leaves, strict=True)), structure)
     return draws
-
-
-def _stacked(*parts: Tensor) -> Tensor:
-    return torch.stack(parts)
-
-
-def _one_of(k: int, part: Tensor) -> Tensor:
-    return part[k : k + 1]
-
-
-def _same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
-    return one.shape == other.shape and torch.allclose(
-        one, other, rtol=rounding, atol=rounding, equal_nan=True
-    )

@@ -8,9 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._torch_validation import check_agreement
-from tsynd_sk._utils._validation import check_int, check_list
-
 
 class JoinedMembers:
     """All members of several groups, with equal weights.
@@ -22,13 +19,6 @@ class JoinedMembers:
     ----------
     groups : sequence of members
         Members of any kind.
-
-    Raises
-    ------
-    TypeError
-        If `groups` is not a list.
-    ValueError
-        If there is no group; at a call, if groups predict different numbers of classes.
 
     See Also
     --------
@@ -46,7 +36,7 @@ class JoinedMembers:
     """
 
     def __init__(self, groups: Sequence[Any]):
-        self.groups = check_list("groups", groups, "members")
+        self.groups = list(groups)
         self.n_members = sum(group.n_members for group in self.groups)
 
     def redrawn(self, seed: int) -> JoinedMembers:
@@ -62,17 +52,10 @@ class JoinedMembers:
         JoinedMembers
             Members of the same networks.
         """
-        seeds = torch.randint(
-            2**62,
-            (len(self.groups),),
-            generator=torch.Generator().manual_seed(check_int("seed", seed)),
-        )
-        return JoinedMembers(
-            [group.redrawn(int(s)) for group, s in zip(self.groups, seeds, strict=True)]
-        )
+        generator = torch.Generator().manual_seed(int(seed))
+        seeds = torch.randint(2**62, (len(self.groups),), generator=generator).tolist()
+        return JoinedMembers([g.redrawn(s) for g, s in zip(self.groups, seeds, strict=True)])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Predict with every member; see `DropoutMembers`."""
-        parts = [group(x) for group in self.groups]
-        check_agreement(parts, "groups")
-        return torch.cat(parts)
+        return torch.cat([group(x) for group in self.groups])

@@ -9,12 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tsynd_sk._utils._torch_validation import check_network
-from tsynd_sk.members._dropout import Head
-from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers
+from tsynd_sk.members._fixed_noise import Decisions, FixedNoiseMembers, Head
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior
 from tsynd_sk.members._noises import Noise
-from tsynd_sk.members._visits import replace_layer
 
 
 class LaplaceMembers(FixedNoiseMembers):
@@ -50,8 +47,7 @@ class LaplaceMembers(FixedNoiseMembers):
     Examples
     --------
     >>> import torch
-    >>> from tsynd_sk.members import last_layer_posterior
-    >>> from tsynd_sk.members import LaplaceMembers
+    >>> from tsynd_sk.members import LaplaceMembers, last_layer_posterior
     >>> net, x = torch.nn.Linear(8, 3), torch.ones(5, 8)
     >>> def to_log_proba(logits):
     ...     return logits.log_softmax(-1)
@@ -71,23 +67,23 @@ class LaplaceMembers(FixedNoiseMembers):
         device: torch.device | None = None,
         decisions: Decisions | None = None,
     ):
-        check_network(module, to_log_proba)
         if not posterior.is_of(module):
             raise ValueError(
                 f"posterior does not belong to this {module._get_name()} as it is now: it is for a "
                 f"linear layer {posterior.layer!r} with other weights. Fit it for this network, "
                 "after its training"
             )
-        noise = Noise(partial(_draw_weights, posterior), _linear, bool)
+        # Nothing else is random, in particular not what functions drop.
+        restrict = [posterior.layer or module._get_name()]
+        noise = Noise(partial(_draw_weights, posterior), _linear, callable)
+        self._only = posterior.layer, noise
         super().__init__(
             module,
             to_log_proba,
-            partial(replace_layer, name=posterior.layer, noise=noise),
             n_members=n_members,
             seed=seed,
             device=device,
-            # Nothing else, in particular not what functions drop.
-            restrict=[posterior.layer or module._get_name()],
+            restrict=restrict,
             decisions=decisions,
         )
 

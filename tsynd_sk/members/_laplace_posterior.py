@@ -6,15 +6,14 @@ weights, and as wide as the prior where they do not. The classifier with weights
 member, like one with a dropout mask.
 
 The package laplace-torch (0.3) is not used: its sampling writes weights into the given model, so
-members neither last nor can be shared by threads, and it treats weight and bias as independent. It
-also fails for networks with a single logit, treats the output of a softmax as logits, and pins an
-alpha release (asdfghjkl).
+members neither last nor can be shared by threads; it treats weight and bias as independent, and the
+output of a softmax as logits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._tensors import PickledAsArrays
-from tsynd_sk._utils._torch_validation import check_network
+from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]
@@ -117,15 +116,7 @@ class LastLayerPosterior(PickledAsArrays):
             On the CPU, in the layer's dtype.
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
-
-        Raises
-        ------
-        TypeError
-            If `generator` is not a ``torch.Generator``.
         """
-        if not isinstance(generator, torch.Generator):
-            # None would draw from the global state.
-            raise TypeError(f"generator must be a torch.Generator, got {generator!r}")
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
         precision = precision + self.prior_precision
         noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)
@@ -143,14 +134,6 @@ def _agree(part: Tensor | None, mean: Tensor | None) -> bool:
         return part is mean
     # In the dtype of the layer, because the network may have been cast since.
     return torch.equal(part.detach().cpu(), mean.to(part.dtype))
-
-
-def _inputs(features: Tensor, bias: Tensor | None) -> Tensor:
-    """Append a feature that is always 1, whose weight is the bias."""
-    features = features.cpu().double()
-    return (
-        features if bias is None else torch.cat([features, features.new_ones(len(features), 1)], 1)
-    )
 
 
 def _output_fisher(log_probs: Tensor, output: Tensor) -> Tensor:
@@ -189,7 +172,10 @@ def _kronecker_factors(
         with recorded({name: layer}) as calls:
             log_probs = to_log_proba(network(x))
         call = only_call(calls, name, log_probs)
-        inputs = _inputs(call.features, layer.bias)
+        inputs = call.features.cpu().double()
+        if layer.bias is not None:
+            # The bias is the weight of a feature that is always 1.
+            inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1)
         _check_finite(inputs, f"what the last {layer_label(name)} receives")
         fisher = _output_fisher(log_probs, call.output)
         _check_finite(fisher, f"the curvature of the prediction at the last {layer_label(name)}")
@@ -221,13 +207,6 @@ def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if rises(middle) else (low, middle)
     return math.exp(low)
-
-
-def _filled(batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Return the batches that have rows."""
-    if isinstance(batches, Tensor):
-        raise TypeError("batches is a tensor: pass a list of batches, or batches.split(256)")
-    return (batch.detach() for batch in batches if len(batch))
 
 
 def last_layer_posterior(
@@ -315,12 +294,14 @@ def last_layer_posterior(
     >>> weight.shape, bias.shape
     (torch.Size([3, 4]), torch.Size([3]))
     """
-    check_network(module, to_log_proba)
+    check_not_scripted(module)
     if prior_precision is not None and not 0 < prior_precision < math.inf:
         raise ValueError(
             f"prior_precision must be a positive finite number or None, got {prior_precision!r}"
         )
-    filled = _filled(batches)
+    if isinstance(batches, Tensor):
+        raise TypeError("batches is a tensor: pass a list of batches, or batches.split(256)")
+    filled = (batch.detach() for batch in batches if len(batch))
     first = next(filled, None)
     if first is None:
         raise ValueError("batches must hold at least one row, got none")

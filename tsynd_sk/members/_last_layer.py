@@ -10,8 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._validation import type_name
-
 WAYS_OUT = (
     "Either add torch.nn.Dropout before the last layers of the network, or give a list of several "
     "classifiers, which then form an ensemble."
@@ -61,10 +59,6 @@ def last_linear(
     layers = {n: part for n, part in network.named_modules() if isinstance(part, nn.Linear)}
     with recorded(layers) as calls:
         log_probs = to_log_proba(network(x))
-    if not isinstance(log_probs, Tensor):
-        raise TypeError(
-            f"to_log_proba must return a Tensor of log-probabilities, got {type_name(log_probs)}"
-        )
     outputs = [call.output for call in calls]
     # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
     used: tuple[Tensor | None, ...] = ()
@@ -99,11 +93,6 @@ def only_call(calls: list[Call], name: str, log_probs: Tensor) -> Call:
             f"must be called once for members='laplace'. {WAYS_OUT}"
         )
     shape = tuple(calls[0].features.shape)
-    if log_probs.ndim != 2:
-        raise ValueError(
-            f"expected log-probabilities of shape (n_samples, n_classes), got an array of shape "
-            f"{tuple(log_probs.shape)}"
-        )
     if len(shape) != 2 or shape[0] != len(log_probs):
         raise ValueError(
             f"the last {layer_label(name)} receives an array of shape {shape} for "

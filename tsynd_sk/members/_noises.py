@@ -6,7 +6,8 @@ torchvision and timm; `register_stochastic` adds others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class Noise(NamedTuple):
 
     draw: Callable[..., Any]
     apply: Callable[..., Tensor]
-    active: Callable[[nn.Module], bool]
+    active: Callable[[nn.Module], object]
 
 
 _NOISES: dict[type | str, Noise] = {}
@@ -35,7 +36,7 @@ def register_stochastic(
     *,
     draw: Callable[..., Any],
     apply: Callable[..., Tensor],
-    active: Callable[[nn.Module], bool] | None = None,
+    active: Callable[[nn.Module], object] | None = None,
 ) -> None:
     """Register a type of random layer, so that its noise can be drawn once for each member.
 
@@ -58,9 +59,7 @@ def register_stochastic(
     Raises
     ------
     TypeError
-        If `layer_type` is neither a subclass of Module nor a str.
-    ValueError
-        If `layer_type` is a name without its module.
+        If `layer_type` is neither a type nor a name with its module.
 
     See Also
     --------
@@ -89,22 +88,12 @@ def register_stochastic(
     >>> members(torch.ones(5, 4)).shape
     torch.Size([8, 5, 3])
     """
-    if isinstance(layer_type, str):
-        if "." not in layer_type:
-            raise ValueError(
-                "layer_type must be a qualified name such as 'package.module.Class' if it is a "
-                f"str; got {layer_type!r}"
-            )
-    elif not (isinstance(layer_type, type) and issubclass(layer_type, nn.Module)):
+    if not isinstance(layer_type, type) and "." not in str(layer_type):
         raise TypeError(
-            f"layer_type must be a subclass of torch.nn.Module or its qualified name; got "
-            f"{layer_type!r}"
+            "layer_type must be a subclass of torch.nn.Module, or its qualified name such as "
+            f"'package.module.Class'; got {layer_type!r}"
         )
-    _NOISES[layer_type] = Noise(draw, apply, active or _always)
-
-
-def _always(layer: nn.Module) -> bool:
-    return True
+    _NOISES[layer_type] = Noise(draw, apply, active or callable)
 
 
 def noise_of(layer: nn.Module) -> Noise | None:
@@ -117,46 +106,32 @@ def noise_of(layer: nn.Module) -> Noise | None:
 # --- known kinds of noise -------------------------------------------------------------------------
 
 
-def _drops(layer: Any) -> bool:
-    return float(layer.p) > 0
+def _rate(layer: Any) -> float:
+    # torchvision says p, timm drop_prob (None for "never"), attention dropout.
+    rate: Any = getattr(layer, "p", None) or getattr(layer, "drop_prob", None)
+    return float(rate or getattr(layer, "dropout", None) or 0)
 
 
-def _mask(
-    generator: torch.Generator, shape: Sequence[int], p: float, like: Tensor, scaled: bool = True
-) -> Tensor:
-    """Draw zeros with probability `p`, ones otherwise, scaled so that their mean is one."""
-    kept = (torch.rand(tuple(shape), generator=generator) >= p).to(like)
-    return kept / (1 - p) if scaled and p < 1 else kept
+def _draw(layer, generator, x, key=None, *args, n_axes=None, **kwargs):
+    """Draw zeros as often as the layer drops, otherwise ones, scaled so that their mean is one.
 
-
-def _channel_shape(x: Tensor) -> list[int]:
-    return [1, *x.shape[1:2], *[1] * (x.ndim - 2)]
-
-
-def _draw_dropout(layer, generator, x):
-    return _mask(generator, (1, *x.shape[1:]), layer.p, x)
-
-
-def _draw_channel_dropout(layer, generator, x):
-    return _mask(generator, _channel_shape(x), layer.p, x)
+    Each row has own values along the first axes of it, `n_axes` or all.
+    """
+    p, shape = _rate(layer), [1, *x.shape[1:][:n_axes]]
+    if isinstance(layer, nn.MultiheadAttention):
+        rows = 1 if layer.batch_first else 0
+        shape = [1, layer.num_heads, x.shape[rows], key.shape[rows]]
+    shape += [1] * (x.ndim - len(shape))
+    kept = (torch.rand(shape, generator=generator) >= p).to(x)
+    if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
+        # Klambauer et al. (2017): an affine map restores mean 0 and variance 1 after dropping.
+        a = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0
+        return a * kept, a * _SELU_FLOOR * ((1 - kept) - p)
+    return kept / (1 - p) if p < 1 and getattr(layer, "scale_by_keep", True) else kept
 
 
 def _multiply(layer, noise, x):
     return x * noise
-
-
-def _affine_of_alpha(kept: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    # Klambauer et al. (2017): an affine map restores mean 0 and variance 1 after dropping.
-    a = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0
-    return a * kept, a * _SELU_FLOOR * ((1 - kept) - p)
-
-
-def _draw_alpha(layer, generator, x):
-    return _affine_of_alpha(_mask(generator, (1, *x.shape[1:]), layer.p, x, scaled=False), layer.p)
-
-
-def _draw_channel_alpha(layer, generator, x):
-    return _affine_of_alpha(_mask(generator, _channel_shape(x), layer.p, x, scaled=False), layer.p)
 
 
 def _affine(layer, noise, x):
@@ -166,44 +141,6 @@ def _affine(layer, noise, x):
 
 #: Applications that broadcast: the noise of all members, stacked, may be applied at once.
 ELEMENTWISE = (_multiply, _affine)
-
-register_stochastic(nn.Dropout, draw=_draw_dropout, apply=_multiply, active=_drops)
-for _layer_type in (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d):
-    register_stochastic(_layer_type, draw=_draw_channel_dropout, apply=_multiply, active=_drops)
-register_stochastic(nn.AlphaDropout, draw=_draw_alpha, apply=_affine, active=_drops)
-register_stochastic(nn.FeatureAlphaDropout, draw=_draw_channel_alpha, apply=_affine, active=_drops)
-
-
-def _depth_rate(layer: Any) -> float:
-    # torchvision calls it p, timm and those who follow it drop_prob (None for "never").
-    return float(getattr(layer, "p", None) or getattr(layer, "drop_prob", None) or 0.0)
-
-
-def _skips(layer: nn.Module) -> bool:
-    return _depth_rate(layer) > 0
-
-
-def _draw_depth(layer, generator, x):
-    scaled = getattr(layer, "scale_by_keep", True)
-    return _mask(generator, [1] * x.ndim, _depth_rate(layer), x, scaled=scaled)
-
-
-for _name in (
-    "torchvision.ops.stochastic_depth.StochasticDepth",
-    "timm.layers.drop.DropPath",
-    "timm.models.layers.drop.DropPath",
-):
-    register_stochastic(_name, draw=_draw_depth, apply=_multiply, active=_skips)
-
-
-def _attention_drops(layer: Any) -> bool:
-    return float(layer.dropout) > 0
-
-
-def _draw_attention(layer, generator, query, key, *args, **kwargs):
-    rows = 1 if layer.batch_first else 0
-    shape = (1, layer.num_heads, query.shape[rows], key.shape[rows])
-    return _mask(generator, shape, layer.dropout, query)
 
 
 def _masked_attention(
@@ -226,20 +163,11 @@ def _masked_attention(
     if layer.batch_first:
         query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     # Not the layer itself, which has a fast path without gradients.
-    _, weights = F.multi_head_attention_forward(
-        query,
-        key,
-        value,
-        layer.embed_dim,
-        layer.num_heads,
-        layer.in_proj_weight,
-        layer.in_proj_bias,
-        None,
-        None,
-        False,
-        0.0,
-        layer.out_proj.weight,
-        layer.out_proj.bias,
+    attend: Any = F.multi_head_attention_forward
+    _, weights = attend(
+        *(query, key, value, layer.embed_dim, layer.num_heads),
+        *(layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0),
+        *(layer.out_proj.weight, layer.out_proj.bias),
         training=False,
         key_padding_mask=key_padding_mask,
         attn_mask=attn_mask,
@@ -250,18 +178,27 @@ def _masked_attention(
         average_attn_weights=False,
         is_causal=is_causal,
     )
-    dropped = weights * noise
-    if layer.in_proj_weight is None:
-        matrix = layer.v_proj_weight
-    else:
-        matrix = layer.in_proj_weight[2 * layer.embed_dim :]
-    bias = None if layer.in_proj_bias is None else layer.in_proj_bias[2 * layer.embed_dim :]
+    dropped, own = weights * noise, slice(2 * layer.embed_dim, None)
+    matrix = layer.v_proj_weight if layer.in_proj_weight is None else layer.in_proj_weight[own]
+    bias = None if layer.in_proj_bias is None else layer.in_proj_bias[own]
     heads = F.linear(value, matrix, bias).unflatten(-1, (layer.num_heads, layer.head_dim))
     output = layer.out_proj((dropped @ heads.permute(1, 2, 0, 3)).transpose(1, 2).flatten(2))
     output = output if layer.batch_first else output.transpose(0, 1)
     return output, (dropped.mean(1) if average_attn_weights else dropped) if need_weights else None
 
 
-register_stochastic(
-    nn.MultiheadAttention, draw=_draw_attention, apply=_masked_attention, active=_attention_drops
-)
+for _layer_type, _n_axes, _apply in (
+    (nn.Dropout, None, _multiply),
+    (nn.Dropout1d, 1, _multiply),
+    (nn.Dropout2d, 1, _multiply),
+    (nn.Dropout3d, 1, _multiply),
+    (nn.AlphaDropout, None, _affine),
+    (nn.FeatureAlphaDropout, 1, _affine),
+    ("torchvision.ops.stochastic_depth.StochasticDepth", 0, _multiply),
+    ("timm.layers.drop.DropPath", 0, _multiply),
+    ("timm.models.layers.drop.DropPath", 0, _multiply),
+    (nn.MultiheadAttention, None, _masked_attention),
+):
+    register_stochastic(
+        _layer_type, draw=partial(_draw, n_axes=_n_axes), apply=_apply, active=_rate
+    )

@@ -30,13 +30,17 @@ class Randomness(Exception):
         return f"{self} in " + (f"layer {name!r} ({kind})" if name else "the forward")
 
 
-class Watch(TorchDispatchMode):
-    """Stops a forward pass before it draws random numbers, so that global state does not change."""
+class Watcher(TorchDispatchMode):
+    """Sees the operations of a forward pass."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         # To skip it would import it, which takes seconds.
         return False
+
+
+class Watch(Watcher):
+    """Stops a forward pass before it draws random numbers, so that global state does not change."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

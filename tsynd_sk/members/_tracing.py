@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk.members._noises import Noise
 from tsynd_sk.members._rng_guard import Randomness, Watch
 from tsynd_sk.members._visits import visiting
@@ -23,44 +24,24 @@ class Site(NamedTuple):
     inputs: tuple
     kwargs: dict
 
-    def draw(self, generator: torch.Generator) -> Any:
-        """Draw the noise of one member."""
-        return self.noise.draw(self.layer, generator, *self.inputs, **self.kwargs)
-
 
 class Trace(NamedTuple):
-    """What was found out about a network by passing one row.
+    """What was found out about a network by passing one row."""
 
-    Attributes
-    ----------
-    sites : dict of str to Site
-        Random sites in the order of the forward pass.
-    functions : bool
-        Whether dropout functions are called, which may be among the sites.
-    resting : str or None
-        Names something that draws random numbers in training in an unknown way.
-    """
-
+    # Random sites in the order of the forward pass.
     sites: dict[str, Site]
+    # Whether dropout functions are called, which may be among the sites.
     functions: bool
+    # Names something that draws random numbers in training in an unknown way.
     resting: str | None
 
 
 @torch.no_grad()
 def trace(module: nn.Module, x: Tensor) -> Trace:
-    """Find the random sites of a network with fixed noise.
+    """Find the random sites of a result of `replace_random_layers`, which stays as it is.
 
-    Parameters
-    ----------
-    module : Module
-        Result of `replace_random_layers`; it stays as it is.
-    x : Tensor of shape (1, ...)
-        One row of what the network takes.
-
-    Raises
-    ------
-    ValueError
-        If something draws random numbers that cannot be fixed.
+    `x` is one row of what the network takes. Raise ValueError if something draws random numbers
+    that cannot be fixed.
     """
     # In a copy, because modes change and another thread may be predicting.
     module = copy.deepcopy(module)
@@ -70,15 +51,26 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
     def record(key, layer, noise, inputs, kwargs):
         # Only the noise is applied, even if the network is in training mode.
         layer.eval()
-        sites[key] = site = Site(key.rpartition("#")[0], layer, noise, inputs, kwargs)
+        name = key.rpartition("#")[0]
+        sites[key] = Site(name, layer, noise, inputs, kwargs)
+        state = generator.get_state()
         try:
             draw = noise.draw(layer, generator, *inputs, **kwargs)
+            generator.set_state(state)
+            again = noise.draw(layer, generator, *inputs, **kwargs)
+            repeats = all(map(torch.equal, tree_leaves(draw), tree_leaves(again)))
         except Randomness:
-            raise _draws_elsewhere(site) from None
+            repeats = False
+        if not repeats:
+            raise ValueError(
+                f"the draw that is registered for {type(layer).__name__} (layer {name!r}) does not "
+                "take all random numbers from its generator, so members cannot be drawn again: "
+                "pass generator=generator to each function that draws"
+            )
         try:
             return noise.apply(layer, draw, *inputs, **kwargs)
         except NotImplementedError as error:
-            raise ValueError(f"layer {site.layer_name!r}: {error}") from None
+            raise ValueError(f"layer {name!r}: {error}") from None
 
     try:
         with visiting(record, functions=True) as predicting, Watch():
@@ -89,40 +81,21 @@ def trace(module: nn.Module, x: Tensor) -> Trace:
             "predicts, in a way that cannot be fixed for members. Register it by "
             "tsynd_sk.members.register_stochastic, or use torch.nn.Dropout instead."
         ) from None
-    found = dict(sites)
-    for site in found.values():
-        # A draw that comes from the generator alone can be repeated.
-        state = generator.get_state()
-        leaves = tree_leaves(site.draw(generator))
-        generator.set_state(state)
-        if not all(map(torch.equal, leaves, tree_leaves(site.draw(generator)))):
-            raise _draws_elsewhere(site)
-
-    resting, modes = None, {part: part.training for part in module.modules()}
-    for part in modes:
-        # One row has no batch statistics, and running ones must not change.
-        part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
-    try:
-        with visiting(record, functions=True) as training, Watch():
-            module(x)
-        for key, on in predicting.switches.items():
-            # Dropout that is off even in training is not random.
-            if not on and not training.switches.get(key, True):
-                del found[key]
-    except Randomness as randomness:
-        resting = randomness.where(module)
-    except Exception:
-        # In training mode a network may need other inputs; then nothing can be found out.
-        pass
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+    found, resting = dict(sites), None
+    with modes_kept(module):
+        for part in module.modules():
+            # One row has no batch statistics, and running ones must not change.
+            part.training = not isinstance(part, nn.modules.batchnorm._NormBase)
+        try:
+            with visiting(record, functions=True) as training, Watch():
+                module(x)
+            for key, on in predicting.switches.items():
+                # Dropout that is off even in training is not random.
+                if not on and not training.switches.get(key, True):
+                    del found[key]
+        except Randomness as randomness:
+            resting = randomness.where(module)
+        except Exception:
+            # In training mode a network may need other inputs; then nothing can be found out.
+            pass
     return Trace(found, bool(predicting.switches), resting)
-
-
-def _draws_elsewhere(site: Site) -> ValueError:
-    return ValueError(
-        f"the draw that is registered for {type(site.layer).__name__} (layer {site.layer_name!r}) "
-        "does not take all random numbers from its generator, so members cannot be drawn again: "
-        "pass generator=generator to each function that draws"
-    )

@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from tsynd_sk._utils._inference import Replacement
 from tsynd_sk.members._noises import Noise, noise_of
+from tsynd_sk.members._rng_guard import Watcher
 
 _FUNCTIONS = {
     F.dropout: nn.Dropout,
@@ -71,21 +72,12 @@ def visiting(visitor: Visitor, *, functions: bool) -> Iterator[_Pass]:
         _PASS.reset(token)
 
 
-class RandomSiteLayer(nn.Module):
-    """Replaces a random layer, and asks the visitor of the present pass for its output.
-
-    It has the attributes of that layer.
-    """
+class RandomSiteLayer(Replacement):
+    """Replaces a random layer, and asks the visitor of the present pass for its output."""
 
     def __init__(self, name: str, layer: nn.Module, noise: Noise):
-        super().__init__()
-        self.name, self.layer, self.noise = name, layer, noise
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
+        super().__init__(layer)
+        self.name, self.noise = name, noise
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Visit the site."""
@@ -121,7 +113,7 @@ class _DropoutFunctions(TorchFunctionMode):
         p = float(args[1] if len(args) > 1 else kwargs.get("p", 0.5))
         if p == 0:
             return x
-        layer = _layer_of_function(func, p)
+        layer = _FUNCTIONS[func](p).eval()
         # Functions have no names, so each call counts as a layer.
         name = f"functional.{func.__name__}"
         call = f"{name}.{current.calls[name]}"
@@ -131,21 +123,11 @@ class _DropoutFunctions(TorchFunctionMode):
         return RandomSiteLayer(call, layer, noise_of(layer)).forward(x)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=64)
-def _layer_of_function(function: Callable, p: float) -> nn.Module:
-    return _FUNCTIONS[function](p).eval()
-
-
-class ValueWatch(TorchDispatchMode):
+class ValueWatch(Watcher):
     """Stops a pass whose control flow depends on values, after its first random site.
 
     Before that site the batch is that of a single member, so values may decide.
     """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # To skip it would import it, which takes seconds.
-        return False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if torch.Tag.data_dependent_output in func.tags:
@@ -171,36 +153,24 @@ def _repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict) -> A
     return tree_unflatten(leaves, structure)
 
 
-def replace_random_layers(module: nn.Module) -> nn.Module:
-    """Replace every random layer of a private copy; the result runs only inside `visiting`."""
-    replaced: dict[nn.Module, RandomSiteLayer] = {}
-    root = nn.Sequential(module)
-    for path, parent in list(root.named_modules()):
-        # Not named_children, which skips the second name of a layer.
-        for name, child in parent._modules.items():
-            noise = None if child is None else noise_of(child)
-            if child is None or noise is None:
-                continue
-            if child not in replaced:
-                full_name = f"{path}.{name}".lstrip(".").removeprefix("0").lstrip(".")
-                replaced[child] = RandomSiteLayer(full_name or type(child).__name__, child, noise)
-            parent._modules[name] = replaced[child]
-    return _repeatable(root[0])
+def replace_random_layers(module: nn.Module, only: tuple[str, Noise] | None = None) -> nn.Module:
+    """Replace random layers of a private copy; the result runs only inside `visiting`.
 
-
-def replace_layer(module: nn.Module, name: str, noise: Noise) -> nn.Module:
-    """Replace the layer of a name in a private copy."""
-    root, layer = nn.Sequential(module), dict(module.named_modules())[name]
-    site = RandomSiteLayer(name or type(layer).__name__, layer, noise)
+    `only` names a linear layer and its noise; then no other is replaced.
+    """
+    root, sites = nn.Sequential(module), {}
+    for name, part in module.named_modules():
+        part.register_forward_pre_hook(partial(_repeat_inputs, name), with_kwargs=True)
+        noise = noise_of(part)
+        if only is not None:
+            noise = only[1] if name == only[0] and isinstance(part, nn.Linear) else None
+        if noise is not None:
+            sites[part] = RandomSiteLayer(name or type(part).__name__, part, noise)
     for parent in list(root.modules()):
-        parent._modules.update({n: site for n, child in parent._modules.items() if child is layer})
-    return _repeatable(root[0])
-
-
-def _repeatable(module: nn.Module) -> nn.Module:
-    for path, part in module.named_modules():
-        part.register_forward_pre_hook(partial(_repeat_inputs, path), with_kwargs=True)
-    return module
+        # A layer may have several names.
+        for name, child in parent._modules.items():
+            parent._modules[name] = sites.get(child, child)
+    return root[0]
 
 
 def without_noise(key: str, layer: nn.Module, noise: Noise, inputs: tuple, kwargs: dict) -> Any:

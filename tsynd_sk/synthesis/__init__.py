@@ -2,7 +2,7 @@
 
 from tsynd_sk.synthesis._callback import TargetedSynthesis
 from tsynd_sk.synthesis._classifier import AugmentedClassifier
-from tsynd_sk.synthesis._dry_run import check_trainable
+from tsynd_sk.synthesis._fitting import check_trainable
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 
 __all__ = ["AugmentedClassifier", "TargetedSynthesis", "TargetedSynthesizer"]

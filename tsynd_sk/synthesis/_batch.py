@@ -16,19 +16,18 @@ from tsynd_sk.ascent import (
     Objective,
     StepCallback,
     ascend,
-    displacement_norm,
     normalise,
 )
 from tsynd_sk.synthesis._codec import Codec
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
-# Shares of the radius. A source that is used again starts so far from its code at least, to reach
-# another maximum. What stays beside its source is still told from an equal one.
-_LATER_START, _BESIDE = 0.5, 0.1
+# A source that is used again starts so far from its code at least, as a share of the radius, to
+# reach another maximum.
+_LATER_START = 0.5
 
-# Where even this share of the radius costs a label that the source has, smaller ones are tried.
-# None at all comes last, for it gives no new image.
-_NEARER = (0.03, 0.01, 0.0)
+# Shares of its displacement that an image keeps, one after the other, until members predict its
+# label. One whose source they misjudge stops at the third; else the last one is the source itself.
+_STEPS_BACK, _BESIDE = (0.5, 0.25, 0.1, 0.03, 0.01, 0.0), 0.1
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,10 @@ class BatchSynthesis:
         See `TargetedSynthesizer`.
     random_start : float
         Length of the random first step as a share of `radius`.
-    radius, max_iter, constrain
+    radius, max_iter
         See `tsynd_sk.ascent.ascend`.
+    constrain : bool
+        Whether images go back towards their sources until members predict their labels.
     device : torch.device
         Where everything is computed.
     callback : callable or None, default=None
@@ -100,7 +101,7 @@ class BatchSynthesis:
             name, direction = self.objective, normalise(_noise(seed, rows, z_0))
             share = max(self.random_start, _LATER_START) if occurrence else self.random_start
             if name == "random":
-                share, moves["direction"] = _BESIDE, direction
+                share = 1.0
             else:
                 moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
             moves["start"] = share * self.radius * direction
@@ -112,7 +113,6 @@ class BatchSynthesis:
             scale=self.latent_scale.to(z_0),
             radius=self.radius,
             max_iter=self.max_iter,
-            constrain=self.constrain,
             callback=self.callback,
             **moves,
         )
@@ -120,7 +120,7 @@ class BatchSynthesis:
             log_probs = members(x)
             if self.constrain and moving:
                 had_label = mean_log_proba(log_probs).argmax(-1) == y
-                result = self._back(result, x, z_0, y, direction, had_label, members)
+                result = self._back(result, x, z_0, y, had_label, members)
             error = (self.codec.decode(z_0) - x).flatten(1).square().mean(1).sqrt()
             info = {
                 "uncertainty_source": mutual_information(log_probs),
@@ -135,34 +135,25 @@ class BatchSynthesis:
         return self.codec.decoder(x, z_0) if self.keep_detail else self.codec.decode
 
     def _back(
-        self,
-        result: AscentResult,
-        x: Tensor,
-        z_0: Tensor,
-        y: Tensor,
-        direction: Tensor,
-        had_label: Tensor,
-        members,
+        self, result: AscentResult, x: Tensor, z_0: Tensor, y: Tensor, had_label: Tensor, members
     ) -> AscentResult:
-        """Bring rows that never had their label back beside their source."""
-        for share in (_BESIDE, *_NEARER):
-            beside = share * self.radius * direction
-            strayed = ~result.agreement & (result.displacement > displacement_norm(beside))
-            if share != _BESIDE:
-                strayed &= had_label
+        """Bring images that lost their label back towards their sources until they have it."""
+        scale = self.latent_scale.to(z_0)
+        moved = (result.latents - z_0) / scale
+        for share in _STEPS_BACK:
+            strayed = ~result.agreement & (had_label | (share >= _BESIDE))
             rows = strayed.nonzero()[:, 0]
             if len(rows) == 0:
-                continue
+                break
             there = ascend(
                 members,
                 self._decoder(x[rows], z_0[rows]),
                 z_0[rows],
                 y[rows],
                 objective=None,
-                start=beside[rows],
-                scale=self.latent_scale.to(z_0),
+                start=share * moved[rows],
+                scale=scale,
                 radius=self.radius,
-                constrain=False,
             )
             # What an autoencoder has lost does not come back by going nearer.
             kept = there.agreement | (share == _BESIDE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from numbers import Integral, Real
 from time import perf_counter
@@ -17,11 +18,16 @@ from sklearn.utils._param_validation import (
 from skorch.callbacks import Callback, PrintLog
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on_disk
 from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._fitting import MembersCheck, clone_synthesizer
+from tsynd_sk.synthesis._fitting import (
+    MembersCheck,
+    clone_synthesizer,
+    default_autoencoder,
+    take_engine,
+)
 from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
-from tsynd_sk.synthesis._schedule import first_refresh, image_passes, is_refresh, n_synthetic
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
@@ -38,15 +44,14 @@ class TargetedSynthesis(Callback):
 
     After the warm-up, and every few epochs from then on, it synthesises from the training rows
     against the net as it is at that moment, and replaces the synthetic part of the training set.
-    Everything else goes on undisturbed: optimiser state, learning-rate schedule, other callbacks,
+    Everything else goes on undisturbed: optimiser, learning-rate schedule, other callbacks,
     validation (to which synthetic rows never come), number of epochs.
 
     Parameters
     ----------
     synthesizer : TargetedSynthesizer or None, default=None
-        How to synthesise; its `classifier` is the net that trains and must be None. Its
-        autoencoder, unless frozen, is fitted on the net's training rows before the first
-        refresh.
+        How to synthesise; its `classifier`, the net that trains, must be None. Its autoencoder,
+        unless frozen, is fitted on the net's training rows before the first refresh.
     synthetic_ratio : float or "balanced", default=0.5
         Synthetic rows for each real training row. With 0 nothing is synthesised. "balanced": as
         many of each class as it has fewer than the most frequent one.
@@ -68,10 +73,7 @@ class TargetedSynthesis(Callback):
 
     Raises
     ------
-    TypeError
-        When training begins: if `synthesizer` is not a `TargetedSynthesizer`, or its autoencoder
-        not a skorch net that encodes and decodes.
-    ValueError
+    TypeError, ValueError
         When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
         its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
         or an ``iterator_train__batch_sampler``.
@@ -98,11 +100,10 @@ class TargetedSynthesis(Callback):
     ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
     what it balances stays balanced. Training iterators are made anew at each refresh.
 
-    On several devices, ``skorch.hf.AccelerateMixin`` trains the net: each process takes its share
-    of every epoch's rows, real and synthetic. Each synthesises all synthetic rows, on its own
-    device and against its own copy of the net, and trains the autoencoder, which thus takes as long
-    as on one device. The rows are the same everywhere only if `random_state` is an integer; give
-    one. Mixed precision is for the training; synthesis computes in float32.
+    On several devices, by ``skorch.hf.AccelerateMixin``, each process trains on its share of every
+    epoch's rows, but trains the autoencoder and synthesises all rows itself, which takes as long as
+    on one device. The rows are the same everywhere only if `random_state` is an integer; give one.
+    Mixed precision is for the training; synthesis computes in float32.
 
     Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
 
@@ -148,29 +149,29 @@ class TargetedSynthesis(Callback):
         self.batches = batches
         self.random_state = random_state
 
+    @property
+    def _given(self) -> TargetedSynthesizer:
+        return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
+
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Check everything, and make room for synthetic rows among the training rows."""
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
-        synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        check_synthesizer(synthesizer)
-        check_alone(net)
+        check_synthesizer(self._given)
+        _check_net(net, self.synthetic_ratio)
         # Another training, also one that goes on with the same net, has rows of its own.
-        for name in ("synthesizer_", "seed_"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_, self.exchanged_ = len(net.history), False
         if not self.synthetic_ratio:
             return
-        check_iterator(net, self.synthetic_ratio)
         # What cannot be synthesised from is refused before the warm-up, not after it.
-        dataset = net.get_dataset(X, y)
-        drawn = _skorch.DrawnRows(dataset)
+        drawn = _skorch.DrawnRows(net.get_dataset(X, y))
         rows, _ = training_rows(drawn)
         if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
             _skorch.check_predictions(net, rows[:], None)
-        check = MembersCheck(scheme_of(synthesizer, 1), rows, synthesizer.objective, drawn)
+        check = MembersCheck(scheme_of(self._given, 1), rows, self._given.objective, drawn)
         check.on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
         for _, callback in net.callbacks_:
@@ -189,16 +190,15 @@ class TargetedSynthesis(Callback):
                 "iterator_train, so that synthetic rows cannot join: let it call super()"
             )
         epoch = len(net.history) - 1 - self.first_epoch_
-        if epoch == 0 and getattr(self.synthesizer, "verbose", False):
-            parts = self.image_passes(net, dataset_train).items()
+        if epoch == 0 and self._given.verbose:
+            parts = image_passes(self, net, dataset_train).items()
             print("Image passes:", ", ".join(f"{name} {part.sum():,}" for name, part in parts))
-        if not is_refresh(epoch, net.max_epochs, self.warm_up, self.refresh_every):
+        if epoch not in self._refreshes(net.max_epochs):
             return
         start = perf_counter()
         if not hasattr(self, "synthesizer_"):
             X, y = training_rows(dataset_train)
-            synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
-            self.synthesizer_ = synthesizer.fit(X, y)
+            self.synthesizer_ = self._unfitted_synthesizer(net, X).fit(X, y)
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
         # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
         rng = check_random_state(self.rng_.randint(2**31 - 1))
@@ -208,7 +208,7 @@ class TargetedSynthesis(Callback):
             if len(wanted) == 0:
                 return
         else:
-            n_samples = n_synthetic(self.synthetic_ratio, len(dataset_train))
+            n_samples = _n_synthetic(self.synthetic_ratio, len(dataset_train))
             wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         sources, occurrence = draw_sources(wanted, engine.codes, rng)
         X = Selection(engine.images, sources)
@@ -220,23 +220,11 @@ class TargetedSynthesis(Callback):
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
 
-    def image_passes(self, net, dataset_train):
-        """Count how often an image will pass through a network, by part and epoch.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net, before it trains.
-        dataset_train : Dataset
-            Its training rows.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (max_epochs,)
-            "classifier", "synthesis" and "autoencoder"; a pass of synthesis is one for all members.
-        """
-        given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        return image_passes(self, given, net, dataset_train)
+    def _refreshes(self, n_epochs: int) -> range:
+        """Epochs, counted from 0, at whose beginning synthetic rows are exchanged."""
+        # In floating point 0.28 * 25 is a little more than 7.
+        first = math.ceil(round(self.warm_up * n_epochs, 6))
+        return range(first, max(n_epochs, first), self.refresh_every)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the training data; warn if no synthetic row was among it."""
@@ -247,93 +235,93 @@ class TargetedSynthesis(Callback):
             reason = "synthetic_ratio='balanced' adds none to classes of equal size"
         else:
             reason = (
-                f"synthesis begins after {first_refresh(net.max_epochs, self.warm_up)} of "
+                f"synthesis begins after {self._refreshes(net.max_epochs).start} of "
                 f"{net.max_epochs} epochs, and the training had "
                 f"{len(net.history) - self.first_epoch_}. Give a smaller warm_up or more epochs, "
                 "or let the training stop later"
             )
         warnings.warn(f"no synthetic row was trained on: {reason}", UserWarning, stacklevel=2)
 
-    def unfitted_synthesizer(self, net, image_shape):
-        """Return a synthesizer that targets a net.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net, initialised.
-        image_shape : tuple of int or None
-            Shape of its images; None for tables.
-
-        Returns
-        -------
-        TargetedSynthesizer
-            A copy of the given one, not fitted.
-        """
-        given = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        synthesizer = clone_synthesizer(given).set_params(
-            classifier=_skorch.ComparedNet(net), image_shape=image_shape
+    def _unfitted_synthesizer(self, net: Any, X: Any) -> Any:
+        """Return a copy of the given synthesizer that targets a net, and takes rows like `X`."""
+        synthesizer = clone_synthesizer(self._given).set_params(
+            classifier=_skorch.ComparedNet(net), image_shape=None if X.ndim == 2 else X.shape[1:]
         )
         if synthesizer.random_state is None:
-            if not hasattr(self, "seed_"):
-                self.seed_ = self.rng_.randint(2**31 - 1)
-            synthesizer.set_params(random_state=self.seed_)
+            synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
         return synthesizer
-
-    def engine_against(self, net, X, y):
-        """Return the engine that targets a trained net, also if nothing was synthesised yet.
-
-        Parameters
-        ----------
-        net : skorch classifier
-            The net.
-        X : array of shape (n, C, H, W) or (n, n_features), float32
-            Its training rows.
-        y : ndarray of shape (n,)
-            Their classes, numbered from 0.
-
-        Returns
-        -------
-        Engine
-            With ``synthetic_ratio=0`` without an autoencoder: it can compute uncertainty only.
-        """
-        synthesizer = self.unfitted_synthesizer(net, None if X.ndim == 2 else X.shape[1:])
-        if hasattr(self, "synthesizer_"):
-            engine = self.synthesizer_.engine_
-            # Of the rows that the net was trained on.
-            engine.refit_posteriors(synthesizer)
-            return engine
-        if self.synthetic_ratio:
-            # The training has ended before the first refresh.
-            return synthesizer.fit(X, y).engine_
-        image_format = ImageFormat.infer(X, synthesizer.image_shape)
-        value_range = ValueRange.of(X, image_format)
-        seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
-        # Members wait until they are asked for: a net that trains on real rows alone needs none.
-        return Engine([net], image_format, value_range, X, y, seed)
 
     def __getstate__(self):
         # A net that is saved while it trains takes no loader along.
         return {name: value for name, value in vars(self).items() if name != "rows_"}
 
 
-def check_alone(net) -> None:
-    """Raise ValueError if a net has more than one callback of this kind."""
+def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str, np.ndarray]:
+    """Count the images that will pass through networks, by part and epoch, with a callback.
+
+    `net` is about to train on `rows`. A pass of synthesis is one for all members, and an
+    autoencoder may stop before.
+    """
+    given = synthesis._given
+    n_epochs, n_real = net.max_epochs, len(rows)
+    passes = {name: np.zeros(n_epochs, int) for name in ("classifier", "synthesis", "autoencoder")}
+    passes["classifier"] += n_real
+    refreshes, ratio = list(synthesis._refreshes(n_epochs)), synthesis.synthetic_ratio
+    if not ratio or not refreshes:
+        return passes
+    # How many even the classes out, only the labels tell; about as many as there are, say.
+    n_new = n_real if ratio == "balanced" else _n_synthetic(ratio, n_real)
+    passes["classifier"][refreshes[0] :] += n_new
+    moves, autoencoder = given.objective not in UNMOVED, given.autoencoder
+    passes["synthesis"][refreshes] = n_new * (given.max_iter if moves else 1)
+    if autoencoder is None:
+        shape = np.shape(rows[0][0])
+        autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
+    if not _skorch.is_frozen(autoencoder):
+        n_rows = _skorch.rows_in_epoch(autoencoder, rows)
+        passes["autoencoder"][refreshes[0]] = autoencoder.max_epochs * n_rows
+    return passes
+
+
+def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.ndarray) -> Any:
+    """Return a synthesizer that targets a net which a callback has trained with on `X` and `y`.
+
+    With ``synthetic_ratio=0`` it has no autoencoder: it can compute uncertainty only.
+    """
+    if hasattr(synthesis, "synthesizer_"):
+        # Of the rows that the net was trained on.
+        synthesis.synthesizer_.engine_.refit_posteriors(synthesis.synthesizer_)
+        return synthesis.synthesizer_
+    synthesizer = synthesis._unfitted_synthesizer(net, X)
+    if synthesis.synthetic_ratio:
+        # The training has ended before the first refresh.
+        return synthesizer.fit(X, y)
+    image_format = ImageFormat.infer(X, synthesizer.image_shape)
+    value_range = ValueRange.of(X, image_format)
+    seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
+    # Members wait until they are asked for: a net that trains on real rows alone needs none.
+    take_engine(synthesizer, Engine([net], image_format, value_range, X, y, seed))
+    return synthesizer
+
+
+def _n_synthetic(ratio: float, n_real: int) -> int:
+    return max(round(ratio * n_real), 1)
+
+
+def _check_net(net: Any, synthetic_ratio: float | str) -> None:
+    """Raise ValueError if a net has another such callback, or batches that no row can join."""
     if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
         raise ValueError(
             "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
             "adds its own, so that its estimator needs none"
         )
-
-
-def check_iterator(net, synthetic_ratio: float | str) -> None:
-    """Raise ValueError for batches in which no synthetic row could be, or no balance of classes."""
     params = net.get_params_for("iterator_train")
     if synthetic_ratio == "balanced" and params.get("sampler") is not None:
         raise ValueError(
             "synthetic_ratio='balanced' and iterator_train__sampler both decide how many rows of a "
             "class are trained on: give one of the two"
         )
-    if params.get("batch_sampler") is not None:
+    if synthetic_ratio and params.get("batch_sampler") is not None:
         raise ValueError(
             "iterator_train__batch_sampler knows real rows alone, so that the net would never "
             "train on a synthetic one: give iterator_train a function that makes the batch "

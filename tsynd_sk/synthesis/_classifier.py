@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.frozen import FrozenEstimator
@@ -13,7 +15,13 @@ from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
-from tsynd_sk.synthesis._callback import SCHEDULE, TargetedSynthesis, check_synthesizer
+from tsynd_sk.synthesis._callback import (
+    SCHEDULE,
+    TargetedSynthesis,
+    check_synthesizer,
+    image_passes,
+    synthesizer_against,
+)
 from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._fitting import (
     all_or_nothing,
@@ -39,10 +47,10 @@ class AugmentedClassifier(
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
-        The net, which is cloned. Uncertainty is measured over its members: one per dropout mask or,
-        without dropout, drawn from a Laplace approximation of its last layer. It gets float32 of
-        shape (n, C, H, W), or (n, n_features) for tables, and classes numbered from 0. ``None``: a
-        small convolutional network, or a dense one for tables.
+        The net, which is cloned. It gets float32 of shape (n, C, H, W), or (n, n_features) for
+        tables, and classes numbered from 0. Uncertainty is measured over its members, see
+        `members` of `TargetedSynthesizer`. ``None``: a small convolutional network, or a dense one
+        for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
     synthetic_ratio : float or "balanced", default=0.5
@@ -53,13 +61,11 @@ class AugmentedClassifier(
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
     batches : {"apart", "mixed"}, default="apart"
-        "apart": a batch holds real or synthetic rows, so that batch normalisation does not mix
-        their statistics; only the last batch of an epoch, or two, may hold both. "mixed": batches
-        are drawn from all rows. A net with an ``iterator_train`` of its own makes its own batches.
+        Whether a batch holds real or synthetic rows alone, so that batch normalisation does not mix
+        their statistics, or any; see `TargetedSynthesis`.
     verbose : int, default=0
-        With 1, a line that says before the training how many images will pass through the nets, and
-        a progress bar that counts them, besides one for the autoencoder and each synthesis; with 2,
-        the default nets print a line an epoch, too. Nets of your own have a `verbose` of theirs.
+        1: how many images will pass through the nets, and bars that count them; 2: also the default
+        nets' lines for each epoch. Nets of your own have a `verbose` of theirs.
     random_state : int, RandomState instance or None, default=None
         Seed of everything random: initial weights, training, autoencoder, synthesis.
 
@@ -151,9 +157,8 @@ class AugmentedClassifier(
         y : array-like of shape (n,)
             Labels of any type.
         X_val, y_val : array-likes like `X` and `y`, or None, default=None
-            Images by which the net is validated after every epoch, in place of its own
-            ``train_split``: for `skorch.callbacks.EarlyStopping`, say. Nothing is trained on, nor
-            synthesised from, them.
+            Images by which the net is validated after every epoch, for early stopping, say, in
+            place of its own ``train_split``. Nothing is trained on, nor synthesised from, them.
         **unsupported
             Nothing: `sample_weight` and the like, unless None, raise TypeError, which says what to
             do.
@@ -183,9 +188,13 @@ class AugmentedClassifier(
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
-            compared = [_skorch.OwnWayCheck(x)] if self.synthetic_ratio else []
-            bar = _skorch.TrainingBar("classifier", synthesis.image_passes)
-            bars = [bar] if self.verbose else []
+            callbacks = [synthesis, _skorch.EpochTasks(task, self._learned)]
+            if self.synthetic_ratio:
+                callbacks.insert(0, _skorch.OwnWayCheck(x))
+            if self.verbose:
+                callbacks.append(
+                    _skorch.TrainingBar("classifier", partial(image_passes, synthesis))
+                )
             net = self.estimator
             if net is None:
                 net = default_classifier(self.image_shape_, verbose=self.verbose - 1)
@@ -193,24 +202,18 @@ class AugmentedClassifier(
                 net,
                 x,
                 codes,
-                seed=net_seed,
-                device=synthesizer.device,
-                extra_callbacks=[
-                    *compared,
-                    synthesis,
-                    _skorch.EpochTasks(task, self._learned),
-                    *bars,
-                ],
+                net_seed,
+                synthesizer.device,
+                callbacks,
                 role="estimator",
                 validation=validation,
             )
 
             self.estimator_, self.history_ = net, net.history
-            engine = synthesis.engine_against(net, x, codes)
-            self.synthesizer_ = synthesis.unfitted_synthesizer(net, self.image_shape_)
-            take_data_attributes(self.synthesizer_, like=self)
-            engine = engine.with_images(self.format_, self.value_range_, X, codes)
-            take_engine(self.synthesizer_, engine)
+            self.synthesizer_ = synthesizer = synthesizer_against(synthesis, net, x, codes)
+            take_data_attributes(synthesizer, like=self)
+            engine = synthesizer.engine_.with_images(self.format_, self.value_range_, X, codes)
+            take_engine(synthesizer, engine)
             task.end(attributes={})
         return self
 
@@ -271,9 +274,8 @@ class AugmentedClassifier(
     def module_(self):
         """The trained network, bare and in evaluation mode: to be exported, or explained.
 
-        Without what ``torch.compile`` or many devices wrap it in, and what the net does around it,
-        such as in an `infer` of its own. It takes float32 of shape (n, C, H, W), or
-        (n, n_features), and returns what its criterion takes, such as logits.
+        It takes float32 of shape (n, C, H, W), or (n, n_features), and returns what its criterion
+        takes, such as logits; what the net does around it, such as in its `infer`, is left out.
         """
         check_is_fitted(self, "estimator_")
         return _skorch.bare_module(self.estimator_).eval()
@@ -297,10 +299,8 @@ class AugmentedClassifier(
 
         Raises
         ------
-        NotFittedError
-            If the classifier is not fitted.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the classifier is not fitted, or `X` is not as in `fit`.
         """
         x = self._network_input(X)
         return self.classes_[
@@ -322,10 +322,8 @@ class AugmentedClassifier(
 
         Raises
         ------
-        NotFittedError
-            If the classifier is not fitted.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the classifier is not fitted, or `X` is not as in `fit`.
         """
         x = self._network_input(X)
         return _skorch.without_global_rng(self.estimator_).predict_proba(x)
@@ -345,10 +343,8 @@ class AugmentedClassifier(
 
         Raises
         ------
-        NotFittedError
-            If the classifier is not fitted.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the classifier is not fitted, or `X` is not as in `fit`.
         """
         x = self._network_input(X)
         net = _skorch.without_global_rng(self.estimator_)
@@ -373,10 +369,8 @@ class AugmentedClassifier(
 
         Raises
         ------
-        NotFittedError
-            If the classifier is not fitted.
-        ValueError
-            If `X` is not as in `fit`.
+        NotFittedError, ValueError
+            If the classifier is not fitted, or `X` is not as in `fit`.
         """
         check_is_fitted(self, "estimator_")
         if not hasattr(self.synthesizer_, "autoencoder_"):

@@ -14,27 +14,18 @@ from tsynd_sk.images import ValueRange
 
 
 class Codec:
-    """Private copy of an autoencoder that decodes into the range of real images.
+    """Private copy of an autoencoder, prepared for images like an example.
 
-    Parameters
-    ----------
-    module : Module
-        The user's, with ``encode`` and ``decode``.
-    value_range : ValueRange
-        Range of the real images.
-    example : Tensor of shape (n, ...)
-        Images like those to come.
-    device : torch.device
-        Where to compute.
+    It decodes into the range of real images.
     """
 
     def __init__(
         self, module: nn.Module, value_range: ValueRange, example: Tensor, device: torch.device
     ):
-        network = InferenceCopy(module, _identity, device)
-        network.prepare(example, _round_trip)
+        network: Any = InferenceCopy(module, nn.Identity(), device)
+        network.prepare(example, lambda module, row: module.decode(encode(module, row)))
         self.value_range = value_range
-        self._module: Any = network.module
+        self._module = network.module
         self._writes = network.writes
 
     @torch.no_grad()
@@ -50,18 +41,8 @@ class Codec:
     def decoder(self, x: Tensor, z_0: Tensor) -> Callable[[Tensor], Tensor]:
         """Make the function that decodes displaced codes of images with what the code has lost.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            Images.
-        z_0 : Tensor of shape (n, ...)
-            Their codes.
-
-        Returns
-        -------
-        callable
-            Maps n codes, displaced from `z_0`, to n images in the range of real images,
-            differentiably; what was not displaced is the row of `x` to the bit.
+        It maps as many codes, displaced from the codes `z_0` of the images `x`, to images in the
+        range of real ones, differentiably; what was not displaced is the row of `x` to the bit.
         """
         decoded_sources: dict[bool, Tensor] = {}
 
@@ -89,35 +70,25 @@ class Codec:
         return decoded
 
 
-def _identity(output: Any) -> Any:
-    return output
-
-
-def _round_trip(module: Any, row: Tensor) -> Any:
-    return module.decode(encode(module, row))
-
-
+@torch.no_grad()
 def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
-    """Measure the deviations of codes: by channel of a spatial code, by coordinate of a flat one.
+    """Measure the deviations of the codes of batches of images.
 
-    Parameters
-    ----------
-    codec : Codec
-        Autoencoder.
-    batches : iterable of Tensor of shape (n, ...)
-        Training images; one batch at a time is in memory.
-
-    Raises
-    ------
-    ValueError
-        If codes do not decode to the shape of the images, or are not finite.
+    They are by channel of a spatial code, and by coordinate of a flat one. Raise ValueError if
+    codes do not decode to the shape of the images, or are not finite.
     """
     count, shift = 0, None
     total = squares = torch.zeros(())
     for x in batches:
         z = codec.encode(x)
         if shift is None:
-            _check_decoded(codec, x, z)
+            decoded = codec.decode_unclipped(z)
+            if decoded.shape != x.shape:
+                raise ValueError(
+                    "autoencoder must decode to the shape that it encodes, "
+                    f"{tuple(x.shape[1:])}; got {tuple(decoded.shape[1:])}"
+                )
+            check_finite(decoded, "autoencoder")
             axes = (0, *range(2, z.ndim))
             # Sums of squares lose digits where the mean is far from zero.
             shift = z.mean(axes, keepdim=True).cpu()
@@ -138,14 +109,3 @@ def check_finite(values: Tensor, role: str) -> None:
             f"the {role} returns NaN or infinity for training images: its training has diverged. "
             "Scale the images, for instance to values between 0 and 1, or lower its lr."
         )
-
-
-def _check_decoded(codec: Codec, x: Tensor, z: Tensor) -> None:
-    with torch.no_grad():
-        decoded = codec.decode_unclipped(z)
-    if decoded.shape != x.shape:
-        raise ValueError(
-            f"autoencoder must decode to the shape that it encodes, {tuple(x.shape[1:])}; got "
-            f"{tuple(decoded.shape[1:])}"
-        )
-    check_finite(decoded, "autoencoder")

@@ -15,8 +15,9 @@ from skorch.callbacks import Callback
 from tsynd_sk import _skorch
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
+from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._ascent_check import check_ascent
-from tsynd_sk.synthesis._engine import Engine
+from tsynd_sk.synthesis._engine import Engine, scheme_of
 from tsynd_sk.synthesis._member_scheme import MemberScheme
 
 # What `tsynd_sk.images.check_images` learns of images, and what a fit learns of labels.
@@ -59,18 +60,8 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
 class MembersCheck(Callback):
     """Raise ValueError if a net can have no members, or none to climb, when it is about to train.
 
-    Not earlier, because other callbacks may size its module by the data.
-
-    Parameters
-    ----------
-    scheme : MemberScheme
-        How members are to be made.
-    x : array of shape (n, ...), float32
-        Images as the net sees them.
-    objective : str or callable
-        What is to be climbed, see `TargetedSynthesizer`.
-    rows : DrawnRows or None, default=None
-        Rows of the net's data set that they are; by default the net gets them as they are.
+    Not earlier, because other callbacks may size its module by the data. `x` are images as the net
+    sees them, and `rows` the rows of its data set that they are, if it does not get them as such.
     """
 
     def __init__(self, scheme: MemberScheme, x: Any, objective: Any, rows: Any = None):
@@ -80,7 +71,7 @@ class MembersCheck(Callback):
         self.rows = self.x if rows is None else rows
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Raise ValueError for members that are none, have no gradients, or see other images."""
+        """Raise ValueError also for members that would see other images than the net."""
         _skorch.check_own_way(net, self.rows)
         x = torch.from_numpy(self.x[:2])
         members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
@@ -104,34 +95,32 @@ def check_classifiers(given: Any, members: str) -> list:
 
 
 def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
-    """Labels of the classes in the order of the columns that frozen classifiers predict.
+    """Return the labels of the classes in the order of the columns of frozen classifiers.
 
     Without any, they are those in `y`, in rising order.
     """
-    orders = [
-        _skorch.classes_of_frozen(classifier.estimator, x, y)
-        for classifier in filter(_skorch.is_frozen, classifiers)
-    ]
+    classes = None
     for classifier in filter(_skorch.is_frozen, classifiers):
+        order = _skorch.classes_of_frozen(classifier.estimator, x, y)
         if not isinstance(classifier, _skorch.ComparedNet):
             _skorch.check_own_way(classifier.estimator, x)
-    for order in orders[1:]:
-        if not np.array_equal(order, orders[0]):
+        classes = order if classes is None else classes
+        if not np.array_equal(order, classes):
             raise ValueError(
                 f"frozen classifiers must predict the same classes in the same order; got "
-                f"{orders[0].tolist()} and {order.tolist()}"
+                f"{classes.tolist()} and {order.tolist()}"
             )
-    return orders[0] if orders else np.unique(y)
+    return np.unique(y) if classes is None else classes
 
 
 def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> NetClassifier:
-    """Return the net for images, or for the rows of a table, where none is given."""
+    """Return the net for images, or for a table, which has no `image_shape`."""
     module = DenseNet if image_shape is None else ConvNet
     return NetClassifier(module, verbose=max(int(verbose), 0))
 
 
 def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> AutoencoderNet:
-    """Return the autoencoder for images, or for the rows of a table, where none is given."""
+    """Return the autoencoder for images, or for a table, which has no `image_shape`."""
     module = DensePCA if image_shape is None else PatchPCA
     return AutoencoderNet(module, max_epochs=0, verbose=max(int(verbose), 0))
 
@@ -160,3 +149,17 @@ def take_data_attributes(estimator: Any, like: Any) -> None:
     for name in DATA_ATTRIBUTES:
         if hasattr(like, name):
             setattr(estimator, name, getattr(like, name))
+
+
+def check_trainable(classifier: Any, X: Any, y: np.ndarray) -> None:
+    """Raise what a fit of an `AugmentedClassifier` to images would raise, when its net is built.
+
+    That is what its net predicts and, if anything is to be synthesised against it, its members and
+    their gradients.
+    """
+    synthesizer, codes = classifier.synthesizer, np.unique(y, return_inverse=True)[1]
+    x = ImageFormat.infer(X, synthesizer.image_shape).as_network_input(X)
+    checks = []
+    if classifier.synthetic_ratio:
+        checks.append(MembersCheck(scheme_of(synthesizer, 1), x, synthesizer.objective))
+    _skorch.dry_run(classifier.estimator, x, codes, 0, synthesizer.device, checks)

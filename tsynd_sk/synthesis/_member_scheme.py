@@ -30,14 +30,9 @@ N_JUDGED = 256
 
 @dataclass(frozen=True)
 class MemberScheme:
-    """How members are made of one net or of an ensemble.
+    """How members are made of one net or of an ensemble; see `TargetedSynthesizer`.
 
-    Attributes
-    ----------
-    kind : {"auto", "dropout", "laplace", "ensemble"}
-        `resolve_kind` makes "dropout" or "laplace" of "auto".
-    n_members, restrict
-        See `TargetedSynthesizer`.
+    `resolve_kind` makes "dropout" or "laplace" of the kind "auto".
     """
 
     kind: str
@@ -47,21 +42,14 @@ class MemberScheme:
     def resolve_kind(self, nets: Sequence[Any], x: Tensor) -> str:
         """Return what members of nets are made of; raise if one of them can have none.
 
-        Parameters
-        ----------
-        nets : sequence of skorch classifiers
-            Initialised; they need not be trained.
-        x : Tensor of shape (n, ...)
-            Some images.
+        The nets are initialised, but need not be trained; `x` are some images.
         """
-        kinds = [self._resolve(net, x)[0] for net in nets]
-        return kinds[0]
+        for net in nets:
+            kind, _ = self._resolve(net, x)
+        return kind
 
     def untrained_members(self, net: Any, x: Tensor) -> Any:
-        """Make members of one net as it is, of a posterior from some images; raise if it has none.
-
-        Parameters are those of `resolve_kind`.
-        """
+        """Make members of one net as it is, with a posterior from `x`; raise if it has none."""
         kind, posterior = self._resolve(net, x)
         scheme, device = replace(self, kind=kind), _skorch.device_of(net)
         return scheme.members([net], [posterior], seed=0, device=device)
@@ -81,16 +69,9 @@ class MemberScheme:
     def posterior(
         self, net: Any, batches: Iterable[Tensor], judged: Sequence[Tensor]
     ) -> LastLayerPosterior:
-        """Fit the last layer's posterior of a net, narrow enough for its members to be classifiers.
+        """Fit the last layer's posterior of a fitted net to batches of all training images.
 
-        Parameters
-        ----------
-        net : skorch classifier
-            Fitted.
-        batches : iterable of Tensor
-            All training images.
-        judged : sequence of Tensor
-            Some of them, in batches too.
+        By some of them, `judged`, it is made so narrow that members are classifiers.
         """
         module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
         device = _skorch.device_of(net)
@@ -106,21 +87,10 @@ class MemberScheme:
         device: torch.device,
         decisions: Sequence[dict] | None = None,
     ) -> Any:
-        """Make the members.
+        """Make the members of fitted nets from a seed.
 
-        Parameters
-        ----------
-        nets : sequence of skorch classifiers
-            Fitted.
-        posteriors : sequence of LastLayerPosterior or None
-            For each net, where the kind is "laplace"; ignored otherwise.
-        seed : int
-            Seed of what is drawn.
-        device : torch.device
-            Where to predict.
-        decisions : sequence of dict or None, default=None
-            For each net, how its members are computed; see `tsynd_sk.members.DropoutMembers`.
-            What is not in them yet is written into them.
+        For the kind "laplace" each net has a posterior. `decisions` are of each net, on how its
+        members are computed, see `DropoutMembers`; what is not in them yet is written into them.
         """
         modules = list(map(_skorch.network_of, nets))
         heads = list(map(_skorch.log_proba_head, nets))

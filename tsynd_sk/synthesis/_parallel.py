@@ -49,31 +49,8 @@ def synthesize_in_batches(
 ) -> tuple[np.ndarray, Columns]:
     """Synthesise one image from each row, in the user's format.
 
-    Parameters
-    ----------
-    synthesis : BatchSynthesis
-        What to do with a batch.
-    X : array of shape (n, ...)
-        Real images in the user's layout; only the rows of the batches at work are in memory.
-    y : ndarray of shape (n,), int64
-        Their classes.
-    occurrence : ndarray of shape (n,)
-        How often each source has been used before.
-    image_format : ImageFormat
-        The user's layout and dtype.
-    seed : int
-        Seed of the whole pass.
-    batch_size : int
-        Images at a time.
-    n_jobs, verbose
-        See `TargetedSynthesizer`.
-    empty : callable, default=numpy.empty
-        Makes the array of images from its shape and dtype.
-
-    Returns
-    -------
-    X_new : ndarray of shape (n, ...)
-    info : dict of ndarrays of shape (n,)
+    Parameters are those of `Engine.synthesize`, and of `TargetedSynthesizer`; only the rows of the
+    batches at work are in memory. Return the images, and columns of what is known of each.
     """
     X_new = empty((len(y), *image_format.row_shape), dtype=image_format.dtype)
     columns: Columns = {}
@@ -82,7 +59,10 @@ def synthesize_in_batches(
         job(_Batch(X[rows], y[rows], rows, int(occurrence[rows[0]])))
         for rows in _batches(occurrence, batch_size)
     )
-    kind = {"backend": "sequential"} if n_jobs is None and _in_dask_worker() else {}
+    # Within a job of a dask cluster, joblib would run these small ones on its busy workers.
+    dask = sys.modules.get("distributed.utils")
+    in_dask = dask is not None and hasattr(dask.thread_state, "execution_state")
+    kind = {"backend": "sequential"} if n_jobs is None and in_dask else {}
     workers = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator_unordered", **kind)
     # Inside another bar, as that of a training, it vanishes when it is full.
     bar = tqdm(total=len(y), desc="synthesis", unit="image", leave=None, disable=not verbose)
@@ -98,26 +78,16 @@ def synthesize_in_batches(
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What a job works on, as one object.
+    """What a job works on.
 
-    On a dask cluster, joblib would leave large arrays to a single worker, and with that worker
-    they would be lost; what it does not know, it sends with the job.
+    On a dask cluster, joblib would leave large arrays to a single worker, and lose them with it;
+    an object that it does not know, it sends with the job.
     """
 
     X: np.ndarray
     y: np.ndarray
     rows: np.ndarray
     occurrence: int
-
-
-def _in_dask_worker() -> bool:
-    """Return whether this is a job of a dask cluster.
-
-    There, joblib takes the cluster for the default of jobs within jobs. But those of this module
-    are small, and the workers busy.
-    """
-    utils = sys.modules.get("distributed.utils")
-    return utils is not None and hasattr(utils.thread_state, "execution_state")
 
 
 def _job(

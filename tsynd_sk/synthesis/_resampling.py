@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from numbers import Integral, Real
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils import InputTags, Tags
 
-from tsynd_sk.synthesis._sampling import check_labels, check_n_rows
+from tsynd_sk.synthesis._sampling import check_labels
 
 STRATEGIES = ("auto", "minority", "not minority", "not majority", "all")
 
 
-@dataclass(slots=True)
 class _InputTags(InputTags):
-    dataframe: bool = True
+    dataframe = True
 
 
-@dataclass(slots=True)
-class _SamplerTags:
-    sample_indices: bool = True
-
-
-@dataclass(slots=True)
 class _ResamplingTags(Tags):
     """Tags with those that imbalanced-learn, which need not be installed, asks for."""
 
-    sampler_tags: _SamplerTags = field(default_factory=_SamplerTags)
+    sampler_tags = SimpleNamespace(sample_indices=True)
 
 
 class ResamplingMixin(OneToOneFeatureMixin):
@@ -41,15 +35,14 @@ class ResamplingMixin(OneToOneFeatureMixin):
     def fit_resample(self: Any, X, y):
         """Fit, and add synthetic rows until classes are as `sampling_strategy` says.
 
-        The protocol of imbalanced-learn's samplers, so that the synthesizer is a step of
-        ``imblearn.pipeline.Pipeline``; on images too.
+        The protocol of imbalanced-learn's samplers, for ``imblearn.pipeline.Pipeline``.
 
         Parameters
         ----------
         X : array-like of shape (n, ...)
             Images as in `fit`, or a table. In columns of a DataFrame, synthetic integers are
-            rounded, booleans true from one half on, and numbers that are categories the nearest of
-            these; categories that are no numbers are refused.
+            rounded, booleans true from one half on, and categories, which must be numbers, the
+            nearest.
         y : array-like of shape (n,), or DataFrame of one column
             Labels.
 
@@ -62,11 +55,10 @@ class ResamplingMixin(OneToOneFeatureMixin):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             As `fit`, or if `sampling_strategy` cannot be had from `y`.
-        TypeError
-            As `fit`.
         """
+        self._validate_params()
         _check_columns(X)
         labels = check_labels(self, y.iloc[:, 0] if _is_column(y) else y, X)
         # Before fit, which may take minutes, for it can be impossible.
@@ -115,20 +107,7 @@ def _is_column(y: Any) -> bool:
 
 
 def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
-    """Count the rows to add to every class, by the rules of imbalanced-learn's over-samplers.
-
-    Parameters
-    ----------
-    sampling_strategy : str, float, mapping or callable
-        See `TargetedSynthesizer`.
-    y : ndarray of shape (n,)
-        Labels.
-
-    Returns
-    -------
-    dict
-        From label to the number of rows to be added.
-    """
+    """Return how many rows to add to every class, by the rules of imbalanced-learn's samplers."""
     present, counts = np.unique(y, return_counts=True)
     current = dict(zip(present.tolist(), counts.tolist(), strict=True))
     if callable(sampling_strategy):
@@ -139,18 +118,10 @@ def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
                 "label to the number of rows after resampling"
             )
     if isinstance(sampling_strategy, Mapping):
-        return _counts_to_reach(dict(sampling_strategy), current)
-    majority, minority = (
-        max(current, key=current.__getitem__),
-        min(current, key=current.__getitem__),
-    )
+        return _counts_to_reach(sampling_strategy, current)
+    majority, minority = present[[counts.argmax(), counts.argmin()]].tolist()
     if isinstance(sampling_strategy, Real):
         return _counts_of_ratio(sampling_strategy, current, majority, minority)
-    if not isinstance(sampling_strategy, str) or sampling_strategy not in STRATEGIES:
-        raise ValueError(
-            f"sampling_strategy={sampling_strategy!r} is not valid: expected one of "
-            f"{', '.join(map(repr, STRATEGIES))}, a ratio, a dict or a callable"
-        )
     chosen = {
         "minority": [minority],
         "not minority": [label for label in current if label != minority],
@@ -160,11 +131,6 @@ def resampling_counts(sampling_strategy, y: np.ndarray) -> dict:
 
 
 def _counts_of_ratio(ratio, current: dict, majority, minority) -> dict:
-    if not 0 < ratio <= 1:
-        raise ValueError(
-            f"sampling_strategy={ratio!r}, a ratio, is not valid: expected more than 0 and at most "
-            "1"
-        )
     if len(current) != 2:
         raise ValueError(
             f"sampling_strategy={ratio!r}, a ratio, is defined for two classes; y has "
@@ -180,15 +146,13 @@ def _counts_of_ratio(ratio, current: dict, majority, minority) -> dict:
     return {minority: target - current[minority]}
 
 
-def _counts_to_reach(target: dict, current: dict) -> dict:
+def _counts_to_reach(target: Mapping, current: dict) -> dict:
     unknown = [label for label in target if label not in current]
     if unknown:
         raise ValueError(
             f"sampling_strategy must name labels of y, {list(current)[:20]}; got {unknown[:20]}"
         )
     for label, count in target.items():
-        if isinstance(count, Integral):
-            check_n_rows("sampling_strategy", int(count))
         if not isinstance(count, Integral) or count < current[label]:
             raise ValueError(
                 f"sampling_strategy asks for {count!r} rows of class {label!r}; expected an "

@@ -11,18 +11,9 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from tsynd_sk._utils._labels import check_comparable, check_labels_given, encode_labels
 
-# Arrays cannot number more, nor can there be memory for so many.
-_MOST_ROWS = 2**48
-
 
 def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
-    """Validate the labels of training images.
-
-    Raises
-    ------
-    ValueError
-        If `y` is missing, not one finite label an image, or of a single class.
-    """
+    """Return the labels of training images; raise ValueError if they cannot be learned."""
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None")
@@ -53,38 +44,25 @@ def apportion(weights: np.ndarray, n: int) -> np.ndarray:
 def requested_codes(
     n_samples: int, y, classes: np.ndarray, pool: np.ndarray, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Class index of every row that is asked for.
+    """Return the class index of every row that `TargetedSynthesizer.sample` is asked for.
 
-    Parameters
-    ----------
-    n_samples : int
-        Number of rows.
-    y : None, label, array-like of labels, or mapping from label to count
-        As in `TargetedSynthesizer.sample`.
-    classes : ndarray of shape (n_classes,)
-        Labels that are known.
-    pool : ndarray of shape (n_sources,)
-        Class indices of the real rows.
-    rng : RandomState
-        Shuffles the rows where no order is asked for.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), int64
+    `classes` are all labels, and `pool` the class indices of the real rows; `rng` shuffles the rows
+    where no order is asked for.
     """
     if isinstance(n_samples, bool) or not isinstance(n_samples, Integral) or n_samples < 1:
         raise ValueError(f"n_samples={n_samples!r} is not valid: expected an integer of at least 1")
-    check_n_rows("n_samples", n_samples)
     available = np.bincount(pool, minlength=len(classes))
     if y is None:
         return rng.permutation(np.repeat(np.arange(len(classes)), apportion(available, n_samples)))
     if isinstance(y, Mapping):
         codes = encode_labels(list(y), classes)
-        counts = [_count(label, count) for label, count in y.items()]
-        check_n_rows("y", sum(counts))
-        wanted = np.repeat(codes, counts)
-    elif _n_dims(y) == 0:
-        return _checked(np.repeat(encode_labels([y], classes), n_samples), available, classes)
+        for label, count in y.items():
+            if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
+                asked = f"y={{{label!r}: {count!r}}}"
+                raise ValueError(f"{asked} is not valid: expected a number of rows, at least 0")
+        wanted = np.repeat(codes, list(map(int, y.values())))
+    elif np.ndim(y) == 0:
+        wanted = np.repeat(encode_labels([y], classes), n_samples)
     elif np.ndim(y) == 1:
         wanted = encode_labels(y, classes)
     else:
@@ -96,30 +74,6 @@ def requested_codes(
         )
     if len(wanted) == 0:
         raise ValueError("y asks for no rows at all; expected at least one")
-    return _checked(wanted, available, classes)
-
-
-def check_n_rows(name: str, n_rows: int) -> None:
-    if n_rows > _MOST_ROWS:
-        raise ValueError(f"{name} must ask for at most {_MOST_ROWS} rows; got {n_rows}")
-
-
-def _n_dims(y) -> int:
-    try:
-        return y.ndim if hasattr(y, "ndim") else np.asarray(y).ndim
-    except ValueError as error:
-        raise ValueError(f"y is ragged; expected a label or a 1-D array: {error}") from None
-
-
-def _count(label, count) -> int:
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 0:
-        raise ValueError(
-            f"y={{{label!r}: {count!r}}} is not valid: expected a number of rows, at least 0"
-        )
-    return int(count)
-
-
-def _checked(wanted: np.ndarray, available: np.ndarray, classes: np.ndarray) -> np.ndarray:
     missing = np.setdiff1d(wanted, np.flatnonzero(available))
     if len(missing):
         raise ValueError(
@@ -133,17 +87,10 @@ def draw_sources(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose a real row of the same class for every row that is asked for.
 
-    No source is used a second time before every other one of its class has been used once.
-
-    Returns
-    -------
-    source_index : ndarray of shape (n_rows,), int64
-        Row of the pool.
-    occurrence : ndarray of shape (n_rows,), int64
-        How often that source has been used before.
+    No source is used a second time before every other one of its class has been used once. Return
+    rows of the pool, and how often each has been used before.
     """
-    source_index = np.empty(len(wanted), dtype=np.int64)
-    occurrence = np.empty(len(wanted), dtype=np.int64)
+    source_index, occurrence = np.empty((2, len(wanted)), dtype=np.int64)
     for code in np.unique(wanted):
         rows, sources = np.flatnonzero(wanted == code), np.flatnonzero(pool == code)
         n_rounds = -(-len(rows) // len(sources))

@@ -1,8 +1,7 @@
 """`save_params` and `load_params`: what an estimator has learned, in a file without any code.
 
 A safetensors file: tensors by name, such as "classifier0.module.layers.0.weight", and a header of
-strings, among them a checksum and, as JSON, a description of what is not a tensor. First comes what
-is written, then how it is checked, then how it is read.
+strings, among them a checksum and, as JSON, a description of what is not a tensor.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ class SavingMixin:
         """Write what was learned to a safetensors file, which holds numbers and text but no code.
 
         Weights and histories of all nets, labels, format and range of the images, and what makes
-        the members. Not: the training images, nor states of optimizers. `load_params` reads it.
+        the members; not the training images, nor states of optimizers. `load_params` reads it.
 
         Parameters
         ----------
         path : path-like
             File to write, such as "x.safetensors". One that is there is replaced by the whole one.
         with_images : bool, default=False
-            Whether to write the training images and their labels too, which may be confidential.
-            Only with them can `sample` draw from a synthesizer that loads the file.
+            Whether to write the training images, from which `sample` draws, and their labels too.
+            They may be confidential.
         reading : Reading, what `load_image_folder` returned, or None, default=None
             How image files became arrays. The estimator that loads the file has it as ``reading_``,
             so that ``read_images(paths, like=estimator)`` reads new files in the same way.
@@ -61,7 +60,7 @@ class SavingMixin:
         NotFittedError
             If nothing was learned yet.
         ValueError, OSError
-            If something that was learned is neither numbers nor text; if the file cannot be
+            If something that was learned is neither numbers nor text, or the file cannot be
             written. What was there stays.
 
         Notes
@@ -100,10 +99,9 @@ class SavingMixin:
         """Read what `save_params` has written, as if this estimator had learned it.
 
         Nothing in the file is run. The estimator must have the parameters of the one that was
-        saved, because they say how its nets are built, and on which `device`. A frozen net stays as
-        it is; the weights go to a copy of it. Predictions are those of the estimator that was
-        saved, to the bit on the same machine. Optimizers start from the beginning if nets are
-        trained on.
+        saved, because they say how its nets are built, and on which `device`. A frozen net is
+        copied. Predictions are those of the estimator that was saved, to the bit on the same
+        machine. Optimizers start from the beginning if nets are trained on.
 
         Parameters
         ----------
@@ -117,11 +115,9 @@ class SavingMixin:
 
         Raises
         ------
-        ValueError
-            If the file is damaged, was not written by this library or was by a later version, or
-            does not fit the parameters of the estimator. The estimator then stays as it was.
-        OSError
-            If the file cannot be opened.
+        ValueError, OSError
+            If the file cannot be opened, is damaged, was not written by this version of the
+            library, or does not fit the parameters of the estimator, which then stays as it was.
         """
         self._validate_params()
         saved = _read(path)
@@ -150,7 +146,7 @@ class SavingMixin:
 
 
 def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors that a synthesizer has learned, and a description of the rest for JSON."""
+    """Return the tensors that a synthesizer has learned, and a description of the rest."""
     engine, classes, seed = synthesizer.engine_, synthesizer.classes_, synthesizer.random_state
     row_shape, dtype = engine.image_format.row_shape, engine.image_format.dtype
     # An image of lowest values and one of highest: what a fit learns of images, it learns of these.

@@ -62,21 +62,21 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         For ``members="dropout"``: which random layers make members: all, the last, that many of the
         last, or those of these names. Fewer and later ones are faster, and miss what earlier layers
         contribute.
-    radius : float, default=0.25
+    radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations. Before going wider, look at images, or constrain their labels.
+        standard deviations. Before going wider, look at images.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
         `radius`. A larger start makes images more diverse. With 0, equal images in `X` lead to
         equal ones; a source that is used again starts at 0.5 at least.
-    max_iter : int, default=3
-        Number of ascent steps.
-    label_policy : {"keep", "constrain"}, default="keep"
-        Both give the label of the source. "keep" takes the most uncertain iterate; a small `radius`
-        guards the label. "constrain" takes the most uncertain one for which the members predict the
-        label, for wider radii, or where images are used without the classifier. Where there is
-        none, it takes a point close to the source's code, or the source itself if that was
-        classified correctly.
+    max_iter : int, default=1
+        Number of ascent steps. More make images more uncertain, take more time, and have not made
+        classifiers better.
+    label_policy : {"constrain", "keep"}, default="constrain"
+        Both give the label of the source to the most uncertain point of the ascent. "constrain"
+        first shortens the displacement until the members predict that label: to a half, a
+        quarter, a tenth, and on to nothing; to a tenth if they misjudge the source itself. With
+        "keep" a small `radius` alone guards the label.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
@@ -159,10 +159,10 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         members="auto",
         n_members=16,
         restrict=None,
-        radius=0.25,
+        radius=0.5,
         random_start=1.0,
-        max_iter=3,
-        label_policy="keep",
+        max_iter=1,
+        label_policy="constrain",
         sampling_strategy="auto",
         image_shape=None,
         batch_size="auto",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch.dataset import Dataset
-from torch.utils.data import DataLoader, Sampler, Subset, default_collate
+from torch.utils.data import ConcatDataset, DataLoader, Sampler, Subset, default_collate
 
 from tsynd_sk._utils._batches import load
 from tsynd_sk.images import NetworkInput, Selection
@@ -22,41 +22,14 @@ from tsynd_sk.images import NetworkInput, Selection
 _PASSES = 100
 
 
-class AugmentedDataset(Subset):
-    """Real rows, followed by synthetic ones in the types of the real ones.
-
-    Parameters
-    ----------
-    real : Dataset
-        Pairs of an image and its class.
-    X : ndarray of shape (n, ...)
-        Synthetic images.
-    y : ndarray of shape (n,)
-        Their classes.
-    sources : ndarray of shape (n,)
-        The real row that each comes from.
-    """
-
-    def __init__(self, real: Any, X: np.ndarray, y: np.ndarray, sources: np.ndarray):
-        super().__init__(real, np.arange(len(real)))  # type: ignore[arg-type]
-        image, target = real[0]
-        self.real = real
-        self.X, self.y = _cast(X, image), _cast(y, target)
-        self.sources = sources
-
-    def __len__(self) -> int:
-        return len(self.real) + len(self.X)
-
-    def __getitem__(self, i):
-        n_real = len(self.real)
-        return self.real[i] if i < n_real else (self.X[i - n_real], self.y[i - n_real])
-
-    def __getitems__(self, indices):
-        return [self[i] for i in indices]
+def joined_rows(real: Any, X: np.ndarray, y: np.ndarray) -> ConcatDataset:
+    """Return a data set of real rows, followed by synthetic ones in the types of the real ones."""
+    image, target = real[0]
+    synthetic: Any = list(zip(_cast(X, image), _cast(y, target), strict=True))
+    return ConcatDataset([real, synthetic])
 
 
 def _cast(new: np.ndarray, example: Any) -> Any:
-    """Rows of the type, dtype and shape of an example."""
     if isinstance(example, torch.Tensor):
         return torch.from_numpy(new).to(example).reshape(-1, *example.shape)
     dtype = np.asarray(example).dtype
@@ -66,18 +39,8 @@ def _cast(new: np.ndarray, example: Any) -> Any:
 class AugmentingIterator:
     """Takes the place of a net's ``iterator_train`` while the net makes its training iterator.
 
-    Parameters
-    ----------
-    net : skorch classifier
-        Whose training iterator is to be followed by synthetic rows.
-    apart : bool
-        Whether synthetic rows come in batches of their own, wherever the net makes its batches by
-        torch's `DataLoader`.
-
-    Attributes
-    ----------
-    loader_ : iterable or None
-        Of the rows as they are now; None until the net has made its iterator.
+    `loader_` is None until then. `apart` says whether synthetic rows come in batches of their own,
+    wherever the net makes its batches by torch's `DataLoader`.
     """
 
     def __init__(self, net: Any, apart: bool):
@@ -111,20 +74,23 @@ class AugmentingIterator:
             self.net.iterator_train = self.make_loader
 
     def exchange(self, X: np.ndarray, y: np.ndarray, sources: np.ndarray) -> None:
-        """Put new synthetic rows in the place of the old ones.
+        """Put new synthetic rows, and the real rows they come from, in the place of the old ones.
 
         The loader is made anew: samplers that have counted the rows, and workers that hold a copy
         of the data, would not see them.
         """
-        dataset, kwargs = AugmentedDataset(self.real, X, y, sources), dict(self.kwargs)
+        dataset, kwargs = joined_rows(self.real, X, y), dict(self.kwargs)
+        n_real = len(self.real)
         if self.own_kwargs.get("batch_size", self.net.batch_size) == -1:
             # For skorch that is all rows.
             kwargs["batch_size"] = len(dataset)
         if kwargs.get("sampler") is not None:
-            kwargs["sampler"] = SourceSampler(kwargs["sampler"], dataset)
+            kwargs["sampler"] = SourceSampler(kwargs["sampler"], n_real, sources)
         elif self.make_loader is DataLoader and not kwargs.get("shuffle"):
-            kwargs["sampler"] = InterleavingSampler(dataset)
-        self.loader_ = self._made(dataset, kwargs, n_real=len(self.real) if self.apart else None)
+            # Behind the real rows, synthetic ones would have the last word in every epoch.
+            places = [(np.arange(n) + 0.5) / max(n, 1) for n in (n_real, len(X))]
+            kwargs["sampler"] = np.argsort(np.concatenate(places), kind="stable").tolist()
+        self.loader_ = self._made(dataset, kwargs, n_real if self.apart else None)
 
     def _made(self, dataset: Any, kwargs: dict[str, Any], n_real: int | None = None) -> Any:
         if self.make_loader is DataLoader:
@@ -138,19 +104,17 @@ class AugmentingIterator:
 
 
 def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
-    """First `n` images and integer classes of a data set of pairs; all of them by default.
+    """Return the first `n` images and integer classes of a data set of pairs; by default all.
 
     Images that are not in memory stay where they are.
-
-    Raises
-    ------
-    TypeError
-        If the data set does not yield an array and one class a row.
     """
     n = len(dataset) if n is None else n
-    stored = _stored_rows(dataset, n)
-    if stored is not None:
-        return stored
+    inner: Any = dataset
+    index = np.arange(n)
+    while isinstance(inner, Subset):
+        inner, index = inner.dataset, np.asarray(inner.indices)[index]
+    if type(inner) is Dataset and isinstance(inner.X, NetworkInput):
+        return Selection(inner.X, index), np.asarray(inner.y)[index].astype(np.int64)
     X, y = default_collate([dataset[i] for i in range(n)])
     if not isinstance(X, torch.Tensor):
         raise TypeError(
@@ -164,59 +128,21 @@ def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
     return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
 
 
-def _stored_rows(dataset: Any, n: int) -> tuple[Selection, np.ndarray] | None:
-    index = np.arange(n)
-    while isinstance(dataset, Subset):
-        index = np.asarray(dataset.indices)[index]
-        dataset = dataset.dataset
-    if type(dataset) is not Dataset or not isinstance(dataset.X, NetworkInput):
-        return None
-    return Selection(dataset.X, index), np.asarray(dataset.y)[index].astype(np.int64)
-
-
-class InterleavingSampler(Sampler):
-    """Spreads synthetic rows evenly among real ones, which keep the order of an unshuffled loader.
-
-    After them, synthetic rows would have the last word in every epoch.
-
-    Parameters
-    ----------
-    dataset : AugmentedDataset
-        Real and synthetic rows.
-    """
-
-    def __init__(self, dataset: AugmentedDataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        counts = len(self.dataset.real), len(self.dataset.sources)
-        places = np.concatenate([(np.arange(n) + 0.5) / max(n, 1) for n in counts])
-        return iter(np.argsort(places, kind="stable").tolist())
-
-
 class SourceSampler(Sampler):
     """Draws synthetic rows by the rule by which a user's sampler draws real ones.
 
-    The sampler knows real rows only. It draws once for these, and again for the sources of
-    synthetic rows, of which as large a share is drawn; then both are shuffled.
-
-    Parameters
-    ----------
-    sampler : iterable of int
-        The user's.
-    dataset : AugmentedDataset
-        Real and synthetic rows.
+    The sampler knows the `n_real` real rows only. It draws once for these, and again for the
+    `sources` of synthetic rows, which are numbered after them and of which as large a share is
+    drawn; then both are shuffled.
     """
 
-    def __init__(self, sampler: Any, dataset: AugmentedDataset):
+    def __init__(self, sampler: Any, n_real: int, sources: np.ndarray):
         self.sampler = sampler
-        self.dataset = dataset
+        self.n_real = n_real
+        self.sources = sources
 
-    def _n_synthetic(self, n_real: int) -> int:
-        return round(n_real * len(self.dataset.sources) / len(self.dataset.real))
+    def _n_synthetic(self, n_drawn: int) -> int:
+        return round(n_drawn * len(self.sources) / self.n_real)
 
     def __len__(self) -> int:
         return len(self.sampler) + self._n_synthetic(len(self.sampler))
@@ -227,12 +153,10 @@ class SourceSampler(Sampler):
         return iter([rows[i] for i in torch.randperm(len(rows)).tolist()])
 
     def _synthetic(self, n: int) -> list[int]:
-        n_real = len(self.dataset.real)
         images: dict[int, list[int]] = {}
         # In an order of its own in every epoch: a source may be drawn once only.
-        for number in torch.randperm(len(self.dataset.sources)).tolist():
-            source = int(self.dataset.sources[number])
-            images.setdefault(source, []).append(n_real + number)
+        for number in torch.randperm(len(self.sources)).tolist():
+            images.setdefault(int(self.sources[number]), []).append(self.n_real + number)
         drawn: list[int] = []
         for _ in range(_PASSES):
             for source in map(int, self.sampler):
