@@ -1,4 +1,4 @@
-"""Check the built site: it needs no network, its links lead somewhere, its search finds things.
+"""Check the built site: it needs no network, links lead somewhere, pages have titles and are found.
 
 ``python .ci/check_site.py docs/_build/html`` exits with 1, and says why, if something is wrong.
 """
@@ -100,10 +100,15 @@ def found(index: dict, query: str) -> set[str]:
 
 
 def not_found(site: Path) -> list[str]:
-    """List queries that do not find their page."""
+    """List queries that do not find their page, and pages that would be found without a title."""
     text = (site / "searchindex.js").read_text(encoding="utf-8")
     index = json.loads(text[text.index("{") : text.rindex("}") + 1])
-    return [
+    untitled = [
+        f"{name} has no title: exclude what is only included"
+        for name, title in zip(index["docnames"], index["titles"], strict=True)
+        if title == "<no title>"
+    ]
+    return untitled + [
         f"a search for {query!r} does not find {page}, but {sorted(found(index, query))}"
         for query, page in QUERIES.items()
         if page not in found(index, query)

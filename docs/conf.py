@@ -41,7 +41,8 @@ extensions = [
     "references",
     "start_picture",
 ]
-exclude_patterns = ["_build"]
+# Numbers are included in pages; they are none themselves.
+exclude_patterns = ["_build", "**/numbers.rst"]
 templates_path = ["_templates"]
 nitpicky = True
 default_role = "py:obj"
@@ -138,7 +139,10 @@ html_theme_options = {
 }
 # Pages without pages below them need no list of these.
 html_sidebars = dict.fromkeys(
-    ("index", "install", "compared", "changelog", "cite", "contributing", "evidence", "glossary"),
+    (
+        *("index", "install", "evidence", "troubleshooting", "compared", "glossary", "changelog"),
+        *("contributing", "cite"),
+    ),
     (),
 )
 html_show_sourcelink = False

@@ -53,7 +53,7 @@ plt.show()
 # - At a filled point, the members predict the label on average. At a hollow one the label is
 #   *denied*: they predict another digit.
 # - The star is the *chosen* image, the most uncertain one, which need not be the last. It has the
-#   label of its source, whatever the members predict: so ``label_policy="keep"`` has it.
+#   label of its source, whatever the members predict, because of ``label_policy="keep"``.
 #
 # In numbers, over the twelve:
 

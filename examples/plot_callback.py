@@ -215,8 +215,8 @@ for name in ["no synthesis", "duplicate"]:
     )
 
 # %%
-# The line with the control judges targeting: a lead over "no synthesis" alone may come from more
-# rows. Three seeds of one split give rough standard errors.
+# The line with the control shows whether targeting helped: a lead over "no synthesis" alone may
+# come from more rows. Three seeds of one split give rough standard errors.
 #
 # Look at the epochs as well. Nets that stop at different epochs have taken different numbers of
 # steps, and the net without synthesis takes fewer steps an epoch. For a comparison at equal

@@ -2,9 +2,9 @@
 How do I compute on a cluster?
 ==============================
 
-You will learn how to run a grid search and draw a sample on the workers of a dask cluster, what
-workers need, and how to check that results are equal to the bit to those of one machine. Only the
-backend of joblib changes.
+You will learn how to run a grid search and draw a sample on the workers of a dask cluster, and how
+to check that results are equal to the bit to those of one machine. Only the backend of joblib
+changes.
 """
 
 # %%
@@ -34,7 +34,7 @@ search = GridSearchCV(classifier, grid, cv=2)
 # %%
 # On this machine
 # ---------------
-# Workers import the script that starts them, which is why this condition is here and below.
+# Workers import this script, so its code stands under this condition, here and below.
 if __name__ == "__main__":
     search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]
@@ -45,12 +45,8 @@ if __name__ == "__main__":
 # %%
 # On a cluster
 # ------------
-# On a real cluster, give ``Client`` the address of its scheduler, and install this package on all
-# machines. Use one thread a worker: networks that train in one process take turns, because they
-# share the random generator of torch.
-#
-# ``scatter`` copies the images to all workers. Without it only one worker has them, and a search
-# that loses this worker fails; with it, dask repeats lost jobs elsewhere.
+# On a real cluster, give ``Client`` the address of its scheduler. :doc:`/guide/clusters` says what
+# workers need, and why images are scattered to them.
 if __name__ == "__main__":
     cluster = LocalCluster(
         n_workers=2,
@@ -67,8 +63,8 @@ if __name__ == "__main__":
 # %%
 # A sample
 # --------
-# The synthesizer sends out its images in batches of ``batch_size``. Each image has random numbers
-# of its own, so it does not matter which worker computes it.
+# Each batch of ``batch_size`` images is a job. Each image has random numbers of its own, so it does
+# not matter which worker computes it.
 if __name__ == "__main__":
     with joblib.parallel_config(backend="dask"):
         X_there, y_there = synthesizer.sample(300)
@@ -92,22 +88,13 @@ if __name__ == "__main__":
 
 # %%
 # Both lines that begin with "equal" must end in True. For so small a search a cluster saves no
-# time, because workers have to start and import everything first. It pays off where a fit takes
+# time, because workers first have to start and import everything. It pays off if a fit takes
 # minutes.
-#
-# Images that do not fit in memory
-# --------------------------------
-# ``fit`` takes a `numpy.memmap`, or an array of zarr, h5py or dask, and reads it in parts. Each
-# worker needs to reach the file.
-#
-# Many GPUs
-# ---------
-# A job trains on one device. To train a single net on several, give `AugmentedClassifier` a net
-# with skorch's ``AccelerateMixin``; see "Hugging Face Integration" in skorch's user guide.
 #
 # Try next
 # --------
 # - :doc:`/guide/clusters`: other backends, what is sent to workers, several GPUs.
+# - :doc:`/guide/images`: images that do not fit in memory.
 # - :doc:`/guide/reproducibility`: what equal bits require.
 # - :doc:`/guide/speed`: what takes the time, before you use more machines.
 # - What to search: :ref:`sphx_glr_auto_examples_plot_grid_search.py`.

@@ -113,14 +113,14 @@ print(f"chosen: {choice}\n\n{final}")
 # This is the result, whatever the first comparison said. If the gain is smaller here, or has the
 # other sign, the choice was lucky; do not go back and choose again.
 #
-# ``make_estimator`` gives the classifier of an arm, to be trained on all images:
+# ``make_estimator`` makes the classifier of an arm, to be trained on all images:
 classifier = final.make_estimator(choice, random_state=0).fit(X, y)
 print(type(classifier).__name__, classifier.predict(X[:8]), y[:8])
 
 # %%
 # Try next
 # --------
-# - The same with ``python -m tsynd_sk --dataset FOLDER --net resnet18 --seeds 10 --score-on val``.
+# - The same with ``python -m tsynd_sk --dataset FOLDER --net resnet18 --seeds 5 --score-on val``.
 # - ``eps=(2 / 255,)``: accuracy under attack, with ``attacks`` from
 #   :obj:`~tsynd_sk.evaluation.ATTACKS`. Mind a
 #   :class:`~tsynd_sk.evaluation.GradientMaskingWarning`.

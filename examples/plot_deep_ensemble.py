@@ -140,11 +140,11 @@ for name, values in rows.items():
     print(f"{name:<32}" + "".join(f"{cell:^20}" for cell in cells))
 
 # %%
-# Read each column. Where the first row is level with the others, members tell nothing that a single
-# prediction does not. Where single networks come close to the ensemble, five trainings have bought
-# little; where their range is wide, they have bought reliability. Where all rows are low, the
-# networks hardly notice the change. An image can also mislead all networks alike; then they do not
-# disagree.
+# Read each column. If the first row is level with the others, members tell no more than a single
+# prediction. If single networks come close to the ensemble, five trainings have brought little; if
+# the range of single networks is wide, they have brought reliability. If all rows are low, the
+# networks hardly notice the change. An image can also mislead all networks in the same way; then
+# they do not disagree.
 #
 # Synthesise with an ensemble
 # ---------------------------

@@ -44,11 +44,10 @@ to_unit_range = FunctionTransformer(from_sixteenths)
 # %%
 # Fit the autoencoder once
 # ------------------------
-# By default each fit of a search fits an autoencoder to its training fold. The unlabelled images
-# are in no fold and not in the test, so one autoencoder can be fitted to them, frozen, and used in
-# all fits without leaking. (Do not freeze an autoencoder that was fitted to the labelled images: it
-# has seen the images that candidates are scored on.) Networks take float32 of shape (n, C, H, W).
-# This autoencoder, the default, is computed in closed form.
+# By default each fit of a search fits an autoencoder to its training fold. Here one autoencoder is
+# fitted to the unlabelled images, which are in no fold and not in the test
+# (:doc:`/guide/pitfalls`), frozen, and used in all fits. Networks take float32 of shape (n, C, H,
+# W). This autoencoder, the default, is computed in closed form.
 from sklearn.frozen import FrozenEstimator
 
 from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA

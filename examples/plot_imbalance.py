@@ -36,13 +36,11 @@ for name, rows in {"training": train, "test": test}.items():
 # %%
 # Three ways to train
 # -------------------
-# A :class:`~tsynd_sk.TargetedSynthesizer` is a sampler of imbalanced-learn: in the pipeline it
-# balances what the next step is trained on, and does nothing when the pipeline predicts.
-# ``RandomOverSampler`` repeats rare images until the classes are balanced. It is the fair
-# comparison: a gain over the images as they are may come from balance, and only a gain over
-# repetition comes from synthesis. It takes flat rows, which is why ``image_shape`` is given. An
-# :class:`~tsynd_sk.AugmentedClassifier` with ``synthetic_ratio=0`` is a plain network that takes
-# any labels.
+# In a pipeline, a :class:`~tsynd_sk.TargetedSynthesizer` balances the images that the next step
+# trains on (:doc:`/guide/imbalance`). ``RandomOverSampler`` repeats rare images until the classes
+# are balanced. It is the fair comparison: a gain over the images as they are may come from balance;
+# only a gain over repetition comes from synthesis. It takes flat rows, so we pass ``image_shape``.
+# The last step is a plain network.
 from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import Pipeline
 
@@ -121,13 +119,12 @@ for name, values in {
 
 # %%
 # A mean within two standard errors of zero could be chance. Then choose repetition, which costs
-# less. Three splits are too few to find small differences. And no sampler knows what other eights
-# look like: all its images lie around six real ones.
+# less. Three splits are too few to find small differences.
 #
 # Look at the synthetic images
 # ----------------------------
 # We ask the synthesizer of the last split for three more images of each real 8. ``source_index``
-# names the source of each; after ``fit_resample`` the attribute ``sample_indices_`` does.
+# gives the source of each.
 sampler = fitted.named_steps["balance"]
 X_new, _, info = sampler.sample(y={rare: 3 * n_rare}, return_info=True)
 sources = np.unique(info.source_index)
@@ -147,7 +144,7 @@ plt.show()
 # --------
 # - Search ``balance__sampling_strategy`` and ``balance__radius``, as in
 #   :ref:`sphx_glr_auto_examples_plot_grid_search.py`.
-# - Cheap rivals: class weights in the loss (``criterion__weight``) and standard augmentation. See
-#   :doc:`/guide/imbalance` and :doc:`/guide/augmentation`.
-# - Target the rare class while the network trains: :doc:`/guide/imbalance`.
+# - Balance while the network trains, without a pipeline:
+#   ``AugmentedClassifier(synthetic_ratio="balanced")``. See :doc:`/guide/imbalance`, which also has
+#   cheaper rivals.
 # - :doc:`/guide/pitfalls`: why resampling comes after the split, and accuracy misleads.

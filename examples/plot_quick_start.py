@@ -50,15 +50,16 @@ result.plot("perturbed_roc_auc")
 plt.show()
 
 # %%
-# Where an interval holds zero, no difference is found. Three runs give wide intervals; take ten for
-# a result that you want to report. On the command line, ``python -m tsynd_sk --dataset FOLDER``
-# runs the same comparison on your images.
+# If an interval includes zero, the runs do not tell which arm is better. Three runs give wide
+# intervals; take five or more for a result. On the command line, ``python -m tsynd_sk --dataset
+# FOLDER --seeds 5`` runs such a comparison on your images.
 #
 # Train the classifier
 # --------------------
-# :class:`~tsynd_sk.AugmentedClassifier` is a classifier of scikit-learn. After a warm-up it
-# alternates training and synthesis: an autoencoder encodes real images, their codes are moved to
-# where versions of the network disagree, and the decoded images join the training set.
+# :class:`~tsynd_sk.AugmentedClassifier` is a classifier like those of scikit-learn. After a warm-up
+# it alternates training and synthesis. An autoencoder encodes real images, gradient ascent moves
+# their codes to where versions of the network disagree, and the new images are added to the
+# training set.
 from tsynd_sk import AugmentedClassifier
 
 classifier = AugmentedClassifier(net, random_state=0).fit(X[:100], y[:100])
@@ -79,8 +80,8 @@ print(f"MI of synthetic images: {info.uncertainty.mean():.3f} nats")
 print(f"predicted as labelled:  {info.label_agreement.mean():.0%}")
 
 # %%
-# Mutual information (MI) tells how much versions of the network disagree about an image. Synthesis
-# raises it. Each synthetic image keeps the label of its source.
+# Mutual information (MI) measures how much versions of the network disagree about an image.
+# Synthesis raises it. Each synthetic image keeps the label of its source.
 from tsynd_sk.inspection import SynthesisDisplay
 
 # sphinx_gallery_thumbnail_number = 2

@@ -92,13 +92,12 @@ RobustnessDisplay.from_report(report).plot()
 plt.show()
 
 # %%
-# The left panel shows scores. Their intervals allow for other test images and other trainings, and
-# they overlap, because a hard test set or a lucky training set affects all arms alike. The right
-# panel shows differences, paired by seed and image. **Read the right panel first.** We call a
-# difference found when its interval excludes zero.
+# The left panel shows scores. Their intervals cover other test images and other trainings. They
+# overlap, because a hard test set or a lucky training set affects all arms alike. The right panel
+# shows differences, paired by seed and image. **Read the right panel first.**
 #
-# The markers are stricter: among many intervals, some exclude zero by chance. A filled marker is a
-# difference that holds after Holm's correction for all tests of the report:
+# Among many intervals, some exclude zero by chance. So a difference is *significant* only if it
+# holds after Holm's correction for all tests of the report. Its marker is filled:
 for row in report.comparisons:
     clear = row["low"] > 0 or row["high"] < 0
     verdict = "holds after correction" if row["p_holm"] < 0.05 else "does not hold"
@@ -109,7 +108,7 @@ for row in report.comparisons:
     )
 
 # %%
-# If an interval excludes zero while its marker is hollow, run more seeds. A hollow marker does not
+# If an interval excludes zero but its marker is hollow, run more seeds. A hollow marker does not
 # prove that there is no difference: three seeds and 120 test images show large differences only.
 #
 # Compare "standard" with "plain", too. Standard augmentation is usual, which does not make it
@@ -179,7 +178,7 @@ print("signs of gradient masking:", checked.gradient_masking or "none")
 # %%
 # "pgd" should be lowest at each strength, and approach zero for large changes. Then you can trust
 # the scores. No sign of masking is no proof: for numbers to publish, use "autoattack", more steps
-# and restarts. Where there are signs, a warning is raised, and only the lowest accuracy counts.
+# and restarts. If there are signs, a warning says so, and only the lowest accuracy counts.
 #
 # Try next
 # --------

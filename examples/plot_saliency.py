@@ -99,8 +99,8 @@ for name, values in similarity.items():
 
 # %%
 # The second plain network shows what a seed alone changes. Only if the augmented networks lie
-# clearly below it do maps differ *because* of augmentation. Where a control lies as high as a
-# trained network, maps are alike because digits stand in the middle.
+# clearly below it do maps differ *because* of augmentation. If a control lies as high as a trained
+# network, maps are alike only because digits are in the middle.
 #
 # Does a map find what the network needs?
 # ---------------------------------------

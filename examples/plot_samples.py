@@ -56,8 +56,8 @@ reports = {
 print(reports["mutual_info"])
 
 # %%
-# Notes at the end tell which numbers say little here, and why. Programs can read a
-# :class:`~tsynd_sk.evaluation.SynthesisReport`, too. Some measures of all three, side by side:
+# Notes at the end say which numbers mean little here, and why. A program can read a
+# :class:`~tsynd_sk.evaluation.SynthesisReport`, too. Here are some measures of all three:
 chosen = [
     "mutual_info_gain",
     "label_agreement",
@@ -78,11 +78,12 @@ for measure in chosen:
 # Are they copies?
 # ----------------
 # Four of these measures are about copying. The column ``duplicate`` shows what copies score, and
-# ``nearest_real_of_real`` how far real images are from each other. Samples with ``nearest_real``
-# and ``authenticity`` near those of the duplicates are near copies, whatever they look like.
+# ``nearest_real_of_real`` how far real images are from each other. If ``nearest_real`` and
+# ``authenticity`` are near those of the duplicates, samples are near copies, whatever they look
+# like.
 #
-# ``nearest_is_source`` is a warning. It is the share of samples whose source can be told by whoever
-# holds the real images. Protect synthetic images of patients as you protect the patients' own.
+# ``nearest_is_source`` is a warning: the share of samples whose source anyone who has the real
+# images can tell. Protect synthetic images of patients as you protect the patients' own.
 #
 # Precision is the share of samples that lie among real images in the features of the classifier. It
 # need not be high: targeted samples should lie where real ones are rare.
@@ -135,7 +136,7 @@ plt.show()
 
 # %%
 # Orange groups are synthetic, blue ones are real or changed at random; boxes are in the order of
-# their medians. Read both halves together. Where images are uncertain and few are predicted as
+# their medians. Read both halves together. If images are uncertain and few are predicted as
 # labelled, either the images are spoilt and their labels wrong, or the network is wrong and has
 # something to learn. Only your eyes can tell which. Useful images are uncertain and still of their
 # class. Compare ``mutual info`` with ``augmented``, and look for a corruption that is as uncertain
@@ -191,9 +192,9 @@ for name in ["real twice", *synthesizers]:
 # %%
 # (± is the standard deviation over two trainings. For "real twice" the first column is on the
 # training images themselves.) The first column is on images that were made from the training
-# images, and mere copies score well there. It tells how well a network has memorised one
+# images, and mere copies score well there. It measures how well a network has memorised one
 # synthesizer. Never score on synthetic data, and never test on a real image whose synthetic images
-# were trained on.
+# were in the training.
 #
 # In the other columns, compare each line with ``duplicate``. One split does not settle which is
 # best: :ref:`sphx_glr_auto_examples_plot_compare_arms.py`.

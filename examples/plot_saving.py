@@ -35,8 +35,7 @@ print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 # Save the weights
 # ----------------
 # ``save_params`` writes a safetensors file: numbers and text, no code. ``load_params`` loads it
-# into an estimator that is made in the same way, in another process or on another machine. Its
-# predictions are equal to the bit.
+# into an estimator that is made in the same way. Predictions are equal to the bit.
 folder = tempfile.TemporaryDirectory()
 file = Path(folder.name, "digits.safetensors")
 classifier.save_params(file)
@@ -64,8 +63,8 @@ for part in parts:
     print(f"{part:<20}{len(tensors):>4} tensors, {size}")
 
 # %%
-# Training images may be confidential, so they are not in the file unless you ask for it. Without
-# them the synthesizer cannot sample. It can still synthesise from images that you give:
+# Without training images the loaded synthesizer cannot ``sample``, but it can ``synthesize`` from
+# images that you give:
 try:
     loaded.synthesizer_.sample(5)
 except ValueError as error:
@@ -87,7 +86,7 @@ plt.show()
 print("equal images:", np.array_equal(before, after))
 
 # %%
-# The two lower rows are equal. With the training images in the file, ``sample`` works, too:
+# The two lower rows are equal. With training images in the file, ``sample`` works, too:
 with_images = Path(folder.name, "digits_with_images.safetensors")
 classifier.save_params(with_images, with_images=True)
 X_new, y_new = unfitted().load_params(with_images).synthesizer_.sample(5)
@@ -97,7 +96,7 @@ print("sampled:", X_new.shape)
 # What if a file is damaged or does not fit?
 # ------------------------------------------
 # We flip a single bit of a weight, cut the file in half, and load the intact file into an estimator
-# with other parameters. Each is refused with a reason:
+# with other parameters. Each attempt raises an error with the reason:
 received = Path(folder.name, "received.safetensors")
 whole = file.read_bytes()
 flipped = bytearray(whole)
@@ -118,17 +117,15 @@ try_to_load(unfitted(), whole[: len(whole) // 2])
 try_to_load(unfitted(width=8), whole)
 
 # %%
-# An estimator that refuses a file keeps what it had learnt:
+# After such an error the estimator still has what it had learnt:
 try_to_load(classifier, whole[: len(whole) // 2])
 print(f"accuracy {classifier.score(X_test, y_test):.3f}")
 
 # %%
 # Pickle the whole estimator
 # --------------------------
-# ``pickle`` and ``joblib`` save everything: parameters, optimisers and training images. You do not
-# construct anything to load it. But loading a pickle runs code, so load only pickles that you
-# trust. And classes are saved by name: classes of your own must be importable where the pickle is
-# loaded, in versions that agree.
+# ``pickle`` and ``joblib`` save everything, training images included, so you construct nothing to
+# load it. Loading a pickle runs code. :doc:`/guide/saving` says when to use which.
 import joblib
 
 pickled = Path(folder.name, "digits.joblib")
@@ -143,11 +140,6 @@ for path, images in [(file, "no"), (with_images, "yes"), (pickled, "yes")]:
 folder.cleanup()
 
 # %%
-# Which one should I use?
-# -----------------------
-# Weights, with the code that constructs the estimator: to share a model, to keep it for years, or
-# where images are confidential. A pickle: to continue tomorrow.
-#
 # Try next
 # --------
 # - :doc:`/guide/saving`: accelerators, interruptions, networks of your own.

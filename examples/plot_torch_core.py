@@ -232,7 +232,7 @@ with torch.no_grad():
         )
 
 # %%
-# The ascent maximised the first column. Where the second is as high, the images make the network
+# The ascent maximised the first column. If the second is as high, the images make the network
 # uncertain, not only these sixteen draws. The ensemble has a scale of its own: compare within its
 # column with the line ``random``, which shows what moving alone does.
 #
@@ -293,10 +293,10 @@ for name, (x, target) in further.items():
 
 # %%
 # Compare the two lines of the first column: training on the images makes the network less uncertain
-# about them than as many steps on real images alone. "New ones" were synthesised against the
-# trained network, with the same starts. Where they are more uncertain than the old images, it is
-# time to replace these; this is why the estimators synthesise anew every few epochs. Accuracies of
-# single trainings settle nothing.
+# about them than as many steps on real images alone. "New ones" were synthesised with members of
+# the trained network, from the same starts. If they are more uncertain than the old images, it is
+# time to replace the old ones; this is why the estimators synthesise anew every few epochs.
+# Accuracies of single trainings settle nothing.
 #
 # Try next
 # --------

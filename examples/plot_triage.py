@@ -129,9 +129,9 @@ pairs = zip(labels["test"][order[wrong]].tolist(), predicted[order[wrong]].tolis
 print(f"{wrong.sum()} mistakes; {count} of them are a {true} predicted as {wrongly}")
 
 # %%
-# Mutual information tells whether members disagree, and the members of one network can agree on a
-# mistake: they share its training images and most of its weights. Where one confusion makes up many
-# of the mistakes, a few more labelled images of that kind help more than any threshold.
+# Mutual information measures whether members disagree. The members of one network can agree on a
+# mistake, because they share its training images and most of its weights. If one confusion makes up
+# many of the mistakes, a few more labelled images of that kind help more than any threshold.
 #
 # Does targeted training help, and do members?
 # --------------------------------------------
@@ -190,9 +190,10 @@ for group in ["test", "noisy"]:
 # "Rest" is the accuracy after a fifth was rejected. The last lines pair the splits and test, by
 # Student's t, whether differences are zero on average. Three splits show large differences only.
 # Read the lines in this order: does the augmented classifier make fewer mistakes? Does its
-# uncertainty find them better? Is mutual information better than entropy? A minus in the last line
-# says that entropy, which costs one prediction, finds mistakes better. That does not contradict the
-# method: entropy also counts images between two classes, which no synthesis can resolve.
+# uncertainty find them better? Is mutual information better than entropy? A minus in the last lines
+# says that entropy, which costs one prediction, finds mistakes better: then use entropy to choose
+# the images that a person looks at. That does not contradict the method: entropy also counts images
+# between two classes, which no synthesis can resolve.
 #
 # :doc:`/evidence` has the comparison on medical images.
 #

@@ -10,8 +10,8 @@ gains.
 # %%
 # Few labels, many images
 # -----------------------
-# Fifty digits have labels. Test images must not be among the unlabelled ones: images that the
-# autoencoder was trained on are no longer new to the method.
+# Fifty digits have labels. Test images must not be among the unlabelled ones
+# (:doc:`/guide/pitfalls`).
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -28,9 +28,9 @@ print(f"{len(X_train)} labelled, {len(X_unlabelled)} unlabelled, {len(X_test)} t
 # Two autoencoders
 # ----------------
 # Both have the same architecture and codes of the same size. One is trained on the labelled images
-# alone, the other on all images but those of the test. Networks take float32 of shape (n, C, H, W),
-# so the images get an axis for their one channel. An epoch has a fixed number of images
-# (``epoch_size``), so that both train equally long.
+# alone, the other on all images but the test images. Networks take float32 of shape (n, C, H, W),
+# so the images get an axis for their one channel. Both train equally long, because an epoch has a
+# fixed number of images (``epoch_size``).
 import torch
 
 from tsynd_sk.autoencoders import AutoencoderNet
@@ -83,9 +83,8 @@ print(f"{(many < few).mean():.0%} of the test images lie below the diagonal")
 # %%
 # Does the classifier gain?
 # -------------------------
-# With ``FrozenEstimator`` the autoencoder is used as it is; without it, a clone would be trained on
-# the labelled images. The control trains on as many rows, which are copies. Three seeds vary the
-# training of the classifier, but not the fifty images.
+# Both autoencoders are frozen (:doc:`/guide/unlabelled`). The control trains on as many rows, which
+# are copies. Three seeds vary the training of the classifier, but not the fifty images.
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
 
@@ -127,9 +126,9 @@ for rival in ["targeted, 50 labelled", "control (duplicate)"]:
     )
 
 # %%
-# More images make a better autoencoder. A better classifier does not follow from that. The last two
-# lines tell whether the better autoencoder improved the classifier, and whether targeting did. Two
-# reasons why they may not: detail that the autoencoder loses is added back to synthetic images, and
+# More images make a better autoencoder, but not necessarily a better classifier. The last two lines
+# say whether the better autoencoder improved the classifier, and whether targeting did. There are
+# two reasons why they may not: synthetic images keep the detail that an autoencoder loses, and
 # training on uncertain images can make a classifier less sure of clean ones, which raises the
 # log-loss. Measure it on your images in this way, and on corrupted ones too
 # (:doc:`/guide/evaluation`).
