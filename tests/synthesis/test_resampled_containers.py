@@ -48,7 +48,9 @@ def test_columns_keep_their_types_and_hold_what_they_can(table):
     assert (y_all.name, y_all.dtype) == ("finding", y.dtype)
     assert (y_all[60:] == "cyst").all()
     # The same rows as without pandas, each number in the nearest that its column can hold.
-    plain, _ = resampler(radius=2, label_policy="keep").fit_resample(X.to_numpy(np.float64), y.to_numpy())
+    plain, _ = resampler(radius=2, label_policy="keep").fit_resample(
+        X.to_numpy(np.float64), y.to_numpy()
+    )
     new = plain[60:].T
     np.testing.assert_array_equal(X_all["float"][60:], new[0])
     np.testing.assert_array_equal(X_all["count"][60:], np.rint(new[2]))
