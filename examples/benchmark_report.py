@@ -379,11 +379,12 @@ def write_report(table: Path, folder: Path) -> list[str]:
         "hours": number(seconds / 3600, 1),
         "machines": "; ".join(dict.fromkeys(row["machine"] for row in rows)) or "–",
         "versions": "; ".join(dict.fromkeys(row["made_with"] for row in rows)) or "–",
-        "missing": ", ".join(f"{c.name} {d}" for c, d in left) or "nothing",
+        "planned": sum(len(cell.arms) * cell.draws for cell in CELLS.values()),
+        "draws": max((int(row["draw"]) + 1 for row in rows), default=0),
         **{f"aim {row[0]}": row[3] for row in made["aims"] if row[0] in plan.AIMS},
         **{
             f"{name}/{row[0]}/{title}": value
-            for name in ("summary", "targeting", "pretrained", "cost")
+            for name in ("summary", "targeting", "rivals", "pretrained", "cost")
             for row in made[name][1:]
             for title, value in zip(made[name][0][1:], row[1:], strict=True)
         },

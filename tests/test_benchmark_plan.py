@@ -424,7 +424,8 @@ class TestReport:
         assert measured["time, 28 pixels: standard+default / plain"] == "1.50"
         numbers = (tmp_path / "numbers.rst").read_text(encoding="utf-8")
         assert ".. |trainings| replace:: 636" in numbers
-        assert ".. |missing| replace:: nothing" in numbers
+        assert ".. |planned| replace:: 636" in numbers
+        assert ".. |draws| replace:: 5" in numbers
         assert ".. |aim 4| replace:: yes" in numbers
         assert ".. |cost/standard+default/28 pixels| replace:: 1.50" in numbers
         summary = lines(tmp_path / "summary.csv")

@@ -341,6 +341,7 @@ class TestWrongArguments:
             (["--n-train", "few"], "expected a whole number, 1 or more; got few"),
             (["--n-train", "0"], "expected a whole number, 1 or more; got 0"),
             (["--seeds", "0"], "expected a whole number, 1 or more; got 0"),
+            (["--lr", "0"], "expected a number above 0, such as 0.001; got 0"),
             (["--steps", "-5"], "expected a whole number, 1 or more; got -5"),
             (["--attacks", "magic"], "invalid choice"),
             (["--score-on", "train"], "invalid choice"),

@@ -34,9 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tsynd_sk",
         description=(
-            "Compare ways to train a network on your images (arms), with and without augmentation "
-            "and synthetic images, in the same number of steps. Print a table and a verdict, and "
-            "write a report. After an interruption, the same command continues where it stopped."
+            "Compare ways to train a network on your images (arms), with and without\n"
+            "augmentation and synthetic images, in the same number of steps. Print a table and\n"
+            "a verdict, and write a report. After an interruption, the same command continues\n"
+            "where it stopped."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -164,7 +165,7 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "(safetensors, or a state dict of torch.save)",
     )
     add("--freeze", action="store_true", help="with --weights: train only the head")
-    add("--lr", type=float, metavar="LR", help="initial learning rate (default: 0.002)")
+    add("--lr", type=_rate, metavar="LR", help="initial learning rate (default: 0.002)")
     add("--batch-size", type=_count, metavar="B", help="images per batch (default: 16)")
     add(
         "--steps",
@@ -256,6 +257,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more; got {text}")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, such as 0.001; got {text}")
+    return value
 
 
 def _share(text: str) -> float:
