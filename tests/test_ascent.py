@@ -214,6 +214,25 @@ class TestMistakes:
         with pytest.raises(ValueError, match="objective must be differentiable"):
             task(objective=objective)
 
+    @pytest.mark.parametrize(
+        ("name", "wrong", "message"),
+        [
+            (
+                "y",
+                torch.zeros(N, 1, dtype=torch.int64),
+                "y must have one label for each of the 12",
+            ),
+            ("y", torch.tensor(0), "y must have one label for each of the 12"),
+            ("start", torch.zeros(1, 2, 2, 2), r"start must have the shape of z_0, \(12"),
+            ("radius", -1.0, r"must not be negative; got radius=-1\.0"),
+            ("max_iter", -1, r"must not be negative; .* max_iter=-1"),
+        ],
+    )
+    def test_what_would_be_broadcast_or_mistaken_is_refused(self, task, name, wrong, message):
+        params = {"z_0": task.z_0, "y": task.y, name: wrong}
+        with pytest.raises(ValueError, match=message):
+            ascend(task.members, task.decode, **params)
+
     def test_decoder_or_members_without_gradient_are_named(self, task):
         with pytest.raises(ValueError, match="decode and members must be differentiable"):
             task(members=torch.no_grad()(task.members))

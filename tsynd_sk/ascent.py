@@ -245,8 +245,8 @@ def ascend(
     Raises
     ------
     ValueError
-        If `members`, `decode` or `objective` cannot be differentiated, or `objective` returns a
-        tensor of another shape. For other shapes that do not fit, torch raises its own errors.
+        If shapes do not fit, `radius` or `max_iter` is negative, `members`, `decode` or `objective`
+        cannot be differentiated, or `objective` returns a tensor of another shape.
 
     See Also
     --------
@@ -274,6 +274,18 @@ def ascend(
     >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
     (5, True)
     """
+    if y.shape != z_0.shape[:1]:
+        raise ValueError(
+            f"y must have one label for each of the {len(z_0)} rows of z_0; got {tuple(y.shape)}"
+        )
+    if start is not None and start.shape != z_0.shape:
+        raise ValueError(
+            f"start must have the shape of z_0, {tuple(z_0.shape)}; got {tuple(start.shape)}"
+        )
+    if not (radius >= 0 and max_iter >= 0):
+        raise ValueError(
+            f"radius and max_iter must not be negative; got radius={radius}, max_iter={max_iter}"
+        )
     scale = torch.as_tensor(scale, dtype=z_0.dtype, device=z_0.device).expand_as(z_0)
     origin = torch.zeros_like(z_0) if start is None else _project(start, radius)
     max_iter = 0 if objective is None else int(max_iter)

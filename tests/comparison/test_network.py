@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.networks import for_colours, tiny
 from skorch import NeuralNetClassifier
+from torchvision.models import resnet18
 
 from tsynd_sk.__main__ import main
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
@@ -118,6 +119,9 @@ class TestRefusals:
             (None, {"weights": "imagenet"}, ValueError, "weights are for a network by name"),
             (None, {"freeze": True}, ValueError, "freeze is for a network by name: give net, too"),
             ("resnet1", {}, ValueError, "did you mean"),
+            (resnet18(), {}, TypeError, "is an instance of ResNet, whose weights every training"),
+            (None, {"lr": -1.0}, ValueError, r"lr must be above 0; got -1\.0"),
+            (None, {"max_epochs": 0}, ValueError, "max_epochs must be above 0; got 0"),
             ("resnet18", {"freeze": True}, ValueError, "at random weights"),
             (tiny, {"weights": "nowhere.pt"}, OSError, "no such file"),
             (tiny, {"device": "cuda:99"}, ValueError, "device='cuda:99' is not available"),

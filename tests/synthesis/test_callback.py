@@ -191,6 +191,11 @@ def test_schedule(warm_up, refresh_every, max_epochs, expected):
     assert passes["synthesis"].nonzero()[0].tolist() == expected
 
 
+def test_a_training_that_goes_on_beyond_max_epochs_is_refreshed(digits):
+    net = net_with(synthesis(refresh_every=2), max_epochs=4).fit(*digits, epochs=8)
+    assert refreshed(net.history) == [1, 3, 5, 7]
+
+
 class TestImagePasses:
     def counted(self, synthesizer=None, shape=(1, 8, 8), **params):
         dataset = [(np.zeros(shape), 0)] * 80

@@ -30,7 +30,8 @@ class Odd(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
 
     def encode(self, x):
-        return nn.functional.avg_pool2d(x, 2)
+        z = nn.functional.avg_pool2d(x, 2)
+        return torch.cat([z, 0 * z], 1) if self.kind == "idle" else z
 
     def decode(self, z):
         x = nn.functional.interpolate(z, scale_factor=2)
@@ -38,6 +39,8 @@ class Odd(nn.Module):
             return 0 * x
         if self.kind == "saturated":
             return 7 + 5 * x
+        if self.kind == "idle":
+            return x[:, :1]
         # As where torch has another kernel without gradients.
         return x * 1.0001 if self.kind == "fickle" and not torch.is_grad_enabled() else x
 
@@ -124,6 +127,15 @@ class TestDisplaced:
         X, _ = digits()
         info = lossless(kind, X, radius=0.25).sample(160, return_info=True)[2]
         assert (info.uncertainty > info.uncertainty_source).mean() >= 0.9
+
+    @pytest.mark.parametrize("objective", ["mutual_info", "random"])
+    def test_coordinates_that_never_vary_do_no_harm(self, lossless, objective):
+        synthesizer = lossless("idle", objective=objective, radius=3.0, label_policy="constrain")
+        assert (synthesizer.latent_scale_[0, 1] == 0).all()
+        X_new, _, info = synthesizer.sample(60, return_info=True)
+        assert np.isfinite(X_new).all()
+        # Some went back towards their sources.
+        assert len(np.unique(info.displacement.round(2))) > 2
 
     def test_there_is_a_gradient_where_the_decoder_saturates(self, lossless):
         synthesizer = lossless("saturated")

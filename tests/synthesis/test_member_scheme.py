@@ -308,7 +308,7 @@ class TestRefusedBeforeTraining:
             quick(members="dropout").set_params(classifier=nets).fit(*digits())
         assert Skipping.epochs == 0
 
-    @pytest.mark.parametrize("restrict", [[], ["no such layer"], [1], 0, 1.5, "head"])
+    @pytest.mark.parametrize("restrict", [[], ["no such layer"], [1], True, 0, 1.5, "head"])
     def test_restriction_that_chooses_nothing(self, restrict):
         with pytest.raises(ValueError, match="restrict"):
             quick(restrict=restrict).set_params(classifier=functional_net()).fit(*digits())

@@ -113,13 +113,17 @@ def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor
             proba = _probabilities(net, output)
             output = first_output(output)
         except RuntimeError as error:
-            if "channels, but got 1 channels" in str(error):
-                error.add_note(
-                    "Grey images: NetClassifier(Pretrained, module__net=function) of "
-                    "tsynd_sk.classifiers repeats them; function(n_channels, n_classes) makes the "
-                    "network"
-                )
-            raise
+            if "channels, but got" not in str(error) or not isinstance(x, Tensor):
+                raise
+            hint = (
+                "NetClassifier(Pretrained, module__net=function) of tsynd_sk.classifiers repeats "
+                "grey images, where function(n_channels, n_classes) makes the network"
+                if "got 1 channels" in str(error)
+                else "build it for the channels of the images"
+            )
+            raise ValueError(
+                f"the module does not take images of shape {tuple(x.shape[1:])}: {hint} ({error})"
+            ) from error
         finally:
             vars(net)["module_"] = wrapped
     if proba.ndim != 2 or n_classes not in (None, proba.shape[1]):

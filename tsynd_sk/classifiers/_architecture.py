@@ -40,7 +40,8 @@ class Architecture:
 def architecture_of(net: Any) -> Architecture:
     """Return what a user's `net` stands for; raise if it stands for none."""
     name = getattr(net, "__qualname__", type(net).__name__)
-    if str(getattr(net, "__module__", "")).startswith("torchvision.models.") and callable(net):
+    from_torchvision = str(getattr(net, "__module__", "")).startswith("torchvision.models.")
+    if from_torchvision and inspect.isroutine(net):
         # Such a function takes no numbers of channels.
         net = net.__name__
     if isinstance(net, str | Path):

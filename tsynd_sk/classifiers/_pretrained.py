@@ -95,7 +95,7 @@ class Pretrained(SizedClassifier):
         image_shape,
         n_classes: int,
         *,
-        net,
+        net=None,
         weights=None,
         freeze: bool = False,
         backbone_lr: float | None = None,

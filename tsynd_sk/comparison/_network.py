@@ -74,6 +74,9 @@ def make_network(
         raise ValueError(f"{what} for a network by name: give net, too")
     given: dict[str, Any] = {"lr": lr, "batch_size": batch_size, "max_epochs": max_epochs}
     params = {name: value for name, value in given.items() if value is not None}
+    for name, value in params.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0; got {value!r}")
     if device is not None:
         _skorch.check_device(device)
         params["device"] = device

@@ -161,6 +161,8 @@ def load_medmnist(
     >>> from tsynd_sk.datasets import load_medmnist
     >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
     """
+    if split not in _SPLITS:
+        raise ValueError(f"split must be one of {_SPLITS}; got {split!r}")
     # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
     import medmnist
     from torchvision.datasets.utils import check_integrity

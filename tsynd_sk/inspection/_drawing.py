@@ -185,14 +185,14 @@ def legend_above(ax: Any, handles: list, ncols: int | None = None, **params: Any
 
 
 def as_displayed(X: np.ndarray, image_format: ImageFormat) -> np.ndarray:
-    """Bring images from the user's layout to (n, H, W) or (n, H, W, C), values unchanged."""
+    """Copy images from the user's layout to (n, H, W) or (n, H, W, C), values unchanged."""
     assert image_format.image_shape is not None
     channels, height, width = image_format.image_shape
     if image_format.layout == "chw":
         images = np.moveaxis(X.reshape(len(X), channels, height, width), 1, -1)
     else:
         images = X.reshape(len(X), height, width, channels)
-    return images[..., 0] if channels == 1 else images
+    return (images[..., 0] if channels == 1 else images).copy()
 
 
 def channels_last(images: ArrayLike) -> np.ndarray:

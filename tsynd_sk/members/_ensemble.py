@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tsynd_sk._utils._inference import InferenceCopy
+from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._fixed_noise import Head
 from tsynd_sk.members._rng_guard import keep_foreign_generators
 from tsynd_sk.members._tracing import trace
@@ -54,6 +55,8 @@ class EnsembleMembers:
         *,
         device: torch.device | None = None,
     ):
+        for module in modules:
+            check_not_scripted(module)
         self._copies = [
             InferenceCopy(module, head, device)
             for module, head in zip(modules, to_log_probas, strict=True)

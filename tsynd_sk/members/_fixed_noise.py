@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from tsynd_sk._utils._inference import PREPARING, InferenceCopy
 from tsynd_sk._utils._tensors import same_values
 from tsynd_sk._utils._torch_validation import check_not_scripted
+from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.members._noises import ELEMENTWISE, Noise
 from tsynd_sk.members._restriction import Restriction, restrict_sites, warn_of_resting
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
@@ -63,6 +64,7 @@ class FixedNoiseMembers:
         decisions: Decisions | None = None,
     ):
         check_not_scripted(module)
+        check_int_at_least("n_members", n_members, 1)
         exchange = partial(replace_random_layers, only=self._only)
         self._network = InferenceCopy(module, to_log_proba, device, exchange)
         self.n_members, self._restrict, self._seed = n_members, restrict, seed

@@ -116,7 +116,15 @@ class LastLayerPosterior(PickledAsArrays):
             On the CPU, in the layer's dtype.
         bias : Tensor of shape (n_outputs,) or None
             None if the layer has none.
+
+        Raises
+        ------
+        TypeError
+            If `generator` is not a ``torch.Generator``.
         """
+        if not isinstance(generator, torch.Generator):
+            # With None, torch would draw from its global generator.
+            raise TypeError(f"generator must be a torch.Generator; got {generator!r}")
         precision = torch.outer(self.output_eigenvalues, self.feature_eigenvalues)
         precision = precision + self.prior_precision
         noise = torch.randn(precision.shape, generator=generator, dtype=precision.dtype)

@@ -88,7 +88,7 @@ def register_stochastic(
     >>> members(torch.ones(5, 4)).shape
     torch.Size([8, 5, 3])
     """
-    if not isinstance(layer_type, type) and "." not in str(layer_type):
+    if not (isinstance(layer_type, type) or (isinstance(layer_type, str) and "." in layer_type)):
         raise TypeError(
             "layer_type must be a subclass of torch.nn.Module, or its qualified name such as "
             f"'package.module.Class'; got {layer_type!r}"

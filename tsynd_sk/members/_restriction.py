@@ -54,10 +54,17 @@ def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, 
         )
     if restrict is None:
         return found.sites
+    is_number = isinstance(restrict, Integral) and type(restrict) is not bool and int(restrict) > 0
+    is_list = isinstance(restrict, list | tuple) and len(restrict) > 0
+    if not (is_number or is_list or (isinstance(restrict, str) and restrict == "last")):
+        raise ValueError(
+            "restrict must be None (all random layers), 'last', an int of at least 1 (so many last "
+            f"ones) or a list of names of layers, not an empty one; got {restrict!r}"
+        )
     layers = _layers(found.sites)
     number: Any = 1 if restrict == "last" else restrict
     chosen: list[str] = []
-    for part in layers[-number:] if isinstance(number, Integral) else number or [""]:
+    for part in layers[-number:] if isinstance(number, Integral) else number:
         within = [layer for layer in layers if f"{layer}.".startswith(f"{part}.")]
         if not within:
             raise ValueError(

@@ -138,8 +138,9 @@ class BatchSynthesis:
         self, result: AscentResult, x: Tensor, z_0: Tensor, y: Tensor, had_label: Tensor, members
     ) -> AscentResult:
         """Bring images that lost their label back towards their sources until they have it."""
+        # Coordinates that never vary do not move.
         scale = self.latent_scale.to(z_0)
-        moved = (result.latents - z_0) / scale
+        moved = (result.latents - z_0) / torch.where(scale > 0, scale, 1.0)
         for share in _STEPS_BACK:
             strayed = ~result.agreement & (had_label | (share >= _BESIDE))
             rows = strayed.nonzero()[:, 0]

@@ -193,7 +193,8 @@ class TargetedSynthesis(Callback):
         if epoch == 0 and self._given.verbose:
             parts = image_passes(self, net, dataset_train).items()
             print("Image passes:", ", ".join(f"{name} {part.sum():,}" for name, part in parts))
-        if epoch not in self._refreshes(net.max_epochs):
+        # A training may go on beyond max_epochs.
+        if epoch not in self._refreshes(net.max_epochs, until=epoch + 1):
             return
         start = perf_counter()
         if not hasattr(self, "synthesizer_"):
@@ -220,11 +221,12 @@ class TargetedSynthesis(Callback):
             net.history.record(f"synthesis_{name}", float(info[name].mean()))
         net.history.record("synthesis_dur", perf_counter() - start)
 
-    def _refreshes(self, n_epochs: int) -> range:
+    def _refreshes(self, n_epochs: int, until: int | None = None) -> range:
         """Epochs, counted from 0, at whose beginning synthetic rows are exchanged."""
         # In floating point 0.28 * 25 is a little more than 7.
         first = math.ceil(round(self.warm_up * n_epochs, 6))
-        return range(first, max(n_epochs, first), self.refresh_every)
+        until = n_epochs if until is None else until
+        return range(first, max(until, first), self.refresh_every)
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         """Let go of the training data; warn if no synthetic row was among it."""
@@ -273,7 +275,8 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     n_new = n_real if ratio == "balanced" else _n_synthetic(ratio, n_real)
     passes["classifier"][refreshes[0] :] += n_new
     moves, autoencoder = given.objective not in UNMOVED, given.autoencoder
-    passes["synthesis"][refreshes] = n_new * (given.max_iter if moves else 1)
+    climbs = moves and given.objective != "random"
+    passes["synthesis"][refreshes] = n_new * (given.max_iter if climbs else 1)
     if autoencoder is None:
         shape = np.shape(rows[0][0])
         autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
