@@ -71,6 +71,32 @@ class TestFit:
         assert fit.duration(seconds) == text
 
 
+@pytest.mark.slow
+def test_committed_evidence_follows_from_the_benchmark(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import benchmark
+    import benchmark_report
+
+    benchmark_report.write_report(benchmark.CSV, tmp_path)
+    committed = EXAMPLES.parent / "docs" / "evidence" / "benchmark"
+    assert {path.name for path in committed.iterdir()} == {p.name for p in tmp_path.iterdir()}
+    for path in [*tmp_path.glob("*.csv"), tmp_path / "numbers.rst"]:
+        assert path.read_text("utf-8") == (committed / path.name).read_text("utf-8")
+    for name in [n for n in sys.modules if n.partition("_")[0] == "benchmark"]:
+        del sys.modules[name]
+
+
+def test_committed_attempts_follow_from_the_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import method_attempts
+
+    table = tmp_path / "attempts.csv"
+    method_attempts.report(Namespace(out=method_attempts.CSV, table=table))
+    assert lines(table) == lines(GUIDE.parent / "evidence" / table.name)
+    del sys.modules["method_attempts"]
+
+
 class TestVerdict:
     def test_committed_table_follows_from_the_benchmark(self, verdict, tmp_path):
         table = tmp_path / "verdicts.csv"
