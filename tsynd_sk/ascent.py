@@ -323,10 +323,11 @@ def ascend(
             )
             if best is None:
                 best, best_value = points, value
-            better = value >= best_value
-            best_value = torch.where(better, value, best_value)
-            rows = better.nonzero()[:, 0]
-            best = best.with_rows(rows, points.rows(rows))
+            else:
+                better = value >= best_value
+                best_value = torch.where(better, value, best_value)
+                rows = better.nonzero()[:, 0]
+                best = best.with_rows(rows, points.rows(rows))
             if callback is not None:
                 callback(iteration, points)
             if climbing:
