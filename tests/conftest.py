@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.image_cases import LAYOUTS, METHODS, cases
@@ -11,6 +12,13 @@ from helpers.small import digits, tiny
 from sklearn.frozen import FrozenEstimator
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Give every test the same random numbers, also where `random_state` is None."""
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,9 @@ from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 _LATER_START = 0.5
 
 # Shares of its displacement that an image keeps, one after the other, until members predict its
-# label. One whose source they misjudge stops at the third; else the last one is the source itself.
-_STEPS_BACK, _BESIDE = (0.5, 0.25, 0.1, 0.03, 0.01, 0.0), 0.1
+# label. One whose source they misjudge stops at the third. No step is the source itself, for a copy
+# is no new image.
+_STEPS_BACK, _BESIDE = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001), 0.1
 
 
 @dataclass(frozen=True)

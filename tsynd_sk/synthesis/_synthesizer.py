@@ -75,8 +75,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     label_policy : {"constrain", "keep"}, default="constrain"
         Both give the label of the source to the most uncertain point of the ascent. "constrain"
         first shortens the displacement until the members predict that label: to a half, a
-        quarter, a tenth, and on to nothing; to a tenth if they misjudge the source itself, or what
-        is decoded of it. With "keep" a small `radius` alone guards the label.
+        quarter, a tenth, and on to a thousandth; to a tenth if they misjudge the source itself, or
+        what is decoded of it. With "keep" a small `radius` alone guards the label.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
