@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded():
     """Give every test the same random numbers, also where `random_state` is None."""
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
 
 
