@@ -80,11 +80,20 @@ def large_resnet() -> nn.Module:
     return resnet50(num_classes=N_CLASSES)
 
 
+def large_frozen_resnet() -> nn.Module:
+    """Build what ``--net resnet50 --freeze`` trains: a new last layer on fixed features."""
+    net = large_resnet().requires_grad_(False)
+    for parameter in net.fc.parameters():
+        parameter.requires_grad_(True)
+    return net
+
+
 NETWORKS: dict[str, Any] = {
     "default": ConvNet,
     "ResNet-18, dropout": resnet_with_dropout,
     "ResNet-18, Laplace": resnet_without_dropout,
     "ResNet-50, Laplace": large_resnet,
+    "ResNet-50, --freeze": large_frozen_resnet,
 }
 
 
@@ -143,6 +152,7 @@ FITS = {
     "growth-10000": Fit((1, 28, 28), 10_000, "default", 7, repeats=1),
     # What people have. Few images and epochs, for minutes in place of hours.
     "resnet50-224": Fit((3, 224, 224), 32, "ResNet-50, Laplace", 4, repeats=1),
+    "resnet50-frozen-224": Fit((3, 224, 224), 32, "ResNet-50, --freeze", 4, repeats=1),
 }
 
 

@@ -95,8 +95,8 @@ def aims(results: Results, *, complete: bool) -> Table:
         else:
             reached = "no" not in verdicts
         verdict = "yes" if reached else "no"
-        verdict = "not measured" if "not measured" in verdicts else verdict
-        if verdict != "not measured" and not complete:
+        verdict = "not decided" if "not decided" in verdicts else verdict
+        if verdict != "not decided" and not complete:
             verdict += ", so far"
         table += [[name, plan.AIMS[name], "", verdict], *(["", *row] for row in rows)]
     return table
@@ -114,7 +114,7 @@ def _harm(results: Results, places: Sequence[Place]) -> Iterator[list[str]]:
             ]
             what = f"{TITLES[score]}, {pair}: lowest of {len(own)} sets"
             if any(d is None or math.isnan(d.p) for d, _ in own):
-                yield [what, "–", "not measured"]
+                yield [what, "–", "not decided"]
                 continue
             lowest, where = min(own, key=lambda each: each[0].mean)
             harmed = [name for d, name in own if d.mean < -most or (d.is_found and d.mean < 0)]
@@ -127,13 +127,13 @@ def _gains(results: Results, places: Sequence[Place], scores: Sequence[str]) -> 
         for score in scores:
             d = results.compare(MAIN_PAIRS[0], score, place)
             what = f"{TITLES[score]}, {place.name}: {MAIN_PAIRS[0]}"
-            yield [what, text(d), {"": "not measured", "above": "yes"}.get(_side(d), "no")]
+            yield [what, text(d), {"": "not decided", "above": "yes"}.get(_side(d), "no")]
 
 
 def _targeting(results: Results) -> Iterator[list[str]]:
     for score in ("roc_auc", "balanced_accuracy", "pgd_2_accuracy"):
         d = results.compare(TARGETED, score, ALL)
-        yield [f"{TITLES[score]}, {ALL.name}: {TARGETED}", text(d), _side(d) or "not measured"]
+        yield [f"{TITLES[score]}, {ALL.name}: {TARGETED}", text(d), _side(d) or "not decided"]
     yield _ratio(results, TARGETED, ALL, plan.EQUAL_COST)
 
 
@@ -154,7 +154,7 @@ def _ratio(results: Results, pair: Pair, place: Place, most: float) -> list[str]
     ratios = results.ratios(pair.arm, place, pair.reference)
     what = f"time, {place.name}: {pair.arm} / {pair.reference}"
     if not ratios:
-        return [what, "–", "not measured"]
+        return [what, "–", "not decided"]
     median = float(np.median(ratios))
     return [what, number(median, 2), "yes" if median <= most else "no"]
 
@@ -225,6 +225,32 @@ def tables(results: Results) -> dict[str, Table]:
         "scores": _scores(results),
         "cells": _cells(results),
     }
+
+
+def in_words(head: list[str], row: list[str]) -> str:
+    """Say in which scores a row of a table is better or worse, and where nothing was found."""
+    lower = {TITLES[score] for score in LOWER}
+    sides: dict[str, list[str]] = {
+        "better in": [],
+        "worse in": [],
+        "no significant difference in": [],
+        "not decided yet in": [],
+    }
+    for title, cell in zip(head[1:], row[1:], strict=True):
+        if title not in TITLES.values():
+            continue
+        if "[" not in cell:
+            side = "not decided yet in"
+        elif not cell.startswith("**"):
+            side = "no significant difference in"
+        else:
+            side = "better in" if cell.startswith("**+") != (title in lower) else "worse in"
+        sides[side].append(title)
+    return "; ".join(f"{side} {listed(titles)}" for side, titles in sides.items() if titles)
+
+
+def listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _median(ratios: list[float]) -> str:
@@ -301,6 +327,7 @@ def forest(results: Results, path: Path) -> None:
     figure, axes = _figure(len(scores), 1 + 0.4 * len(places))
     for ax, score in zip(axes, scores, strict=True):
         ax.axvline(0, color="0.6", linewidth=0.8)
+        means, ends = [], []
         for k, pair in enumerate(pairs):
             for i, place in enumerate(places):
                 d = results.compare(pair, score, place)
@@ -310,6 +337,11 @@ def forest(results: Results, path: Path) -> None:
                 y = -i - 0.15 + 0.3 * (k == 0)
                 ax.plot(d.mean, y, "os"[k], color=f"C{k}", markersize=4, label=label)
                 ax.plot([d.low, d.high], [y, y], color=f"C{k}", linewidth=1)
+                means.append(d.mean)
+                ends += [d.low, d.high]
+        # An interval of two draws can be so wide that the others would be points beside it.
+        if means and np.nanmax(np.abs([*ends, 0.0])) > (reach := 4 * np.abs(means).max()):
+            ax.set_xlim(-reach, reach)
         ax.set_xlabel(f"{TITLES[score]}, difference to {plan.STANDARD}", fontsize=8)
         ax.tick_params(labelsize=8)
     axes[0].set_yticks([-i for i in range(len(places))], [place.name for place in places])
@@ -387,6 +419,11 @@ def write_report(table: Path, folder: Path) -> list[str]:
             for name in ("summary", "targeting", "rivals", "pretrained", "cost")
             for row in made[name][1:]
             for title, value in zip(made[name][0][1:], row[1:], strict=True)
+        },
+        **{
+            f"said/{name}/{row[0]}": in_words(made[name][0], row)
+            for name in ("summary", "targeting", "labels", "pretrained")
+            for row in made[name][1:]
         },
     }
     lines = [".. Written by examples/benchmark.py --report; do not edit.", ""]

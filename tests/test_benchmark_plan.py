@@ -353,7 +353,7 @@ class TestAims:
             # Not found after correction for twelve tests.
             (-0.005, 0.02, "yes"),
             (0.02, 0.001, "yes"),
-            (-0.005, math.nan, "not measured"),
+            (-0.005, math.nan, "not decided"),
         ],
     )
     def test_harm_is_a_lower_mean_or_a_loss_that_is_found(self, report, mean, p, reached):
@@ -452,6 +452,15 @@ class TestReport:
         cells = {row[0]: row for row in lines(tmp_path / "cells.csv")}
         assert cells["breast-50"][-1] == "``python examples/benchmark.py --repeat breast-50``"
 
+    def test_tables_are_told_in_words(self, report):
+        head = ["", "ROC AUC", "NLL", "PGD 2/255", "balanced accuracy", "calibration error", "time"]
+        row = ["a", "+0.1 [-1, 1]", "**-0.1** [-1, 1]", "**-0.1** [-1, 1]", "**+0.1** [-1, 1]"]
+        said = report.in_words(head, [cell.replace("-", "−") for cell in [*row, "+0.2", "1.2"]])
+        assert said == (
+            "better in NLL and balanced accuracy; worse in PGD 2/255; "
+            "no significant difference in ROC AUC; not decided yet in calibration error"
+        )
+
     def test_figures(self, report, found, tmp_path):
         report.forest(found, tmp_path / "forest.png")
         points = {"plain": (0.8, 0.2), "standard": (0.9, 0.3), "smote": (math.nan, 0.1)}
@@ -480,9 +489,9 @@ class TestReport:
         said = report.write_report(tmp_path / "rows.csv", tmp_path / "evidence")
         assert said[:-1] == [f"missing: chest-100, draw {draw}" for draw in range(5)]
         verdicts = reached(tmp_path / "evidence")
-        assert verdicts["1"] == "not measured"
+        assert verdicts["1"] == "not decided"
         assert verdicts["6"] == "yes, so far"
 
     def test_without_rows_all_is_missing(self, report, tmp_path):
         report.write_report(tmp_path / "rows.csv", tmp_path / "evidence")
-        assert set(list(reached(tmp_path / "evidence").values())[1:]) == {"not measured"}
+        assert set(list(reached(tmp_path / "evidence").values())[1:]) == {"not decided"}

@@ -17,7 +17,7 @@ FILE_OPTIONS = (
 _EPILOG = """examples:
   python -m tsynd_sk                                    # embedded images, three minutes
   python -m tsynd_sk --dataset FOLDER --net resnet18 --weights imagenet
-  python -m tsynd_sk --dataset FOLDER --group-pattern '(patient[0-9]+)' --seeds 5 \\
+  python -m tsynd_sk --dataset FOLDER --group-pattern "(patient[0-9]+)" --seeds 5 \\
       --augment mine=augment.py:make_transform
 
 exit status:
