@@ -15,13 +15,13 @@ from tsynd_sk.comparison._differences import (
     Difference,
     corrected,
     over_hold_outs,
-    over_images_and_seeds,
     predicted_scores,
     resampled_images,
 )
 from tsynd_sk.comparison._results_folder import Sample
 from tsynd_sk.comparison._summary import summary_of
 from tsynd_sk.comparison._verdict import recommended, verdict_of
+from tsynd_sk.evaluation import over_images_and_seeds
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -165,7 +165,10 @@ class ComparisonResult:
         that need more than `probabilities`, such as those under corruption, runs alone.
         """
         each = self.values(arm, score) - self.values(reference, score)
-        if not self.has_one_test_split:
+        mean = float(each.mean())
+        if self.n_runs == 1 or np.isnan(mean):
+            found: tuple[float, ...] = (mean, np.nan, np.nan, np.nan)
+        elif not self.has_one_test_split:
             parts = zip(self.train_rows, self.test_rows, strict=True)
             found = over_hold_outs(each, float(np.mean([len(b) / len(a) for a, b in parts])))
         elif score in SCORES:

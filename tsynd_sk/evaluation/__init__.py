@@ -22,7 +22,12 @@ from tsynd_sk.evaluation._scores import (
     weighted_scores,
 )
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._trial import holm
+from tsynd_sk.evaluation._trial import (
+    draw_within_classes,
+    holm,
+    over_images_and_seeds,
+    t_interval,
+)
 
 __all__ = [
     "ATTACKS",
