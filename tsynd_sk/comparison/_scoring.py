@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk.comparison._differences import predicted_scores
 from tsynd_sk.datasets import subsample
-from tsynd_sk.evaluation import CORRUPTIONS, GradientMaskingWarning, adversarial_scores, corrupt
+from tsynd_sk.evaluation import (
+    ATTACKS,
+    CORRUPTIONS,
+    GradientMaskingWarning,
+    adversarial_scores,
+    check_eps,
+    corrupt,
+    names_among,
+)
 from tsynd_sk.synthesis import AugmentedClassifier
 
 _SEVERITY = 3
@@ -28,13 +35,9 @@ class Scoring:
     n_attacked: int | None = 256
 
     def __post_init__(self):
-        if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
-            raise ValueError(
-                "eps must be above 0 and at most 1, a fraction of the range of values such as "
-                f"2/255; got {wrong[0]!r}"
-            )
-        if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
-            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
+        if self.eps:
+            check_eps(self.eps)
+        names_among(ATTACKS, self.attacks, "attack")
 
     def __call__(
         self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int

@@ -4,12 +4,14 @@ from tsynd_sk.evaluation._attacks import (
     ATTACKS,
     GradientMaskingWarning,
     adversarial_scores,
+    check_eps,
 )
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._inputs import (
     fitted_synthesizer,
     labels_of_images,
+    names_among,
     sample_beside_sources,
 )
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
