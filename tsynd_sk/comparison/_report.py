@@ -21,12 +21,14 @@ from tsynd_sk import __version__
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
-from tsynd_sk.comparison._report_tables import (
+from tsynd_sk.comparison._report_contents import (
     class_table,
     difference_table,
+    forest,
     interval,
+    loss_curves,
     number,
+    pictures,
     score_table,
     word,
 )
