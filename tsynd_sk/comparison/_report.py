@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +107,6 @@ def render(result: ComparisonResult, about: About) -> str:
     found = {each.arm for each in result.differences() if each.is_found}
     return environment.get_template("report.html").render(
         about=about,
-        style=Markup(files("tsynd_sk.comparison").joinpath("report.css").read_text("utf-8")),
         # `%-d` is not known everywhere.
         date=f"{today.day} {today:%B %Y}",
         findings=list(findings(result)),
