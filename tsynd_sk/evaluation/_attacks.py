@@ -21,8 +21,6 @@ from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._inputs import labels_of_images, names_among
 from tsynd_sk.evaluation._scores import classification_scores
 
-__all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
-
 
 class GradientMaskingWarning(UserWarning):
     """Accuracy under attack is better than it should be: the attacks do not find what there is.
