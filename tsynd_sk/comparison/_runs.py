@@ -143,11 +143,9 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             sample = None
-            # Arms whose synthetic images differ from their sources.
-            moved = [
-                n for n, a in self.arms.items() if a.synthesises and a.objective not in UNMOVED
-            ]
-            if self.show and number == 0 and name in moved:
+            # Whether synthetic images differ from their sources.
+            moves = arm.synthesises and arm.objective not in UNMOVED
+            if self.show and number == 0 and moves:
                 sample = sample_synthesis(classifier, X, self.class_names)
         history = classifier.history_
         losses = _losses(history)

@@ -168,7 +168,7 @@ def load_image_folder(
             raise ValueError(
                 f"{name} must be {number}one of {', '.join(map(str, known))}; got {value!r}"
             )
-    check_window(window)
+    window = check_window(window)
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     # The bar is there before the first file is found, which takes long on remote disks.
