@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._differences import (
@@ -22,11 +23,7 @@ from tsynd_sk.comparison._results_folder import Sample
 from tsynd_sk.comparison._summary import summary_of
 from tsynd_sk.comparison._verdict import recommended, verdict_of
 from tsynd_sk.evaluation import over_images_and_seeds
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-    from tsynd_sk.inspection import DifferenceDisplay
+from tsynd_sk.inspection import DifferenceDisplay
 
 
 @dataclass(frozen=True)
@@ -262,8 +259,6 @@ class ComparisonResult:
         DifferenceDisplay
             With ``ax_`` and ``figure_``.
         """
-        from tsynd_sk.inspection import DifferenceDisplay
-
         score = score or self.primary
         text = SCORES.get(score, score.replace("_", " "))
         return DifferenceDisplay.from_differences(self.differences(score), text).plot(ax=ax)

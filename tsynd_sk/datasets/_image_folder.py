@@ -181,7 +181,7 @@ def load_image_folder(
         load = FolderLoad(layout, folder, on_error, bar)
         load.look()
         load.choose_reading(size, fit, grayscale, window, pages)
-        by = load.group(groups, group_pattern, pages)
+        by = load.group(groups, group_pattern)
         read = [f for f in load.files if f.split in wanted] if wanted else load.files
         X, files, digests = load.read(read)
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tsynd_sk.evaluation import TITLES, robustness_report
+from tsynd_sk.evaluation import TITLES, RobustnessReport, robustness_report
 from tsynd_sk.inspection._compared_classifiers import estimators_by_name
 from tsynd_sk.inspection._drawing import (
     COLOURS,
@@ -20,9 +20,6 @@ from tsynd_sk.inspection._drawing import (
     shorten,
     style_rows,
 )
-
-if TYPE_CHECKING:
-    from tsynd_sk.evaluation import RobustnessReport
 
 # All kinds of colour vision tell blue from black; the shape of markers tells, too.
 _BLUE, _BLACK = COLOURS[0], COLOURS[-1]
