@@ -1,6 +1,7 @@
 """What each run tells of its training: whether it converged, steps, how long all will take."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,13 @@ class TestDuration:
         refreshes = -(-after // classifier.refresh_every)
         further = refreshes * ratio * 60 * classifier.synthesizer.max_iter
         assert made.image_passes("mutual_info") == round(60 * (4 + ratio * after) + further)
+        # Without an ascent, an image passes once.
+        arms = {n: replace(ARMS[n], synthesizer={"max_iter": 3}) for n in ("random", "entropy")}
+        moving, climbing = (
+            replace(made, arms=arms).image_passes(name) - made.image_passes("plain")
+            for name in arms
+        )
+        assert climbing == 3 * moving > 0
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
