@@ -34,7 +34,7 @@ def no_picture():
 def no_estimate():
     """Estimate no duration, for which an epoch is timed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tsynd_sk.comparison._compare.estimated_duration", lambda *arguments: "soon")
+        patch.setattr("tsynd_sk.comparison._runs.Runs.duration", lambda *arguments: "soon")
         yield
 
 

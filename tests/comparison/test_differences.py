@@ -12,10 +12,10 @@ from tsynd_sk.comparison import Difference
 from tsynd_sk.comparison._differences import (
     corrected,
     over_hold_outs,
-    over_images_and_seeds,
     predicted_scores,
     resampled_images,
 )
+from tsynd_sk.evaluation import over_images_and_seeds
 
 
 class TestHoldOuts:
@@ -35,12 +35,6 @@ class TestHoldOuts:
         assert over_hold_outs(each, 0.0) == pytest.approx(
             (each.mean(), interval.low, interval.high, found.pvalue)
         )
-
-    @pytest.mark.parametrize("of", [over_hold_outs, over_images_and_seeds])
-    def test_one_run_says_nothing(self, of):
-        mean, *rest = of(np.array([0.2]), np.zeros(5) if of is over_images_and_seeds else 0.3)
-        assert mean == 0.2
-        assert np.isnan(rest).all()
 
     @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
     def test_equal_differences_have_no_width(self, value, p):
@@ -139,6 +133,13 @@ class TestCorrection:
 
 
 class TestOfResults:
+    @pytest.mark.parametrize("official", [True, False])
+    def test_one_run_says_nothing(self, official):
+        result = made({"standard": 0.5}, n_runs=1, official=official)
+        found = result.difference("standard", "plain", "nll")
+        assert found.mean < 0
+        assert np.isnan([found.low, found.high, found.p]).all()
+
     def test_hold_outs_know_their_sizes(self):
         result = made({"standard": 0.5}, official=False)
         each = result.values("standard", "nll") - result.values("plain", "nll")

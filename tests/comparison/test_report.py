@@ -18,8 +18,7 @@ from tsynd_sk import __version__
 from tsynd_sk.classifiers import NetClassifier, Pretrained
 from tsynd_sk.comparison import ARMS, About, Arm, compare, write_report
 from tsynd_sk.comparison._report import call_text, division_text, network_text, render
-from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
-from tsynd_sk.comparison._report_tables import word
+from tsynd_sk.comparison._report_contents import forest, loss_curves, pictures, word
 
 GAINS = {"standard": 0.5, "standard+random": 0.9, "standard+mutual_info": 0.1}
 ABOUT = About(

@@ -1,6 +1,7 @@
 """What each run tells of its training: whether it converged, steps, how long all will take."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,7 @@ from helpers.tiny_nets import X, net, own_net, y
 from skorch.callbacks import Callback
 
 from tsynd_sk.comparison import ARMS
-from tsynd_sk.comparison._duration import _text, estimated_duration, image_passes
-from tsynd_sk.comparison._runs import Run, Runs, is_converged, n_epochs
+from tsynd_sk.comparison._runs import Run, Runs, in_words, is_converged, n_epochs
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
 
@@ -55,11 +55,18 @@ class TestDuration:
         made = plan()
         classifier = ARMS["mutual_info"].make_classifier(net(), n_classes=10, max_epochs=4)
         ratio, after = classifier.synthetic_ratio, 4 - round(4 * classifier.warm_up)
-        assert image_passes(made, "plain") == round(60 * (4 + ratio * after))
-        assert image_passes(made, "smote") == image_passes(made, "plain")
+        assert made.image_passes("plain") == round(60 * (4 + ratio * after))
+        assert made.image_passes("smote") == made.image_passes("plain")
         refreshes = -(-after // classifier.refresh_every)
         further = refreshes * ratio * 60 * classifier.synthesizer.max_iter
-        assert image_passes(made, "mutual_info") == round(60 * (4 + ratio * after) + further)
+        assert made.image_passes("mutual_info") == round(60 * (4 + ratio * after) + further)
+        # Without an ascent, an image passes once.
+        arms = {n: replace(ARMS[n], synthesizer={"max_iter": 3}) for n in ("random", "entropy")}
+        moving, climbing = (
+            replace(made, arms=arms).image_passes(name) - made.image_passes("plain")
+            for name in arms
+        )
+        assert climbing == 3 * moving > 0
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
@@ -72,15 +79,15 @@ class TestDuration:
         ],
     )
     def test_is_said_in_round_numbers(self, seconds, text):
-        assert _text(seconds) == text
+        assert in_words(seconds) == text
 
     def test_is_measured(self):
-        assert estimated_duration(plan(), 1) == "about 10 seconds"
-        assert estimated_duration(plan(), 10**9).endswith("hours")
+        assert plan().duration(1) == "about 10 seconds"
+        assert plan().duration(10**9).endswith("hours")
 
     def test_of_a_net_that_does_not_train_is_not_known(self):
         made = plan(estimator=own_net(module__n_out=3))
-        assert estimated_duration(made, 1) == "its duration is not known"
+        assert made.duration(1) == "its duration is not known"
 
 
 class TestEpochs:
@@ -107,5 +114,5 @@ def test_the_users_callbacks_know_nothing_of_an_estimate():
             told.append(net)
 
     tracked = net(max_epochs=4, callbacks=[Tracker()])
-    assert estimated_duration(plan(estimator=tracked), 1) == "about 10 seconds"
+    assert plan(estimator=tracked).duration(1) == "about 10 seconds"
     assert not told

@@ -4,10 +4,10 @@ from scipy import stats
 
 from tsynd_sk.evaluation._scores import weighted_scores
 from tsynd_sk.evaluation._trial import (
-    compare,
     draw_within_classes,
     holm,
     interval,
+    over_images_and_seeds,
     resampled_scores,
 )
 
@@ -43,19 +43,17 @@ class TestStatistics:
 
     def test_without_error_of_images_it_is_the_paired_t_test(self):
         one, other = np.array([0.9, 0.8, 0.85, 0.95]), np.array([0.7, 0.75, 0.8, 0.7])
-        outcome = compare(one - other, np.full(500, 0.1375), 0.9)
+        found = over_images_and_seeds(one - other, np.full(500, 0.1375), 0.9)
         expected = stats.ttest_rel(one, other)
         bounds = expected.confidence_interval(0.9)
-        assert outcome == pytest.approx(
-            {"difference": 0.1375, "low": bounds.low, "high": bounds.high, "p": expected.pvalue}
-        )
+        assert found == pytest.approx((0.1375, bounds.low, bounds.high, expected.pvalue))
 
     def test_a_single_seed_has_the_error_of_images_alone(self):
         resampled = np.random.default_rng(0).normal(0.1, 0.04, 4000)
-        outcome = compare(np.array([0.1]), resampled, 0.95)
+        _, low, _, p = over_images_and_seeds(np.array([0.1]), resampled)
         error = resampled.std(ddof=1)
-        assert outcome["p"] == pytest.approx(2 * stats.norm.sf(0.1 / error))
-        assert outcome["low"] == pytest.approx(0.1 - stats.norm.ppf(0.975) * error)
+        assert p == pytest.approx(2 * stats.norm.sf(0.1 / error))
+        assert low == pytest.approx(0.1 - stats.norm.ppf(0.975) * error)
 
     def test_errors_of_seeds_and_images_add_up(self):
         differences = np.array([0.1, 0.2, 0.3])
@@ -63,13 +61,12 @@ class TestStatistics:
         seeds, images = differences.var(ddof=1) / 3, resampled.var(ddof=1)
         freedom = (seeds + images) ** 2 / (seeds**2 / 2)
         statistic = 0.2 / (seeds + images) ** 0.5
-        p = compare(differences, resampled, 0.95)["p"]
+        p = over_images_and_seeds(differences, resampled)[-1]
         assert p == pytest.approx(2 * stats.t.sf(statistic, freedom))
 
     def test_what_never_differs_is_certain(self):
-        same = compare(np.zeros(3), np.zeros(100), 0.95)
-        assert same == {"difference": 0, "low": 0, "high": 0, "p": 1}
-        assert compare(np.full(3, 0.5), np.full(100, 0.5), 0.95)["p"] == 0
+        assert over_images_and_seeds(np.zeros(3), np.zeros(100)) == (0, 0, 0, 1)
+        assert over_images_and_seeds(np.full(3, 0.5), np.full(100, 0.5)) == (0.5, 0.5, 0.5, 0)
 
     def test_intervals_are_around_the_estimate_and_within_bounds(self):
         resampled = np.random.default_rng(0).normal(0.6, 0.05, 20_000)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tsynd_sk.evaluation._robustness_report import robustness_report
-from tsynd_sk.inspection._robustness_display import RobustnessDisplay
+from tsynd_sk.inspection._forest_displays import RobustnessDisplay
 
 
 class Guess:

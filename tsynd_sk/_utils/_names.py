@@ -3,7 +3,13 @@
 They lie below all packages, whose modules build on them: a name is written once.
 """
 
-#: Attacks that `tsynd_sk.evaluation` knows.
+#: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.evaluation import ATTACKS
+#: >>> ATTACKS[0], ATTACKS[-1]
+#: ('fgsm', 'square')
 ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 #: What an arm of a comparison can do to training images besides, or in place of, synthesis.

@@ -6,31 +6,25 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 
-def format_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str | float | None]],
-    *,
-    align: str = "",
-    digits: int = 3,
-) -> str:
+def format_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "") -> str:
     r"""Format rows in columns that are as wide as their widest cell.
 
-    A heading of several lines stands on the rows. Cells are text, numbers with `digits` decimals,
-    or None for "-"; a row may end early. `align` has "<" (left) or ">" (right) for each column; by
-    default the first one is aligned to the left and the others to the right.
+    A heading of several lines stands on the rows; a row may end early. `align` has "<" (left) or
+    ">" (right) for each column; by default the first one is aligned to the left and the others to
+    the right.
 
     Examples
     --------
-    >>> print(format_table(["arm", "clean\nROC AUC"], [["plain", 0.75], ["standard", None]]))
+    >>> print(format_table(["arm", "clean\nROC AUC"], [["plain", "0.75"], ["standard", "-"]]))
                 clean
     arm       ROC AUC
-    plain       0.750
+    plain        0.75
     standard        -
     """
     # The lines of a heading from the last to the first, so that the shorter ones end at the rows.
     lines = [heading.split("\n")[::-1] for heading in headings]
     table = list(zip_longest(*lines, fillvalue=""))[::-1]
-    table += [tuple(_text(cell, digits) for cell in row) for row in rows]
+    table += [tuple(row) for row in rows]
     columns = list(zip_longest(*table, fillvalue=""))
     widths = [max(map(len, column)) for column in columns]
     align = align or "<".ljust(len(widths), ">")
@@ -40,9 +34,3 @@ def format_table(
         ).rstrip()
         for row in table
     )
-
-
-def _text(cell: str | float | None, digits: int) -> str:
-    if cell is None:
-        return "-"
-    return f"{cell:.{digits}f}" if isinstance(cell, float) else str(cell)

@@ -9,10 +9,10 @@ from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm, ch
 from tsynd_sk.comparison._compare import compare
 from tsynd_sk.comparison._differences import SCORES, Difference
 from tsynd_sk.comparison._network import make_network
-from tsynd_sk.comparison._outcome import outcome_of
 from tsynd_sk.comparison._report import About, write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._splits import Splits, load_splits
+from tsynd_sk.comparison._summary import outcome_of
 
 __all__ = [
     "ARMS",

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, default_collate
 
 from tsynd_sk._utils._batches import load
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk.classifiers import ConvNet, NetClassifier
 
 # imbalanced-learn's default.
@@ -160,11 +161,10 @@ class AdversarialNetClassifier(NetClassifier):
         radius = self.eps * (self.high - self.low)
         # More than the radius in all, so that every corner of the ball can be reached.
         step = 2.5 * radius / self.n_steps
-        modes = [(part, part.training) for part in self.module_.modules()]
         # Attack the network as it predicts: dropout would hide its gradients, and batch statistics
         # must come from training batches only.
-        self.module_.eval()
-        try:
+        with modes_kept(self.module_):
+            self.module_.eval()
             attacked = self._projected(x + radius * (2 * torch.rand_like(x) - 1), x, radius)
             for _ in range(self.n_steps):
                 attacked.requires_grad_(True)
@@ -172,9 +172,6 @@ class AdversarialNetClassifier(NetClassifier):
                 # Unlike `backward`, this does not change the gradients of parameters.
                 (slope,) = torch.autograd.grad(loss, attacked)
                 attacked = self._projected(attacked.detach() + step * slope.sign(), x, radius)
-        finally:
-            for part, training in modes:
-                part.training = training
         return attacked
 
     def _projected(self, moved: Tensor, x: Tensor, radius: float) -> Tensor:

@@ -23,7 +23,6 @@ from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._arms import Arm, check_arms, check_net, with_twins
-from tsynd_sk.comparison._duration import estimated_duration, image_passes
 from tsynd_sk.comparison._hold_out import hold_outs
 from tsynd_sk.comparison._report import About, call_text, division_text, write_report
 from tsynd_sk.comparison._result import ComparisonResult
@@ -201,14 +200,14 @@ def compare(
     with ExitStack() as stack:
         path = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
         folder = ResultsFolder(Path(path), plan.described())
-        passes = {name: image_passes(plan, name) for name in chosen}
+        passes = {name: plan.image_passes(name) for name in chosen}
         done, pairs = plan.done(folder), plan.pairs()
         total = sum(passes[pair[1]] for pair in pairs if pair not in done)
         if verbose:
             told = f"{len(runs)} runs x {len(chosen)} arms"
             if done:
                 told += f", {len(done)} of {len(pairs)} trainings already done"
-            print(f"{told}; {estimated_duration(plan, total)}" if total else told)
+            print(f"{told}; {plan.duration(total)}" if total else told)
         params = {"unit": "image", "unit_scale": True, "smoothing": 0}
         bar = stack.enter_context(tqdm(total=total, disable=not (verbose and total), **params))
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
-from tsynd_sk.evaluation import holm, weighted_scores
+from tsynd_sk.evaluation import draw_within_classes, holm, t_interval, weighted_scores
 
 #: Scores of predicted probabilities, and how people call them.
 #: Lower is better for "nll" and "expected_calibration_error".
@@ -101,57 +100,24 @@ def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) ->
     """Draw images, or groups, with replacement; return how often each is in each resample."""
     rng = np.random.default_rng(seed)
     if groups is None:
-        # Within classes, so that every resample has as many images of each as the split.
-        weights = np.zeros((len(codes), _N_RESAMPLES))
-        for code in np.unique(codes):
-            rows = np.flatnonzero(codes == code)
-            share = np.full(len(rows), 1 / len(rows))
-            weights[rows] = rng.multinomial(len(rows), share, size=_N_RESAMPLES).T
-        return weights
+        # Every resample has as many images of each class as the split.
+        return draw_within_classes(codes, _N_RESAMPLES, rng).astype(float)
     place = np.unique(groups, return_inverse=True)[1]
     n_groups = place.max() + 1
     share = np.full(n_groups, 1 / n_groups)
     return rng.multinomial(n_groups, share, size=_N_RESAMPLES).T[place].astype(float)
 
 
-def over_hold_outs(
-    differences: np.ndarray, n_test_to_train: float
-) -> tuple[float, float, float, float]:
+def over_hold_outs(differences: np.ndarray, n_test_to_train: float) -> tuple[float, ...]:
     """Return mean, interval and p-value of differences, each on another hold-out.
 
     Such runs share most of their training images, so the variance of their mean is larger than that
     of independent runs: ``(1 / n + n_test / n_train)`` times the variance of the differences
     (Nadeau and Bengio, 2003).
     """
-    n, mean = len(differences), float(differences.mean())
-    if n < 2:
-        return mean, float("nan"), float("nan"), float("nan")
-    error = float(differences.var(ddof=1) * (1 / n + n_test_to_train)) ** 0.5
-    return _interval(mean, error, n - 1)
-
-
-def over_images_and_seeds(
-    differences: np.ndarray, resampled: np.ndarray
-) -> tuple[float, float, float, float]:
-    """Return mean, interval and p-value of differences, all on the same test images.
-
-    `resampled` are mean differences over runs, on test images drawn with replacement.
-    """
-    n, mean = len(differences), float(differences.mean())
-    if n < 2 or np.isnan(mean):
-        return mean, float("nan"), float("nan"), float("nan")
-    of_seeds = float(differences.var(ddof=1)) / n
-    error = of_seeds + float(np.nanvar(resampled, ddof=1))
-    # Satterthwaite (1946), with the variance over images taken as known.
-    freedom = (n - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
-    return _interval(mean, error**0.5, freedom)
-
-
-def _interval(mean: float, error: float, freedom: float) -> tuple[float, float, float, float]:
-    if error == 0:
-        return mean, mean, mean, float(mean == 0)
-    width = float(stats.t.isf(0.025, freedom)) * error
-    return mean, mean - width, mean + width, 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    n = len(differences)
+    variance = float(differences.var(ddof=1) * (1 / n + n_test_to_train))
+    return t_interval(float(differences.mean()), variance, n - 1)
 
 
 def corrected(differences: Sequence[Difference]) -> list[Difference]:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +20,14 @@ from tsynd_sk import __version__
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._report_figures import forest, loss_curves, pictures
-from tsynd_sk.comparison._report_tables import (
+from tsynd_sk.comparison._report_contents import (
     class_table,
     difference_table,
+    forest,
     interval,
+    loss_curves,
     number,
+    pictures,
     score_table,
     word,
 )
@@ -106,7 +107,6 @@ def render(result: ComparisonResult, about: About) -> str:
     found = {each.arm for each in result.differences() if each.is_found}
     return environment.get_template("report.html").render(
         about=about,
-        style=Markup(files("tsynd_sk.comparison").joinpath("report.css").read_text("utf-8")),
         # `%-d` is not known everywhere.
         date=f"{today.day} {today:%B %Y}",
         findings=list(findings(result)),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._differences import (
@@ -15,18 +16,14 @@ from tsynd_sk.comparison._differences import (
     Difference,
     corrected,
     over_hold_outs,
-    over_images_and_seeds,
     predicted_scores,
     resampled_images,
 )
 from tsynd_sk.comparison._results_folder import Sample
 from tsynd_sk.comparison._summary import summary_of
 from tsynd_sk.comparison._verdict import recommended, verdict_of
-
-if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
-    from tsynd_sk.inspection import DifferenceDisplay
+from tsynd_sk.evaluation import over_images_and_seeds
+from tsynd_sk.inspection import DifferenceDisplay
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,10 @@ class ComparisonResult:
         that need more than `probabilities`, such as those under corruption, runs alone.
         """
         each = self.values(arm, score) - self.values(reference, score)
-        if not self.has_one_test_split:
+        mean = float(each.mean())
+        if self.n_runs == 1 or np.isnan(mean):
+            found: tuple[float, ...] = (mean, np.nan, np.nan, np.nan)
+        elif not self.has_one_test_split:
             parts = zip(self.train_rows, self.test_rows, strict=True)
             found = over_hold_outs(each, float(np.mean([len(b) / len(a) for a, b in parts])))
         elif score in SCORES:
@@ -259,8 +259,6 @@ class ComparisonResult:
         DifferenceDisplay
             With ``ax_`` and ``figure_``.
         """
-        from tsynd_sk.inspection import DifferenceDisplay
-
         score = score or self.primary
         text = SCORES.get(score, score.replace("_", " "))
         return DifferenceDisplay.from_differences(self.differences(score), text).plot(ax=ax)

@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any
 
 import joblib
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._names import UNMOVED
@@ -23,9 +23,17 @@ from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
 from tsynd_sk.comparison._scoring import Scoring
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.inspection import SynthesisDisplay
-from tsynd_sk.synthesis import AugmentedClassifier, check_trainable
+from tsynd_sk.synthesis import (
+    AugmentedClassifier,
+    TargetedSynthesis,
+    check_trainable,
+    image_passes,
+)
 
 Pair = tuple[int, str]
+
+# Batches to measure the speed by.
+_N_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,45 @@ class Runs:
                 if callable(arm.augmentation):
                     TransformRows(arm.augmentation)([(image, 0)])
 
+    def image_passes(self, name: str) -> int:
+        """Return about how many images pass through networks in one run of an arm."""
+        arm, train = self.arms[name], self.runs[0].train
+        made = arm.make_classifier(self.net, **self.options(len(train)))
+        ratio = made.synthetic_ratio or made.estimator.get_params().get("iterator_train__ratio", 0)
+        if ratio == "balanced":
+            counts = np.unique(self.codes[train], return_counts=True)[1]
+            ratio = (counts.max() - counts).sum() / len(train)
+        schedule = {"warm_up": made.warm_up, "refresh_every": made.refresh_every}
+        synthesis = TargetedSynthesis(made.synthesizer, synthetic_ratio=ratio, **schedule)
+        image = self.image_format.to_tensor(self.X[:1])[0]
+        passes = image_passes(synthesis, made.estimator, [(image, 0)] * len(train))
+        parts = passes if arm.synthesises else ["classifier"]
+        return int(sum(passes[part].sum() for part in parts))
+
+    def duration(self, n_passes: int) -> str:
+        """Time one epoch of a few batches, and say how long these passes will take."""
+        with warnings.catch_warnings(), single_threaded():
+            # The training itself will warn.
+            warnings.simplefilter("ignore")
+            # Without the user's callbacks, which may write files or report to a tracker.
+            net = _skorch.clone_net(self.net).set_params(max_epochs=1, verbose=0, callbacks=None)
+            train = self.runs[0].train
+            codes = self.codes[train]
+            # At least one row of each class, for nets that are sized by their labels.
+            first = np.unique(codes, return_index=True)[1]
+            batch_size = net.batch_size if net.batch_size > 0 else len(train)
+            rows = np.union1d(first, np.arange(min(_N_BATCHES * batch_size, len(train))))
+            x = self.image_format.to_tensor(self.X[train[rows]]).numpy()
+            try:
+                _skorch.fit_classifier(net, x, codes[rows], seed=0)
+                start = perf_counter()
+                _skorch.fit_classifier(net, x, codes[rows], seed=0)
+                seconds = (perf_counter() - start) / len(rows)
+            except Exception:
+                # The training itself will raise the error.
+                return "its duration is not known"
+        return f"about {in_words(seconds * n_passes / effective_n_jobs(self.n_jobs))}"
+
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
         return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
@@ -143,11 +190,9 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             sample = None
-            # Arms whose synthetic images differ from their sources.
-            moved = [
-                n for n, a in self.arms.items() if a.synthesises and a.objective not in UNMOVED
-            ]
-            if self.show and number == 0 and name in moved:
+            # Whether synthetic images differ from their sources.
+            moves = arm.synthesises and arm.objective not in UNMOVED
+            if self.show and number == 0 and moves:
                 sample = sample_synthesis(classifier, X, self.class_names)
         history = classifier.history_
         losses = _losses(history)
@@ -182,6 +227,13 @@ def sample_synthesis(
         return None
     labels = [str(class_names[code]) for code in shown.labels]
     return {name: np.asarray(value) for name, value in {**vars(shown), "labels": labels}.items()}
+
+
+def in_words(seconds: float) -> str:
+    """Write a duration in round numbers."""
+    if seconds < 90:
+        return f"{max(round(seconds / 10) * 10, 10)} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def n_epochs(net: Any, n_train: int) -> int:

@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk.comparison._differences import predicted_scores
 from tsynd_sk.datasets import subsample
-from tsynd_sk.evaluation import CORRUPTIONS, GradientMaskingWarning, adversarial_scores, corrupt
+from tsynd_sk.evaluation import (
+    ATTACKS,
+    CORRUPTIONS,
+    GradientMaskingWarning,
+    adversarial_scores,
+    check_eps,
+    corrupt,
+    names_among,
+)
 from tsynd_sk.synthesis import AugmentedClassifier
 
 _SEVERITY = 3
@@ -28,37 +35,34 @@ class Scoring:
     n_attacked: int | None = 256
 
     def __post_init__(self):
-        if wrong := [eps for eps in self.eps if not 0 < eps <= 1]:
-            raise ValueError(
-                "eps must be above 0 and at most 1, a fraction of the range of values such as "
-                f"2/255; got {wrong[0]!r}"
-            )
-        if strange := [attack for attack in self.attacks if attack not in ATTACKS]:
-            raise ValueError(f"attacks must be some of {', '.join(ATTACKS)}; got {strange[0]!r}")
+        if self.eps:
+            check_eps(self.eps)
+        names_among(ATTACKS, self.attacks, "attack")
 
     def __call__(
         self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
     ) -> tuple[dict[str, Any], np.ndarray]:
         """Return columns of the results, and predictions for the clean images, of float32."""
         proba = predict(classifier, X, n_classes)
-        rows = attacked_rows(codes, self.n_attacked)
+        # Images to corrupt and attack, the same for all arms.
+        n = len(codes) if self.n_attacked is None else min(self.n_attacked, len(codes))
+        rows = np.sort(subsample(codes, n, random_state=0))
         changed = (corrupt(X[rows], kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS)
         corrupted = [_scores(codes[rows], predict(classifier, x, n_classes)) for x in changed]
         clean = _scores(codes, proba)
         means = {f"perturbed_{n}": float(np.mean([each[n] for each in corrupted])) for n in clean}
-        return {**clean, **means, **self._attacked(classifier, X, codes)}, proba
+        return {**clean, **means, **self._attacked(classifier, X[rows], codes[rows])}, proba
 
     def _attacked(self, classifier: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
         if not self.eps:
             return {}
-        rows = attacked_rows(codes, self.n_attacked)
         with warnings.catch_warnings():
             # The results say it too, and thirty warnings would fill the terminal.
             warnings.simplefilter("ignore", GradientMaskingWarning)
             result = adversarial_scores(
                 classifier,
-                X[rows],
-                codes[rows],
+                X,
+                codes,
                 attacks=self.attacks,
                 eps=list(self.eps),
                 max_iter=_STEPS,
@@ -80,13 +84,6 @@ def predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> n
     proba = np.zeros((len(X), n_classes), dtype=np.float32)
     proba[:, classifier.classes_] = classifier.predict_proba(X)
     return proba
-
-
-def attacked_rows(codes: np.ndarray, n_attacked: int | None) -> np.ndarray:
-    """Draw the images to corrupt and attack, the same for all arms."""
-    if n_attacked is None or n_attacked >= len(codes):
-        return np.arange(len(codes))
-    return np.sort(subsample(codes, n_attacked, random_state=0))
 
 
 def _scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:

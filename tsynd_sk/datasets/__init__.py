@@ -8,8 +8,7 @@ from tsynd_sk.datasets._loaders import (
     load_npz,
     subsample,
 )
-from tsynd_sk.datasets._read_images import read_images
-from tsynd_sk.datasets._reading import Reading
+from tsynd_sk.datasets._reading import Reading, read_images
 
 __all__ = [
     "LabeledImages",

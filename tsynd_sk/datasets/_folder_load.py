@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tsynd_sk.datasets._folder_layout import ImageFile, Layout
-from tsynd_sk.datasets._groups import groups_of, guessed_pattern, spread_over
+from tsynd_sk.datasets._groups import groups_of, guessed_pattern
 from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
 from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._pixel_scale import scale_of
@@ -103,7 +103,7 @@ class FolderLoad:
                 "out by exclude (--exclude '*_mask*', say)"
             )
 
-    def group(self, groups, pattern: str | None, pages: str) -> str:
+    def group(self, groups, pattern: str | None) -> str:
         """Find the group of each file; return what tells it."""
         names = [file.name for file in self.files]
         self.groups: dict[str, str] | None = None
@@ -128,7 +128,7 @@ class FolderLoad:
                     f"{self.folder}: images of {len(spread)} patients (PatientID) are in several "
                     f"splits, such as those of {next(iter(spread))!r}"
                 )
-        elif pages == "all" and any(fact.n_pages > 1 for fact in self.facts.values()):
+        elif self.reading.pages == "all" and any(fact.n_pages > 1 for fact in self.facts.values()):
             found, by = names, "file"
         else:
             if guess := guessed_pattern(names, len(self.class_names)):
@@ -147,7 +147,12 @@ class FolderLoad:
         return by
 
     def _spread(self, groups: list[str]) -> dict[str, list[str]]:
-        return spread_over(groups, [file.split for file in self.files])
+        """Return the splits of the groups that are in several."""
+        where: dict[str, list[str]] = {}
+        for group, file in zip(groups, self.files, strict=True):
+            if file.split not in where.setdefault(group, []):
+                where[group].append(file.split)
+        return {group: splits for group, splits in where.items() if len(splits) > 1}
 
     def read(self, files: list[ImageFile]) -> tuple[np.ndarray, list[ImageFile], list[bytes]]:
         """Return images, their files, and hashes of their pixels; those that fail leave no gap."""

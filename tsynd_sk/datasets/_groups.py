@@ -112,11 +112,3 @@ def guessed_pattern(names: Sequence[str], n_classes: int) -> tuple[str, list[str
         if len(groups) == len(names) and 2 * n_classes < n_groups <= len(names) / 2:
             return pattern, groups
     return None
-
-
-def spread_over(groups: Sequence[str], splits: Sequence[str]) -> dict[str, list[str]]:
-    """Return the splits of the groups that are in several."""
-    where: dict[str, list[str]] = {}
-    for group, split in dict.fromkeys(zip(groups, splits, strict=True)):
-        where.setdefault(group, []).append(split)
-    return {group: splits for group, splits in where.items() if len(splits) > 1}

@@ -168,7 +168,7 @@ def load_image_folder(
             raise ValueError(
                 f"{name} must be {number}one of {', '.join(map(str, known))}; got {value!r}"
             )
-    check_window(window)
+    window = check_window(window)
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     # The bar is there before the first file is found, which takes long on remote disks.
@@ -181,7 +181,7 @@ def load_image_folder(
         load = FolderLoad(layout, folder, on_error, bar)
         load.look()
         load.choose_reading(size, fit, grayscale, window, pages)
-        by = load.group(groups, group_pattern, pages)
+        by = load.group(groups, group_pattern)
         read = [f for f in load.files if f.split in wanted] if wanted else load.files
         X, files, digests = load.read(read)
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)

@@ -48,14 +48,17 @@ def check_window(window: Any) -> Window | None:
 
 
 def scale_of(
-    facts: Sequence[ImageFacts], ranges: Sequence[Window], names: Sequence[str], window: Any
+    facts: Sequence[ImageFacts],
+    ranges: Sequence[Window],
+    names: Sequence[str],
+    window: Window | None,
 ) -> Scale:
     """Choose one scale for a set, of whose deep files these are the ranges of values and names."""
     deep = [fact for fact in facts if fact.deep]
     n_shallow = len(facts) - len(deep)
-    if (asked := check_window(window)) is not None:
-        note = f"values: {_shown(asked)} scaled to [0, 255], as asked for"
-        return Scale(asked if deep else None, asked if n_shallow else None, note)
+    if window is not None:
+        note = f"values: {_shown(window)} scaled to [0, 255], as asked for"
+        return Scale(window if deep else None, window if n_shallow else None, note)
     shallow = (0.0, 255.0) if n_shallow else None
     if not deep:
         return Scale(None, shallow)

@@ -4,12 +4,14 @@ from tsynd_sk.evaluation._attacks import (
     ATTACKS,
     GradientMaskingWarning,
     adversarial_scores,
+    check_eps,
 )
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._inputs import (
     fitted_synthesizer,
     labels_of_images,
+    names_among,
     sample_beside_sources,
 )
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
@@ -22,7 +24,12 @@ from tsynd_sk.evaluation._scores import (
     weighted_scores,
 )
 from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._trial import holm
+from tsynd_sk.evaluation._trial import (
+    draw_within_classes,
+    holm,
+    over_images_and_seeds,
+    t_interval,
+)
 
 __all__ = [
     "ATTACKS",

@@ -14,22 +14,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._validation import check_int_at_least, type_name
 from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._inputs import labels_of_images, names_among
 from tsynd_sk.evaluation._scores import classification_scores
-
-__all__ = ["ATTACKS", "GradientMaskingWarning", "adversarial_scores"]
-
-#: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
-#:
-#: Examples
-#: --------
-#: >>> from tsynd_sk.evaluation import ATTACKS
-#: >>> ATTACKS[0], ATTACKS[-1]
-#: ('fgsm', 'square')
-ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
 
 class GradientMaskingWarning(UserWarning):
@@ -150,7 +140,7 @@ def adversarial_scores(
     """
     check_installed("adversarial_scores")
     attacks = names_among(ATTACKS, attacks, "attack")
-    strengths = _check_eps(eps)
+    strengths = check_eps(eps)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         classifier = DifferentiableClassifier.from_estimator(estimator, X)
@@ -187,11 +177,12 @@ def adversarial_scores(
     return Bunch(rows=rows, proba=np.stack(proba), gradient_masking=signs, loss_rises=rises)
 
 
-def _check_eps(eps: Any) -> list[float]:
+def check_eps(eps: Any) -> list[float]:
+    """Return strengths of attacks as a list without repeats, or raise."""
     values = list(dict.fromkeys(map(float, [eps] if isinstance(eps, Real) else eps)))
     if not values or not all(0 < value <= 1 for value in values):
         raise ValueError(
-            f"eps must be above 0 and at most 1, fractions of the range of values such as 2/255; "
+            "eps must be above 0 and at most 1, fractions of the range of values such as 2/255; "
             f"got {eps}"
         )
     return values

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.covariance import ledoit_wolf
+from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
@@ -117,15 +119,9 @@ def precision_recall(real: np.ndarray, synthetic: np.ndarray, k: int) -> tuple[f
 
 
 def _share_within(rows: np.ndarray, centres: np.ndarray, k: int) -> float:
-    # The nearest of all is the centre itself.
-    radii = torch.cat([d.kthvalue(k + 1, dim=1).values for d in _distances(centres, centres)])
-    return float(
-        torch.cat([(d <= radii).any(dim=1).double() for d in _distances(rows, centres)]).mean()
-    )
-
-
-def _distances(rows: np.ndarray, centres: np.ndarray) -> Iterator[Tensor]:
-    """Iterate over exact distances of rows, some at a time, to all centres."""
-    exact = "donot_use_mm_for_euclid_dist"
-    for part in torch.from_numpy(rows).split(256):
-        yield torch.cdist(part, torch.from_numpy(centres), compute_mode=exact)
+    # Squares, which are computed exactly. The nearest of all is the centre itself.
+    squares = partial(pairwise_distances_chunked, metric="sqeuclidean")
+    radii = squares(centres, reduce_func=lambda d, _: np.partition(d, k, axis=1)[:, k])
+    reach = np.concatenate(list(radii))
+    within = squares(rows, centres, reduce_func=lambda d, _: (d <= reach).any(axis=1))
+    return float(np.concatenate(list(within)).mean())

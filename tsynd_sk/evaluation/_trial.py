@@ -96,7 +96,8 @@ class Trial:
             if name != reference:
                 differences = measured - base
                 resampled = differences[:, 1:].mean(axis=0)
-                outcome = compare(differences[:, 0], resampled, confidence_level)
+                found = over_images_and_seeds(differences[:, 0], resampled, confidence_level)
+                outcome = dict(zip(("difference", "low", "high", "p"), found, strict=True))
                 comparisons.append({**key, "reference": reference, "metric": metric, **outcome})
         corrected = holm(np.array([row["p"] for row in comparisons]))
         for row, p in zip(comparisons, corrected.tolist(), strict=True):
@@ -118,9 +119,8 @@ def draw_within_classes(
     counts = np.empty((len(codes), n_resamples), np.uint8)
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)
-        for b in range(n_resamples):
-            drawn = rng.integers(len(rows), size=len(rows))
-            counts[rows, b] = np.bincount(drawn, minlength=len(rows))
+        share = np.full(len(rows), 1 / len(rows))
+        counts[rows] = rng.multinomial(len(rows), share, size=n_resamples).T
     return counts
 
 
@@ -140,20 +140,30 @@ def interval(estimate: float, resampled: np.ndarray, confidence_level: float) ->
     return tuple(float(end) for end in ends.clip(0, 1))
 
 
-def compare(
-    differences: np.ndarray, resampled: np.ndarray, confidence_level: float
-) -> dict[str, float]:
-    """Test a mean of paired differences at each seed; `resampled` are means over the images."""
+def over_images_and_seeds(
+    differences: np.ndarray, resampled: np.ndarray, confidence_level: float = 0.95
+) -> tuple[float, ...]:
+    """Return mean, interval and p-value of differences, one a seed, all on the same images.
+
+    `resampled` are mean differences over seeds, on images drawn with replacement.
+    """
     n_seeds, mean = len(differences), float(differences.mean())
     of_seeds = float(differences.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
-    error = of_seeds + float(resampled.var(ddof=1))
-    width, p = 0.0, float(mean == 0)
-    if error > 0:
-        # Satterthwaite (1946), where the variance over images is as good as known.
-        freedom = (n_seeds - 1) * (error / of_seeds) ** 2 if of_seeds else np.inf
-        width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error**0.5
-        p = 2 * float(stats.t.sf(abs(mean) / error**0.5, freedom))
-    return {"difference": mean, "low": mean - width, "high": mean + width, "p": p}
+    variance = of_seeds + float(np.nanvar(resampled, ddof=1))
+    # Satterthwaite (1946), where the variance over images is as good as known.
+    freedom = (n_seeds - 1) * (variance / of_seeds) ** 2 if of_seeds else np.inf
+    return t_interval(mean, variance, freedom, confidence_level)
+
+
+def t_interval(
+    mean: float, variance: float, freedom: float, confidence_level: float = 0.95
+) -> tuple[float, ...]:
+    """Return a mean, the ends of its interval and its two-sided p-value, by Student's t."""
+    if variance == 0:
+        return mean, mean, mean, float(mean == 0)
+    error = variance**0.5
+    width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error
+    return mean, mean - width, mean + width, 2 * float(stats.t.sf(abs(mean) / error, freedom))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -8,11 +8,10 @@ arrays, and ``plot`` draws them with matplotlib and returns the display, on whic
 
 from tsynd_sk.inspection._ascent_display import AscentDisplay
 from tsynd_sk.inspection._attribution_display import AttributionDisplay
-from tsynd_sk.inspection._difference_display import DifferenceDisplay
 from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
+from tsynd_sk.inspection._forest_displays import DifferenceDisplay, RobustnessDisplay
 from tsynd_sk.inspection._latent_display import LatentDisplay
 from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
-from tsynd_sk.inspection._robustness_display import RobustnessDisplay
 from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
 from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
 

@@ -154,21 +154,6 @@ def style_axes(ax: Any, axis: str = "both") -> None:
     ax.spines[["right", "top"]].set_visible(False)
 
 
-def style_rows(ax: Any) -> None:
-    """Do the same where every row has a name of its own at the left."""
-    style_axes(ax, axis="x")
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-
-
-def draw_interval(
-    ax: Any, y: float, ends: Any, value: float, *, filled: bool, colour: str, marker: str = "o"
-) -> None:
-    """Draw a value between the ends of its interval, in a row of a forest plot."""
-    ax.plot(ends, [y, y], color=colour, linewidth=1.5)
-    ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if filled else "white")
-
-
 def legend_entry(text: str, **look: Any) -> Any:
     """Return a line for a legend, by default without a stroke."""
     from matplotlib.lines import Line2D

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
 
-__all__ = ["eigen_grad_cam"]
-
 # Variation over positions below this share of the values is rounding, which scaling would blow up.
 _ROUNDING = 1e-6
 

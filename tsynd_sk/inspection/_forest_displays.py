@@ -1,32 +1,118 @@
-"""Scores of classifiers under stress, with intervals, as a forest plot."""
+"""Forest plots: scores of classifiers under stress, and differences between arms."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tsynd_sk.evaluation import TITLES, robustness_report
+from tsynd_sk.evaluation import TITLES, RobustnessReport, robustness_report
 from tsynd_sk.inspection._compared_classifiers import estimators_by_name
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     Display,
-    draw_interval,
     legend_above,
     legend_entry,
     make_panels,
     shorten,
-    style_rows,
+    style_axes,
 )
-
-if TYPE_CHECKING:
-    from tsynd_sk.evaluation import RobustnessReport
 
 # All kinds of colour vision tell blue from black; the shape of markers tells, too.
 _BLUE, _BLACK = COLOURS[0], COLOURS[-1]
 _MAX_NAME = 32
+
+
+@dataclass(eq=False, repr=False)
+class DifferenceDisplay(Display):
+    """Differences between arms and their references, with intervals.
+
+    Better made by `ComparisonResult.plot`. Stores its parameters as attributes.
+
+    Parameters
+    ----------
+    names, references : list of str of length n_arms
+        Names of the arms, from top to bottom, and of what each is compared with.
+    mean, low, high : ndarray of shape (n_arms,)
+        Differences and the ends of their intervals; nan where there is no interval.
+    found : ndarray of shape (n_arms,), bool
+        Which are significant after correction; these are drawn filled.
+    score : str
+        Text of the axis.
+
+    Attributes
+    ----------
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on.
+
+    See Also
+    --------
+    tsynd_sk.comparison.ComparisonResult : Draws itself with this display.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk.comparison import Difference
+    >>> from tsynd_sk.inspection import DifferenceDisplay
+    >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01)
+    >>> display = DifferenceDisplay.from_differences([found], "NLL")
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
+    'difference in NLL'
+    """
+
+    names: Sequence[str]
+    references: Sequence[str]
+    mean: Any
+    low: Any
+    high: Any
+    found: Any
+    score: str
+
+    @classmethod
+    def from_differences(cls, differences: Sequence[Any], score: str) -> DifferenceDisplay:
+        """Take the differences of a comparison; draws nothing yet.
+
+        Parameters
+        ----------
+        differences : sequence of Difference
+            What `ComparisonResult.differences` returned.
+        score : str
+            Text of the axis.
+
+        Returns
+        -------
+        DifferenceDisplay
+            Call its :meth:`plot`.
+        """
+        mean, low, high = np.reshape([(d.mean, d.low, d.high) for d in differences], (-1, 3)).T
+        return cls(
+            [each.arm for each in differences],
+            [each.reference for each in differences],
+            mean=mean,
+            low=low,
+            high=high,
+            found=np.array([each.is_found for each in differences]),
+            score=score,
+        )
+
+    def _draw(self, ax: Any, figure: Any) -> None:
+        n = len(self.names)
+        (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
+        for y, ends in enumerate(zip(self.low, self.high, strict=True)):
+            _draw_interval(ax, y, ends, self.mean[y], filled=self.found[y], colour=_BLUE)
+        ax.axvline(0, color="black", linewidth=0.8)
+        labels = [
+            f"{shorten(name, _MAX_NAME)}\nto {shorten(reference, _MAX_NAME)}"
+            for name, reference in zip(self.names, self.references, strict=True)
+        ]
+        ax.set_yticks(range(n), labels, fontsize="small")
+        ax.set_ylim(n - 0.5, -0.5)
+        ax.set_xlabel(f"difference in {self.score}")
+        _style_rows(ax)
+        self.figure_, self.ax_ = ax.get_figure(), ax
 
 
 @dataclass(eq=False, repr=False)
@@ -195,7 +281,7 @@ class RobustnessDisplay(Display):
         def draw(ax: Any, values: np.ndarray, *ends: Any) -> None:
             for condition, name in np.argwhere(~np.isnan(values)):
                 colour, marker = (_BLACK, "s") if is_reference[name] else (_BLUE, "o")
-                draw_interval(
+                _draw_interval(
                     ax,
                     heights[condition, 1 + name],
                     [np.asarray(end)[condition, name] for end in ends],
@@ -223,7 +309,7 @@ class RobustnessDisplay(Display):
             legend_above(axes[0], handles, 3, columnspacing=1, handletextpad=0.2, **place)
         for each in axes:
             each.locator_params(axis="x", nbins=4)
-            style_rows(each)
+            _style_rows(each)
             each.set_ylim(heights.max() + 0.7, -0.7)
         names = [shorten(name, _MAX_NAME) for name in self.names]
         labels = [label for condition in self.conditions for label in (condition, *names)]
@@ -231,3 +317,18 @@ class RobustnessDisplay(Display):
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
         self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
+
+
+def _draw_interval(
+    ax: Any, y: float, ends: Any, value: float, *, filled: bool, colour: str, marker: str = "o"
+) -> None:
+    """Draw a value between the ends of its interval, in a row of a forest plot."""
+    ax.plot(ends, [y, y], color=colour, linewidth=1.5)
+    ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if filled else "white")
+
+
+def _style_rows(ax: Any) -> None:
+    """Draw a faint grid where every row has a name of its own at the left, and no frame."""
+    style_axes(ax, axis="x")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
