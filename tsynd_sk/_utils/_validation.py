@@ -54,6 +54,6 @@ def refuse_metadata(estimator: Any, metadata: dict) -> None:
         known = [param.name for param in params if param.kind != param.VAR_KEYWORD]
         raise TypeError(
             f"{type(estimator).__name__}.fit takes no {', '.join(metadata)}, only "
-            f"{', '.join(known)}: what says how to train, such as max_epochs or lr, is a parameter "
-            "of the net"
+            f"{', '.join(known)}: set what says how to train, such as max_epochs or lr, as a "
+            "parameter of the net"
         )
