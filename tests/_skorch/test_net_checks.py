@@ -217,6 +217,30 @@ class TestMisfits:
         assert len(caught) == 1
 
 
+class Halved(Ending):
+    """Returns another type of number."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        return super().forward(x).to(self.dtype)
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("way", [around, inside, as_classifier])
+    def test_that_numpy_does_not_know_are_refused(self, way):
+        with pytest.raises(TypeError, match=r"predicts bfloat16, .*return output.float\(\)"):
+            way(own_net(module=Halved, module__dtype=torch.bfloat16))
+        way(own_net(module=Halved, module__dtype=torch.float16, max_epochs=4))
+
+    @pytest.mark.parametrize("way", [around, inside])
+    def test_of_a_training_that_diverges_are_said_to_be(self, way):
+        with pytest.raises(ValueError, match=r"predicts NaN .*diverged.*Scale .*or lower its lr"):
+            way(own_net(lr=1e30, max_epochs=4))
+
+
 class TestInstances:
     @pytest.mark.parametrize("way", ["estimator", "classifier", "ensemble"])
     def test_of_modules_are_warned_of(self, way):

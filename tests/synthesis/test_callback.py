@@ -366,6 +366,13 @@ class TestRefuses:
             train(net, TensorDataset(torch.from_numpy(X), torch.eye(10)[y]))
         assert len(net.history) == 0
 
+    def test_targets_that_are_words(self, digits):
+        X, y = digits
+        net = net_with(synthesis(warm_up=0.5))
+        with pytest.raises(TypeError, match=r"one integer label .*got targets such as '\w'\. "):
+            train(net, X, np.array(list("abcdefghij"))[y])
+        assert len(net.history) == 0
+
     @pytest.mark.parametrize(
         ("params", "error", "message"),
         [

@@ -170,6 +170,17 @@ def test_members_are_made_as_the_parameters_say_now(fitted):
     np.testing.assert_array_equal(synthesizer.uncertainty(X), dropout)
 
 
+def test_one_net_is_no_ensemble_after_fit_either(fitted):
+    synthesizer = fitted()
+    before = synthesizer.uncertainty(X)
+    synthesizer.set_params(members="ensemble")
+    for call in (synthesizer.sample, lambda: synthesizer.uncertainty(X)):
+        with pytest.raises(ValueError, match="needs a list of classifiers; got one classifier"):
+            call()
+    synthesizer.set_params(members="auto")
+    np.testing.assert_array_equal(synthesizer.uncertainty(X), before)
+
+
 def test_other_random_layers_are_decided_on_their_own():
     class Residual(nn.Module):
         def __init__(self):

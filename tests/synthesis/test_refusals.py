@@ -166,6 +166,12 @@ class TestParts:
             with pytest.raises(TypeError, match=r"fit takes no sample_weight.*WeightedRandom"):
                 estimator.fit(X, y, sample_weight=np.ones(20))
 
+    def test_other_arguments_of_fit_are_refused_by_what_it_takes(self, classifier, synthesizer):
+        with pytest.raises(TypeError, match=r"takes no x_val, only X, y, X_val, y_val: "):
+            clone(classifier).fit(X, y, x_val=X)
+        with pytest.raises(TypeError, match=r"takes no epochs, only X, y: .* max_epochs"):
+            synthesizer().fit(X, y, epochs=3)
+
 
 LATER = X.copy()
 LATER[3, 2, 1] = NAN

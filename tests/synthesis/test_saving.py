@@ -217,6 +217,32 @@ class TestImages:
             other.save_params(path)
             other = table_synthesizer().load_params(path)
 
+    def test_without_them_there_is_a_way_back_from_other_members(self, images, table, path):
+        table.save_params(path)
+        other = table_synthesizer().load_params(path)
+        for members in ("auto", "laplace", "dropout", "auto"):
+            other.set_params(members=members)
+            if members == "dropout":
+                with pytest.raises(ValueError, match="nothing random"):
+                    other.uncertainty(TABLE[:9])
+            else:
+                assert (other.uncertainty(TABLE[:9]) == table.uncertainty(TABLE[:9])).all()
+        images.save_params(path)
+        loaded = image_classifier().load_params(path)
+        loaded.synthesizer_.set_params(members="laplace")
+        with pytest.raises(NotFittedError, match="left out"):
+            loaded.uncertainty(digits()[0])
+
+    def test_of_the_file_give_other_members_their_posterior(self, images, path):
+        images.save_params(path, with_images=True)
+        loaded = image_classifier().load_params(path)
+        twin = pickle.loads(pickle.dumps(images))
+        found = [
+            one.synthesizer_.set_params(members="laplace").uncertainty(digits()[0])
+            for one in (loaded, twin)
+        ]
+        np.testing.assert_array_equal(*found)
+
     def test_of_a_file_on_disk_are_written_too(self, path, tmp_path):
         stored = np.memmap(tmp_path / "X", TABLE.dtype, "w+", shape=(80, 10))
         stored[:] = TABLE[:80]

@@ -87,7 +87,13 @@ def _probabilities(net: NeuralNet, output: Any) -> Tensor:
     """Return skorch's prediction from an output, without its graph."""
     nonlinearity = net._get_predict_nonlinearity()
     if isinstance(output, Tensor):
-        return check_readable(nonlinearity(output.detach()), output).float()
+        proba = check_readable(nonlinearity(output.detach()), output)
+        if proba.dtype == torch.bfloat16:
+            raise TypeError(
+                f"the {type(net).__name__} predicts bfloat16, which numpy does not know, so that "
+                "its predict_proba fails: let forward return output.float()"
+            )
+        return proba.float()
     try:
         # As skorch does before it reads predictions.
         proba = nonlinearity(first_output(to_device(output, "cpu")))
@@ -133,6 +139,12 @@ def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor
         raise ValueError(
             f"the module of the {type(net).__name__} predicts an array of shape "
             f"{tuple(proba.shape)} for {len(proba)} rows; expected {expected}"
+        )
+    if proba.isnan().any():
+        raise ValueError(
+            f"the {type(net).__name__} predicts NaN for training images: its training has "
+            "diverged, or its module cannot take their values. Scale the images, for instance to "
+            "values between 0 and 1, or lower its lr."
         )
     if not _are_probabilities(proba):
         sums = proba.sum(1)

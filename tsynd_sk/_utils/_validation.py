@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any
 
@@ -41,10 +42,18 @@ def refuse_metadata(estimator: Any, metadata: dict) -> None:
             "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(), or "
             "split by them first and pass what is held out as X_val and y_val"
         )
-    if metadata:
+    if "sample_weight" in metadata:
         raise TypeError(
-            f"{type(estimator).__name__}.fit takes no {', '.join(metadata)}: the losses of "
-            "skorch's nets know no weights of rows. To weigh classes, set criterion__weight of the "
-            "net; to weigh rows, set its iterator_train__sampler to a "
-            "torch.utils.data.WeightedRandomSampler, which synthetic rows follow."
+            f"{type(estimator).__name__}.fit takes no sample_weight: the losses of skorch's nets "
+            "know no weights of rows. To weigh classes, set criterion__weight of the net; to weigh "
+            "rows, set its iterator_train__sampler to a torch.utils.data.WeightedRandomSampler, "
+            "which synthetic rows follow."
+        )
+    if metadata:
+        params = signature(estimator.fit).parameters.values()
+        known = [param.name for param in params if param.kind != param.VAR_KEYWORD]
+        raise TypeError(
+            f"{type(estimator).__name__}.fit takes no {', '.join(metadata)}, only "
+            f"{', '.join(known)}: set what says how to train, such as max_epochs or lr, as a "
+            "parameter of the net"
         )

@@ -175,7 +175,7 @@ class Engine(PickledAsArrays):
         scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
         prepared = self._prepared_members
         if prepared is None or not prepared.is_of(modules, (scheme, device)):
-            if not self._posteriors_are_current(modules):
+            if not self._posteriors_are_current(modules, kind):
                 self.refit_posteriors(params)
             way = f"{kind}, restrict={params.restrict}"
             decisions = [of_net.setdefault(way, {}) for of_net in self.decisions]
@@ -206,18 +206,20 @@ class Engine(PickledAsArrays):
             for net in self.nets
         ]
 
-    def _posteriors_are_current(self, modules: Sequence[nn.Module]) -> bool:
+    def _posteriors_are_current(self, modules: Sequence[nn.Module], kind: str) -> bool:
         if len(self.posteriors) != len(modules):
             return False
         if self._prepared_members is not None and not self._prepared_members.is_of(modules):
             return False
+        # Other members need none, but leave those that there are for a return to these.
+        if kind != "laplace":
+            return True
         # Posteriors that came from a file, say, are current if their layer is as it was.
-        return all(p is None or p.is_of(m) for p, m in zip(self.posteriors, modules, strict=True))
+        pairs = zip(self.posteriors, modules, strict=True)
+        return all(p is not None and p.is_of(m) for p, m in pairs)
 
     def _resolve_kind(self, params: Any) -> str:
         if self.kind is None or self.members_asked != params.members:
-            if self.kind is not None:
-                self.posteriors = []
             scheme = scheme_of(params, len(self.nets))
             self.kind = scheme.resolve_kind(self.nets, self._example(params))
             self.members_asked = params.members

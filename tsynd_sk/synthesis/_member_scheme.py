@@ -44,6 +44,8 @@ class MemberScheme:
 
         The nets are initialised, but need not be trained; `x` are some images.
         """
+        if self.kind == "ensemble" and len(nets) < 2:
+            raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
         for net in nets:
             kind, _ = self._resolve(net, x)
         return kind

@@ -120,10 +120,12 @@ def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
         raise TypeError(
             f"the net's data set must yield one array as the input of a row; got {type(X).__name__}"
         )
-    if y.numel() != len(X):
+    if not isinstance(y, torch.Tensor) or y.numel() != len(X):
+        tensors = isinstance(y, torch.Tensor)
+        got = f"of shape {tuple(y.shape[1:])}" if tensors else f"such as {str(dataset[0][1])!r}"
         raise TypeError(
-            f"the net's data set must yield one integer label for each row; got targets of shape "
-            f"{tuple(y.shape[1:])}"
+            "the net's data set must yield one integer label for each row; got targets "
+            f"{got}. Other labels are for AugmentedClassifier, which takes any"
         )
     return X.float().cpu().numpy(), y.reshape(len(X)).cpu().numpy().astype(np.int64)
 
