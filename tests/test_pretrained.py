@@ -280,6 +280,7 @@ class TestWeights:
         for write in (
             lambda: torch.save(Tiny(3, 3), path),
             lambda: path.write_bytes(b"none"),
+            lambda: path.write_bytes(b"hello\n"),  # torch raises KeyError
             lambda: (tmp_path / "weights.safetensors").write_bytes(b"none"),
         ):
             write()

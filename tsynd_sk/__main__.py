@@ -47,7 +47,7 @@ def _load(arguments: argparse.Namespace) -> Splits:
 
 def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
     """Return the arms by name, including those of the user's own augmentations."""
-    from tsynd_sk._utils._by_name import object_of
+    from tsynd_sk._utils._by_name import object_of, users_code
     from tsynd_sk.comparison import ARMS, Arm, check_arms
 
     known = dict(ARMS)
@@ -56,9 +56,16 @@ def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
         name, _, where = text.partition("=")
         if not name or not where:
             raise ValueError(f"--augment {text}: expected NAME=file.py:function")
-        if name in ARMS:
+        if name in known:
             raise ValueError(f"--augment {text}: there is an arm {name!r}; choose another name")
-        transform = object_of(where, "--augment")()
+        function = object_of(where, "--augment")
+        with users_code(f"--augment {text}"):
+            transform = function()
+        if not callable(transform):
+            raise TypeError(
+                f"--augment {text}: the function returned {transform!r}; expected a callable that "
+                "takes and returns an image"
+            )
         for objective in (None, "random", "mutual_info"):
             full = name if objective is None else f"{name}+{objective}"
             known[full] = Arm(augmentation=transform, objective=objective)

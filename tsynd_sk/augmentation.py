@@ -123,11 +123,12 @@ class TransformRows:
                 f"transform {name} fails on an image of shape {shape} and dtype {dtype}: "
                 f"{type(error).__name__}: {error}. It must take one image and return one like it"
             ) from error
-        if not isinstance(image, Tensor) or image.shape != shape:
-            got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type_name(image)
+        is_tensor = isinstance(image, Tensor)
+        if not is_tensor or (image.shape, image.dtype) != (shape, dtype):
+            got = f"{image.dtype}, {tuple(image.shape)}" if is_tensor else type_name(image)
             raise ValueError(
-                f"transform {name} must return a Tensor of the shape of the image, "
-                f"{shape}, because the net predicts such images; got {got}"
+                f"transform {name} must return a Tensor of the dtype and shape of the image, "
+                f"{dtype}, {shape}, because the net predicts such images; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
 

@@ -119,7 +119,7 @@ class TestRefusals:
             raise KeyError("albumentation")
 
         for function, message in (
-            (cropped, "must return a Tensor of the shape"),
+            (cropped, "must return a Tensor of the dtype and shape"),
             (broken, "KeyErr"),
         ):
             with pytest.raises(ValueError, match=message):

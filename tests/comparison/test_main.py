@@ -225,6 +225,18 @@ def broken():
     def transform(image):
         return image.nonsense
     return transform
+
+
+def forgets():
+    lambda x: x
+
+
+def fails():
+    raise TypeError("of theirs")
+
+
+def counts():
+    return lambda x: (255 * x).byte()
 """
 
 
@@ -255,6 +267,12 @@ class TestAugment:
         main([*arguments, "plain", "mine+random"])
         assert names == [["plain", "mine", "mine+random"]]
 
+    def test_one_name_is_for_one_augmentation(self, code, names, tmp_path, capsys):
+        twice = ["--augment", f"mine={code}:make"] * 2
+        assert main([*twice, "--out", str(tmp_path / "out")]) == 2
+        assert "there is an arm 'mine'; choose another name" in capsys.readouterr().err
+        assert not names
+
     def test_is_trained_with(self, npz, code, two_corruptions, no_picture, tmp_path):
         arguments = ["--dataset", str(npz), *TINY, "--seeds", "1", "--n-jobs", "1"]
         arguments += ["--augment", f"mine={code}:make", "--arms", "mine", "--out", str(tmp_path)]
@@ -278,6 +296,9 @@ class TestAugment:
             ("standard={code}:make", "there is an arm 'standard'; choose another name"),
             ("mine={code}:nothing", "there is no 'nothing' in"),
             ("mine=nowhere.py:make", "there is no file"),
+            ("mine={code}:forgets", "the function returned None; expected a callable"),
+            ("mine={code}:fails", "augment.py: TypeError: of theirs"),
+            ("mine={code}:counts", "got torch.uint8, (1, 8, 8)"),
             ("mine={code}:broken", "fails on an image of shape (1, 8, 8) and dtype torch.float32"),
         ],
     )

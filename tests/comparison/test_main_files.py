@@ -127,6 +127,23 @@ def test_what_does_not_exist_is_no_unknown_data_set(tmp_path, capsys, path):
     assert "~" not in err
 
 
+def test_a_name_without_a_folder_tells_that_there_is_none(tmp_path, capsys):
+    status, _, err = printed("scans-of-nobody", tmp_path, capsys)
+    assert status == 2
+    assert "there is no such folder or .npz file in" in err
+
+
+def test_results_that_cannot_be_written_are_told_before_training(
+    folder, tmp_path, capsys, untrained
+):
+    (tmp_path / "out").write_text("a file")
+    status, _, err = printed(folder, tmp_path, capsys)
+    assert status == 2
+    assert "error: results cannot be written to out=" in err
+    assert "kept" not in err
+    assert not untrained
+
+
 def test_all_images_of_a_folder_are_trained_on_by_default(folder, tmp_path, capsys, untrained):
     arguments = ["--dataset", str(folder), "--arms", "plain", "--out", str(tmp_path / "out")]
     main(arguments)

@@ -133,6 +133,20 @@ class TestRefusals:
         with pytest.raises(error, match=message):
             make_network(net, X, y, **params)
 
+    @pytest.mark.parametrize(
+        ("text", "line"),
+        [
+            ("import nowhere\n", 1),
+            ("def make(:\n", 1),
+            ("def make(n_channels, n_classes):\n    return len(5)\n", 2),
+        ],
+    )
+    def test_errors_of_own_code_name_the_line(self, tmp_path, text, line):
+        code = tmp_path / "nets.py"
+        code.write_text(text)
+        with pytest.raises(ValueError, match=rf"^net.* fails at line {line} of .*nets\.py: "):
+            make_network(f"{code}:make", X, y)
+
     def test_weights_of_a_skorch_classifier_are_its_own(self, code):
         with pytest.raises(ValueError, match="let it load weights and freeze layers itself"):
             make_network(f"{code}:classifier", X, y, weights="weights.pt")

@@ -172,6 +172,14 @@ class TestMedMNISTFiles:
         assert path.read_bytes() == official[28][:kept]
         assert urls == []
 
+    def test_without_a_network_it_is_said_what_to_fetch(self, tmp_path, monkeypatch):
+        def fail(*args, **kwargs):
+            raise OSError("no network")
+
+        monkeypatch.setattr(torchvision.datasets.utils, "download_url", fail)
+        with pytest.raises(OSError, match=r"breastmnist cannot be downloaded.*breastmnist\.npz"):
+            load_medmnist("breastmnist", root=tmp_path)
+
     def test_missing_file_without_download(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"breastmnist\.npz: pass download=True"):
             load_medmnist("breastmnist", root=tmp_path / "absent", download=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -42,6 +43,24 @@ def object_of(text: str, what: str) -> Any:
     return found
 
 
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Let an error in the user's code name what asked for the code, and the line.
+
+    The command line prints the message of an error without its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        file, line = last.filename, last.lineno
+        if isinstance(error, SyntaxError):
+            file, line = error.filename or file, error.lineno
+        raise ValueError(
+            f"{what} fails at line {line} of {file}: {type(error).__name__}: {error}"
+        ) from error
+
+
 def module_of_file(path: str | Path, what: str = "file") -> Any:
     """Run a file of Python code as a module, once for its contents, and return it.
 
@@ -59,7 +78,7 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
         assert spec.loader is not None
         module = sys.modules[name] = module_from_spec(spec)
         try:
-            with _found_beside(path.parent):
+            with users_code(what), _found_beside(path.parent):
                 spec.loader.exec_module(module)
         except BaseException:
             del sys.modules[name]

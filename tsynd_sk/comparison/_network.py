@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from skorch import NeuralNet
 from torch import nn
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._by_name import object_of
+from tsynd_sk._utils._by_name import object_of, users_code
 from tsynd_sk.classifiers import NetClassifier, Pretrained
 from tsynd_sk.images import ImageFormat
 
@@ -108,10 +109,13 @@ def _own_classifier(net: Any, X: np.ndarray, y: np.ndarray) -> NeuralNet | None:
         return None
     shape = ImageFormat.infer(X).image_shape
     assert shape is not None
+    counts = shape[0], len(np.unique(y))
     try:
-        made = function(shape[0], len(np.unique(y)))
-    except TypeError:
+        inspect.signature(function).bind(*counts)
+    except (TypeError, ValueError):
         # `Pretrained` says what is expected.
         return None
+    with users_code(f"net={net!r}"):
+        made = function(*counts)
     # It may return the same one whenever it is called.
     return clone(made) if isinstance(made, NeuralNet) else None

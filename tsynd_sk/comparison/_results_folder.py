@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,16 @@ class ResultsFolder:
         self.settings = settings
         self._runs = path / "runs"
         self._settings = path / "settings.json"
+        try:
+            # Before anything is trained, or said to be kept.
+            self._runs.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"results cannot be written to out={str(path)!r}: {error}. Choose another folder "
+                "(--out)"
+            ) from error
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -71,7 +82,6 @@ class ResultsFolder:
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Lock the folder, and first remove unfinished files of killed processes."""
-        self._runs.mkdir(parents=True, exist_ok=True)
         try:
             # The operating system releases it even if the process is killed.
             lock = FileLock(self.path / ".lock").acquire(timeout=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -264,8 +263,19 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
     size = None if isinstance(size, str) else size
     if dataset != "digits" and not is_npz:
         name = dataset if size in (None, 28) else f"{dataset}_{size}"
-        load = partial(datasets.load_medmnist, dataset, root=root, size=size or 28)
-        return _Source(name, lambda split: _Side(*load(split=split)), ("train", "val", "test"))
+
+        def load(split: str) -> _Side:
+            try:
+                data = datasets.load_medmnist(dataset, split=split, root=root, size=size or 28)
+            except ValueError as error:
+                error.add_note(
+                    f"{dataset!r} was taken for a name of MedMNIST, because there is no such "
+                    f"folder or .npz file in {Path.cwd()}."
+                )
+                raise
+            return _Side(*data)
+
+        return _Source(name, load, ("train", "val", "test"))
     if size is not None:
         raise ValueError(
             f"size={size} does not apply to {dataset}, which is read in its own size: leave size "

@@ -194,7 +194,13 @@ def load_medmnist(
             raise FileNotFoundError(f"No file {path}: pass download=True, or save {url} as it")
         folder.mkdir(parents=True, exist_ok=True)
         dataset_class = getattr(medmnist, info["python_class"])
-        dataset_class(split=split, root=str(folder), size=size, download=True)
+        try:
+            dataset_class(split=split, root=str(folder), size=size, download=True)
+        except RuntimeError as error:
+            raise OSError(
+                f"{name} cannot be downloaded: where there is a network, fetch "
+                f"{info[f'url{suffix}']} and save it as {path}"
+            ) from error
     if not check_integrity(str(path), info[f"MD5{suffix}"]):
         raise OSError(
             f"{path} is damaged, or not the official file (by its MD5): delete it, and load it "
