@@ -406,6 +406,7 @@ def write_report(table: Path, folder: Path) -> list[str]:
     draw(results, folder)
     rows = results.rows.values()
     seconds = sum(float(row["seconds"]) + float(row["seconds_scoring"]) for row in rows)
+    verdicts = {row[0]: row[3] for row in made["aims"] if row[0] in plan.AIMS}
     numbers = {
         "trainings": len(rows),
         "hours": number(seconds / 3600, 1),
@@ -413,7 +414,10 @@ def write_report(table: Path, folder: Path) -> list[str]:
         "versions": "; ".join(dict.fromkeys(row["made_with"] for row in rows)) or "–",
         "planned": sum(len(cell.arms) * cell.draws for cell in CELLS.values()),
         "draws": max((int(row["draw"]) + 1 for row in rows), default=0),
-        **{f"aim {row[0]}": row[3] for row in made["aims"] if row[0] in plan.AIMS},
+        **{f"aim {name}": verdict for name, verdict in verdicts.items()},
+        "targeting pays": {"yes": "is worth its price", "no": "is not worth its price"}.get(
+            verdicts["4"].partition(",")[0], "may or may not be worth its price"
+        ),
         **{
             f"{name}/{row[0]}/{title}": value
             for name in ("summary", "targeting", "rivals", "pretrained", "cost")

@@ -116,8 +116,9 @@ class Results:
             error, spread = float(np.sqrt(variance)) / len(parts), (of_seeds**2 / (n - 1)).sum()
             freedom = variance**2 / spread if spread else np.inf
             width = float(stats.t.isf(0.025, freedom)) * error
-            p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-            found = (mean - width, mean + width, p) if error else (mean, mean, p)
+            p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else 1.0
+            # Draws may agree by chance, as shares of few images do: that is no certainty.
+            found = (mean - width, mean + width, p) if error > 1e-12 or mean == 0 else found
         return Difference(pair.arm, pair.reference, score, mean, *found)
 
     def _draws(self, pair: Pair, score: str, cell: Cell) -> dict[int, float]:

@@ -10,6 +10,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 GUIDE = EXAMPLES.parent / "docs" / "guide"
 
+SYNTHESIS = ("standard+random − standard", "standard+default − standard")
+
 pytestmark = pytest.mark.skipif(not GUIDE.exists(), reason="the documentation is not here")
 
 
@@ -85,6 +87,23 @@ def test_committed_evidence_follows_from_the_benchmark(monkeypatch, tmp_path):
         assert path.read_text("utf-8") == (committed / path.name).read_text("utf-8")
     for name in [n for n in sys.modules if n.partition("_")[0] == "benchmark"]:
         del sys.modules[name]
+
+
+def test_pages_claim_what_the_benchmark_says():
+    committed = GUIDE.parent / "evidence" / "benchmark"
+    aims = {row[0]: row[3] for row in lines(committed / "aims.csv") if row[0]}
+    targeted = [row[1:6] for row in lines(committed / "targeting.csv")[1:2]]
+    gains = [row[1:6] for row in lines(committed / "summary.csv")[1:] if row[0] in SYNTHESIS]
+    # README and the evidence: "not worth its price", "no better", "neither trained better ones".
+    assert aims["4"].startswith("no,") or aims["4"] == "no"
+    assert len(gains) == 2
+    for auc, accuracy, nll, corrupted, attacked in [*targeted, *gains]:
+        assert not nll.startswith("**−")
+        assert not any(d.startswith("**+") for d in (auc, accuracy, corrupted, attacked))
+    for page in (EXAMPLES.parent / "README.md", GUIDE.parent / "evidence.rst"):
+        text = " ".join(page.read_text("utf-8").split())
+        assert "no better than images displaced at random" in text
+        assert "better ones than standard augmentation alone" in text
 
 
 def test_committed_attempts_follow_from_the_runs(monkeypatch, tmp_path, capsys):
