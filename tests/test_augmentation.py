@@ -257,8 +257,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("transform", "told"),
         [
-            (v2.CenterCrop((6, 10)), r"CenterCrop must .*\(3, 12, 10\).* got shape \(3, 6, 10\)"),
-            (lambda image: image[0], r"<lambda> must .* got shape \(12, 10\)"),
+            (
+                v2.CenterCrop((6, 10)),
+                r"CenterCrop must .*\(3, 12, 10\).* got torch.float32, \(3, 6, 10\)",
+            ),
+            (lambda image: image[0], r"<lambda> must .* got torch.float32, \(12, 10\)"),
             (
                 lambda image: image.no_such_thing,
                 r"<lambda> fails on an image of shape \(3, 12, 10\) and dtype torch.float32",

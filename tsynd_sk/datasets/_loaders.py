@@ -198,8 +198,8 @@ def load_medmnist(
             dataset_class(split=split, root=str(folder), size=size, download=True)
         except RuntimeError as error:
             raise OSError(
-                f"{name} cannot be downloaded: where there is a network, fetch "
-                f"{info[f'url{suffix}']} and save it as {path}"
+                f"{name} cannot be downloaded. Where there is a network, save "
+                f"{info[f'url{suffix}']}, and copy it to {path}"
             ) from error
     if not check_integrity(str(path), info[f"MD5{suffix}"]):
         raise OSError(
