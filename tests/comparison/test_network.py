@@ -139,6 +139,8 @@ class TestRefusals:
             ("import nowhere\n", 1),
             ("def make(:\n", 1),
             ("def make(n_channels, n_classes):\n    return len(5)\n", 2),
+            # torch raises this, in a file of its own.
+            ("import torch\ndef make(n, m):\n    return torch.nn.Conv2d(n, m, 3, groups=7)\n", 3),
         ],
     )
     def test_errors_of_own_code_name_the_line(self, tmp_path, text, line):

@@ -43,6 +43,9 @@ def object_of(text: str, what: str) -> Any:
     return found
 
 
+_PACKAGE = str(Path(__file__).parents[1])
+
+
 @contextmanager
 def users_code(what: str) -> Iterator[None]:
     """Let an error in the user's code name what asked for the code, and the line.
@@ -52,7 +55,10 @@ def users_code(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        # The user's line, and not the one in a library that this line called.
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if not f.filename.startswith((_PACKAGE, "<frozen"))] or frames
+        last = [f for f in theirs if f.filename == theirs[0].filename][-1]
         file, line = last.filename, last.lineno
         if isinstance(error, SyntaxError):
             file, line = error.filename or file, error.lineno
