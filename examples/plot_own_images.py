@@ -150,7 +150,7 @@ temporary.cleanup()
 # Try next
 # --------
 # - The same on the command line: ``python -m tsynd_sk --dataset FOLDER --group-pattern
-#   '(patient[0-9]+)' --net resnet18 --weights imagenet --freeze --seeds 5``. :doc:`/guide/choose`
+#   "patient[0-9]+" --net resnet18 --weights imagenet --freeze --seeds 5``. :doc:`/guide/choose`
 #   says what each option does, and what to change for DICOM files.
 # - :doc:`/guide/networks`: train all layers; networks and weights of your own.
 # - :doc:`/guide/image_files`: files of every kind, sizes, faults, copies.
