@@ -35,6 +35,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # In `_extensions`.
     "gallery",
+    "help_text",
     "constants",
     "offline_mathjax",
     "parameter_groups",
