@@ -67,7 +67,7 @@ def fit_net(
     A fitted one in `FrozenEstimator` is returned as it is. What a classifier predicts is checked
     before, and with `own_way` also that its members predict the same. `device` of None is the net's
     own. `extra_callbacks` serve this training only, after the net's own; one that raises in its
-    ``on_train_begin`` stops it before the first step. `role` is the name of the net in messages.
+    ``on_train_begin`` stops it before the first step. `role` is the name of a classifier in messages.
     `validation`, pair of arrays like `x` and `y`, replaces the net's ``train_split`` in this
     training.
     """
@@ -81,7 +81,7 @@ def fit_net(
     if validation is not None:
         x_val, y_val = validation
         net.train_split = predefined_split(net.get_dataset(x_val, encode_labels(net, y_val)))
-    with _training(net, x, targets, seed, callbacks, role):
+    with _training(net, x, targets, seed, callbacks, "autoencoder" if y is None else role):
         net.fit(x, targets)
     net.train_split = train_split
     return net

@@ -224,8 +224,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             _skorch.check_autoencoder(self.autoencoder)
         with _fitting.all_or_nothing(self):
             frozen = [isinstance(net, FrozenEstimator) for net in [*classifiers, self.autoencoder]]
-            n_trainings = frozen.count(False)
-            task = _skorch.Task.of_fit(self, X, y, n_subtasks=n_trainings)
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=frozen.count(False))
             X = check_images(self, X, reset=True, image_shape=self.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
@@ -244,9 +243,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             nets = []
             for net in classifiers:
                 net_seed = rng.randint(2**31 - 1)
-                with _fitting.reported(task, "classifier", net, self.verbose) as callbacks:
-                    callbacks = [*checks, *callbacks]
-                    net = _skorch.fit_net(net, x, codes, net_seed, self.device, callbacks)
+                with _fitting.reported(task, "classifier", net, self.verbose) as reports:
+                    net = _skorch.fit_net(net, x, codes, net_seed, self.device, [*checks, *reports])
                 nets.append(net)
             engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
             # What keeps the members from answering is said now and not at the first sample.
@@ -256,7 +254,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             if net is None:
                 net = _fitting.default_autoencoder(self.image_shape_, self.verbose - 1)
             with _fitting.reported(task, "autoencoder", net, self.verbose) as callbacks:
-                net = _skorch.fit_net(net, x, None, net_seed, self.device, callbacks, "autoencoder")
+                net = _skorch.fit_net(net, x, None, net_seed, self.device, callbacks)
             engine.use_autoencoder(self, net)
             _fitting.take_engine(self, engine)
             task.end(attributes={})
