@@ -67,7 +67,7 @@ def fit_net(
     A fitted one in `FrozenEstimator` is returned as it is. What a classifier predicts is checked
     before, and with `own_way` also that its members predict the same. `device` of None is the net's
     own. `extra_callbacks` serve this training only, after the net's own; one that raises in its
-    ``on_train_begin`` stops it before the first step. `role` is the name of a classifier in messages.
+    ``on_train_begin`` stops it before the first step. `role` is what messages call a classifier.
     `validation`, pair of arrays like `x` and `y`, replaces the net's ``train_split`` in this
     training.
     """

@@ -50,14 +50,13 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
 @contextmanager
 def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
     """Report a training as a part of a task, by callbacks for the net; a frozen one has none."""
-    if isinstance(net, FrozenEstimator):
-        yield []
+    trains = not isinstance(net, FrozenEstimator)
+    bars: list[Callback] = [_skorch.TrainingBar(role)] if verbose and trains else []
+    if task.context is None or not trains:
+        yield bars
         return
     subtask = task.subtask(role, net.max_epochs)
-    callbacks: list[Callback] = [_skorch.TrainingBar(role)] if verbose else []
-    if subtask.context is not None:
-        callbacks.insert(0, _skorch.EpochTasks(subtask))
-    yield callbacks
+    yield [_skorch.EpochTasks(subtask), *bars]
     subtask.end()
 
 
