@@ -4,6 +4,7 @@ import pickle
 import threading
 import warnings
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -460,12 +461,25 @@ def test_others_train_to_the_bit_as_without_the_check(params, monkeypatch):
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
-def test_a_way_that_is_all_of_skorch_is_not_gone():
-    class Silent(Dense):
-        def forward(self, x):
-            pytest.fail("the module was called")
+class Silent(Dense):
+    def forward(self, x):
+        pytest.fail("the module was called")
 
-    check_own_way(own_net(module=Silent).initialize(), X[:, None])
+
+@pytest.mark.parametrize("where", ["class", "net"])
+@pytest.mark.parametrize(
+    "method", ["predict_proba", "evaluation_step", "infer", "get_dataset", "get_iterator"]
+)
+def test_only_a_way_that_is_all_of_skorch_is_not_gone(method, where):
+    class Own(NeuralNetClassifier):
+        pass
+
+    check_own_way(own_net(Own, Silent).initialize(), X[:, None])
+    net = own_net(Own, Silent).initialize()
+    given = partial(getattr(NeuralNetClassifier, method), net)
+    setattr(Own if where == "class" else net, method, staticmethod(given))
+    with pytest.raises(pytest.fail.Exception, match="the module was called"):
+        check_own_way(net, X[:, None])
 
 
 def test_the_net_is_left_as_it_was():

@@ -43,14 +43,12 @@ class NetCheck(Callback):
         """Check what the net predicts."""
         with torch.enable_grad():
             output, _ = _predict(net, self.x, self.n_classes)
-        squashed, remedy = False, "torch.nn.NLLLoss"
+        readable, squashed, remedy = isinstance(output, Tensor), False, "torch.nn.NLLLoss"
         # Without the wrapper of torch.compile.
         criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
-        if not isinstance(output, Tensor):
-            pass
-        elif isinstance(criterion, nn.CrossEntropyLoss):
+        if readable and isinstance(criterion, nn.CrossEntropyLoss):
             squashed = output.ndim == 2 and _are_probabilities(output)
-        elif isinstance(criterion, nn.BCEWithLogitsLoss):
+        elif readable and isinstance(criterion, nn.BCEWithLogitsLoss):
             squashed, remedy = _last_operation(output).startswith("Sigmoid"), "torch.nn.BCELoss"
         if squashed:
             warnings.warn(

@@ -24,8 +24,7 @@ from tsynd_sk._utils._tensors import detached_copy
 # Rows to compare.
 _N_ROWS = 8
 
-# Methods and parameters between images and predictions, and who may have written the methods so
-# that members follow.
+# Methods between images and predictions, and whose of them members follow.
 _METHODS = (
     "predict_proba",
     "forward_iter",
@@ -64,6 +63,7 @@ def check_own_way(net: NeuralNet, rows: Any) -> None:
     x = default_collate(list(rows))[0] if drawn else torch.tensor(given)
     if (
         _FOLLOWED.issuperset(_WRITTEN_IN(type(net)))
+        and vars(net).keys().isdisjoint(_METHODS)
         and net.dataset is SkorchDataset
         and net.iterator_valid is DataLoader
         and not (net.get_params_for("dataset") or net.get_params_for("iterator_valid"))
