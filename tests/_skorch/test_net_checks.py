@@ -23,7 +23,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
 from tsynd_sk._skorch import scoped_seed
-from tsynd_sk._skorch._net_checks import check_predictions
+from tsynd_sk._skorch._net_checks import NetCheck
 
 BINARY = (y > 4).astype(np.float32)
 
@@ -141,7 +141,7 @@ class TestFitting:
         net.module_.train()
         net.module_.layers[1].eval()
         modes = [part.training for part in net.module_.modules()]
-        check_predictions(net, IMAGES[:8], 10)
+        NetCheck(IMAGES, 10).on_train_begin(net)
         assert [part.training for part in net.module_.modules()] == modes
         assert all(p.grad is None for p in net.module_.parameters())
 

@@ -277,18 +277,18 @@ class TestMemory:
         y = np.zeros(3000, np.int64)
         y[[7, 1234, 2998]] = 1, 2, 2
         monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4 * 1500)
-        rows, labels = _sized_from_data._representatives(X, y)
+        rows, labels = rows_to_size_by(X, y)
         assert 1500 <= len(rows) <= 1503
         assert set(labels) == {0, 1, 2}
         np.testing.assert_array_equal(y[rows[:, 0].int()], labels)
         stored = Stored(Hdf5(X))
         given = NetworkInput(stored, ImageFormat.infer(stored))
-        found = _sized_from_data._representatives(given, y)
+        found = rows_to_size_by(given, y)
         for one, other in zip(found, (rows, labels), strict=True):
             np.testing.assert_array_equal(one, other)
         # Few rows say little of large images, however many bytes they have.
         monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4)
-        assert 100 <= len(_sized_from_data._representatives(X, None)[0]) <= 103
+        assert 100 <= len(rows_to_size_by(X, None)[0]) <= 103
 
     def test_what_a_store_can_pickle_is_pickled_by_name(self, stores):
         X, y = make("grey", "uint8", n=300)
@@ -299,6 +299,22 @@ class TestMemory:
         assert_equal(pickle.loads(pickled).sample(9), in_memory.sample(9))
         estimator.fit(stores["memmap"](X), y)
         assert_equal(pickle.loads(pickle.dumps(estimator)).sample(9), in_memory.sample(9))
+
+
+class RemembersData(torch.nn.Linear):
+    """Is made from training data, which it keeps."""
+
+    @classmethod
+    def from_data(cls, X, y):
+        made = cls(1, 1)
+        made.data = X, y
+        return made
+
+
+def rows_to_size_by(X, y):
+    net = AutoencoderNet(RemembersData)
+    with _sized_from_data.sized_by(net, X, y):
+        return net.initialize().module_.data
 
 
 class Elsewhere(Duck):

@@ -4,6 +4,7 @@ import pickle
 import threading
 import warnings
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -445,20 +446,44 @@ class FirstLogits(nn.CrossEntropyLoss):
     [
         {"cls": NeuralNetBinaryClassifier, "module__n_out": 1},
         {"module__extra": True, "criterion": FirstLogits},
-        {"iterator_train__collate_fn": default_collate, "iterator_valid__batch_size": 3},
+        {"iterator_train__collate_fn": default_collate},
     ],
     ids=["binary", "tuple", "training alone"],
 )
 def test_others_train_to_the_bit_as_without_the_check(params, monkeypatch):
     labels = y > 4 if "cls" in params else y
-    first = augmented(own_net(**params, max_epochs=2)).fit(X, labels)
-    monkeypatch.setattr("tsynd_sk._skorch.check_own_way", lambda net, rows: None)
-    second = augmented(own_net(**params, max_epochs=2)).fit(X, labels)
+    # A parameter of its loader, for which there is something to check.
+    params = {**params, "max_epochs": 2, "iterator_valid__batch_size": 3}
+    first = augmented(own_net(**params)).fit(X, labels)
+    for place in ("_skorch", "_skorch._net_checks"):
+        monkeypatch.setattr(f"tsynd_sk.{place}.check_own_way", lambda net, rows: None)
+    second = augmented(own_net(**params)).fit(X, labels)
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
+class Silent(Dense):
+    def forward(self, x):
+        pytest.fail("the module was called")
+
+
+@pytest.mark.parametrize("where", ["class", "net"])
+@pytest.mark.parametrize(
+    "method", ["predict_proba", "evaluation_step", "infer", "get_dataset", "get_iterator"]
+)
+def test_only_a_way_that_is_all_of_skorch_is_not_gone(method, where):
+    class Own(NeuralNetClassifier):
+        pass
+
+    check_own_way(own_net(Own, Silent).initialize(), X[:, None])
+    net = own_net(Own, Silent).initialize()
+    given = partial(getattr(NeuralNetClassifier, method), net)
+    setattr(Own if where == "class" else net, method, staticmethod(given))
+    with pytest.raises(pytest.fail.Exception, match="the module was called"):
+        check_own_way(net, X[:, None])
+
+
 def test_the_net_is_left_as_it_was():
-    estimator = own_net().initialize()
+    estimator = own_net(iterator_valid__batch_size=3).initialize()
     module = estimator.module_
     module.layers[1].eval()
     modes = [part.training for part in module.modules()]

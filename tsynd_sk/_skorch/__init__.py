@@ -1,24 +1,21 @@
 """All code that uses skorch's private parts."""
 
-from tsynd_sk._skorch._net_checks import NetCheck, check_predictions, classes_of_frozen
+from tsynd_sk._skorch._net_checks import NetCheck, classes_of_frozen
 from tsynd_sk._skorch._nets import (
     ComparedNet,
-    CosineSchedule,
     Schedule,
     bare_module,
     check_autoencoder,
-    check_classifier,
     check_device,
+    check_net,
     clone_net,
     copy_net,
     device_of,
-    is_frozen,
-    known_epochs,
     let_schedules_resume,
     parts_of,
     unfreeze,
 )
-from tsynd_sk._skorch._own_way import DrawnRows, OwnWayCheck, check_own_way
+from tsynd_sk._skorch._own_way import check_own_way, drawn_rows
 from tsynd_sk._skorch._prediction import log_proba_head, network_of, scores_head
 from tsynd_sk._skorch._progress import (
     CallbackSupportMixin,
@@ -33,4 +30,4 @@ from tsynd_sk._skorch._sized_from_data import (
     initialize_by_sizes,
     is_sized_from_data,
 )
-from tsynd_sk._skorch._training import dry_run, fit_autoencoder, fit_classifier
+from tsynd_sk._skorch._training import dry_run, fit_net

@@ -12,8 +12,9 @@ from skorch.callbacks import Callback
 from skorch.utils import to_device
 from torch import Tensor, nn
 
-from tsynd_sk._skorch._nets import bare_module, criterion_of, device_of
-from tsynd_sk._skorch._prediction import check_readable, collated, first_output
+from tsynd_sk._skorch._nets import bare_module, device_of
+from tsynd_sk._skorch._own_way import check_own_way
+from tsynd_sk._skorch._prediction import collated, unreadable
 from tsynd_sk._utils._inference import modes_kept
 
 # Rows to check a net by.
@@ -29,23 +30,25 @@ class NetCheck(Callback):
     It checks when training begins, because other callbacks may size the module by the data before.
     The net must be initialised, but not trained. Its lazy layers learn their shapes.
 
-    `x` is the net's input. With `n_classes` of None any number of columns is fine.
+    `x` is the net's input. With `n_classes` of None any number of columns is fine. `own_way`:
+    whether the net is also to pass `check_own_way`.
     """
 
-    def __init__(self, x: Any, n_classes: int | None):
+    def __init__(self, x: Any, n_classes: int | None, own_way: bool = False):
         self.x = x[:_N_ROWS]
         self.n_classes = n_classes
+        self.own_way = own_way
 
     def on_train_begin(self, net, **kwargs):
         """Check what the net predicts."""
         with torch.enable_grad():
             output, _ = _predict(net, self.x, self.n_classes)
-        criterion, squashed, remedy = criterion_of(net), False, "torch.nn.NLLLoss"
-        if not isinstance(output, Tensor):
-            return
-        if isinstance(criterion, nn.CrossEntropyLoss) and output.ndim == 2:
-            squashed = _are_probabilities(output)
-        elif isinstance(criterion, nn.BCEWithLogitsLoss):
+        readable, squashed, remedy = isinstance(output, Tensor), False, "torch.nn.NLLLoss"
+        # Without the wrapper of torch.compile.
+        criterion = getattr(net.criterion_, "_orig_mod", net.criterion_)
+        if readable and isinstance(criterion, nn.CrossEntropyLoss):
+            squashed = output.ndim == 2 and _are_probabilities(output)
+        elif readable and isinstance(criterion, nn.BCEWithLogitsLoss):
             squashed, remedy = _last_operation(output).startswith("Sigmoid"), "torch.nn.BCELoss"
         if squashed:
             warnings.warn(
@@ -55,11 +58,8 @@ class NetCheck(Callback):
                 UserWarning,
                 stacklevel=2,
             )
-
-
-def check_predictions(net: NeuralNet, x: Any, n_classes: int | None) -> None:
-    """Check a net as `NetCheck` does, at any time."""
-    NetCheck(x, n_classes).on_train_begin(net)
+        if self.own_way:
+            check_own_way(net, self.x)
 
 
 def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
@@ -83,82 +83,89 @@ def classes_of_frozen(net: NeuralNet, x: Any, y: np.ndarray) -> np.ndarray:
     )
 
 
-def _probabilities(net: NeuralNet, output: Any) -> Tensor:
-    """Return skorch's prediction from an output, without its graph."""
-    nonlinearity = net._get_predict_nonlinearity()
-    if isinstance(output, Tensor):
-        proba = check_readable(nonlinearity(output.detach()), output)
-        if proba.dtype == torch.bfloat16:
-            raise TypeError(
-                f"the {type(net).__name__} predicts bfloat16, which numpy does not know, so that "
-                "its predict_proba fails: let forward return output.float()"
-            )
-        return proba.float()
-    try:
-        # As skorch does before it reads predictions.
-        proba = nonlinearity(first_output(to_device(output, "cpu")))
-    except Exception as error:
-        # skorch's own cannot read it, and a user's may fail in any way.
-        reason = str(error).partition("\n")[0]
-        check_readable(None, output, f" ({type(error).__name__}: {reason})")
-    return check_readable(proba, output).detach().float()
-
-
 def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor]:
     """Return output and probabilities for rows; raise if a row does not have `n_classes` of them.
 
     The bare module is evaluated, because compiled or distributed ones are for training. Afterwards
     the net is as before, unlike after ``predict_proba``.
     """
-    wrapped, batch = net.module_, collated(net, x)
-    x = to_device(torch.from_numpy(batch) if batch is x else batch, device_of(net))
+    wrapped, own_batches = net.module_, hasattr(net, "iterator_valid__collate_fn")
+    x = to_device(collated(net, x) if own_batches else torch.from_numpy(x), device_of(net))
     with modes_kept(wrapped):
         vars(net)["module_"] = bare_module(net).eval()
         try:
             output = net.infer(x)
-            proba = _probabilities(net, output)
-            output = first_output(output)
         except RuntimeError as error:
-            if "channels, but got" not in str(error) or not isinstance(x, Tensor):
-                raise
-            hint = (
-                "NetClassifier(Pretrained, module__net=function) of tsynd_sk.classifiers repeats "
-                "grey images, where function(n_channels, n_classes) makes the network"
-                if "got 1 channels" in str(error)
-                else "build it for the channels of the images"
-            )
-            raise ValueError(
-                f"the module does not take images of shape {tuple(x.shape[1:])}: {hint} ({error})"
-            ) from error
+            if "channels, but got" in str(error) and isinstance(x, Tensor):
+                raise _misfit_of_channels(x, error) from error
+            raise
         finally:
             vars(net)["module_"] = wrapped
+    nonlinearity = net._get_predict_nonlinearity()
+    try:
+        # As skorch does before it reads predictions.
+        read = output.detach() if isinstance(output, Tensor) else to_device(output, "cpu")
+        proba = nonlinearity(read[0] if isinstance(read, tuple) else read)
+    except Exception as error:
+        if isinstance(output, Tensor):
+            raise
+        # skorch's own cannot read it, and a user's may fail in any way.
+        reason = str(error).partition("\n")[0]
+        raise unreadable(output, f" ({type(error).__name__}: {reason})") from error
+    if not isinstance(proba, Tensor):
+        raise unreadable(output)
+    if proba.dtype == torch.bfloat16:
+        raise TypeError(
+            f"the {type(net).__name__} predicts bfloat16, which numpy does not know, so that "
+            "its predict_proba fails: let forward return output.float()"
+        )
+    proba = proba.detach().float()
+    fits = proba.ndim == 2 and n_classes in (None, proba.shape[1])
+    if not fits or not _are_probabilities(proba):
+        raise _misfit(net, proba, n_classes)
+    output = output[0] if isinstance(output, tuple) else output
+    return output.float() if isinstance(output, Tensor) else output, proba
+
+
+def _misfit_of_channels(x: Tensor, error: RuntimeError) -> ValueError:
+    hint = "build it for the channels of the images"
+    if "got 1 channels" in str(error):
+        hint = (
+            "NetClassifier(Pretrained, module__net=function) of tsynd_sk.classifiers repeats "
+            "grey images, where function(n_channels, n_classes) makes the network"
+        )
+    return ValueError(
+        f"the module does not take images of shape {tuple(x.shape[1:])}: {hint} ({error})"
+    )
+
+
+def _misfit(net: NeuralNet, proba: Tensor, n_classes: int | None) -> ValueError:
+    """Return the error for predictions that are no probabilities of so many classes."""
     if proba.ndim != 2 or n_classes not in (None, proba.shape[1]):
         expected = "two dimensions"
         if n_classes is not None:
             expected = f"({len(proba)}, {n_classes}), one column for each of the classes in y"
-        raise ValueError(
+        return ValueError(
             f"the module of the {type(net).__name__} predicts an array of shape "
             f"{tuple(proba.shape)} for {len(proba)} rows; expected {expected}"
         )
     if proba.isnan().any():
-        raise ValueError(
+        return ValueError(
             f"the {type(net).__name__} predicts NaN for training images: its training has "
             "diverged, or its module cannot take their values. Scale the images, for instance to "
             "values between 0 and 1, or lower its lr."
         )
-    if not _are_probabilities(proba):
-        sums = proba.sum(1)
-        raise ValueError(
-            f"the predictions of the {type(net).__name__} with criterion "
-            f"{type(criterion_of(net)).__name__} are not probabilities: they lie between "
-            f"{proba.min():.3g} and {proba.max():.3g}, and rows sum to between {sums.min():.3g} "
-            f"and {sums.max():.3g}. If its module returns logits, use "
-            "criterion=torch.nn.CrossEntropyLoss (torch.nn.BCEWithLogitsLoss for a "
-            "NeuralNetBinaryClassifier); for torch.nn.NLLLoss the module must end in a softmax, "
-            "not in its logarithm, which skorch computes; for other criteria set "
-            "predict_nonlinearity."
-        )
-    return output.float() if isinstance(output, Tensor) else output, proba
+    sums, criterion = proba.sum(1), getattr(net.criterion_, "_orig_mod", net.criterion_)
+    return ValueError(
+        f"the predictions of the {type(net).__name__} with criterion "
+        f"{type(criterion).__name__} are not probabilities: they lie between "
+        f"{proba.min():.3g} and {proba.max():.3g}, and rows sum to between {sums.min():.3g} "
+        f"and {sums.max():.3g}. If its module returns logits, use "
+        "criterion=torch.nn.CrossEntropyLoss (torch.nn.BCEWithLogitsLoss for a "
+        "NeuralNetBinaryClassifier); for torch.nn.NLLLoss the module must end in a softmax, "
+        "not in its logarithm, which skorch computes; for other criteria set "
+        "predict_nonlinearity."
+    )
 
 
 def _are_probabilities(proba: Tensor) -> bool:

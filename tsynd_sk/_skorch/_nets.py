@@ -23,21 +23,17 @@ class ComparedNet(FrozenEstimator):
     """Frozen net that `check_own_way` has checked already."""
 
 
-def is_frozen(estimator) -> bool:
-    """Return whether an estimator is used as it is."""
-    return isinstance(estimator, FrozenEstimator)
-
-
 def unfreeze(estimator) -> NeuralNet:
     """Return the net itself."""
-    return estimator.estimator if is_frozen(estimator) else estimator
+    return estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
 
 
-def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
-    """Return the net itself; raise if it is no net, or frozen but not fitted."""
-    frozen = is_frozen(estimator)
+def check_net(estimator, role: str, *, classifies: bool = True) -> NeuralNet:
+    """Return the net itself; raise if it is no net, frozen but not fitted, or no classifier."""
+    frozen = isinstance(estimator, FrozenEstimator)
     net = estimator.estimator if frozen else estimator
     if not isinstance(net, NeuralNet):
+        example = "NeuralNetClassifier" if classifies else "NeuralNet"
         raise TypeError(
             f"{role} must be a skorch net, for instance skorch.{example}, or "
             f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
@@ -47,23 +43,18 @@ def check_net(estimator, role: str, example: str = "NeuralNet") -> NeuralNet:
             f"{role} is wrapped in FrozenEstimator, but it is not fitted: call its fit first, or "
             "pass it without FrozenEstimator"
         )
-    return net
-
-
-def check_classifier(estimator, role: str = "classifier") -> None:
-    """Raise if an estimator is not a skorch classifier."""
-    net = check_net(estimator, role, "NeuralNetClassifier")
-    if not is_classifier(net):
+    if classifies and not is_classifier(net):
         raise TypeError(
             f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
             f"{type(net).__name__}"
         )
+    return net
 
 
 def check_autoencoder(estimator) -> None:
     """Raise if an estimator is not a skorch net whose module has ``encode`` and ``decode``."""
-    net = check_net(estimator, "autoencoder")
-    module = bare_module(net) if is_frozen(estimator) else net.module
+    net = check_net(estimator, "autoencoder", classifies=False)
+    module = bare_module(net) if isinstance(estimator, FrozenEstimator) else net.module
     for method in ("encode", "decode"):
         # The module of a function is not known before it is called.
         if isinstance(module, type | nn.Module) and not hasattr(module, method):
@@ -91,11 +82,6 @@ def bare_module(net: NeuralNet) -> nn.Module:
             return module
 
 
-def criterion_of(net: NeuralNet) -> nn.Module:
-    """Return the criterion of a net without the wrapper of ``torch.compile``."""
-    return getattr(net.criterion_, "_orig_mod", net.criterion_)
-
-
 def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
     """Return modules and criteria of an initialised net, without wrappers of ``torch.compile``."""
     parts = {name: getattr(net, f"{name}_") for name in [*net._modules, *net._criteria]}
@@ -107,12 +93,6 @@ def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
     criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
     binary = isinstance(net, NeuralNetBinaryClassifier) or issubclass(criterion, _BINARY_CRITERIA)
     return y.astype(np.float32 if binary else np.int64)
-
-
-def known_epochs(net: Any) -> int | None:
-    """Return the number of epochs of a net; None if it depends on the data."""
-    epochs = getattr(net, "max_epochs", None)
-    return epochs if isinstance(epochs, int) else None
 
 
 def let_schedules_resume(net: NeuralNet) -> None:
@@ -194,26 +174,20 @@ def copy_for_prediction(net: NeuralNet) -> NeuralNet:
 
 
 class Schedule(LRScheduler):
-    """Learning-rate schedule that leaves its optimizer out of pickles.
+    """Learning-rate schedule over all epochs of its net, such as CosineAnnealingLR.
 
-    A training starts with a new schedule anyway. When skorch loads a net on a machine without
-    accelerator, it moves only what it knows, such as the net's own optimizer.
+    It leaves its optimizer out of pickles, because a training starts with a new one anyway: when
+    skorch loads a net on a machine without accelerator, it moves only what it knows, such as the
+    net's own optimizer.
     """
+
+    def on_train_begin(self, net, **kwargs):
+        """Start anew, for the net's number of epochs."""
+        self.T_max = net.max_epochs
+        super().on_train_begin(net, **kwargs)
 
     def __getstate__(self):
         state = dict(vars(self))
         if "lr_scheduler_" in state:
             state["lr_scheduler_"] = None
         return state
-
-
-class CosineSchedule(Schedule):
-    """Learning rate that falls along a cosine to zero at the end of training."""
-
-    def __init__(self):
-        super().__init__("CosineAnnealingLR")
-
-    def on_train_begin(self, net, **kwargs):
-        """Start a schedule for the net's number of epochs."""
-        self.T_max = net.max_epochs
-        super().on_train_begin(net, **kwargs)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.dataset import Dataset as SkorchDataset
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from tsynd_sk._skorch._nets import bare_module, device_of, variant
 from tsynd_sk._skorch._prediction import log_proba_head, network_of
@@ -23,48 +24,54 @@ from tsynd_sk._utils._tensors import detached_copy
 # Rows to compare.
 _N_ROWS = 8
 
+# Methods between images and predictions, and whose of them members follow.
+_METHODS = (
+    "predict_proba",
+    "forward_iter",
+    "evaluation_step",
+    "infer",
+    "get_dataset",
+    "get_iterator",
+    "get_params_for",
+    "_get_predict_nonlinearity",
+)
+_WRITTEN_IN = attrgetter(*(f"{name}.__module__" for name in _METHODS))
+_FOLLOWED = {"skorch.net", "skorch.classifier", "tsynd_sk.classifiers._default"}
+
 _WAYS_OUT = (
     "Prepare images in its infer or in iterator_valid__collate_fn, by functions of torch; in the "
     "first layer of the module (torchvision's v2.Normalize is one); or before fit."
 )
 
 
-class DrawnRows(Dataset):
-    """First rows of a data set, drawn once, so that random transforms are applied once."""
-
-    def __init__(self, dataset: Any):
-        self.rows = [dataset[i] for i in range(min(len(dataset), _N_ROWS))]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int) -> Any:
-        return self.rows[i]
-
-
-class OwnWayCheck(Callback):
-    """Raise ValueError when training begins if members would not get the inputs of the net."""
-
-    def __init__(self, x: Any):
-        self.x = x[:_N_ROWS]
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Check some rows."""
-        check_own_way(net, self.x)
+def drawn_rows(dataset: Any) -> Subset:
+    """Draw the first rows of a data set once, so that random transforms are applied once."""
+    rows: Any = list(map(dataset.__getitem__, range(min(len(dataset), _N_ROWS))))
+    return Subset(rows, range(len(rows)))
 
 
 def check_own_way(net: NeuralNet, rows: Any) -> None:
     """Raise ValueError if the members' inputs or predictions would differ from those of the net.
 
-    The second time, the module returns what it returned the first time, so that noise in it does
-    not matter.
+    Where all code on the way is skorch's they do not, and nothing is computed. The second time, the
+    module returns what it returned the first time, so that noise in it does not matter.
 
-    The net is initialised; it need not be trained. Rows are its input: images, or `DrawnRows`.
+    The net is initialised; it need not be trained. Rows are its input: images, or `drawn_rows`.
     """
-    drawn = isinstance(rows, DrawnRows)
+    drawn = isinstance(rows, Dataset)
     given = rows if drawn else rows[:_N_ROWS]
-    x = default_collate(rows.rows)[0].float() if drawn else torch.tensor(given)
-    module, name = bare_module(net), type(net).__name__
+    x = default_collate(list(rows))[0] if drawn else torch.tensor(given)
+    if (
+        _FOLLOWED.issuperset(_WRITTEN_IN(type(net)))
+        and vars(net).keys().isdisjoint(_METHODS)
+        and net.dataset is SkorchDataset
+        and net.iterator_valid is DataLoader
+        and not (net.get_params_for("dataset") or net.get_params_for("iterator_valid"))
+        and len(net._criteria) == 1
+        and x.dtype == torch.float32
+    ):
+        return
+    x, module, name = x.float(), bare_module(net), type(net).__name__
     parts = [value for value in vars(net).values() if isinstance(value, nn.Module)]
     probe = variant(net, module_=module, iterator_valid__batch_size=len(given))
     with modes_kept(*parts), scoped_seed(None), torch.no_grad():

@@ -13,7 +13,7 @@ from skorch.dataset import unpack_data
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from tsynd_sk._skorch._nets import bare_module, criterion_of, variant
+from tsynd_sk._skorch._nets import bare_module, variant
 from tsynd_sk._utils._inference import in_float32
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.uncertainty import safe_log
@@ -34,11 +34,8 @@ def network_of(net: NeuralNet) -> nn.Module:
 
 
 def collated(net: NeuralNet, rows: Any) -> Any:
-    """Make a batch of rows without labels, as the net's loader does."""
-    collate = getattr(net, "iterator_valid__collate_fn", default_collate)
-    if collate is default_collate:
-        return rows
-    return unpack_data(collate([(row, torch.zeros(1)) for row in rows]))[0]
+    """Make a batch of rows without labels by the net's own collate function."""
+    return unpack_data(net.iterator_valid__collate_fn([(row, torch.zeros(1)) for row in rows]))[0]
 
 
 class Inference(nn.Module):
@@ -102,7 +99,7 @@ class Inference(nn.Module):
         net: Any = object.__new__(self.net_class)
         vars(net).update(self.settings, **dict(self.named_children()))
         vars(net).update(module_=_in_float32(self.module_, x), device=_device(net.device, x))
-        return net.infer(collated(net, x))
+        return net.infer(collated(net, x) if "iterator_valid__collate_fn" in self.settings else x)
 
 
 def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
@@ -131,7 +128,8 @@ def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
     Where skorch infers a softmax or a sigmoid, their logarithm is computed directly, which is exact
     for confident predictions, too.
     """
-    criterion, nonlinearity = criterion_of(net), None
+    # Without the wrapper of torch.compile.
+    criterion, nonlinearity = getattr(net.criterion_, "_orig_mod", net.criterion_), None
     if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
         nonlinearity = "softmax"
     elif net.predict_nonlinearity == "auto" and isinstance(criterion, nn.BCEWithLogitsLoss):
@@ -151,32 +149,26 @@ def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
     return None if isinstance(head.keywords["nonlinearity"], str) else head
 
 
-def first_output(output: Any) -> Any:
-    """Return what predictions are computed from: the first entry of a tuple, as in skorch."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-def check_readable(proba: Any, output: Any, reason: str = "") -> Tensor:
-    """Return probabilities; raise TypeError if the output of a module cannot be read."""
-    if not isinstance(proba, Tensor):
-        kind = type_name(output)
-        keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
-        raise TypeError(
-            f"the module returns {kind}{keys}, in which no prediction is found{reason}. Let "
-            "forward return a tensor, or a tuple that begins with it. A list or dict of tensors, "
-            "or an object with a method to(device), needs a criterion that takes it, and as "
-            "predict_nonlinearity of the net a function from it to probabilities of shape "
-            "(n, n_classes), such as lambda output: output['logits'].softmax(-1)"
-        )
-    return proba
+def unreadable(output: Any, reason: str = "") -> TypeError:
+    """Return the error for an output of a module in which no prediction is found."""
+    kind = type_name(output)
+    keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
+    return TypeError(
+        f"the module returns {kind}{keys}, in which no prediction is found{reason}. Let "
+        "forward return a tensor, or a tuple that begins with it. A list or dict of tensors, "
+        "or an object with a method to(device), needs a criterion that takes it, and as "
+        "predict_nonlinearity of the net a function from it to probabilities of shape "
+        "(n, n_classes), such as lambda output: output['logits'].softmax(-1)"
+    )
 
 
 def _to_log_proba(output, *, nonlinearity: Any, flat: bool) -> Tensor:
     logits = output[0] if isinstance(output, tuple) else output
     if not isinstance(logits, Tensor):
-        if isinstance(nonlinearity, str):
-            check_readable(None, output)
-        return safe_log(check_readable(nonlinearity(logits), output))
+        proba = None if isinstance(nonlinearity, str) else nonlinearity(logits)
+        if not isinstance(proba, Tensor):
+            raise unreadable(output)
+        return safe_log(proba)
     if flat or (nonlinearity == "sigmoid" and logits.ndim == 2 and logits.shape[1] == 1):
         logits = logits.reshape(-1)
     if nonlinearity == "softmax":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -78,33 +79,38 @@ class TrainingBar(Callback):
         return {"label": self.label, "image_passes": None}
 
 
+@dataclass
 class Task:
     """A task of an estimator's fit, reported to scikit-learn's callbacks.
 
-    Without callbacks, or before scikit-learn had them, `context` is None and nothing is reported.
-    `data` are ``X`` and ``y`` of the fit.
+    Where nobody listens, or before scikit-learn had callbacks, `context` is None and nothing is
+    reported. `data` are ``X`` and ``y`` of the fit.
     """
 
-    def __init__(self, estimator: Any, context: Any, data: dict[str, Any]):
-        self.estimator = estimator
-        self.context = context
-        self.data = data
-        if context is not None:
-            context.call_on_fit_task_begin(estimator=estimator, **data)
+    estimator: Any
+    context: Any
+    data: dict[str, Any]
 
     @classmethod
-    def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: int | None) -> Task:
-        """Start the outermost task, which `_fit_context` of the estimator's method ends."""
-        context = None
-        if hasattr(estimator, "_init_callback_context"):
-            context = estimator._init_callback_context(max_subtasks=n_subtasks)
-        return cls(estimator, context, {"X": X, "y": y})
+    def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: Any) -> Task:
+        """Start the outermost task, which `_fit_context` of the estimator's method ends.
 
-    def subtask(self, name: str, n_subtasks: int | None = 0) -> Task:
+        The number of parts is only known if it is an integer.
+        """
+        whole = cls(estimator, None, {"X": X, "y": y})
+        if getattr(estimator, "_skl_callbacks", None):
+            n_subtasks = n_subtasks if isinstance(n_subtasks, int) else None
+            whole.context = estimator._init_callback_context(max_subtasks=n_subtasks)
+            whole.context.call_on_fit_task_begin(estimator=estimator, **whole.data)
+        return whole
+
+    def subtask(self, name: str, n_subtasks: Any = 0) -> Task:
         """Start a part of this task."""
         if self.context is None:
             return self
+        n_subtasks = n_subtasks if isinstance(n_subtasks, int) else None
         context = self.context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        context.call_on_fit_task_begin(estimator=self.estimator, **self.data)
         return Task(self.estimator, context, self.data)
 
     def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from torch import Tensor
+from skorch.dataset import get_len
 
 from tsynd_sk.images import spread
 
@@ -27,7 +27,8 @@ class SizedFromData(NeuralNet):
     """Base of nets whose module is sized from, or initialised by, the first training data.
 
     The module class has a classmethod ``from_data(X, y, **params)``, which gets the data and the
-    ``module__`` parameters.
+    ``module__`` parameters. The net may have a method ``n_epochs(n_rows)``, which makes a number of
+    its ``max_epochs``.
     """
 
     def fit(self, X, y=None, **fit_params):
@@ -43,20 +44,35 @@ class SizedFromData(NeuralNet):
             return super().partial_fit(X, y, classes=classes, **fit_params)
 
     def initialize_module(self):
-        """Build the module from the present data, or from its parameters only."""
+        """Build the module from the present data, or from its parameters only.
+
+        It gets rows evenly over the data, at least one of each class, few enough for memory.
+        """
         own, kwargs = vars(self), self.get_params_for("module")
         if own.get("_sizes") is not None:
             self.module_ = self.module(**{**kwargs, **self._sizes})
             return self
-        if "_data" not in own or not is_sized_from_data(self):
+        from_data = getattr(self.module, "from_data", None)
+        if "_data" not in own or from_data is None or not isinstance(self.module, type):
             return super().initialize_module()
-        X, y = _representatives(*self._data)
+        X, y = self._data
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        bytes_a_row = max(4 * int(np.prod(X.shape[1:])), 1)
+        n_rows = max(_BYTES_TO_SIZE_BY // bytes_a_row, _ROWS_TO_SIZE_BY)
+        if len(X) > n_rows:
+            rows = spread(len(X), n_rows)
+            if np.ndim(y) == 1:
+                y = np.asarray(y)
+                rows = np.union1d(rows, np.unique(y, return_index=True)[1])
+            X, y = X[rows], y if y is None else y[rows]
+        # The data may be a torch or numpy array, or one that is not in memory.
+        X = torch.as_tensor(X if isinstance(X, torch.Tensor) else np.asarray(X[:]))
         if X.dtype != torch.get_default_dtype():
             raise ValueError(
                 f"X has dtype {X.dtype}, but {type(self).__name__} computes in "
                 f"{torch.get_default_dtype()}, torch's default dtype: convert X to that dtype"
             )
-        self.module_ = self.module.from_data(X, y, **kwargs)
+        self.module_ = from_data(X, y, **kwargs)
         return self
 
 
@@ -68,15 +84,19 @@ def is_sized_from_data(net: NeuralNet) -> bool:
 
 @contextmanager
 def sized_by(net: NeuralNet, X, y) -> Iterator[None]:
-    """Let a net size its module by these data whenever it is initialised inside the context."""
-    outermost = isinstance(net, SizedFromData) and "_data" not in vars(net)
-    if outermost:
-        net._data = (X, y)
+    """Let a net size its module, and count its epochs, by these data inside the context."""
+    if not isinstance(net, SizedFromData) or "_data" in vars(net):
+        yield
+        return
+    net._data, given = (X, y), net.max_epochs
+    if hasattr(net, "n_epochs"):
+        # A number in the place of "auto", because all callbacks read it.
+        net.max_epochs = net.n_epochs(get_len(X))
     try:
         yield
     finally:
-        if outermost:
-            del net._data
+        del net._data
+        net.max_epochs = given
 
 
 def initialize_by_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> None:
@@ -87,18 +107,3 @@ def initialize_by_sizes(net: NeuralNet, sizes: dict[str, Any] | None) -> None:
         warnings.simplefilter("ignore", UserWarning)
         net.initialize()
     del net._sizes
-
-
-def _representatives(X, y) -> tuple[Tensor, Any]:
-    """Choose rows evenly over the data, at least one of each class, few enough for memory."""
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    bytes_a_row = max(4 * int(np.prod(X.shape[1:])), 1)
-    n_rows = max(_BYTES_TO_SIZE_BY // bytes_a_row, _ROWS_TO_SIZE_BY)
-    if len(X) <= n_rows:
-        # The data may be a torch or numpy array, or one that is not in memory.
-        return torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X[:])), y
-    rows = spread(len(X), n_rows)
-    if np.ndim(y) == 1:
-        y = np.asarray(y)
-        rows = np.union1d(rows, np.unique(y, return_index=True)[1])
-    return torch.as_tensor(X[rows]), y if y is None else y[rows]

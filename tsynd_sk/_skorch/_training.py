@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.helper import predefined_split
@@ -17,7 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tsynd_sk._skorch._net_checks import NetCheck
-from tsynd_sk._skorch._nets import clone_net, encode_labels, is_frozen
+from tsynd_sk._skorch._nets import clone_net, encode_labels
 from tsynd_sk._skorch._seeding import scoped_seed
 from tsynd_sk._skorch._sized_from_data import sized_by
 
@@ -50,46 +51,39 @@ def interruptible() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def fit_classifier(
-    classifier: NeuralNet,
+def fit_net(
+    given: Any,
     x: Any,
-    y: np.ndarray,
+    y: np.ndarray | None,
     seed: int,
     device: Any = None,
     extra_callbacks: Sequence[Callback] = (),
     role: str = "classifier",
     validation: tuple[Any, np.ndarray] | None = None,
+    own_way: bool = False,
 ) -> NeuralNet:
-    """Clone and fit a classifier on class indices, after a check of its predictions.
+    """Clone and fit a net: a classifier on class indices `y`, an autoencoder on None.
 
-    A fitted one in `FrozenEstimator` is returned as it is. `device` of None is the net's own.
-    `extra_callbacks` serve this training only, after the net's own; one that raises in its
-    ``on_train_begin`` stops it before the first step. `role` is the name of the net in messages.
+    A fitted one in `FrozenEstimator` is returned as it is. What a classifier predicts is checked
+    before, and with `own_way` also that its members predict the same. `device` of None is the net's
+    own. `extra_callbacks` serve this training only, after the net's own; one that raises in its
+    ``on_train_begin`` stops it before the first step. `role` is what messages call a classifier.
     `validation`, pair of arrays like `x` and `y`, replaces the net's ``train_split`` in this
     training.
     """
-    if is_frozen(classifier):
-        return classifier.estimator
-    net, check = clone_net(classifier, device), NetCheck(x, int(y.max()) + 1)
-    y, train_split = encode_labels(net, y), net.train_split
+    if isinstance(given, FrozenEstimator):
+        return given.estimator
+    net, callbacks, targets = clone_net(given, device), list(extra_callbacks), x
+    if y is not None:
+        callbacks.insert(0, NetCheck(x, int(y.max()) + 1, own_way))
+        targets = encode_labels(net, y)
+    train_split = net.train_split
     if validation is not None:
         x_val, y_val = validation
         net.train_split = predefined_split(net.get_dataset(x_val, encode_labels(net, y_val)))
-    with _training(net, x, y, seed, [check, *extra_callbacks], role):
-        net.fit(x, y)
+    with _training(net, x, targets, seed, callbacks, "autoencoder" if y is None else role):
+        net.fit(x, targets)
     net.train_split = train_split
-    return net
-
-
-def fit_autoencoder(
-    autoencoder: NeuralNet, x: Any, seed: int, device: Any = None, extra_callbacks: Sequence = ()
-) -> NeuralNet:
-    """Clone and fit an autoencoder; parameters are those of `fit_classifier`."""
-    if is_frozen(autoencoder):
-        return autoencoder.estimator
-    net = clone_net(autoencoder, device)
-    with _training(net, x, x, seed, extra_callbacks, "autoencoder"):
-        net.fit(x, x)
     return net
 
 
@@ -104,7 +98,7 @@ def dry_run(
     """Raise now what the later training of a classifier would raise at its beginning.
 
     A temporary clone is initialised, and checked by the ``on_train_begin`` of `extra_callbacks`.
-    Parameters are those of `fit_classifier`.
+    Parameters are those of `fit_net`.
     """
     probe = clone_net(classifier, device).set_params(verbose=0)
     with scoped_seed(seed), sized_by(probe, x, encode_labels(probe, y)), warnings.catch_warnings():
@@ -135,13 +129,15 @@ def _training(
                 stacklevel=4,
             )
     warm_start = net.warm_start
-    added = [(type(callback).__name__, callback.initialize()) for callback in callbacks]
     try:
         with scoped_seed(seed), sized_by(net, X, y), interruptible():
             net.initialize()
             # They join the initialised ones: as parameters they would stay in the net, and be lost
             # with ``callbacks="disable"``.
-            net.callbacks_ += added
+            n_own = len(net.callbacks_)
+            for callback in callbacks:
+                net.callbacks_.append((type(callback).__name__, callback.initialize()))
+            added = net.callbacks_[n_own:]
             net.warm_start = True
             yield
     except KeyboardInterrupt as interrupt:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 
+@dataclass(eq=False)
 class Batches(Sampler):
     """Batches in the order of a sampler; a single row that is left joins the batch before it.
 
@@ -20,13 +22,10 @@ class Batches(Sampler):
     Without `n_real`, all rows are of one kind.
     """
 
-    def __init__(
-        self, sampler: Any, batch_size: int, drop_last: bool = False, n_real: int | None = None
-    ):
-        self.sampler = sampler
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-        self.n_real = n_real
+    sampler: Any
+    batch_size: int
+    drop_last: bool = False
+    n_real: int | None = None
 
     def __len__(self) -> int:
         n_full, n_rest = divmod(len(self.sampler), self.batch_size)
@@ -34,37 +33,33 @@ class Batches(Sampler):
         return n_full + (n_rest > 0 and not joins and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        before: list[int] = []
-        for batch in self._drawn():
-            if before and len(batch) == 1 and self._can_join:
-                before += batch
-                continue
-            if before:
-                yield before
-            before = batch
-        if before:
-            yield before
+        filling: tuple[list[int], list[int]] = ([], [])
+        # The last full batch waits for the row that may join it.
+        full: list[int] = []
+        for row in map(int, self.sampler):
+            batch = filling[self.n_real is not None and row >= self.n_real]
+            batch.append(row)
+            if len(batch) == self.batch_size:
+                if full:
+                    yield full
+                full = batch.copy()
+                batch.clear()
+        rest = filling[0] + filling[1]
+        if len(rest) >= self.batch_size:
+            if full:
+                yield full
+            full, rest = rest[: self.batch_size], rest[self.batch_size :]
+        if self.drop_last:
+            rest = []
+        elif len(rest) == 1 and full and self._can_join:
+            full, rest = full + rest, []
+        yield from filter(None, (full, rest))
 
     @property
     def _can_join(self) -> bool:
         # Several processes fill the last batch up, which must not be the larger one.
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         return self.batch_size > 1 and not distributed
-
-    def _drawn(self) -> Iterator[list[int]]:
-        filling: tuple[list[int], list[int]] = ([], [])
-        for row in self.sampler:
-            batch = filling[self.n_real is not None and int(row) >= self.n_real]
-            batch.append(int(row))
-            if len(batch) == self.batch_size:
-                yield batch.copy()
-                batch.clear()
-        rest = filling[0] + filling[1]
-        if len(rest) >= self.batch_size:
-            yield rest[: self.batch_size]
-            rest = rest[self.batch_size :]
-        if rest and not self.drop_last:
-            yield rest
 
 
 def load(dataset: Any, *, n_real: int | None = None, **kwargs: Any) -> DataLoader:

@@ -171,7 +171,7 @@ class AutoencoderNet(SizedFromData):
         monitor = "valid_loss" if self.train_split else "train_loss"
         return [
             *super()._default_callbacks,
-            ("lr_scheduler", Schedule("CosineAnnealingLR", T_max=self.max_epochs)),
+            ("lr_scheduler", Schedule("CosineAnnealingLR")),
             ("early_stopping", EarlyStopping(monitor, patience=20, load_best=True)),
         ]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from skorch import NeuralNetClassifier
-from skorch.dataset import get_len
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from tsynd_sk._skorch import CosineSchedule, SizedFromData, bare_module
+from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk._utils._batches import load
 from tsynd_sk._utils._labels import n_classes_of
 from tsynd_sk._utils._tensors import safe_scale
@@ -56,12 +53,11 @@ class SizedClassifier(nn.Module):
         X = check_training_data(X, cls._n_dims, f"{cls.__name__} {cls._expected}")
         shape = tuple(X.shape[1:])
         size = {"n_features": shape[0]} if cls._n_dims == 2 else {"image_shape": shape}
-        net = cls(**{**size, "n_classes": n_classes_of(y), **params})
-        net._scale_by(X)
+        net: Any = cls(**{**size, "n_classes": n_classes_of(y), **params})
+        if hasattr(net, "_scale_by"):
+            # It is about to learn the range of the data.
+            net._scale_by(X)
         return net
-
-    def _scale_by(self, X: Tensor) -> None:
-        """Take over what the network needs to know of the range of the data."""
 
 
 class ConvNet(SizedClassifier):
@@ -259,7 +255,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
 
     @property
     def _default_callbacks(self):
-        return [*super()._default_callbacks, ("lr_scheduler", CosineSchedule())]
+        return [*super()._default_callbacks, ("lr_scheduler", Schedule("CosineAnnealingLR"))]
 
     def n_epochs(self, n_rows: int) -> int:
         """Return the number of epochs of a training, "auto" resolved.
@@ -278,26 +274,6 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
             return self.max_epochs
         batch_size = self.batch_size if self.batch_size > 0 else n_rows
         return max(round(_N_STEPS / -(-n_rows // batch_size)), _LEAST_EPOCHS)
-
-    def fit(self, X, y=None, **fit_params):
-        """Initialise the module from the data and fit it; see ``skorch.NeuralNet.fit``."""
-        with self._counting_epochs(X):
-            return super().fit(X, y, **fit_params)
-
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Go on fitting; see ``skorch.NeuralNet.partial_fit``."""
-        with self._counting_epochs(X):
-            return super().partial_fit(X, y, classes=classes, **fit_params)
-
-    @contextmanager
-    def _counting_epochs(self, X) -> Iterator[None]:
-        """Let a number stand in the place of "auto" while the net trains: all callbacks read it."""
-        given = self.max_epochs
-        self.max_epochs = self.n_epochs(get_len(X))
-        try:
-            yield
-        finally:
-            self.max_epochs = given
 
     def get_params_for(self, prefix):
         """Collect parameters, see skorch; rows are shuffled, and modules may have rates."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from tqdm.auto import tqdm
@@ -142,8 +143,8 @@ def compare(
     given = dict(locals())
     chosen, references = with_twins(check_arms(arms))
     net = NetClassifier() if estimator is None else estimator
-    _skorch.check_classifier(net, "estimator")
-    if _skorch.is_frozen(net):
+    _skorch.check_net(net, "estimator")
+    if isinstance(net, FrozenEstimator):
         raise TypeError("estimator is frozen, but compare trains it: unwrap it")
     for name, arm in chosen.items():
         check_net(name, arm, net)

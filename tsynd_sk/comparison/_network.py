@@ -91,7 +91,7 @@ def make_network(
         x = ImageFormat.infer(X).to_tensor(X[:2])
         Pretrained.from_data(x, np.arange(len(np.unique(y))), **made.get_params_for("module"))
         return made
-    _skorch.check_classifier(own, f"what {net!r} returns")
+    _skorch.check_net(own, f"what {net!r} returns")
     if weights is not None or freeze:
         raise ValueError(
             f"weights and freeze need a torch.nn.Module, but {net!r} returns a skorch classifier: "

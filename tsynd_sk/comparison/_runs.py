@@ -136,9 +136,9 @@ class Runs:
             rows = np.union1d(first, np.arange(min(_N_BATCHES * batch_size, len(train))))
             x = self.image_format.to_tensor(self.X[train[rows]]).numpy()
             try:
-                _skorch.fit_classifier(net, x, codes[rows], seed=0)
+                _skorch.fit_net(net, x, codes[rows], seed=0)
                 start = perf_counter()
-                _skorch.fit_classifier(net, x, codes[rows], seed=0)
+                _skorch.fit_net(net, x, codes[rows], seed=0)
                 seconds = (perf_counter() - start) / len(rows)
             except Exception:
                 # The training itself will raise the error.

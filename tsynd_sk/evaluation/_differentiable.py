@@ -136,7 +136,7 @@ def _check_differentiable(estimator: Any, name: str) -> Any:
             f"{name} must be a fitted AugmentedClassifier or skorch classifier, which has "
             f"gradients; got {type_name(estimator)}. Give {hint}."
         )
-    _skorch.check_classifier(given, name)
+    _skorch.check_net(given, name)
     check_is_fitted(given, "module_")
     return given
 

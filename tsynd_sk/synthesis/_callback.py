@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import (
     Interval,
@@ -167,10 +168,10 @@ class TargetedSynthesis(Callback):
         if not self.synthetic_ratio:
             return
         # What cannot be synthesised from is refused before the warm-up, not after it.
-        drawn = _skorch.DrawnRows(net.get_dataset(X, y))
+        drawn = _skorch.drawn_rows(net.get_dataset(X, y))
         rows, _ = training_rows(drawn)
         if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
-            _skorch.check_predictions(net, rows[:], None)
+            _skorch.NetCheck(rows[:], None).on_train_begin(net)
         check = MembersCheck(scheme_of(self._given, 1), rows, self._given.objective, drawn)
         check.on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
@@ -280,7 +281,7 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     if autoencoder is None:
         shape = np.shape(rows[0][0])
         autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
-    if not _skorch.is_frozen(autoencoder):
+    if not isinstance(autoencoder, FrozenEstimator):
         n_rows = _skorch.rows_in_epoch(autoencoder, rows)
         passes["autoencoder"][refreshes[0]] = autoencoder.max_epochs * n_rows
     return passes

@@ -177,7 +177,8 @@ class AugmentedClassifier(
         refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
         with all_or_nothing(self):
-            task = _skorch.Task.of_fit(self, X, y, n_subtasks=_skorch.known_epochs(self.estimator))
+            n_epochs = getattr(self.estimator, "max_epochs", None)
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=n_epochs)
             X = check_images(self, X, reset=True, image_shape=synthesizer.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
@@ -188,9 +189,9 @@ class AugmentedClassifier(
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
             schedule = {name: getattr(self, name) for name in SCHEDULE}
             synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
-            callbacks = [synthesis, _skorch.EpochTasks(task, self._learned)]
-            if self.synthetic_ratio:
-                callbacks.insert(0, _skorch.OwnWayCheck(x))
+            callbacks = [synthesis]
+            if task.context is not None:
+                callbacks.append(_skorch.EpochTasks(task, self._learned))
             if self.verbose:
                 callbacks.append(
                     _skorch.TrainingBar("classifier", partial(image_passes, synthesis))
@@ -198,7 +199,7 @@ class AugmentedClassifier(
             net = self.estimator
             if net is None:
                 net = default_classifier(self.image_shape_, verbose=self.verbose - 1)
-            net = _skorch.fit_classifier(
+            net = _skorch.fit_net(
                 net,
                 x,
                 codes,
@@ -207,6 +208,7 @@ class AugmentedClassifier(
                 callbacks,
                 role="estimator",
                 validation=validation,
+                own_way=bool(self.synthetic_ratio),
             )
 
             self.estimator_, self.history_ = net, net.history
@@ -242,8 +244,8 @@ class AugmentedClassifier(
                 "ensemble use TargetedSynthesizer(classifier=[...])"
             )
         if self.estimator is not None:
-            _skorch.check_classifier(self.estimator, "estimator")
-            if _skorch.is_frozen(self.estimator):
+            _skorch.check_net(self.estimator, "estimator")
+            if isinstance(self.estimator, FrozenEstimator):
                 raise TypeError(
                     "estimator is frozen, but AugmentedClassifier trains it: pass the net itself, "
                     "without FrozenEstimator"

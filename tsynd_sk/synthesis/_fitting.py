@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
 
 from tsynd_sk import _skorch
@@ -49,11 +50,13 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
 @contextmanager
 def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
     """Report a training as a part of a task, by callbacks for the net; a frozen one has none."""
-    if _skorch.is_frozen(net):
-        yield []
+    trains = not isinstance(net, FrozenEstimator)
+    bars: list[Callback] = [_skorch.TrainingBar(role)] if verbose and trains else []
+    if task.context is None or not trains:
+        yield bars
         return
-    subtask = task.subtask(role, _skorch.known_epochs(net))
-    yield [_skorch.EpochTasks(subtask), *([_skorch.TrainingBar(role)] if verbose else [])]
+    subtask = task.subtask(role, net.max_epochs)
+    yield [_skorch.EpochTasks(subtask), *bars]
     subtask.end()
 
 
@@ -90,7 +93,7 @@ def check_classifiers(given: Any, members: str) -> list:
         raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
     for i, classifier in enumerate(classifiers):
         if classifier is not None or several:
-            _skorch.check_classifier(classifier, f"classifier[{i}]" if several else "classifier")
+            _skorch.check_net(classifier, f"classifier[{i}]" if several else "classifier")
     return classifiers
 
 
@@ -100,7 +103,9 @@ def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
     Without any, they are those in `y`, in rising order.
     """
     classes = None
-    for classifier in filter(_skorch.is_frozen, classifiers):
+    for classifier in classifiers:
+        if not isinstance(classifier, FrozenEstimator):
+            continue
         order = _skorch.classes_of_frozen(classifier.estimator, x, y)
         if not isinstance(classifier, _skorch.ComparedNet):
             _skorch.check_own_way(classifier.estimator, x)
@@ -122,7 +127,7 @@ def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> Net
 def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> AutoencoderNet:
     """Return the autoencoder for images, or for a table, which has no `image_shape`."""
     module = DensePCA if image_shape is None else PatchPCA
-    return AutoencoderNet(module, max_epochs=0, verbose=max(int(verbose), 0))
+    return AutoencoderNet(module, max_epochs=0, train_split=None, verbose=max(int(verbose), 0))
 
 
 def clone_synthesizer(synthesizer: Any) -> Any:
@@ -130,7 +135,8 @@ def clone_synthesizer(synthesizer: Any) -> Any:
     bare, net = copy.copy(synthesizer), synthesizer.autoencoder
     bare.autoencoder = None
     other = clone(bare)
-    other.autoencoder = net if net is None or _skorch.is_frozen(net) else _skorch.clone_net(net)
+    keeps = net is None or isinstance(net, FrozenEstimator)
+    other.autoencoder = net if keeps else _skorch.clone_net(net)
     return other
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.history import History
@@ -342,7 +343,7 @@ class SavedFile:
         params = _module_params(given)
         for name, value in saved["params"].items():
             _check_same(f"{name} of {role}", value, params.get(name, value))
-        if _skorch.is_frozen(estimator) and given.initialized_:
+        if isinstance(estimator, FrozenEstimator) and given.initialized_:
             net = _skorch.copy_net(given)
         else:
             net = _skorch.clone_net(given, device)

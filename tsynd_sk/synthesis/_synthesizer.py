@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
@@ -222,8 +223,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
         with _fitting.all_or_nothing(self):
-            n_trainings = sum(not _skorch.is_frozen(n) for n in [*classifiers, self.autoencoder])
-            task = _skorch.Task.of_fit(self, X, y, n_subtasks=n_trainings)
+            frozen = [isinstance(net, FrozenEstimator) for net in [*classifiers, self.autoencoder]]
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=frozen.count(False))
             X = check_images(self, X, reset=True, image_shape=self.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
@@ -235,16 +236,15 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             default = _fitting.default_classifier(self.image_shape_, self.verbose - 1)
             classifiers = [default if given is None else given for given in classifiers]
             checks = [_fitting.MembersCheck(scheme_of(self, len(classifiers)), x, self.objective)]
-            if not any(map(_skorch.is_frozen, classifiers)):
+            if not any(frozen[:-1]):
                 # What the last one is refused for is said before the first one trains.
                 for net in classifiers[1:]:
                     _skorch.dry_run(net, x, codes, seed, self.device, checks)
             nets = []
             for net in classifiers:
                 net_seed = rng.randint(2**31 - 1)
-                with _fitting.reported(task, "classifier", net, self.verbose) as callbacks:
-                    callbacks = [*checks, *callbacks]
-                    net = _skorch.fit_classifier(net, x, codes, net_seed, self.device, callbacks)
+                with _fitting.reported(task, "classifier", net, self.verbose) as reports:
+                    net = _skorch.fit_net(net, x, codes, net_seed, self.device, [*checks, *reports])
                 nets.append(net)
             engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
             # What keeps the members from answering is said now and not at the first sample.
@@ -254,7 +254,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             if net is None:
                 net = _fitting.default_autoencoder(self.image_shape_, self.verbose - 1)
             with _fitting.reported(task, "autoencoder", net, self.verbose) as callbacks:
-                net = _skorch.fit_autoencoder(net, x, net_seed, self.device, callbacks)
+                net = _skorch.fit_net(net, x, None, net_seed, self.device, callbacks)
             engine.use_autoencoder(self, net)
             _fitting.take_engine(self, engine)
             task.end(attributes={})
