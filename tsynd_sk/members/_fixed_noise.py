@@ -183,12 +183,10 @@ class FixedNoiseMembers:
                 passes.append(Pass(member, found.sites, 1, n_rows))
         elif decision != "fold":
             passes[0].repeat = name = decision.removeprefix("fold in ")
-            with PREPARING:
-                if name not in self._repeating:
-                    part = network.module.get_submodule(name)
-                    hook = partial(repeat_inputs, name)
-                    part.register_forward_pre_hook(hook, with_kwargs=True)
-                    self._repeating.add(name)
+            if name not in self._repeating:
+                part, hook = network.module.get_submodule(name), partial(repeat_inputs, name)
+                part.register_forward_pre_hook(hook, with_kwargs=True)
+                self._repeating.add(name)
         outputs = []
         for current in passes:
             with visiting(current, functions=found.functions), in_float32(x.device.type):

@@ -237,7 +237,8 @@ class Watch(TorchDispatchMode):
 def repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict | None = None) -> Any:
     """Repeat the rows that a module receives, if the present pass asks for it: a forward hook."""
     current = _PASS.get(None)
-    if current is None or current.repeat != name:
+    # Without kwargs another thread is still registering the hook.
+    if current is None or current.repeat != name or kwargs is None:
         return None
     current.repeat = None
     leaves, structure = tree_flatten((inputs, kwargs))
