@@ -236,7 +236,8 @@ class TestKeptDecisions:
 
         first, second = (self.n_passes(net, x, make) for _ in range(2))
         assert decisions == {(4,): "fold"}
-        assert second == 3 < first
+        # Its dropout is off, so training mode tells nothing.
+        assert second == 2 < first
 
     def test_change_nothing_in_the_members(self):
         for name in NETWORKS:

@@ -13,14 +13,13 @@ from torch import nn
 
 from tsynd_sk._utils._inference import private_copy
 from tsynd_sk.members import DropoutMembers, _noises, register_stochastic
-from tsynd_sk.members._noises import noise_of
 from tsynd_sk.members._tracing import trace
-from tsynd_sk.members._visits import replace_random_layers
+from tsynd_sk.members._visits import mark_random_layers
 from tsynd_sk.uncertainty import mutual_information
 
 
 def traced(net, x):
-    return trace(replace_random_layers(private_copy(net)), x)
+    return trace(mark_random_layers(private_copy(net)), x)
 
 
 class Jitter(nn.Module):
@@ -49,7 +48,7 @@ def own_noise(layer, generator, x):
 @pytest.fixture
 def registered():
     """Types that are registered for one test, drawing a tuple of a mask and a shift."""
-    before = dict(_noises._NOISES)
+    before = dict(_noises.NOISES)
 
     def register(kind, **params):
         register_stochastic(
@@ -60,8 +59,8 @@ def registered():
         )
 
     yield register
-    _noises._NOISES.clear()
-    _noises._NOISES.update(before)
+    _noises.NOISES.clear()
+    _noises.NOISES.update(before)
 
 
 class TestRegistered:
@@ -91,6 +90,24 @@ class TestRegistered:
         with pytest.raises(ValueError, match=r"layer 'own' \(Restless\)"):
             members_of(lambda net, x: net.own(x), torch.ones(1, 4), own=Restless())
 
+    def test_layers_remain_what_they_are(self, registered):
+        class Own(Jitter):
+            kept = 0.5
+
+            def scaled(self, x):
+                return self.kept * x
+
+        register_stochastic(
+            Own,
+            draw=lambda layer, generator, x: torch.rand(1, x.shape[1], generator=generator),
+            apply=lambda layer, noise, x: layer(x) + noise,
+        )
+        x = torch.ones(2, 4)
+        # In a network that calls their methods, and in `apply`, which may call them.
+        output = members_of(lambda net, x: net.own.scaled(net.own(x)), x, own=Own())
+        assert distinct(output) == 8
+        assert ((output >= 0.5) & (output < 1)).all()
+
 
 class TestRegistering:
     @pytest.mark.parametrize("layer_type", [Jitter(), None, "Jitter"])
@@ -100,7 +117,7 @@ class TestRegistering:
         )
         with pytest.raises(TypeError, match=message):
             register_stochastic(layer_type, draw=own_noise, apply=torch.add)
-        assert noise_of(Jitter()) is None
+        assert not {Jitter, "Jitter"} & _noises.NOISES.keys()
 
 
 class Noisy(nn.Module):
@@ -199,6 +216,22 @@ class TestTrace:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             DropoutMembers(net, identity)(torch.ones(2, 4))
+
+    def test_looks_for_functions_only_where_layers_are_not_all(self):
+        x = torch.ones(1, 4)
+        layers = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 4))
+        assert not traced(layers, x).functions
+        function = Calling(
+            lambda net, x: F.dropout(net.layers(x), 0.5, net.training), layers=layers
+        )
+        assert traced(function, x).functions
+        # Members of the last layer, whose dropout is off.
+        assert not trace(private_copy(function), x, training=False).functions
+        assert trace(private_copy(Calling(lambda net, x: F.dropout(x))), x).functions
+
+    def test_finds_functions_of_a_network_that_needs_other_inputs_in_training(self):
+        net = Calling(lambda net, x: x.labels if net.training else F.dropout(x, training=False))
+        assert list(traced(net, torch.ones(1, 4)).sites) == ["functional.dropout.0#0"]
 
     @pytest.mark.parametrize(
         ("part", "name"),

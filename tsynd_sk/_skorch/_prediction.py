@@ -109,7 +109,7 @@ def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
     """
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        with in_float32(x):
+        with in_float32(x.device.type):
             return module.forward(*args, **kwargs)
 
     return variant(module, training=False, forward=forward)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -18,14 +20,29 @@ from tsynd_sk._utils._tensors import detached_copy
 #: Preparing a copy changes its modes and weights for a moment; threads that share it must wait.
 PREPARING = threading.RLock()
 
+#: Keeps an autocast that surrounds it, on a type of device, from lowering the precision.
+in_float32 = partial(torch.autocast, enabled=False)
+
 
 def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
-    """Copy a network for inference: evaluation mode, no gradients of weights."""
+    """Copy a network for inference: evaluation mode, no gradients of weights.
+
+    Transformers are kept from kernels that have no gradients.
+    """
     duplicate = detached_copy(module).eval().requires_grad_(False)
     for part in duplicate.modules():
         # What accelerate wraps for mixed precision, which is for the training.
         if "_original_forward" in vars(part):
             part.forward = vars(part).pop("_original_forward")
+        if isinstance(part, nn.TransformerEncoder):
+            # It would drop padded rows where no gradients are asked for, and only there.
+            part.use_nested_tensor = False
+        elif isinstance(part, nn.TransformerEncoderLayer):
+            # Its kernel knows these two activations only; without it, the layer calls its own.
+            part.activation_relu_or_gelu = 0
+        elif isinstance(part, nn.MultiheadAttention) and part.dropout == 0:
+            # Dropout is all that training means to it.
+            part.training = True
     return duplicate if device is None else duplicate.to(device)
 
 
@@ -41,71 +58,19 @@ def modes_kept(*modules: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def without_fast_paths(module: nn.Module) -> nn.Module:
-    """Keep the transformers of a private copy from kernels that have no gradients."""
-    for part in module.modules():
-        if isinstance(part, nn.TransformerEncoder):
-            # It would drop padded rows where no gradients are asked for, and only there.
-            part.use_nested_tensor = False
-        elif isinstance(part, nn.TransformerEncoderLayer):
-            # Its kernel knows these two activations only; without it, the layer calls its own.
-            part.activation_relu_or_gelu = 0
-        elif isinstance(part, nn.MultiheadAttention) and part.dropout == 0:
-            # Dropout is all that training means to it.
-            part.training = True
-    return module
-
-
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class Replacement(nn.Module):
-    """Takes the place of a layer in a private copy, and has its attributes."""
-
-    def __init__(self, layer: nn.Module):
-        super().__init__()
-        self.layer = layer
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
-
-
-class _FixedNorm(Replacement):
+class _FixedNorm(nn.Module):
     """Batch normalisation by running statistics, as one multiplication and one addition."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, norm: Any):
-        super().__init__(norm)
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
-        shift = -norm.running_mean * scale
-        shift = shift if norm.bias is None else shift + norm.bias
-        self.register_buffer("scale", scale.detach())
-        self.register_buffer("shift", shift.detach())
-
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.ndim - 2))
         return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
-
-
-class _FoldedNorm(_FixedNorm):
-    """Batch normalisation that the convolution before it computes as well."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-class _GlobalMean(nn.Module):
-    """Adaptive pooling to a single pixel."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((-2, -1), keepdim=True)
 
 
 def with_plain_arithmetic(module: nn.Module) -> nn.Module:
@@ -127,31 +92,29 @@ def with_plain_arithmetic(module: nn.Module) -> nn.Module:
                 before = ""
                 continue
             if type(child) in _NORMS and child.running_mean is not None:
+                # A copy, for the layer may have other places; it keeps the layer's attributes.
+                parent._modules[name] = norm = copy.copy(child)
+                norm.__class__ = nn.Identity if before else _FixedNorm
                 if before:
                     fused = fuse_conv_bn_eval(children[before], child)
                     parent._modules[before] = fused.requires_grad_(False)
-                parent._modules[name] = (_FoldedNorm if before else _FixedNorm)(child)
+                else:
+                    scale = torch.rsqrt(norm.running_var + norm.eps)
+                    scale = scale if norm.weight is None else scale * norm.weight
+                    shift = -norm.running_mean * scale
+                    norm.scale = scale.detach()
+                    norm.shift = (shift if norm.bias is None else shift + norm.bias).detach()
             elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in (1, (1, 1), [1, 1]):
-                parent._modules[name] = _GlobalMean()
+                mean = partial(torch.mean, dim=(-2, -1), keepdim=True)
+                child.forward = mean  # type: ignore[method-assign]
             before = name if in_order and type(child) in _CONVOLUTIONS else ""
     return root[0]
-
-
-def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
-    """Lay the weights of two-dimensional convolutions out; activations follow them."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            weight = part._parameters.get("weight")
-            if weight is not None:
-                # Not contiguous(), which leaves the strides of a single channel as they are.
-                weight.data = weight.data.clone(memory_format=memory_format)
 
 
 class InferenceCopy:
     """Private copy of a network with what turns its output into log-probabilities.
 
-    `device` of None is where the network is. `exchange` changes the copy before its weights are
-    laid out, and returns it.
+    `device` of None is where the network is.
     """
 
     def __init__(
@@ -159,11 +122,9 @@ class InferenceCopy:
         module: nn.Module,
         to_log_proba: Callable[[Any], Tensor],
         device: torch.device | None = None,
-        exchange: Callable[[nn.Module], nn.Module] | None = None,
     ):
-        duplicate = with_plain_arithmetic(without_fast_paths(private_copy(module, device)))
         self.name = module._get_name()
-        self.module = exchange(duplicate) if exchange else duplicate
+        self.module = with_plain_arithmetic(private_copy(module, device))
         self.to_log_proba = to_log_proba
         self.writes = False
         self._prepared = False
@@ -177,10 +138,15 @@ class InferenceCopy:
         if self._prepared or x.device.type != "cpu":
             layouts = [torch.preserve_format]
         # What is kept from here on is to serve gradients later.
-        with PREPARING, torch.inference_mode(False), torch.no_grad(), in_float32(x):
+        with PREPARING, torch.inference_mode(False), torch.no_grad(), in_float32(x.device.type):
             for layout in layouts:
-                if not self._prepared:
-                    _lay_out(self.module, layout)
+                # Activations follow the weights of two-dimensional convolutions.
+                for part in [] if self._prepared else self.module.modules():
+                    convolves = isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
+                    weight = part._parameters.get("weight") if convolves else None
+                    if weight is not None:
+                        # Not contiguous(), which leaves the strides of a single channel.
+                        weight.data = weight.data.clone(memory_format=layout)
                 row = x[:1].clone()
                 version = row._version
                 try:
@@ -198,10 +164,5 @@ class InferenceCopy:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return log-probabilities of shape (n_samples, n_classes)."""
-        with in_float32(x):
+        with in_float32(x.device.type):
             return self.to_log_proba(self.module(x.clone() if self.writes else x))
-
-
-def in_float32(x: Tensor) -> torch.autocast:
-    """Keep an autocast that surrounds a call from lowering the precision."""
-    return torch.autocast(x.device.type, enabled=False)

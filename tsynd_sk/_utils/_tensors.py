@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,10 @@ def detached_copy(thing: Any, memo: dict[int, Any] | None = None) -> Any:
     activations, weights under spectral_norm), belong to its graph, and cannot be copied with it.
     `memo` is that of `copy.deepcopy`.
     """
+    if memo is None:
+        # Torch refuses such tensors. A memo would keep what an attempt has left half copied.
+        with suppress(RuntimeError):
+            return copy.deepcopy(thing)
     with _Detached():
         return copy.deepcopy(thing, memo)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._fixed_noise import Head
 from tsynd_sk.members._rng_guard import keep_foreign_generators
 from tsynd_sk.members._tracing import trace
-from tsynd_sk.members._visits import visiting, without_noise
+from tsynd_sk.members._visits import Pass, visiting
 
 
 class EnsembleMembers:
@@ -85,7 +86,8 @@ class EnsembleMembers:
         if self._functions is None:
             # Raise if something random in a network cannot be switched off.
             with keep_foreign_generators():
-                traces = [network.prepare(x, trace) for network in self._copies]
+                run = partial(trace, training=False)
+                traces = [network.prepare(x, run) for network in self._copies]
             self._functions = any(found.functions for found in traces)
-        with visiting(without_noise, functions=self._functions):
+        with visiting(Pass(), functions=self._functions):
             return torch.stack([network(x) for network in self._copies])

@@ -20,17 +20,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 
-from tsynd_sk._utils._inference import PREPARING, InferenceCopy
+from tsynd_sk._utils._inference import PREPARING, InferenceCopy, in_float32
 from tsynd_sk._utils._tensors import same_values
 from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.members._noises import ELEMENTWISE, Noise
+from tsynd_sk.members._noises import Noise
 from tsynd_sk.members._restriction import Restriction, restrict_sites, warn_of_resting
 from tsynd_sk.members._rng_guard import find_unsteady_part, keep_foreign_generators
-from tsynd_sk.members._tracing import Site, Trace, trace
-from tsynd_sk.members._visits import ValueWatch, replace_random_layers, visiting
+from tsynd_sk.members._tracing import Trace, trace
+from tsynd_sk.members._visits import (
+    Draws,
+    Pass,
+    draw_members,
+    mark_random_layers,
+    repeat_inputs,
+    visiting,
+)
 
 #: How members are computed, by the shape of one row of the inputs: "fold" (at the first random
 #: site), "fold in NAME" (where the part of that name begins, "" for the network) or "loop".
@@ -41,9 +48,6 @@ _CACHE = 32 * 2**20
 
 #: Turns the output of a network into log-probabilities of shape (n_samples, n_classes).
 Head = Callable[[Any], Tensor]
-
-#: Draws of the members by site, with the members in front.
-Draws = dict[str, Any]
 
 
 class FixedNoiseMembers:
@@ -65,13 +69,15 @@ class FixedNoiseMembers:
     ):
         check_not_scripted(module)
         check_int_at_least("n_members", n_members, 1)
-        exchange = partial(replace_random_layers, only=self._only)
-        self._network = InferenceCopy(module, to_log_proba, device, exchange)
+        self._network = InferenceCopy(module, to_log_proba, device)
+        mark_random_layers(self._network.module, self._only)
         self.n_members, self._restrict, self._seed = n_members, restrict, seed
         self._decisions = {} if decisions is None else decisions
         # By shape of a row: what members under other draws share, with the largest number of bytes
         # of a row at a random site; and the draws of these members.
         self._found: dict[tuple[int, ...], tuple[Trace, int]] = {}
+        # Parts that can repeat their inputs, also for members under other draws.
+        self._repeating: set[str] = set()
         self._draws: dict[tuple[int, ...], Draws] = {}
 
     def redrawn(self, seed: int) -> FixedNoiseMembers:
@@ -108,31 +114,29 @@ class FixedNoiseMembers:
         if shape not in self._draws:
             with PREPARING, keep_foreign_generators(), torch.inference_mode(False):
                 if shape not in self._found:
-                    self._found[shape] = self._prepare(x)
+                    rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *shape)
+                    rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
+                    # Other noise than that of a single layer is off.
+                    run, name = partial(trace, training=self._only is None), self._network.name
+                    found = self._network.prepare(rows, run)
+                    if found.resting and found.sites and self._restrict is None:
+                        warn_of_resting(name, found.resting)
+                    found = found._replace(sites=restrict_sites(found, self._restrict, name))
+                    if shape not in self._decisions:
+                        self._decisions[shape] = self._decide(found, rows)
+                    tensors = filter(torch.is_tensor, tree_leaves(list(found.sites.values())))
+                    self._found[shape] = found, max([1, *map(attrgetter("nbytes"), tensors)])
                 sites = self._found[shape][0].sites
-                self._draws[shape] = _draw(sites, self.n_members, self._seed)
+                self._draws[shape] = draw_members(sites, self.n_members, self._seed)
         (found, n_bytes), size = self._found[shape], max(len(x), 1)
         if x.device.type == "cpu":
             size = min(size, max(_CACHE // (self.n_members * n_bytes), 1))
         predict = partial(self._predict, self._decisions[shape], found, self._draws[shape])
         return torch.cat(list(map(predict, x.split(size))), 1)
 
-    def _prepare(self, x: Tensor) -> tuple[Trace, int]:
-        """Find the random sites for inputs of this shape, and decide how to compute members."""
-        rows = x[:2].detach().clone() if len(x) else x.new_zeros(2, *x.shape[1:])
-        rows = torch.cat([rows, rows]) if len(rows) == 1 else rows
-        found, name, shape = self._network.prepare(rows, trace), self._network.name, x.shape[1:]
-        if found.resting and found.sites and self._restrict is None:
-            warn_of_resting(name, found.resting)
-        found = found._replace(sites=restrict_sites(found, self._restrict, name))
-        if tuple(shape) not in self._decisions:
-            self._decisions[tuple(shape)] = self._decide(found, rows)
-        tensors = filter(torch.is_tensor, tree_leaves(list(found.sites.values())))
-        return found, max([1, *map(attrgetter("nbytes"), tensors)])
-
     def _decide(self, found: Trace, rows: Tensor) -> str:
         """Choose the fastest way to compute members that gives the same values as a loop."""
-        given = found, _draw(found.sites, 2, seed=0)
+        given = found, draw_members(found.sites, 2, seed=0)
         # Accelerators may round factors to 10 bits, as TensorFloat-32 does.
         exact = rows.device.type == "cpu" or rows.dtype == torch.float64
         rounding = torch.finfo(rows.dtype).eps ** 0.5 if exact else 2**-8
@@ -147,6 +151,8 @@ class FixedNoiseMembers:
                     "although all noise that torch knows of is fixed: does it draw from numpy or "
                     "from its own generator? Register it by tsynd_sk.members.register_stochastic."
                 )
+        if found.by_value:
+            return "loop"
         # Fold at the first random layer, or in a module that contains it, the smallest first.
         around = next(iter(found.sites.values())).layer_name.split(".")[:-1]
         for length in range(len(around) + 1, -1, -1):
@@ -155,14 +161,12 @@ class FixedNoiseMembers:
             x = rows.clone().requires_grad_()
             try:
                 with torch.enable_grad():
-                    with ValueWatch():
-                        folded = self._predict(decision, *given, x)
+                    folded = self._predict(decision, *given, x)
                     # A network without gradients has members, too.
                     if folded.requires_grad:
                         torch.autograd.grad(folded.sum(), x, allow_unused=True)
             except Exception:
-                # Control flow that depends on values, layers that do not keep rows in front:
-                # types of errors differ.
+                # Layers may not keep rows in front: types of errors differ.
                 continue
             if same_values(folded, one_by_one, rounding):
                 return decision
@@ -170,61 +174,22 @@ class FixedNoiseMembers:
 
     def _predict(self, decision: str, found: Trace, draws: Draws, x: Tensor) -> Tensor:
         """Compute all members: one large batch, or one pass for each."""
-        n_members = len(tree_leaves(draws)[0])
+        n_members, n_rows, network = len(tree_leaves(draws)[0]), len(x), self._network
+        passes = [Pass(draws, found.sites, n_members, n_rows)]
         if decision == "loop":
-            outputs = []
+            passes = []
             for k in range(n_members):
                 member = tree_map(itemgetter(slice(k, k + 1)), draws)
-                with visiting(_answer_with(found, member, len(x)), functions=found.functions):
-                    outputs.append(self._network(x))
-            return torch.stack(outputs)
-        _, _, name = decision.partition("fold in ")
-        with visiting(_answer_with(found, draws, len(x)), functions=found.functions) as current:
-            if decision != "fold":
-                current.repeat = (name, len(x), n_members)
-            return self._network(x).unflatten(0, (n_members, len(x)))
-
-
-def _answer_with(found: Trace, draws: Draws, n_rows: int) -> Callable[..., Any]:
-    """Make the visitor that applies, at each site, each member's noise to the member's rows."""
-
-    def answer(key, layer, noise, inputs, kwargs):
-        if key not in draws:
-            return layer(*inputs, **kwargs)
-        noises, site = draws[key], found.sites[key]
-        n_members = len(tree_leaves(noises)[0])
-        n_folded = n_members * n_rows
-        if noise.apply in ELEMENTWISE:
-            x = inputs[0]
-            x = x.unflatten(0, (n_members, -1)) if len(x) == n_folded else x.unsqueeze(0)
-            return noise.apply(layer, noises, x).flatten(0, 1)
-        leaves, structure = tree_flatten((inputs, kwargs))
-        # Tensors with the rows of all members are split among them; others are shared. A tensor
-        # has rows if it had one when one row was traced: a mask as long as a batch has none.
-        for i, traced in enumerate(tree_leaves((site.inputs, site.kwargs))):
-            rows = isinstance(traced, Tensor) and traced.shape[:1] == (1,)
-            whole = rows and n_rows and leaves[i].shape[:1] == (n_folded,)
-            leaves[i] = leaves[i].chunk(n_members) if whole else [leaves[i]] * n_members
+                passes.append(Pass(member, found.sites, 1, n_rows))
+        elif decision != "fold":
+            passes[0].repeat = name = decision.removeprefix("fold in ")
+            if name not in self._repeating:
+                part, hook = network.module.get_submodule(name), partial(repeat_inputs, name)
+                part.register_forward_pre_hook(hook, with_kwargs=True)
+                self._repeating.add(name)
         outputs = []
-        for k in range(n_members):
-            args, named = tree_unflatten([leaf[k] for leaf in leaves], structure)
-            draw = tree_map(itemgetter(k), noises)
-            outputs.append(noise.apply(layer, draw, *args, **named))
-        return tree_map(_joined, *outputs)
-
-    return answer
-
-
-def _joined(*parts: Any) -> Any:
-    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]
-
-
-def _draw(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
-    generator, draws = torch.Generator().manual_seed(int(seed)), {}
-    for key, (_, layer, noise, inputs, kwargs) in sites.items():
-        leaves: list[list[Tensor]] = []
-        for _ in range(n_members):
-            draw, structure = tree_flatten(noise.draw(layer, generator, *inputs, **kwargs))
-            leaves.append(draw)
-        draws[key] = tree_unflatten(map(torch.stack, zip(*leaves, strict=True)), structure)
-    return draws
+        for current in passes:
+            with visiting(current, functions=found.functions), in_float32(x.device.type):
+                output = network.module(x.clone() if network.writes else x)
+                outputs.append(network.to_log_proba(output))
+        return torch.cat(outputs).unflatten(0, (n_members, n_rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -24,11 +25,13 @@ class Noise(NamedTuple):
     """How layers of one type are random; see `register_stochastic`."""
 
     draw: Callable[..., Any]
-    apply: Callable[..., Tensor]
-    active: Callable[[nn.Module], object]
+    # None if layers at rest return their input, and noise multiplies it: a factor, or a factor and
+    # what is added then.
+    apply: Callable[..., Tensor] | None
+    active: Callable[[Any], object]
 
 
-_NOISES: dict[type | str, Noise] = {}
+NOISES: dict[type | str, Noise] = {}
 
 
 def register_stochastic(
@@ -93,31 +96,18 @@ def register_stochastic(
             "layer_type must be a subclass of torch.nn.Module, or its qualified name such as "
             f"'package.module.Class'; got {layer_type!r}"
         )
-    _NOISES[layer_type] = Noise(draw, apply, active or callable)
-
-
-def noise_of(layer: nn.Module) -> Noise | None:
-    """Return how a layer is random, or None if it is not known to be."""
-    kind = type(layer)
-    noise = _NOISES.get(kind) or _NOISES.get(f"{kind.__module__}.{kind.__qualname__}")
-    return noise if noise is not None and noise.active(layer) else None
+    NOISES[layer_type] = Noise(draw, apply, active or callable)
 
 
 # --- known kinds of noise -------------------------------------------------------------------------
 
 
-def _rate(layer: Any) -> float:
-    # torchvision says p, timm drop_prob (None for "never"), attention dropout.
-    rate: Any = getattr(layer, "p", None) or getattr(layer, "drop_prob", None)
-    return float(rate or getattr(layer, "dropout", None) or 0)
-
-
-def _draw(layer, generator, x, key=None, *args, n_axes=None, **kwargs):
+def _draw(layer, generator, x, key=None, *args, rate, n_axes, **kwargs):
     """Draw zeros as often as the layer drops, otherwise ones, scaled so that their mean is one.
 
     Each row has own values along the first axes of it, `n_axes` or all.
     """
-    p, shape = _rate(layer), [1, *x.shape[1:][:n_axes]]
+    p, shape = float(rate(layer)), [1, *x.shape[1:][:n_axes]]
     if isinstance(layer, nn.MultiheadAttention):
         rows = 1 if layer.batch_first else 0
         shape = [1, layer.num_heads, x.shape[rows], key.shape[rows]]
@@ -128,19 +118,6 @@ def _draw(layer, generator, x, key=None, *args, n_axes=None, **kwargs):
         a = ((1 - p) * (1 + p * _SELU_FLOOR**2)) ** -0.5 if p < 1 else 0.0
         return a * kept, a * _SELU_FLOOR * ((1 - kept) - p)
     return kept / (1 - p) if p < 1 and getattr(layer, "scale_by_keep", True) else kept
-
-
-def _multiply(layer, noise, x):
-    return x * noise
-
-
-def _affine(layer, noise, x):
-    scale, shift = noise
-    return x * scale + shift
-
-
-#: Applications that broadcast: the noise of all members, stacked, may be applied at once.
-ELEMENTWISE = (_multiply, _affine)
 
 
 def _masked_attention(
@@ -187,18 +164,17 @@ def _masked_attention(
     return output, (dropped.mean(1) if average_attn_weights else dropped) if need_weights else None
 
 
-for _layer_type, _n_axes, _apply in (
-    (nn.Dropout, None, _multiply),
-    (nn.Dropout1d, 1, _multiply),
-    (nn.Dropout2d, 1, _multiply),
-    (nn.Dropout3d, 1, _multiply),
-    (nn.AlphaDropout, None, _affine),
-    (nn.FeatureAlphaDropout, 1, _affine),
-    ("torchvision.ops.stochastic_depth.StochasticDepth", 0, _multiply),
-    ("timm.layers.drop.DropPath", 0, _multiply),
-    ("timm.models.layers.drop.DropPath", 0, _multiply),
-    (nn.MultiheadAttention, None, _masked_attention),
+for _layer_type, _rate, _n_axes, _apply in (
+    (nn.Dropout, "p", None, None),
+    (nn.Dropout1d, "p", 1, None),
+    (nn.Dropout2d, "p", 1, None),
+    (nn.Dropout3d, "p", 1, None),
+    (nn.AlphaDropout, "p", None, None),
+    (nn.FeatureAlphaDropout, "p", 1, None),
+    ("torchvision.ops.stochastic_depth.StochasticDepth", "p", 0, None),
+    ("timm.layers.drop.DropPath", "drop_prob", 0, None),
+    ("timm.models.layers.drop.DropPath", "drop_prob", 0, None),
+    (nn.MultiheadAttention, "dropout", None, _masked_attention),
 ):
-    register_stochastic(
-        _layer_type, draw=partial(_draw, n_axes=_n_axes), apply=_apply, active=_rate
-    )
+    _active = attrgetter(_rate)
+    NOISES[_layer_type] = Noise(partial(_draw, rate=_active, n_axes=_n_axes), _apply, _active)

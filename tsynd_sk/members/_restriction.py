@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import private_copy, without_fast_paths
-from tsynd_sk.members._tracing import Site, Trace, trace
-from tsynd_sk.members._visits import replace_random_layers
+from tsynd_sk._utils._inference import private_copy
+from tsynd_sk.members._tracing import Trace, trace
+from tsynd_sk.members._visits import Site, mark_random_layers
 
 Restriction = str | int | Sequence[str] | None
 
@@ -25,17 +25,14 @@ def random_layers(
     One row of `x` passes. If nothing is random, raise if this is `required`; otherwise return an
     empty list, and warn of what draws random numbers in training in an unknown way.
     """
-    name, exact = module._get_name(), without_fast_paths(private_copy(module))
-    found = trace(replace_random_layers(exact), x[:1])
+    name = module._get_name()
+    found = trace(mark_random_layers(private_copy(module)), x[:1])
     if found.sites or required:
-        return _layers(restrict_sites(found, restrict, name))
+        sites = restrict_sites(found, restrict, name)
+        return list(dict.fromkeys(map(attrgetter("layer_name"), sites.values())))
     if found.resting:
         warn_of_resting(name, found.resting)
     return []
-
-
-def _layers(sites: dict[str, Site]) -> list[str]:
-    return list(dict.fromkeys(map(attrgetter("layer_name"), sites.values())))
 
 
 def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
@@ -61,7 +58,7 @@ def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, 
             "restrict must be None (all random layers), 'last', an int of at least 1 (so many last "
             f"ones) or a list of names of layers, not an empty one; got {restrict!r}"
         )
-    layers = _layers(found.sites)
+    layers = list(dict.fromkeys(map(attrgetter("layer_name"), found.sites.values())))
     number: Any = 1 if restrict == "last" else restrict
     chosen: list[str] = []
     for part in layers[-number:] if isinstance(number, Integral) else number:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
@@ -28,35 +27,6 @@ class Randomness(Exception):
                 name, kind = names[part], type(part).__name__
             traceback = traceback.tb_next
         return f"{self} in " + (f"layer {name!r} ({kind})" if name else "the forward")
-
-
-class Watcher(TorchDispatchMode):
-    """Sees the operations of a forward pass."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # To skip it would import it, which takes seconds.
-        return False
-
-
-class Watch(Watcher):
-    """Stops a forward pass before it draws random numbers, so that global state does not change."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            given = {}
-            for i, part in enumerate(func._schema.arguments):
-                # Calls omit trailing arguments that have their defaults.
-                default = part.default_value if part.has_default_value() else None
-                given[part.name] = args[i] if i < len(args) else kwargs.get(part.name, default)
-            # Arguments switch off some operations.
-            off = given.get("train") is False or given.get("training") is False
-            rate = given.get("p", given.get("dropout", given.get("dropout_p")))
-            never = isinstance(rate, int | float) and rate == 0
-            if given.get("generator") is None and not (off or never):
-                raise Randomness(func.name().removeprefix("aten::"))
-        return func(*args, **kwargs)
 
 
 def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:

@@ -31,7 +31,7 @@ class Codec:
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Codes of images."""
-        with in_float32(x):
+        with in_float32(x.device.type):
             return encode(self._module, x.clone() if self._writes else x)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Codec:
 
     def decode_unclipped(self, z: Tensor) -> Tensor:
         """Images of codes as the autoencoder itself makes them; differentiable."""
-        with in_float32(z):
+        with in_float32(z.device.type):
             decoded = self._module.decode(z.clone() if self._writes else z)
         if isinstance(decoded, tuple | list):
             decoded = decoded[0]
