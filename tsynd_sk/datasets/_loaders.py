@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.datasets import load_digits
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 
-from tsynd_sk._utils._labels import check_comparable, check_labels_given
+from tsynd_sk._utils._labels import class_labels
 from tsynd_sk._utils._validation import check_int_at_least
 
 _SPLITS = ("train", "val", "test")
@@ -78,9 +78,7 @@ def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.n
     ['common', 'common', 'rare']
     """
     check_int_at_least("n_samples", n_samples, 1)
-    check_labels_given(y)
-    labels = column_or_1d(y)
-    check_comparable(labels)
+    labels = class_labels(y, "subsample")
     rng = check_random_state(random_state)
     if n_samples > len(labels):
         raise ValueError(

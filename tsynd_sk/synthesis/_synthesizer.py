@@ -217,7 +217,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             ambiguous layout, or if a classifier does not predict probabilities or has no members;
             if `classifier` or `autoencoder` is not what it should be.
         """
-        refuse_metadata(self, unsupported)
+        if unsupported:
+            refuse_metadata(self, unsupported)
         classifiers = _fitting.check_classifiers(self.classifier, self.members)
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
