@@ -13,9 +13,8 @@ from PIL import Image, ImageOps
 
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
-from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
 from tsynd_sk.datasets._pixel_scale import Scale
-from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
+from tsynd_sk.datasets._read_image import in_threads, look, n_threads, read_page, refusal
 
 _LARGEST = 224
 _BICUBIC = Image.Resampling.BICUBIC
@@ -249,8 +248,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
         return [np.broadcast_to(as_read(reading, page, facts), shape) for page in pages]
 
     files = [Path(path).expanduser() for path in paths]
-    with quiet_readers():
-        results = in_threads(read, files, min(4, n_threads()))
+    results = in_threads(read, files, min(4, n_threads()))
     pairs = zip(map(str, files), results, strict=True)
     if faults := {file: result for file, result in pairs if isinstance(result, FileFault)}:
         raise refusal(faults, "", "leave them out of paths")

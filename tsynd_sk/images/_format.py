@@ -61,10 +61,6 @@ class ImageFormat:
     dtype: np.dtype
     divisor: int
 
-    def _divisor_of(self, dtype: np.dtype) -> int:
-        """Return what values of another type are divided by for networks."""
-        return 255 if dtype == np.uint8 or (self.divisor == 255 and dtype.kind in "iu") else 1
-
     @classmethod
     def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
         """Find out how images are laid out.
@@ -161,7 +157,8 @@ class ImageFormat:
             Never shares memory with `X`.
         """
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
-        x /= self._divisor_of(X.dtype)
+        if X.dtype == np.uint8 or (self.divisor == 255 and X.dtype.kind in "iu"):
+            x /= 255
         if self.image_shape is None:
             return x
         channels, height, width = self.image_shape

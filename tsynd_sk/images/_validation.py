@@ -187,7 +187,8 @@ def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
             f"images with values up to {fitted_high:g}. Pass X.astype({str(expected.dtype)!r})."
         )
     # By how much X may exceed the range of fit, on the scale that networks see.
-    scale, width = expected._divisor_of(dtype), fitted_high - fitted_low
+    scale = 255 if dtype == np.uint8 or (divided == 255 and dtype.kind in "iu") else 1
+    width = fitted_high - fitted_low
     if fitted_low - width <= low / scale and high / scale <= fitted_high + width:
         return
     warnings.warn(
