@@ -118,12 +118,12 @@ class ComponentAutoencoder(nn.Module):
             "project.bias": -weight @ mean,
             "expand.weight": (axes * scale[:, None]).T,
             "expand.bias": mean,
-            "mean": X.mean(cls._axes),
-            "scale": safe_scale(X, cls._axes),
         }
-        for name, tensor in autoencoder.state_dict().items():
-            if name in learned:
-                tensor.copy_(learned[name].reshape(tensor.shape))
+        state = autoencoder.state_dict()
+        if "scale" in state:
+            learned |= {"mean": X.mean(cls._axes), "scale": safe_scale(X, cls._axes)}
+        for name, values in learned.items():
+            state[name].copy_(values.reshape(state[name].shape))
         return autoencoder
 
     @classmethod
