@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
 from tsynd_sk._skorch import CallbackSupportMixin
-from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._labels import encode_labels
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
@@ -341,9 +341,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             `y` has another length or labels that were not in `fit`.
         """
         self._check_ready()
-        X, y = check_images(self, X, reset=False), labels_of(y)
-        check_consistent_length(X, y)
-        codes = encode_labels(y, self.classes_)
+        X, codes = check_images(self, X, reset=False), encode_labels(y, self.classes_)
+        check_consistent_length(X, codes)
         rng = check_random_state(self.random_state if random_state is None else random_state)
         X_new, info = self.engine_.synthesize(self, X, codes, np.zeros_like(codes), rng)
         y_new, info = self.classes_[codes], Bunch(source_index=np.arange(len(X)), **info)
