@@ -174,8 +174,7 @@ class AugmentedClassifier(
             As `TargetedSynthesizer.fit`; or if `synthesizer` has a classifier of its own, or
             `X_val` and `y_val` are not like `X` and `y`.
         """
-        if unsupported:
-            refuse_metadata(self, unsupported)
+        refuse_metadata(self, unsupported)
         synthesizer = self._check_parts()
         with all_or_nothing(self):
             task = _skorch.Task.of_fit(self, X, y, n_subtasks=_skorch.known_epochs(self.estimator))

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
 from tsynd_sk._skorch import CallbackSupportMixin
-from tsynd_sk._utils._labels import encode_labels
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
@@ -217,8 +217,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             ambiguous layout, or if a classifier does not predict probabilities or has no members;
             if `classifier` or `autoencoder` is not what it should be.
         """
-        if unsupported:
-            refuse_metadata(self, unsupported)
+        refuse_metadata(self, unsupported)
         classifiers = _fitting.check_classifiers(self.classifier, self.members)
         if self.autoencoder is not None:
             _skorch.check_autoencoder(self.autoencoder)
@@ -341,8 +340,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             `y` has another length or labels that were not in `fit`.
         """
         self._check_ready()
-        X, codes = check_images(self, X, reset=False), encode_labels(y, self.classes_)
-        check_consistent_length(X, codes)
+        X, y = check_images(self, X, reset=False), labels_of(y)
+        check_consistent_length(X, y)
+        codes = encode_labels(y, self.classes_)
         rng = check_random_state(self.random_state if random_state is None else random_state)
         X_new, info = self.engine_.synthesize(self, X, codes, np.zeros_like(codes), rng)
         y_new, info = self.classes_[codes], Bunch(source_index=np.arange(len(X)), **info)
