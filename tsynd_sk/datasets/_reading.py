@@ -100,9 +100,14 @@ def as_read(reading: Reading, pixels: np.ndarray, facts: ImageFacts) -> np.ndarr
     window = reading.window if facts.deep else reading.window_8bit
     assert window is not None
     if facts.deep or window != (0, 255):
-        pixels = _scaled(pixels, window, facts.white_is_zero)
+        low, high = window
+        # In double precision as long as values may be as large as 32-bit integers.
+        share = (pixels.astype(np.float64) - low) * (255 / (high - low))
+        pixels = np.clip(share, 0, 255).astype(np.float32)
+        pixels = 255 - pixels if facts.white_is_zero else pixels
     if reading.grayscale and pixels.ndim == 3:
-        pixels = _as_grey(pixels)
+        eight = pixels.dtype == np.uint8
+        pixels = np.asarray(Image.fromarray(pixels).convert("L")) if eight else pixels @ _LUMINANCE
     if pixels.shape[:2] != reading.size:
         pixels = _resized(pixels, reading)
     if pixels.dtype != np.uint8:
@@ -127,20 +132,6 @@ def _other_size(shape: tuple[int, ...], reading: Reading) -> FileFault:
         "files of another size",
         f"it is {_wide(shape)}, the others {_wide(reading.size)}; resize by size",
     )
-
-
-def _scaled(pixels: np.ndarray, window: tuple[float, float], white_is_zero: bool) -> np.ndarray:
-    low, high = window
-    # In double precision as long as values may be as large as 32-bit integers.
-    share = (pixels.astype(np.float64) - low) * (255 / (high - low))
-    shown = np.clip(share, 0, 255).astype(np.float32)
-    return 255 - shown if white_is_zero else shown
-
-
-def _as_grey(pixels: np.ndarray) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return np.asarray(Image.fromarray(pixels).convert("L"))
-    return pixels @ _LUMINANCE
 
 
 def reading_of(
