@@ -12,9 +12,9 @@ import numpy as np
 
 from tsynd_sk.datasets._folder_layout import ImageFile, Layout
 from tsynd_sk.datasets._groups import groups_of, guessed_pattern
-from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts, in_threads, n_threads, refusal
 from tsynd_sk.datasets._pixel_scale import scale_of
-from tsynd_sk.datasets._read_image import in_threads, look, n_threads, read_page, refusal
+from tsynd_sk.datasets._read_image import look, read_page
 from tsynd_sk.datasets._reading import as_read, pages_of, reading_of, shape_of
 
 # How names of masks end, which often stand beside their images.

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts, in_threads, n_threads, refusal
 from tsynd_sk.datasets._pixel_scale import Scale
-from tsynd_sk.datasets._read_image import in_threads, look, n_threads, read_page, refusal
+from tsynd_sk.datasets._read_image import look, read_page
 
 _LARGEST = 224
 _BICUBIC = Image.Resampling.BICUBIC
