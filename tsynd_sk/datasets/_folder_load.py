@@ -13,9 +13,8 @@ import numpy as np
 from tsynd_sk.datasets._folder_layout import ImageFile, Layout
 from tsynd_sk.datasets._groups import groups_of, guessed_pattern
 from tsynd_sk.datasets._image_facts import FileFault, ImageFacts, in_threads, n_threads, refusal
-from tsynd_sk.datasets._pixel_scale import scale_of
 from tsynd_sk.datasets._read_image import look, read_page
-from tsynd_sk.datasets._reading import as_read, pages_of, reading_of, shape_of
+from tsynd_sk.datasets._reading import as_read, pages_of, reading_of, scale_of, shape_of
 
 # How names of masks end, which often stand beside their images.
 _MASK = re.compile(r"(?i)[ _.-](mask|seg|segmentation|annotation)s?([ _-]?\d+)?\.\w+$")
