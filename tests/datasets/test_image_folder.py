@@ -15,8 +15,7 @@ from joblib import cpu_count
 from PIL import Image
 
 from tsynd_sk.datasets import Reading, load_image_folder, read_images
-from tsynd_sk.datasets._image_facts import ImageFacts
-from tsynd_sk.datasets._many_files import n_threads
+from tsynd_sk.datasets._image_facts import ImageFacts, n_threads
 
 
 @pytest.fixture

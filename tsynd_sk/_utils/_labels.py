@@ -5,34 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_array, column_or_1d
 
 
-def check_labels_given(y: Any) -> None:
-    """Raise if `y` is no array of labels, or lacks some, before others do without their name."""
-    # Columns are taken for one dimension, with a warning, and others raise for all else.
-    y = np.asarray(y)
-    if y.ndim != 1:
-        return
-    if y.dtype.kind in "mM" and np.isnat(y).any():
+def class_labels(y: Any, name: str) -> np.ndarray:
+    """Return labels as an array of one dimension; raise if some are missing or of unlike types.
+
+    `name` is that of who asks for them.
+    """
+    given = np.asarray(y)
+    # Now, for others would say so without the name, or not at all.
+    if given.ndim == 1 and given.dtype.kind in "mM" and np.isnat(given).any():
         raise ValueError("y contains NaT, but every row needs a label: leave such rows out")
-    if y.dtype == object and any(map(_is_missing, y)):
+    if given.ndim == 1 and given.dtype == object and any(map(_is_missing, given)):
         raise ValueError(
             "y contains missing labels (None, NaN or NA), but every row needs one: leave such "
             "rows out"
         )
-
-
-def check_comparable(y: np.ndarray) -> None:
-    """Raise if labels are of types that have no order among them."""
-    if y.dtype != object:
-        return
-    names = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in y})
-    if len(y) and names != ["str"]:
-        raise ValueError(
-            f"Unknown label type: y is an array of objects of type {' and '.join(names)}. Give "
-            "labels of one type that numpy knows, for instance y.astype(int) or y.astype(str)."
-        )
+    y = check_array(y, ensure_2d=False, dtype=None, estimator=name, input_name="y")
+    y = column_or_1d(y, warn=True)
+    if y.dtype == object:
+        names = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in y})
+        if names != ["str"]:
+            raise ValueError(
+                f"Unknown label type: y is an array of objects of type {' and '.join(names)}. Give "
+                "labels of one type that numpy knows, for instance y.astype(int) or y.astype(str)."
+            )
+    return y
 
 
 def _is_missing(label: Any) -> bool:
@@ -56,7 +55,7 @@ def encode_labels(y: Any, classes: Any) -> np.ndarray:
     ValueError
         If a label is not among the classes.
     """
-    classes, labels = np.asarray(classes).tolist(), labels_of(y).tolist()
+    classes, labels = np.asarray(classes).tolist(), column_or_1d(y, warn=True).tolist()
     # A dict, for numpy would take the string "1" for the number 1.
     columns = dict(zip(classes, range(len(classes)), strict=True))
     try:

@@ -35,25 +35,25 @@ def refuse_metadata(estimator: Any, metadata: dict) -> None:
 
     ``None``, by which wrappers say that they have nothing, passes.
     """
-    metadata = {name: value for name, value in metadata.items() if value is not None}
-    if "groups" in metadata:
-        raise TypeError(
-            f"{type(estimator).__name__}.fit takes no groups, which are for splitting: give them "
-            "to cross_validate or GridSearchCV, with cv=sklearn.model_selection.GroupKFold(), or "
-            "split by them first and pass what is held out as X_val and y_val"
-        )
-    if "sample_weight" in metadata:
-        raise TypeError(
-            f"{type(estimator).__name__}.fit takes no sample_weight: the losses of skorch's nets "
-            "know no weights of rows. To weigh classes, set criterion__weight of the net; to weigh "
-            "rows, set its iterator_train__sampler to a torch.utils.data.WeightedRandomSampler, "
-            "which synthetic rows follow."
-        )
-    if metadata:
+    for name, value in metadata.items():
+        if value is None:
+            continue
+        refused = f"{type(estimator).__name__}.fit takes no {name}"
+        if name == "groups":
+            raise TypeError(
+                f"{refused}, which are for splitting: give them to cross_validate or GridSearchCV, "
+                "with cv=sklearn.model_selection.GroupKFold(), or split by them first and pass "
+                "what is held out as X_val and y_val"
+            )
+        if name == "sample_weight":
+            raise TypeError(
+                f"{refused}: losses of skorch's nets know no weights of rows. To weigh classes, "
+                "set criterion__weight of the net; to weigh rows, set its iterator_train__sampler "
+                "to a torch.utils.data.WeightedRandomSampler, which synthetic rows follow."
+            )
         params = signature(estimator.fit).parameters.values()
         known = [param.name for param in params if param.kind != param.VAR_KEYWORD]
         raise TypeError(
-            f"{type(estimator).__name__}.fit takes no {', '.join(metadata)}, only "
-            f"{', '.join(known)}: set what says how to train, such as max_epochs or lr, as a "
-            "parameter of the net"
+            f"{refused}, only {', '.join(known)}: set what says how to train, such as max_epochs "
+            "or lr, as a parameter of the net"
         )

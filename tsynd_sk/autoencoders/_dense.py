@@ -60,6 +60,7 @@ class DensePCA(ComponentAutoencoder):
     """
 
     _takes = 2, "expected (n, n_features)"
+    _axes = (0,)
 
     def __init__(self, n_features: int, *, n_components: int = 8):
         super().__init__(n_features, n_components, 0.0)
@@ -74,16 +75,41 @@ class DensePCA(ComponentAutoencoder):
         params.setdefault("n_features", X.shape[1])
         return (X - X.mean(0)) / safe_scale(X, (0,))
 
-    @torch.no_grad()
-    def _initialise(self, X: Tensor, *components: Tensor) -> None:
-        super()._initialise(X, *components)
-        self.mean.copy_(X.mean(0))
-        self.scale.copy_(safe_scale(X, (0,)))
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode the rows of a table, in latent standard deviations.
 
-    def _values_of(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.scale
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_features)
+            Rows.
 
-    def _from_values(self, values: Tensor) -> Tensor:
+        Returns
+        -------
+        Tensor of shape (n, n_components)
+            Codes.
+        """
+        values = (x - self.mean) / self.scale
+        z = self.project(values)
+        if self.encoder_residual is not None:
+            z = self.whiten(z + self.encoder_residual(values))
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode codes to the rows of a table.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, n_features)
+            Rows.
+        """
+        values = self.expand(z)
+        if self.decoder_residual is not None:
+            values = values + self.decoder_residual(z)
         return self.mean + self.scale * values
 
 
@@ -131,12 +157,6 @@ class DenseAutoencoder(DensePCA):
         self.encoder_residual = _dense(n_features, self.n_components, width)
         self.decoder_residual = _dense(self.n_components, n_features, width)
         self.whiten = nn.BatchNorm1d(self.n_components, affine=False, momentum=0.01)
-
-    def _codes_of(self, values: Tensor) -> Tensor:
-        return self.whiten(self.project(values) + self.encoder_residual(values))
-
-    def _expanded(self, z: Tensor) -> Tensor:
-        return self.expand(z) + self.decoder_residual(z)
 
 
 def _dense(n_in: int, n_out: int, width: int) -> nn.Sequential:

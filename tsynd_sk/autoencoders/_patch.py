@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk.autoencoders._components import ComponentAutoencoder, chosen_rows
+from tsynd_sk.autoencoders._components import ComponentAutoencoder
 
 __all__ = ["PatchAutoencoder", "PatchPCA"]
 
@@ -93,18 +91,45 @@ class PatchPCA(ComponentAutoencoder):
     def _rows_of(cls, X: Tensor, params: dict[str, Any]) -> Tensor:
         params.setdefault("image_shape", tuple(X.shape[1:]))
         side = params["patch_size"] = params.get("patch_size") or _patch_size_for(max(X.shape[2:]))
-        # Patches as rows (n, n_values), without a copy of all that there are.
-        X = _padded(X, side)
-        grid = X.unfold(2, side, side).unfold(3, side, side).movedim(1, 3)
-        places = np.unravel_index(chosen_rows(int(np.prod(grid.shape[:3]))), grid.shape[:3])
-        return grid[tuple(map(torch.from_numpy, places))].flatten(1)
+        return _patches(X, side).movedim(1, -1)
 
-    def _values_of(self, x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(_padded(x, self.patch_size), self.patch_size)
+    def encode(self, x: Tensor) -> Tensor:
+        """Encode images, in latent standard deviations.
 
-    def _from_values(self, values: Tensor) -> Tensor:
+        Parameters
+        ----------
+        x : Tensor of shape (n, C, H, W)
+            Images.
+
+        Returns
+        -------
+        Tensor of shape (n, n_components, h, w)
+            Codes: a vector for each patch.
+        """
+        patches = _patches(x, self.patch_size)
+        z = self.project(patches)
+        if self.encoder_residual is not None:
+            z = self.whiten(z + self.encoder_residual((patches - self.mean) / self.scale))
+        return z
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode codes to images.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, n_components, h, w)
+            Codes, in standard deviations.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W)
+            Images.
+        """
+        patches = self.expand(z)
+        if self.decoder_residual is not None:
+            patches = patches + self.scale * self.decoder_residual(z)
         height, width = self.image_size
-        return F.pixel_shuffle(values, self.patch_size)[..., :height, :width]
+        return F.pixel_shuffle(patches, self.patch_size)[..., :height, :width]
 
 
 class PatchAutoencoder(PatchPCA):
@@ -172,19 +197,6 @@ class PatchAutoencoder(PatchPCA):
         # Without it, the encoder would drown the noise by inflating its codes.
         self.whiten = nn.BatchNorm2d(self.n_components, affine=False, momentum=0.01)
 
-    @torch.no_grad()
-    def _initialise(self, X: Tensor, *components: Tensor) -> None:
-        super()._initialise(X, *components)
-        self.mean.copy_(X.mean())
-        self.scale.copy_(safe_scale(X))
-
-    def _codes_of(self, values: Tensor) -> Tensor:
-        detail = self.encoder_residual((values - self.mean) / self.scale)
-        return self.whiten(self.project(values) + detail)
-
-    def _expanded(self, z: Tensor) -> Tensor:
-        return self.expand(z) + self.scale * self.decoder_residual(z)
-
     def augment(self, x: Tensor) -> Tensor:
         """Mirror and shift a batch while training, which multiplies the patches to learn from.
 
@@ -228,10 +240,11 @@ def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequentia
     return nn.Sequential(first, *blocks, nn.GELU(), last)
 
 
-def _padded(x: Tensor, side: int) -> Tensor:
-    """Repeat the edge where the last patches are not whole."""
+def _patches(x: Tensor, side: int) -> Tensor:
+    """Cut images into patches (n, n_values, h, w); repeat the edge where the last are not whole."""
     bottom, right = -x.shape[-2] % side, -x.shape[-1] % side
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    x = F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+    return F.pixel_unshuffle(x, side)
 
 
 def _patch_size_for(side: int) -> int:

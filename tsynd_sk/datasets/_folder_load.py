@@ -12,11 +12,9 @@ import numpy as np
 
 from tsynd_sk.datasets._folder_layout import ImageFile, Layout
 from tsynd_sk.datasets._groups import groups_of, guessed_pattern
-from tsynd_sk.datasets._image_facts import FileFault, ImageFacts
-from tsynd_sk.datasets._many_files import in_threads, n_threads, refusal
-from tsynd_sk.datasets._pixel_scale import scale_of
-from tsynd_sk.datasets._read_image import look, quiet_readers, read_page
-from tsynd_sk.datasets._reading import as_read, pages_of, reading_of, shape_of
+from tsynd_sk.datasets._image_facts import FileFault, ImageFacts, in_threads, n_threads, refusal
+from tsynd_sk.datasets._read_image import look, read_page
+from tsynd_sk.datasets._reading import as_read, pages_of, reading_of, scale_of, shape_of
 
 # How names of masks end, which often stand beside their images.
 _MASK = re.compile(r"(?i)[ _.-](mask|seg|segmentation|annotation)s?([ _-]?\d+)?\.\w+$")
@@ -39,8 +37,7 @@ class FolderLoad:
         self, files: list[ImageFile], task: Callable[[int], Any], like: Iterable[ImageFacts] = ()
     ) -> dict[int, Any]:
         """Return what `task` returns for the number of each file; count or raise its faults."""
-        with quiet_readers():
-            results = in_threads(task, range(len(files)), n_threads(like), self._bar.update)
+        results = in_threads(task, range(len(files)), n_threads(like), self._bar.update)
         faults = {
             file.name: result
             for file, result in zip(files, results, strict=True)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.datasets._folder_layout import SPLITS, ImageFile, layout_of
 from tsynd_sk.datasets._folder_load import FolderLoad, counted, moved_up
-from tsynd_sk.datasets._pixel_scale import check_window
+from tsynd_sk.datasets._reading import check_window
 
 
 def load_image_folder(

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.datasets import load_digits
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 
-from tsynd_sk._utils._labels import check_comparable, check_labels_given
+from tsynd_sk._utils._labels import class_labels
 from tsynd_sk._utils._validation import check_int_at_least
-
-_SPLITS = ("train", "val", "test")
+from tsynd_sk.datasets._folder_layout import SPLITS
 
 
 class LabeledImages(NamedTuple):
@@ -78,9 +77,7 @@ def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.n
     ['common', 'common', 'rare']
     """
     check_int_at_least("n_samples", n_samples, 1)
-    check_labels_given(y)
-    labels = column_or_1d(y)
-    check_comparable(labels)
+    labels = class_labels(y, "subsample")
     rng = check_random_state(random_state)
     if n_samples > len(labels):
         raise ValueError(
@@ -161,8 +158,8 @@ def load_medmnist(
     >>> from tsynd_sk.datasets import load_medmnist
     >>> X, y, class_names = load_medmnist("breastmnist", n_samples=40)  # doctest: +SKIP
     """
-    if split not in _SPLITS:
-        raise ValueError(f"split must be one of {_SPLITS}; got {split!r}")
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}; got {split!r}")
     # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
     import medmnist
     from torchvision.datasets.utils import check_integrity
@@ -291,7 +288,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
             raise ValueError(f"{path} must have {sorted(expected)}; got {file.files}")
         try:
             X = file[f"{split}_images"]
-            labels = {s: file[f"{s}_labels"] for s in _SPLITS if f"{s}_labels" in file.files}
+            labels = {s: file[f"{s}_labels"] for s in SPLITS if f"{s}_labels" in file.files}
         except (ValueError, zipfile.BadZipFile, zlib.error) as error:
             hint = (
                 "Arrays of Python objects are unsafe to load: save labels.astype(str) instead, and "

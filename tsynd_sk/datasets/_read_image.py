@@ -1,19 +1,17 @@
-"""One image file of any kind: what it says about itself, and its pixels."""
+"""Image files: what they say about themselves, and their pixels, by Pillow, pydicom, tifffile."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts
-from tsynd_sk.datasets._read_dicom import look_at_dicom, read_dicom
-from tsynd_sk.datasets._read_tiff import look_at_tiff, read_tiff
 
 #: What names of image files end in. DICOM files are known by their first bytes, too.
 SUFFIXES = (
@@ -22,6 +20,7 @@ SUFFIXES = (
 )
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _GREY_MODES = ("1", "L", "LA", "La")
 #: Formats whose further frames are images of their own (in JPEG they are previews).
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
@@ -34,18 +33,6 @@ def is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-@contextmanager
-def quiet_readers() -> Iterator[None]:
-    """Turn Pillow's warning of decompression bombs into an error, and its others off.
-
-    Filters of warnings belong to the whole process, so single threads must not set them.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom)\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
 
 
 @contextmanager
@@ -81,10 +68,10 @@ def look(path: Path) -> ImageFacts:
                 "Git LFS pointers", "a Git LFS pointer in place of the image: run git lfs pull"
             )
         if start[128:] == b"DICM":
-            facts = look_at_dicom(path)
+            facts = _look_by_pydicom(path)
         else:
             is_tiff = start.startswith(_TIFF_STARTS)
-            facts = (look_at_tiff(path) if is_tiff else None) or _look_by_pillow(path, start)
+            facts = (_look_by_tifffile(path) if is_tiff else None) or _look_by_pillow(path, start)
         limit, n_pixels = Image.MAX_IMAGE_PIXELS, facts.shape[0] * facts.shape[1]
         if limit and n_pixels > limit:
             raise _bomb(f"{n_pixels} pixels, more than the limit of {limit}")
@@ -129,14 +116,15 @@ def read_page(path: Path, facts: ImageFacts, page: int = 0) -> np.ndarray:
     """Return the values of a page, as they are stored, of shape (H, W) or (H, W, 3)."""
     with _faults():
         if facts.reader == "pydicom":
-            return read_dicom(path, page)
-        pixels = read_tiff(path, page) if facts.reader == "tifffile" else _read(path, page)
+            return _read_by_pydicom(path, page)
+        read = _read_by_tifffile if facts.reader == "tifffile" else _read_by_pillow
+        pixels = read(path, page)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")
         return pixels
 
 
-def _read(path: Path, page: int) -> np.ndarray:
+def _read_by_pillow(path: Path, page: int) -> np.ndarray:
     # Given a path, Pillow 13 maps a TIFF file that is to be turned with sides exchanged.
     with path.open("rb") as opened, Image.open(opened) as file:
         if page:
@@ -154,3 +142,160 @@ def _read(path: Path, page: int) -> np.ndarray:
     image = image.convert("RGB")
     # All channels are alike, and weights of luminance would round.
     return np.asarray(image)[..., 0] if grey else np.asarray(image)
+
+
+def _pydicom(path: Path) -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise ImportError(
+            f"{path} is a DICOM file, which needs the package pydicom: "
+            'pip install "tsynd_sk[dicom]", or leave such files out by exclude (--exclude)'
+        ) from error
+    return pydicom
+
+
+def _look_by_pydicom(path: Path) -> ImageFacts:
+    dataset = _pydicom(path).dcmread(path, stop_before_pixels=True)
+    photometric = dataset.get("PhotometricInterpretation")
+    if not dataset.get("Rows") or photometric is None:
+        raise FileFault(
+            "DICOM files without an image", "a DICOM file without an image: leave it out"
+        )
+    colour = photometric not in _MONOCHROME
+    if colour and dataset.get("BitsAllocated", 8) > 8 and "PALETTE" not in photometric:
+        raise FileFault(
+            "DICOM colours of more than 8 bits",
+            "DICOM colours of more than 8 bits: save it as 16-bit TIFF, or as 8 bits",
+        )
+    return ImageFacts(
+        "pydicom",
+        (int(dataset.Rows), int(dataset.Columns)),
+        colour=colour,
+        deep=not colour,
+        white_is_zero=photometric == "MONOCHROME1",
+        n_pages=int(dataset.get("NumberOfFrames") or 1),
+        window=None if colour else _window(dataset),
+        patient=str(dataset.get("PatientID") or "").strip(),
+    )
+
+
+def _window(dataset: Any) -> tuple[float, float] | None:
+    """Return the values that are black and white in the first of a file's windows."""
+    centre, width = (
+        np.atleast_1d(np.asarray(dataset.get(name), dtype=object)).tolist()[:1]
+        for name in ("WindowCenter", "WindowWidth")
+    )
+    if not centre or not width or None in (centre[0], width[0]):
+        return None
+    middle, extent = float(centre[0]), float(width[0])
+    # The function LINEAR of the standard (PS3.3, C.11.2.1.2) counts from centres of values.
+    if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR":
+        middle, extent = middle - 0.5, extent - 1
+    return (middle - extent / 2, middle + extent / 2) if extent > 0 else None
+
+
+def _read_by_pydicom(path: Path, page_number: int) -> np.ndarray:
+    """Return a frame: values after the rescale slope and intercept, or colours of 8 bits."""
+    pydicom = _pydicom(path)
+    dataset = pydicom.dcmread(path)
+    pixels = pydicom.pixels.pixel_array(dataset, index=page_number)
+    photometric = dataset.PhotometricInterpretation
+    if photometric in _MONOCHROME:
+        if "PixelPaddingValue" in dataset:
+            # What lies outside of the field of view is no tissue, and would widen the range.
+            outside = pixels == dataset.PixelPaddingValue
+            pixels = np.where(outside, pixels[~outside].min(initial=pixels.max()), pixels)
+        return pydicom.pixels.apply_modality_lut(pixels, dataset)
+    if photometric == "PALETTE COLOR":
+        pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
+        # The tables have 16 bits as a rule.
+        pixels = pixels >> 8 if pixels.dtype.itemsize == 2 else pixels
+    return pixels.astype(np.uint8)
+
+
+def _look_by_tifffile(path: Path) -> ImageFacts | None:
+    """Return None if Pillow reads a TIFF file well.
+
+    It cuts 16-bit colours to 8 bits, takes signed bytes for unsigned ones, overflows at 32
+    bits, leaves 16-bit negatives as they are, and opens no float64.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        photometric = getattr(page.photometric, "name", "")
+        if page.dtype is None or page.dtype.kind not in "biuf":
+            raise FileFault(
+                "TIFF files of unknown values",
+                f"values of type {page.dtype}: save it as grey or RGB",
+            )
+        if page.dtype in (np.uint8, np.bool_) and page.bitspersample <= 8:
+            return None
+        if photometric not in ("MINISBLACK", "MINISWHITE", "RGB") or page.ndim > 3:
+            raise FileFault(
+                "TIFF files of an unknown kind",
+                f"{page.bitspersample}-bit TIFF, kind {photometric or '?'}: save it as grey or RGB",
+            )
+        height, width = page.imagelength, page.imagewidth
+        if page.tags.valueof("Orientation", default=1) >= 5:
+            height, width = width, height
+        limits = None
+        if page.dtype.kind in "iu":
+            top = 2 ** (page.bitspersample - (page.dtype.kind == "i")) - 1
+            limits = (-top - 1 if page.dtype.kind == "i" else 0, top)
+        return ImageFacts(
+            "tifffile",
+            (height, width),
+            colour=page.samplesperpixel >= 3,
+            deep=True,
+            limits=limits,
+            white_is_zero=photometric == "MINISWHITE",
+            n_pages=len(file.pages),
+        )
+
+
+def _read_by_tifffile(path: Path, page_number: int) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[page_number]
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            pixels = _read_by_pillow(path, page_number)
+            # Pillow keeps the values of grey images alone.
+            if pixels.dtype == np.uint8:
+                raise FileFault(
+                    "TIFF files that need the package imagecodecs",
+                    f"{error}: pip install imagecodecs, or save it without compression",
+                ) from error
+            return pixels
+        described = page.keyframe
+        assert described is not None
+        if pixels.ndim == 3 and described.axes.startswith("S"):
+            pixels = np.moveaxis(pixels, 0, -1)
+        orientation = described.tags.valueof("Orientation", default=1)
+        extra = [int(kind) for kind in described.extrasamples]
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if pixels.ndim == 2:
+        return pixels
+    n_channels = pixels.shape[-1]
+    if n_channels > 4:
+        raise FileFault(
+            "images of more than four channels", f"{n_channels} channels; expected 1 to 4"
+        )
+    # What is neither colour nor opacity is dropped, and what is transparent lies over zero.
+    n_colours = 3 if n_channels >= 3 else 1
+    colours = pixels[..., :n_colours]
+    if 2 in extra and pixels.dtype.kind == "u":
+        opacity = pixels[..., n_colours:][..., extra.index(2), None] / np.iinfo(pixels.dtype).max
+        colours = colours * opacity
+    return colours if n_colours == 3 else colours[..., 0]

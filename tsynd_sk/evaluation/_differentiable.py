@@ -58,7 +58,9 @@ class DifferentiableClassifier:
             net, classes = given, like and like.classes
             image_format = like.image_format if like else _format_for(net, images)
         x, limits = image_format.to_tensor(images), (0.0, 1.0)
-        if images.dtype != np.uint8 and not image_format.pixels:
+        # Of pixels in a wider type, the range is that of pixels too.
+        wider = image_format.divisor == 255 and image_format.dtype != np.uint8
+        if images.dtype != np.uint8 and not wider:
             limits = float(x.min()), float(x.max())
             if augmented:
                 fitted = given.value_range_

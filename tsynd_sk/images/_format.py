@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ class ImageFormat:
         Order of the axes of an image, once a flat row has been folded.
     dtype : numpy dtype
         Type of the array's values.
-    pixels : bool, default=False
-        Whether integers of a wider type than uint8 are pixels from 0 to 255 nevertheless.
+    divisor : int
+        What values are divided by for networks: 255 for pixels, otherwise 1.
 
     See Also
     --------
@@ -59,17 +59,7 @@ class ImageFormat:
     image_shape: tuple[int, int, int] | None
     layout: str | None
     dtype: np.dtype
-    pixels: bool = False
-
-    @property
-    def divisor(self) -> int:
-        """What values are divided by for networks: 255 for pixels, otherwise 1."""
-        return self._divisor_of(self.dtype)
-
-    def _divisor_of(self, dtype: np.dtype) -> int:
-        """Return what values of another type are divided by for networks."""
-        pixels = self.pixels or self.dtype == np.uint8
-        return 255 if dtype == np.uint8 or (pixels and dtype.kind in "iu") else 1
+    divisor: int
 
     @classmethod
     def infer(cls, X: np.ndarray, image_shape: Sequence[int] | None = None) -> ImageFormat:
@@ -93,60 +83,58 @@ class ImageFormat:
         ValueError
             If the layout is ambiguous or does not match `image_shape`.
         """
-        row = X.shape[1:]
+        row, shape, layout = X.shape[1:], None, None
         if image_shape is not None:
             shape, layout = cls._match(row, image_shape)
-            return cls(row, shape, layout, X.dtype)
-        if len(row) == 1:
-            return cls(row, None, None, X.dtype)
-        if len(row) == 2 and not min(row) <= _MAX_CHANNELS < max(row):
-            return cls(row, (1, *row), "hw", X.dtype)
-        if len(row) == 2:
-            raise ValueError(
-                f"X with rows of shape {row} is ambiguous: narrow grey images, or a single "
-                f"colour image? For grey images, give image_shape={row}; for a single image, pass "
-                "X[np.newaxis]."
-            )
-        if len(row) > 3:
+        elif len(row) == 2:
+            shape, layout = (1, *row), "hw"
+            if min(row) <= _MAX_CHANNELS < max(row):
+                raise ValueError(
+                    f"X with rows of shape {row} is ambiguous: narrow grey images, or a single "
+                    f"colour image? For grey images, give image_shape={row}; for a single image, "
+                    "pass X[np.newaxis]."
+                )
+        elif len(row) == 3:
+            first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
+            shape, layout = (row, "chw") if first else ((row[2], *row[:2]), "hwc")
+            if first == last:
+                raise ValueError(
+                    f"X with rows of shape {row} is ambiguous: the channels may come first or "
+                    "last. Give image_shape=(n_channels, height, width), or move the channels, "
+                    "for instance by np.moveaxis."
+                )
+        elif len(row) > 3:
             raise ValueError(
                 f"X has {X.ndim} dimensions; expected (n, height, width), (n, height, width, "
                 "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and "
                 "videos are not supported: pass their slices or frames as images."
             )
-        first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
-        if first == last:
-            raise ValueError(
-                f"X with rows of shape {row} is ambiguous: the channels may come first or last. "
-                "Give image_shape=(n_channels, height, width), or move the channels, for instance "
-                "by np.moveaxis."
-            )
-        shape = row if first else (row[2], *row[:2])
-        return cls(row, shape, "chw" if first else "hwc", X.dtype)
+        return cls(row, shape, layout, X.dtype, 255 if X.dtype == np.uint8 else 1)
 
     @staticmethod
-    def _match(
-        row: tuple[int, ...], image_shape: Sequence[int]
-    ) -> tuple[tuple[int, int, int], str]:
-        given: tuple[Any, ...] = tuple(image_shape)
-        if len(given) not in (2, 3) or not all(
-            isinstance(n, Integral) and int(n) > 0 for n in given
-        ):
+    def _match(row: tuple[int, ...], image_shape: Any) -> tuple[tuple[int, int, int], str]:
+        """Return shape and layout of rows by the shape of an image that a user gives."""
+        try:
+            given = tuple(map(index, image_shape))
+        except TypeError:
+            given = ()
+        if len(given) not in (2, 3) or min(given) < 1:
             raise ValueError(
                 f"image_shape={image_shape!r} is not valid: expected two or three positive "
                 "integers, (height, width), (n_channels, height, width) or (height, width, "
                 "n_channels)"
             )
-        shape: Any = tuple(map(int, given))
         layout = "chw"
-        if len(shape) == 2:
-            shape, layout = (1, *shape), "hw"
-        elif shape[2] <= _MAX_CHANNELS < shape[0]:
-            shape, layout = (shape[2], *shape[:2]), "hwc"
-        channels, *sides = shape
-        flat = channels * sides[0] * sides[1]
-        layouts = {(flat,): layout, (*sides, channels): "hwc", shape: "chw"}
+        if len(given) == 2:
+            channels, height, width, layout = 1, *given, "hw"
+        elif given[2] <= _MAX_CHANNELS < given[0]:
+            height, width, channels, layout = *given, "hwc"
+        else:
+            channels, height, width = given
+        shape, flat = (channels, height, width), channels * height * width
+        layouts = {(flat,): layout, (height, width, channels): "hwc", shape: "chw"}
         if channels == 1:
-            layouts[tuple(sides)] = "hw"
+            layouts[height, width] = "hw"
         if row in layouts:
             return shape, layouts[row]
         raise ValueError(
@@ -169,7 +157,8 @@ class ImageFormat:
             Never shares memory with `X`.
         """
         x = torch.from_numpy(np.array(X, dtype=np.float32, order="C"))
-        x /= self._divisor_of(X.dtype)
+        if X.dtype == np.uint8 or (self.divisor == 255 and X.dtype.kind in "iu"):
+            x /= 255
         if self.image_shape is None:
             return x
         channels, height, width = self.image_shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from numbers import Integral
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
+from torch.utils.data import DataLoader, Dataset
 
 from tsynd_sk.images._format import ImageFormat, ValueRange
-from tsynd_sk.images._no_images import refuse_no_images
 from tsynd_sk.images._stored import Stored, is_stored, parts
 
 
@@ -28,25 +29,13 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     if not reset and len(shape) > 1 and shape == estimator.format_.row_shape:
         raise ValueError(f"X has shape {shape}, that of a single image in fit: pass X[np.newaxis]")
     if is_stored(X):
-        X = _stored(X, name)
+        X = _stored(X)
     else:
         X = array_of_images(X, name=name, estimator=estimator, reset=reset)
     table = X.ndim == 2 and (image_shape if reset else estimator.image_shape_) is None
     axis = 0 if table else None
-    lows, highs, n_read = [], [], 0
-    for part in parts(X):
-        if isinstance(X, Stored):
-            try:
-                check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
-            except ValueError as error:
-                finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
-                if not finite.all():
-                    error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
-                raise
-        lows.append(part.min(axis=axis))
-        highs.append(part.max(axis=axis))
-        n_read += len(part)
-    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    stored = isinstance(X, Stored)
+    low, high = _extremes(X, axis, name) if stored else (X.min(axis), X.max(axis))
     if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
         raise ValueError(
             "X has values too large for dtype('float32'), in which networks compute: scale them, "
@@ -58,7 +47,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     if reset:
         estimator.format_ = ImageFormat.infer(X, image_shape)
         if pixels and estimator.format_.image_shape is not None:
-            estimator.format_ = replace(estimator.format_, pixels=True)
+            estimator.format_ = replace(estimator.format_, divisor=255)
             warnings.warn(
                 f"X has integers of {X.dtype} from {low} to {high}, which {name} divides by 255, "
                 "as pixels. Pass X.astype('uint8') for the same without this warning, or floats, "
@@ -91,7 +80,8 @@ def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -
     `name` is that of who asks for them. An estimator learns the number and the names of a table's
     columns with `reset`, and compares with them otherwise.
     """
-    refuse_no_images(X)
+    if not isinstance(X, np.ndarray) or X.dtype.kind in "OUST":
+        _refuse_no_images(X)
     try:
         n_dims = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
     except ValueError as error:
@@ -102,28 +92,78 @@ def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -
         X = validate_data(estimator, X, reset=reset, dtype="numeric")
     else:
         X = check_array(X, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
-    _check_values(X, name)
-    return X
-
-
-def _check_values(X: np.ndarray | Stored, name: str) -> None:
     if X.dtype.kind not in "buif":
         raise ValueError(f"X has dtype {X.dtype}; {name} expects integers or floats")
     if 0 in X.shape:
         raise ValueError(f"X has shape {X.shape}, which is empty: pass at least one image")
+    return X
 
 
-def _stored(X: Any, name: str) -> Stored:
+def _refuse_no_images(X: Any) -> None:
+    """Raise TypeError for a data set, for names of files, and for arrays within an array."""
+    kind, path = type(X).__name__, (str, bytes, os.PathLike)
+    if isinstance(X, Dataset | DataLoader):
+        dataset = "X" if isinstance(X, Dataset) else "X.dataset"
+        raise TypeError(
+            f"X is a {kind}, which gives images one by one, with their labels: pass "
+            f"skorch.helper.SliceDataset({dataset}, 0) as X and SliceDataset({dataset}, 1) as y, "
+            "or an array of images, such as np.stack([image for image, label in dataset])"
+        )
+    first: Any = None
+    # What holds one object for each row; a table has more columns.
+    column = hasattr(X, "iloc") and (X.ndim == 1 or X.shape[1] == 1)
+    rows = X.to_numpy() if column else X
+    if isinstance(X, path):
+        first = X
+    elif isinstance(X, list | tuple):
+        first = X[0] if len(X) and isinstance(X[0], path) else None
+    elif isinstance(rows, np.ndarray) and rows.dtype.kind in "OUST" and len(rows) == rows.size > 0:
+        # Of strings in a table, scikit-learn says what is missing.
+        first = None if rows.ndim > 1 and isinstance(rows.flat[0], path) else rows.flat[0]
+    if isinstance(first, path):
+        raise TypeError(
+            f"X is a {kind} of names of files or folders, such as {str(first)!r}: load the images "
+            "first, by tsynd_sk.datasets.load_image_folder for a folder with a subfolder for each "
+            "class, or by np.stack([np.asarray(PIL.Image.open(name)) for name in X])"
+        )
+    if getattr(first, "ndim", 0) > 0:
+        column = "X.iloc[:, 0]" if getattr(X, "ndim", 1) == 2 else "X"
+        raise TypeError(
+            f"X is a {kind} of arrays, each of shape {tuple(first.shape)}, not an array: "
+            f"pass np.stack({column})"
+        )
+
+
+def _stored(X: Any) -> Stored:
     X = X if isinstance(X, Stored) else Stored(X)
     if not all(isinstance(side, Integral) for side in X.shape):
         raise ValueError(
             f"X has the shape {X.shape}, of which dask does not know all: call "
             "X.compute_chunk_sizes()"
         )
-    if X.ndim < 2:
-        raise ValueError(f"X has shape {X.shape}; expected at least 2 dimensions, rows first")
-    _check_values(X, name)
+    if X.ndim < 2 or 0 in X.shape or X.dtype.kind not in "buif":
+        raise ValueError(
+            f"X has shape {X.shape} and dtype {X.dtype}; expected integers or floats in at least "
+            "2 dimensions, rows first, none of them empty"
+        )
     return X
+
+
+def _extremes(X: Stored, axis: int | None, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return lowest and highest values; raise, with the row, if one is not finite."""
+    lows, highs, n_read = [], [], 0
+    for part in parts(X):
+        try:
+            check_array(part, allow_nd=True, dtype="numeric", estimator=name, input_name="X")
+        except ValueError as error:
+            finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+            if not finite.all():
+                error.add_note(f"The first such row of X is {n_read + int(finite.argmin())}.")
+            raise
+        lows.append(part.min(axis=axis))
+        highs.append(part.max(axis=axis))
+        n_read += len(part)
+    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
 def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
@@ -147,12 +187,13 @@ def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
             f"images with values up to {fitted_high:g}. Pass X.astype({str(expected.dtype)!r})."
         )
     # By how much X may exceed the range of fit, on the scale that networks see.
-    scale, width = expected._divisor_of(dtype), fitted_high - fitted_low
+    scale = 255 if dtype == np.uint8 or (divided == 255 and dtype.kind in "iu") else 1
+    width = fitted_high - fitted_low
     if fitted_low - width <= low / scale and high / scale <= fitted_high + width:
         return
     warnings.warn(
         f"X has values from {low:g} to {high:g}, far outside of the range from "
-        f"{fitted_low * divided:g} to {fitted_high * divided:g} that {type(estimator).__name__} "
+        f"{fitted_low * divided:g} to {fitted_high * divided:g} that {name} "
         "was fitted on, so that its predictions mean little: scale X as it was scaled for fit",
         UserWarning,
         stacklevel=4,

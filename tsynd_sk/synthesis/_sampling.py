@@ -7,9 +7,9 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_consistent_length
 
-from tsynd_sk._utils._labels import check_comparable, check_labels_given, encode_labels
+from tsynd_sk._utils._labels import class_labels, encode_labels
 
 
 def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
@@ -17,10 +17,7 @@ def check_labels(estimator, y, X: np.ndarray) -> np.ndarray:
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None")
-    check_labels_given(y)
-    y = check_array(y, ensure_2d=False, dtype=None, estimator=name, input_name="y")
-    y = column_or_1d(y, warn=True)
-    check_comparable(y)
+    y = class_labels(y, name)
     check_classification_targets(y)
     check_consistent_length(X, y)
     classes = np.unique(y)
