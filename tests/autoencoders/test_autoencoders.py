@@ -14,7 +14,7 @@ from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.autoencoders._dense import DenseAutoencoder, DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode, holdout
 from tsynd_sk.autoencoders._patch import PatchAutoencoder, PatchPCA
-from tsynd_sk.synthesis._fitting import default_autoencoder
+from tsynd_sk.synthesis._fitting import default_net
 
 
 class TestPatchAutoencoder:
@@ -68,7 +68,7 @@ class TestClosedForm:
     @pytest.mark.parametrize("table", [True, False])
     def test_default_is_fitted_without_a_training_step(self, table, n):
         X = load_iris().data[:n].astype(np.float32) if table else smooth_images(n, (3, 30, 27))
-        net = default_autoencoder(None if table else (3, 30, 27), verbose=0)
+        net = default_net("autoencoder", None if table else (3, 30, 27))
         net.fit(X)
         assert type(net.module_) is (DensePCA if table else PatchPCA)
         expected = type(net.module_).from_data(torch.from_numpy(X))
@@ -80,7 +80,7 @@ class TestClosedForm:
     @pytest.mark.parametrize("side", [8, 31, 64, 130, 512])
     def test_images_of_any_size_in_any_number_of_channels_will_do(self, side):
         X = smooth_images(2, (3, side, side + 1))
-        net = default_autoencoder(X.shape[1:], verbose=0).fit(X)
+        net = default_net("autoencoder", X.shape[1:]).fit(X)
         assert rmse(net.predict(X), X) < 0.15
 
     def test_module_learns_where_epochs_are_asked_for(self, monkeypatch):

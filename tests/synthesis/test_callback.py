@@ -29,7 +29,7 @@ from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.datasets import load_digits_images
 from tsynd_sk.synthesis._callback import image_passes
 from tsynd_sk.synthesis._engine import Engine
-from tsynd_sk.synthesis._fitting import default_autoencoder
+from tsynd_sk.synthesis._fitting import default_net
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -221,7 +221,7 @@ class TestImagePasses:
 
     def test_of_the_default_autoencoder_are_those_of_its_training(self):
         for shape in ((1, 8, 8), (64,)):
-            default = default_autoencoder(shape if len(shape) > 1 else None, 0)
+            default = default_net("autoencoder", shape if len(shape) > 1 else None)
             passes = self.counted(shape=shape)["autoencoder"]
             assert passes.sum() == default.max_epochs * getattr(default, "epoch_size", 80)
 

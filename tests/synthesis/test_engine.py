@@ -17,7 +17,7 @@ from tsynd_sk.autoencoders import AutoencoderNet
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.synthesis import _engine
 from tsynd_sk.synthesis._codec import Codec
-from tsynd_sk.synthesis._member_scheme import MemberScheme
+from tsynd_sk.synthesis._member_scheme import resolve_kind
 from tsynd_sk.synthesis._sampling import draw_sources
 
 X, y = digits(24)
@@ -75,13 +75,13 @@ class Counter:
 
     def __init__(self, monkeypatch):
         self.counts = {}
-        for cls, name in [
+        for where, name in [
             (Codec, "__init__"),
-            (MemberScheme, "members"),
-            (MemberScheme, "posterior"),
-            (MemberScheme, "resolve_kind"),
+            (_engine, "make_members"),
+            (_engine, "fit_posterior"),
+            (_engine, "resolve_kind"),
         ]:
-            monkeypatch.setattr(cls, name, self.counting(name, getattr(cls, name)))
+            monkeypatch.setattr(where, name, self.counting(name, getattr(where, name)))
 
     def counting(self, name, method):
         def counted(*args, **kwargs):
@@ -110,9 +110,9 @@ def test_nothing_is_prepared_twice(fitted, monkeypatch, members):
     assert counter.of(work) == {}
     # Other members, of the same posterior and autoencoder.
     synthesizer.set_params(n_members=5)
-    assert counter.of(work) == {"members": 1}
+    assert counter.of(work) == {"make_members": 1}
     halve_weights(synthesizer.classifier_)
-    refit = {"members": 1, "posterior": 1} if members == "laplace" else {"members": 1}
+    refit = {"make_members": 1, **({"fit_posterior": 1} if members == "laplace" else {})}
     assert counter.of(work) == refit
     halve_weights(synthesizer.autoencoder_)
     assert counter.of(lambda: synthesizer.reconstruct(X)) == {"__init__": 1}
@@ -128,15 +128,15 @@ def test_prepared_copies_are_not_pickled_but_posteriors_and_decisions_are(fitted
     assert all(value is None for name, value in vars(twin.engine_).items() if name[0] == "_")
     twin.engine_.decisions = [{}]
     counter = Counter(monkeypatch)
-    assert counter.of(lambda: twin.sample(2)) == {"__init__": 1, "members": 1}
+    assert counter.of(lambda: twin.sample(2)) == {"__init__": 1, "make_members": 1}
     assert_same_answer(twin.sample(20, return_info=True), expected)
 
 
-def test_with_images_starts_from_others_by_the_same_nets(digits_synthesizer):
+def test_it_starts_from_other_images_by_the_same_nets(digits_synthesizer):
     engine, rng = digits_synthesizer.engine_, np.random.RandomState
-    other = engine.with_images(engine.image_format, engine.value_range, X[:6], engine.codes[:6])
+    other = copy.copy(engine)
+    other.start_from(engine.image_format, engine.value_range, X[:6], engine.codes[:6])
     assert other.nets is engine.nets
-    assert other.decisions is engine.decisions
     wanted = np.repeat(engine.codes[:6], 2)
     sources, occurrence = draw_sources(wanted, other.codes, rng(0))
     assert sorted(sources) == sorted([*range(6)] * 2)
@@ -157,8 +157,11 @@ def test_without_its_images_it_says_what_to_do(digits_synthesizer):
 
 
 def test_several_nets_are_an_ensemble_unless_their_members_are_named(digits_synthesizer):
-    assert _engine.scheme_of(digits_synthesizer, 2).kind == "ensemble"
-    assert _engine.scheme_of(digits_synthesizer, 1).kind == "auto"
+    net, x = digits_synthesizer.classifier_, torch.from_numpy(X[:1, None])
+    assert resolve_kind(digits_synthesizer, net, 2, x) == "ensemble"
+    assert resolve_kind(digits_synthesizer, net, 1, x) == "dropout"
+    named = clone(digits_synthesizer).set_params(members="laplace")
+    assert resolve_kind(named, net, 2, x) == "laplace"
 
 
 def test_members_are_made_as_the_parameters_say_now(fitted):

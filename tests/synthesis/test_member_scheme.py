@@ -26,7 +26,7 @@ from torch import nn
 from tsynd_sk._skorch import bare_module, log_proba_head
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.members import LaplaceMembers, last_layer_posterior
-from tsynd_sk.synthesis._member_scheme import MemberScheme
+from tsynd_sk.synthesis._member_scheme import fit_posterior, make_members
 
 
 class FunctionalNet(nn.Module):
@@ -283,18 +283,20 @@ class TestDecisions:
     @pytest.mark.parametrize("kind", ["dropout", "laplace"])
     def test_are_written_for_each_net_and_used(self, ensemble, kind):
         x = ensemble.format_.to_tensor(digits()[0])
-        scheme, nets = MemberScheme(kind, 2, None), ensemble.classifier_
-        posteriors = [None if kind == "dropout" else scheme.posterior(n, [x], [x]) for n in nets]
+        nets, params = ensemble.classifier_, tiny(n_members=2)
+        posteriors = [None if kind == "dropout" else fit_posterior(n, [x], [x]) for n in nets]
         decisions = [{} for _ in nets]
 
         def members(decisions):
             device = torch.device("cpu")
-            return scheme.members(nets, posteriors, seed=0, device=device, decisions=decisions)(x)
+            made = make_members(params, kind, nets, posteriors, device, decisions)
+            return made.redrawn(0)(x)
 
         first = members(decisions)
-        assert decisions == [{(1, 8, 8): "fold"}] * 3
+        way = f"{kind}, restrict=None"
+        assert decisions == [{way: {(1, 8, 8): "fold"}}] * 3
         assert torch.equal(members(decisions), first)
-        looped = members([{(1, 8, 8): "loop"} for _ in nets])
+        looped = members([{way: {(1, 8, 8): "loop"}} for _ in nets])
         torch.testing.assert_close(looped, first)
 
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.images import ImageFormat, Selection, ValueRange
-from tsynd_sk.synthesis import _parallel
-from tsynd_sk.synthesis._parallel import images_at_a_time, synthesize_in_batches
+from tsynd_sk.synthesis import _engine
+from tsynd_sk.synthesis._engine import Engine
 
 
 def margin(log_probs, y):
@@ -138,16 +138,15 @@ class TestRows:
         index = np.random.default_rng(1).permutation(np.repeat(np.arange(500), 2))
         y, occurrence = index % 7, np.arange(1000) % 3
         events = []
-        images, info = synthesize_in_batches(
-            Copying(events, ValueRange.of(X, image_format)),
+        value_range = ValueRange.of(X, image_format)
+        engine = Engine([], image_format, value_range, None, None, seed=0)
+        engine.batch_synthesis = lambda params: Copying(events, value_range)
+        images, info = engine.synthesize(
+            SimpleNamespace(batch_size=20, n_jobs=n_jobs, verbose=0),
             Selection(Watched(X, events), index),
             y,
             occurrence,
-            image_format,
-            seed=0,
-            batch_size=20,
-            n_jobs=n_jobs,
-            verbose=0,
+            np.random.RandomState(0),
         )
         np.testing.assert_array_equal(images, X[index])
         np.testing.assert_array_equal(info["row"], np.arange(1000))
@@ -228,12 +227,16 @@ class TestMemory:
         ],
     )
     def test_of_large_images_few_are_computed_at_a_time(self, shape, n):
-        assert images_at_a_time(shape, torch.device("cpu")) == n
-        assert images_at_a_time(shape, torch.device("meta")) == 256
+        image_format = ImageFormat.infer(np.empty((1, *shape), np.float32))
+        engine = Engine([], image_format, None, np.empty((1, *shape), np.float32), None, seed=0)
+        params = SimpleNamespace(batch_size="auto")
+        for device, expected in [("cpu", n), ("meta", 256)]:
+            engine.device = lambda params, device=device: torch.device(device)
+            assert engine.batch_size(params) == expected
 
     def test_takes_as_many_images_at_a_time_as_are_asked_for(self, crowded, monkeypatch):
         synthesizer, module = crowded
-        monkeypatch.setattr(_parallel, "_PIXELS", 11 * 8 * 8)
+        monkeypatch.setattr(_engine, "_PIXELS", 11 * 8 * 8)
         for batch_size, most in (("auto", 11), (7, 7)):
             synthesizer.set_params(batch_size=batch_size)
             module.tried.clear()

@@ -1,25 +1,31 @@
-"""Targeted synthesis from one batch of real images, as networks see them."""
+"""Targeted synthesis from one batch of real images, in halves if it does not fit in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tsynd_sk._utils._names import UNMOVED
+from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.ascent import (
     OBJECTIVES,
-    AscentResult,
     Objective,
     StepCallback,
     ascend,
     normalise,
 )
+from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._codec import Codec
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information
+
+Columns = dict[str, np.ndarray]
 
 # A source that is used again starts so far from its code at least, as a share of the radius, to
 # reach another maximum.
@@ -96,71 +102,57 @@ class BatchSynthesis:
         x, y = x.to(self.device), y.to(self.device)
         members = self.make_members(derived_seed(seed, occurrence))
         z_0 = self.codec.encode(x)
-        moves: dict = {"objective": None}
-        moving = self.objective not in UNMOVED
+        scale, start, moving = self.latent_scale.to(z_0), None, self.objective not in UNMOVED
         if moving:
-            name, direction = self.objective, normalise(_noise(seed, rows, z_0))
             share = max(self.random_start, _LATER_START) if occurrence else self.random_start
-            if name == "random":
-                share = 1.0
-            else:
-                moves["objective"] = OBJECTIVES[name] if isinstance(name, str) else name
-            moves["start"] = share * self.radius * direction
-        result = ascend(
-            members,
-            self._decoder(x, z_0),
+            share = 1.0 if self.objective == "random" else share
+            start = share * self.radius * normalise(_noise(seed, rows, z_0))
+        objective: Any = self.objective
+        if isinstance(objective, str):
+            # Controls have none.
+            objective = OBJECTIVES.get(objective)
+        climb = partial(ascend, members, scale=scale, radius=self.radius)
+        result = climb(
+            self.codec.decoder(x, z_0, self.keep_detail),
             z_0,
             y,
-            scale=self.latent_scale.to(z_0),
-            radius=self.radius,
+            objective=objective,
+            start=start,
             max_iter=self.max_iter,
             callback=self.callback,
-            **moves,
         )
         with torch.no_grad():
             log_probs = members(x)
-            if self.constrain and moving:
-                had_label = mean_log_proba(log_probs).argmax(-1) == y
-                result = self._back(result, x, z_0, y, had_label, members)
+            steps_back = _STEPS_BACK if self.constrain and moving else ()
+            had_label = mean_log_proba(log_probs).argmax(-1) == y
+            # Coordinates that never vary do not move.
+            moved = (result.latents - z_0) / torch.where(scale > 0, scale, 1.0)
+            for share in steps_back:
+                strayed = ~result.agreement & (had_label | (share >= _BESIDE))
+                back = strayed.nonzero()[:, 0]
+                if len(back) == 0:
+                    break
+                there = climb(
+                    self.codec.decoder(x[back], z_0[back], self.keep_detail),
+                    z_0[back],
+                    y[back],
+                    objective=None,
+                    start=share * moved[back],
+                )
+                # What an autoencoder has lost does not come back by going nearer.
+                kept = there.agreement | (share == _BESIDE)
+                result = result.with_rows(back[kept], there.rows(kept))
             error = (self.codec.decode(z_0) - x).flatten(1).square().mean(1).sqrt()
-            info = {
-                "uncertainty_source": mutual_information(log_probs),
-                "uncertainty": result.uncertainty,
-                "displacement": result.displacement,
-                "reconstruction_error": error,
-                "label_agreement": result.agreement,
-            }
-        return result.images, {name: value.cpu().numpy() for name, value in info.items()}
-
-    def _decoder(self, x: Tensor, z_0: Tensor) -> Callable[[Tensor], Tensor]:
-        return self.codec.decoder(x, z_0) if self.keep_detail else self.codec.decode
-
-    def _back(
-        self, result: AscentResult, x: Tensor, z_0: Tensor, y: Tensor, had_label: Tensor, members
-    ) -> AscentResult:
-        """Bring images that lost their label back towards their sources until they have it."""
-        # Coordinates that never vary do not move.
-        scale = self.latent_scale.to(z_0)
-        moved = (result.latents - z_0) / torch.where(scale > 0, scale, 1.0)
-        for share in _STEPS_BACK:
-            strayed = ~result.agreement & (had_label | (share >= _BESIDE))
-            rows = strayed.nonzero()[:, 0]
-            if len(rows) == 0:
-                break
-            there = ascend(
-                members,
-                self._decoder(x[rows], z_0[rows]),
-                z_0[rows],
-                y[rows],
-                objective=None,
-                start=share * moved[rows],
-                scale=scale,
-                radius=self.radius,
-            )
-            # What an autoencoder has lost does not come back by going nearer.
-            kept = there.agreement | (share == _BESIDE)
-            result = result.with_rows(rows[kept], there.rows(kept))
-        return result
+        info: dict[str, Any] = {
+            "uncertainty_source": mutual_information(log_probs),
+            "uncertainty": result.uncertainty,
+            "displacement": result.displacement,
+            "reconstruction_error": error,
+            "label_agreement": result.agreement,
+        }
+        for name, values in info.items():
+            info[name] = values.cpu().numpy()
+        return result.images, info
 
 
 def derived_seed(seed: int, stream: int) -> int:
@@ -170,9 +162,70 @@ def derived_seed(seed: int, stream: int) -> int:
 
 def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
     """Draw standard normal numbers row by row, so that they do not depend on the batch."""
-    shape = tuple(like.shape[1:])
-    draws = [
-        np.random.default_rng((seed, int(row), 1)).standard_normal(shape, dtype=np.float32)
-        for row in rows
+    noise = np.empty((len(rows), *like.shape[1:]), np.float32)
+    for row, draw in zip(rows, noise, strict=True):
+        np.random.default_rng((seed, int(row), 1)).standard_normal(dtype=np.float32, out=draw)
+    return torch.from_numpy(noise).to(like)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a job works on.
+
+    On a dask cluster, joblib would leave large arrays to a single worker, and lose them with it;
+    an object that it does not know, it sends with the job.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    rows: np.ndarray
+    occurrence: int
+
+
+def synthesize_batch(
+    synthesis: BatchSynthesis, image_format: ImageFormat, seed: int, batch: Batch
+) -> list[tuple[np.ndarray, np.ndarray, Columns]]:
+    """Synthesise from a batch, in halves if it does not fit."""
+    rows, message = batch.rows, ""
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+            x, codes = image_format.to_tensor(batch.X), torch.from_numpy(batch.y)
+            images, info = synthesis(x, codes, rows=rows, occurrence=batch.occurrence, seed=seed)
+        array = image_format.to_array(images)
+        return [(rows, synthesis.codec.value_range.clip_array(array), info)]
+    except RuntimeError as error:
+        if len(rows) == 1 or not _is_out_of_memory(error):
+            raise
+        message = str(error).splitlines()[0]
+    # Not within the handler above, where the traceback keeps tensors alive.
+    half = (len(rows) + 1) // 2
+    warnings.warn(
+        f"out of memory with {len(rows)} images at a time, going on with {half}: give a smaller "
+        f"batch_size to avoid this ({message})",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    if synthesis.device.type == "cuda":
+        torch.cuda.empty_cache()
+    halves = (slice(None, half), slice(half, None))
+    parts = [Batch(batch.X[h], batch.y[h], rows[h], batch.occurrence) for h in halves]
+    return [
+        done for part in parts for done in synthesize_batch(synthesis, image_format, seed, part)
     ]
-    return torch.from_numpy(np.stack(draws)).to(like)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # Metal and the allocator of the processor have no type of their own for it.
+    message = str(error).lower()
+    return "out of memory" in message or "can't allocate memory" in message
+
+
+def batches_of(X: Any, y: np.ndarray, occurrence: np.ndarray, batch_size: int) -> Iterator[Batch]:
+    """Split rows into batches that share their members, in an order of their own."""
+    order = np.argsort(occurrence, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(occurrence[order])) + 1):
+        for first in range(0, len(rows), batch_size):
+            part = rows[first : first + batch_size]
+            yield Batch(X[part], y[part], part, int(occurrence[part[0]]))

@@ -21,11 +21,11 @@ from skorch.callbacks import Callback, PrintLog
 from tsynd_sk import _skorch
 from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk.images import ImageFormat, Selection, Stored, ValueRange, empty_on_disk
-from tsynd_sk.synthesis._engine import Engine, scheme_of
+from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._fitting import (
     MembersCheck,
     clone_synthesizer,
-    default_autoencoder,
+    default_net,
     take_engine,
 )
 from tsynd_sk.synthesis._sampling import draw_sources, requested_codes
@@ -34,10 +34,9 @@ from tsynd_sk.synthesis._training_data import AugmentingIterator, training_rows
 
 __all__ = ["TargetedSynthesis"]
 
-#: Parameters that say how synthetic rows join a training.
-SCHEDULE = ("synthetic_ratio", "warm_up", "refresh_every", "batches")
-
+# What the history gains at a refresh, of which the first are means of columns.
 _MEANS = ("uncertainty_source", "uncertainty", "label_agreement")
+_GAINED = {f"synthesis_{name}" for name in (*_MEANS, "dur")}
 
 
 class TargetedSynthesis(Callback):
@@ -150,48 +149,62 @@ class TargetedSynthesis(Callback):
         self.batches = batches
         self.random_state = random_state
 
-    @property
-    def _given(self) -> TargetedSynthesizer:
-        return TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Check everything, and make room for synthetic rows among the training rows."""
         validate_parameter_constraints(
             self._parameter_constraints, self.get_params(deep=False), type(self).__name__
         )
-        check_synthesizer(self._given)
-        _check_net(net, self.synthetic_ratio)
+        given, n_own, is_checked = check_synthesizer(self.synthesizer), 0, False
+        for _, callback in net.callbacks_:
+            n_own += isinstance(callback, TargetedSynthesis)
+            is_checked |= isinstance(callback, _skorch.NetCheck)
+            if isinstance(callback, PrintLog):
+                # The columns of its table are those of the first epoch.
+                callback.keys_ignored_.update(_GAINED)
+        if n_own > 1:
+            raise ValueError(
+                "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
+                "adds its own, so that its estimator needs none"
+            )
         # Another training, also one that goes on with the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_, self.exchanged_ = len(net.history), False
         if not self.synthetic_ratio:
             return
+        params = net.get_params_for("iterator_train")
+        if self.synthetic_ratio == "balanced" and params.get("sampler") is not None:
+            raise ValueError(
+                "synthetic_ratio='balanced' and iterator_train__sampler both decide how many rows "
+                "of a class are trained on: give one of the two"
+            )
+        if params.get("batch_sampler") is not None:
+            raise ValueError(
+                "iterator_train__batch_sampler knows real rows alone, so that the net would never "
+                "train on a synthetic one: give iterator_train a function that makes the batch "
+                "sampler from the data set it gets, or use iterator_train__sampler, which "
+                "synthetic rows follow"
+            )
         # What cannot be synthesised from is refused before the warm-up, not after it.
         drawn = _skorch.drawn_rows(net.get_dataset(X, y))
         rows, _ = training_rows(drawn)
-        if not any(isinstance(callback, _skorch.NetCheck) for _, callback in net.callbacks_):
+        if not is_checked:
             _skorch.NetCheck(rows[:], None).on_train_begin(net)
-        check = MembersCheck(scheme_of(self._given, 1), rows, self._given.objective, drawn)
-        check.on_train_begin(net)
+        MembersCheck(given, 1, rows, drawn).on_train_begin(net)
         self.rows_ = AugmentingIterator(net, apart=self.batches == "apart")
-        for _, callback in net.callbacks_:
-            # The columns of its table are those of the first epoch.
-            if isinstance(callback, PrintLog):
-                callback.keys_ignored_.update(f"synthesis_{name}" for name in (*_MEANS, "dur"))
 
     def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Refresh the synthetic rows where the schedule says so."""
         if not self.synthetic_ratio:
             return
-        self.rows_.detach()
         if self.rows_.loader_ is None:
+            self.rows_.detach()
             raise TypeError(
                 f"{type(net).__name__}.get_iterator does not make its training iterator by "
                 "iterator_train, so that synthetic rows cannot join: let it call super()"
             )
         epoch = len(net.history) - 1 - self.first_epoch_
-        if epoch == 0 and self._given.verbose:
+        if epoch == 0 and self.synthesizer is not None and self.synthesizer.verbose:
             parts = image_passes(self, net, dataset_train).items()
             print("Image passes:", ", ".join(f"{name} {part.sum():,}" for name, part in parts))
         # A training may go on beyond max_epochs.
@@ -210,7 +223,7 @@ class TargetedSynthesis(Callback):
             if len(wanted) == 0:
                 return
         else:
-            n_samples = _n_synthetic(self.synthetic_ratio, len(dataset_train))
+            n_samples = max(round(self.synthetic_ratio * len(dataset_train)), 1)
             wanted = requested_codes(n_samples, None, synthesizer.classes_, engine.codes, rng)
         sources, occurrence = draw_sources(wanted, engine.codes, rng)
         X = Selection(engine.images, sources)
@@ -247,11 +260,11 @@ class TargetedSynthesis(Callback):
 
     def _unfitted_synthesizer(self, net: Any, X: Any) -> Any:
         """Return a copy of the given synthesizer that targets a net, and takes rows like `X`."""
-        synthesizer = clone_synthesizer(self._given).set_params(
-            classifier=_skorch.ComparedNet(net), image_shape=None if X.ndim == 2 else X.shape[1:]
-        )
+        synthesizer = clone_synthesizer(check_synthesizer(self.synthesizer))
+        synthesizer.classifier = _skorch.ComparedNet(net)
+        synthesizer.image_shape = None if X.ndim == 2 else X.shape[1:]
         if synthesizer.random_state is None:
-            synthesizer.set_params(random_state=self.rng_.randint(2**31 - 1))
+            synthesizer.random_state = self.rng_.randint(2**31 - 1)
         return synthesizer
 
     def __getstate__(self):
@@ -265,7 +278,7 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     `net` is about to train on `rows`. A pass of synthesis is one for all members, and an
     autoencoder may stop before.
     """
-    given = synthesis._given
+    given = check_synthesizer(synthesis.synthesizer)
     n_epochs, n_real = net.max_epochs, len(rows)
     passes = {name: np.zeros(n_epochs, int) for name in ("classifier", "synthesis", "autoencoder")}
     passes["classifier"] += n_real
@@ -273,14 +286,14 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     if not ratio or not refreshes:
         return passes
     # How many even the classes out, only the labels tell; about as many as there are, say.
-    n_new = n_real if ratio == "balanced" else _n_synthetic(ratio, n_real)
+    n_new = n_real if ratio == "balanced" else max(round(ratio * n_real), 1)
     passes["classifier"][refreshes[0] :] += n_new
     moves, autoencoder = given.objective not in UNMOVED, given.autoencoder
     climbs = moves and given.objective != "random"
     passes["synthesis"][refreshes] = n_new * (given.max_iter if climbs else 1)
     if autoencoder is None:
         shape = np.shape(rows[0][0])
-        autoencoder = default_autoencoder(None if len(shape) == 1 else shape, verbose=0)
+        autoencoder = default_net("autoencoder", None if len(shape) == 1 else shape)
     if not isinstance(autoencoder, FrozenEstimator):
         n_rows = _skorch.rows_in_epoch(autoencoder, rows)
         passes["autoencoder"][refreshes[0]] = autoencoder.max_epochs * n_rows
@@ -293,8 +306,8 @@ def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.nd
     With ``synthetic_ratio=0`` it has no autoencoder: it can compute uncertainty only.
     """
     if hasattr(synthesis, "synthesizer_"):
-        # Of the rows that the net was trained on.
-        synthesis.synthesizer_.engine_.refit_posteriors(synthesis.synthesizer_)
+        # Posteriors are of the rows that the net was trained on, and of its last state.
+        synthesis.synthesizer_.engine_.members(synthesis.synthesizer_, seed=0)
         return synthesis.synthesizer_
     synthesizer = synthesis._unfitted_synthesizer(net, X)
     if synthesis.synthetic_ratio:
@@ -308,34 +321,9 @@ def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.nd
     return synthesizer
 
 
-def _n_synthetic(ratio: float, n_real: int) -> int:
-    return max(round(ratio * n_real), 1)
-
-
-def _check_net(net: Any, synthetic_ratio: float | str) -> None:
-    """Raise ValueError if a net has another such callback, or batches that no row can join."""
-    if sum(isinstance(callback, TargetedSynthesis) for _, callback in net.callbacks_) > 1:
-        raise ValueError(
-            "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
-            "adds its own, so that its estimator needs none"
-        )
-    params = net.get_params_for("iterator_train")
-    if synthetic_ratio == "balanced" and params.get("sampler") is not None:
-        raise ValueError(
-            "synthetic_ratio='balanced' and iterator_train__sampler both decide how many rows of a "
-            "class are trained on: give one of the two"
-        )
-    if synthetic_ratio and params.get("batch_sampler") is not None:
-        raise ValueError(
-            "iterator_train__batch_sampler knows real rows alone, so that the net would never "
-            "train on a synthetic one: give iterator_train a function that makes the batch "
-            "sampler from the data set it gets, or use iterator_train__sampler, which synthetic "
-            "rows follow"
-        )
-
-
-def check_synthesizer(synthesizer) -> None:
-    """Raise for what cannot synthesise against the net that trains."""
+def check_synthesizer(given: Any) -> TargetedSynthesizer:
+    """Return the synthesizer, by default a new one; raise if it cannot target a net that trains."""
+    synthesizer = TargetedSynthesizer() if given is None else given
     if not isinstance(synthesizer, TargetedSynthesizer):
         raise TypeError(f"synthesizer must be a TargetedSynthesizer or None; got {synthesizer!r}")
     if synthesizer.classifier is not None:
@@ -357,3 +345,4 @@ def check_synthesizer(synthesizer) -> None:
         )
     if synthesizer.autoencoder is not None:
         _skorch.check_autoencoder(synthesizer.autoencoder)
+    return synthesizer

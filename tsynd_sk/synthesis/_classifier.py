@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -16,20 +17,19 @@ from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import _sampling
 from tsynd_sk.synthesis._callback import (
-    SCHEDULE,
     TargetedSynthesis,
     check_synthesizer,
     image_passes,
     synthesizer_against,
 )
-from tsynd_sk.synthesis._default_parts import EstimatorOfParts
 from tsynd_sk.synthesis._fitting import (
     all_or_nothing,
     clone_synthesizer,
-    default_classifier,
+    default_net,
     take_data_attributes,
     take_engine,
 )
+from tsynd_sk.synthesis._parameters import EstimatorOfParts
 from tsynd_sk.synthesis._saving import SavingMixin
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 
@@ -183,12 +183,20 @@ class AugmentedClassifier(
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
             self.classes_, codes = np.unique(y, return_inverse=True)
-            validation = self._validation(X_val, y_val)
+            validation = None
+            if X_val is not None or y_val is not None:
+                validation = self._validation(X_val, y_val)
 
             rng = check_random_state(self.random_state)
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
-            schedule = {name: getattr(self, name) for name in SCHEDULE}
-            synthesis = TargetedSynthesis(synthesizer, **schedule, random_state=synthesis_seed)
+            synthesis = TargetedSynthesis(
+                synthesizer,
+                self.synthetic_ratio,
+                self.warm_up,
+                self.refresh_every,
+                self.batches,
+                synthesis_seed,
+            )
             callbacks = [synthesis]
             if task.context is not None:
                 callbacks.append(_skorch.EpochTasks(task, self._learned))
@@ -198,7 +206,7 @@ class AugmentedClassifier(
                 )
             net = self.estimator
             if net is None:
-                net = default_classifier(self.image_shape_, verbose=self.verbose - 1)
+                net = default_net("classifier", self.image_shape_, self.verbose)
             net = _skorch.fit_net(
                 net,
                 x,
@@ -214,15 +222,12 @@ class AugmentedClassifier(
             self.estimator_, self.history_ = net, net.history
             self.synthesizer_ = synthesizer = synthesizer_against(synthesis, net, x, codes)
             take_data_attributes(synthesizer, like=self)
-            engine = synthesizer.engine_.with_images(self.format_, self.value_range_, X, codes)
-            take_engine(synthesizer, engine)
+            synthesizer.engine_.start_from(self.format_, self.value_range_, X, codes)
             task.end(attributes={})
         return self
 
     def _validation(self, X_val, y_val):
-        """Return validation data as the net sees them; None without any."""
-        if X_val is None and y_val is None:
-            return None
+        """Return validation data as the net sees them."""
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val belong together: give both of them, or none")
         try:
@@ -236,8 +241,7 @@ class AugmentedClassifier(
 
     def _check_parts(self) -> TargetedSynthesizer:
         """Check the nets, and return a synthesizer for this fit alone."""
-        synthesizer = TargetedSynthesizer() if self.synthesizer is None else self.synthesizer
-        check_synthesizer(synthesizer)
+        synthesizer = copy(check_synthesizer(self.synthesizer))
         if isinstance(self.estimator, list | tuple):
             raise TypeError(
                 f"estimator must be one skorch net; got a list of {len(self.estimator)}. For an "
@@ -250,9 +254,8 @@ class AugmentedClassifier(
                     "estimator is frozen, but AugmentedClassifier trains it: pass the net itself, "
                     "without FrozenEstimator"
                 )
-        return clone_synthesizer(synthesizer).set_params(
-            verbose=max(synthesizer.verbose, self.verbose)
-        )
+        synthesizer.verbose = max(synthesizer.verbose, self.verbose)
+        return synthesizer
 
     def _learned(self, net) -> dict:
         """Attributes of a fit that would stop now."""
@@ -260,7 +263,7 @@ class AugmentedClassifier(
 
     def _restore(self, saved) -> None:
         """Take over what a file holds: that of a synthesizer which targets the net."""
-        synthesizer = self._check_parts().set_params(classifier=self.estimator)
+        synthesizer = clone_synthesizer(self._check_parts()).set_params(classifier=self.estimator)
         saved.restore_data(synthesizer, synthesizer.image_shape)
         take_data_attributes(self, like=synthesizer)
         engine = saved.engine(synthesizer)

@@ -34,32 +34,8 @@ class Codec:
         with in_float32(x.device.type):
             return encode(self._module, x.clone() if self._writes else x)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Images of codes, in the range of real images; differentiable."""
-        return self.value_range.clip(self.decode_unclipped(z))
-
-    def decoder(self, x: Tensor, z_0: Tensor) -> Callable[[Tensor], Tensor]:
-        """Make the function that decodes displaced codes of images with what the code has lost.
-
-        It maps as many codes, displaced from the codes `z_0` of the images `x`, to images in the
-        range of real ones, differentiably; what was not displaced is the row of `x` to the bit.
-        """
-        decoded_sources: dict[bool, Tensor] = {}
-
-        def decode(z: Tensor) -> Tensor:
-            # Torch may choose another kernel, and so another rounding, where it needs no gradient.
-            mode = z.requires_grad
-            if mode not in decoded_sources:
-                source = self.decode_unclipped(z_0.detach().clone().requires_grad_(mode))
-                decoded_sources[mode] = source.detach()
-            # Unclipped, for a decoder that saturates is to have a gradient. The difference comes
-            # first: x is lost in the rounding of any other order.
-            return self.value_range.clip(x + (self.decode_unclipped(z) - decoded_sources[mode]))
-
-        return decode
-
-    def decode_unclipped(self, z: Tensor) -> Tensor:
-        """Images of codes as the autoencoder itself makes them; differentiable."""
+    def decode(self, z: Tensor, *, clip: bool = True) -> Tensor:
+        """Images of codes, in the range of real images unless told otherwise; differentiable."""
         with in_float32(z.device.type):
             decoded = self._module.decode(z.clone() if self._writes else z)
         if isinstance(decoded, tuple | list):
@@ -67,9 +43,37 @@ class Codec:
         elif not isinstance(decoded, Tensor):
             # Variational autoencoders of diffusers and pythae wrap what they decode.
             decoded = getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
-        return decoded
+        return self.value_range.clip(decoded) if clip else decoded
+
+    def decoder(
+        self, x: Tensor, z_0: Tensor, keep_detail: bool = True
+    ) -> Callable[[Tensor], Tensor]:
+        """Make the function that decodes displaced codes of images with what the code has lost.
+
+        It maps as many codes, displaced from the codes `z_0` of the images `x`, to images in the
+        range of real ones, differentiably; what was not displaced is the row of `x` to the bit.
+        Without `keep_detail` it is `decode`.
+        """
+        if not keep_detail:
+            return self.decode
+        decoded_sources: dict[bool, Tensor] = {}
+
+        def decode(z: Tensor) -> Tensor:
+            # Torch may choose another kernel, and so another rounding, where it needs no gradient.
+            mode = z.requires_grad
+            if mode not in decoded_sources:
+                source = z_0.detach().clone().requires_grad_(mode)
+                decoded_sources[mode] = self.decode(source, clip=False).detach()
+            # Unclipped, for a decoder that saturates is to have a gradient. The difference comes
+            # first: x is lost in the rounding of any other order.
+            change = self.decode(z, clip=False) - decoded_sources[mode]
+            return self.value_range.clip(x + change)
+
+        return decode
 
 
+# Tensors made in a caller's inference mode could not take part in gradients.
+@torch.inference_mode(False)
 @torch.no_grad()
 def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
     """Measure the deviations of the codes of batches of images.
@@ -82,7 +86,7 @@ def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
     for x in batches:
         z = codec.encode(x)
         if shift is None:
-            decoded = codec.decode_unclipped(z)
+            decoded = codec.decode(z, clip=False)
             if decoded.shape != x.shape:
                 raise ValueError(
                     "autoencoder must decode to the shape that it encodes, "

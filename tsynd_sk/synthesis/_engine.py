@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk.images import ImageFormat, Selection, ValueRange, spread
 from tsynd_sk.members import LastLayerPosterior
-from tsynd_sk.synthesis._ascent_check import check_ascent
-from tsynd_sk.synthesis._batch import BatchSynthesis, derived_seed
-from tsynd_sk.synthesis._codec import Codec, check_finite, latent_scale
-from tsynd_sk.synthesis._member_scheme import N_JUDGED, MemberScheme
-from tsynd_sk.synthesis._parallel import Columns, images_at_a_time, synthesize_in_batches
+from tsynd_sk.synthesis._batch import (
+    BatchSynthesis,
+    Columns,
+    batches_of,
+    derived_seed,
+    synthesize_batch,
+)
+from tsynd_sk.synthesis._codec import Codec
+from tsynd_sk.synthesis._member_scheme import fit_posterior, make_members, resolve_kind
 from tsynd_sk.uncertainty import mutual_information
 
 # A stream of random numbers of its own; occurrences of sources count up from zero.
 _UNCERTAINTY_STREAM = 2**31
+
+# Training images that serve to judge the members of a last layer.
+_N_JUDGED = 256
+
+# Where no number of images is given, so many are computed at a time, and on a processor so many
+# pixels: 83 images of 28 x 28, or 1 of 224 x 224. More take memory for activations, of which there
+# are hundreds of bytes a pixel, and are slower, for they do not stay in the caches.
+_IMAGES, _PIXELS = 256, 2**16
 
 
 @dataclass
@@ -81,6 +98,14 @@ class Engine(PickledAsArrays):
         # Prepared copies, each with the weights that it was made from.
         self._prepared_members: _Prepared | None = None
         self._prepared_codec: _Prepared | None = None
+        # A training image as networks see it, or noise in its range where none was kept.
+        if self.images is not None:
+            self.example = self.image_format.to_tensor(self.images[:1])
+            return
+        shape = self.image_format.image_shape or self.image_format.row_shape
+        share = torch.from_numpy(np.random.default_rng(0).random((1, *shape), dtype=np.float32))
+        noise = torch.lerp(self.value_range.low, self.value_range.high, share)
+        self.example = self.value_range.clip(noise)
 
     def __getstate__(self) -> dict[str, Any]:
         # Prepared copies are made again where they are needed. Shapes that are keys are not for
@@ -101,33 +126,12 @@ class Engine(PickledAsArrays):
             {way: dict(by_shape) for way, by_shape in of_net.items()} for of_net in self.decisions
         ]
 
-    # Tensors made in a caller's inference mode could not take part in gradients.
-    @torch.inference_mode(False)
-    def use_autoencoder(self, params: Any, autoencoder: Any) -> None:
-        """Take a fitted autoencoder, and measure how its codes of the real images vary.
-
-        Raises
-        ------
-        ValueError
-            If codes do not decode to the shape of the images, or are not finite.
-        """
-        self.autoencoder = autoencoder
-        self.latent_scale = latent_scale(self.codec(params), self._batches(params))
-
-    def with_images(
+    def start_from(
         self, image_format: ImageFormat, value_range: ValueRange, images: Any, codes: np.ndarray
-    ) -> Engine:
-        """Return an engine of the same nets that starts from other real images."""
-        return replace(
-            self, image_format=image_format, value_range=value_range, images=images, codes=codes
-        )
-
-    def check_members(self, params: Any) -> None:
-        """Raise ValueError if the members cannot predict what is finite and can be climbed."""
-        members, x = self.members(params, seed=0), self._example(params)
-        check_finite(members(x).exp(), "classifier")
-        names = [_skorch.network_of(net)._get_name() for net in self.nets]
-        check_ascent(members, x, params.objective, " and ".join(dict.fromkeys(names)))
+    ) -> None:
+        """Synthesise from other real images from now on, by the same nets."""
+        self.image_format, self.value_range = image_format, value_range
+        self.images, self.codes, self._prepared_codec = images, codes, None
 
     def device(self, params: Any) -> torch.device:
         """Device on which everything is computed."""
@@ -140,8 +144,12 @@ class Engine(PickledAsArrays):
         if params.batch_size != "auto":
             return params.batch_size
         shape = self.image_format.image_shape or self.image_format.row_shape
-        return images_at_a_time(shape, self.device(params))
+        # An accelerator needs many at a time; batches that do not fit are halved.
+        n_pixels = math.prod(shape[-2:]) if self.device(params).type == "cpu" else 1
+        return max(min(_IMAGES, _PIXELS // n_pixels), 1)
 
+    # Tensors made in a caller's inference mode could not take part in gradients.
+    @torch.inference_mode(False)
     def codec(self, params: Any) -> Codec:
         """Private copy of the autoencoder, ready to encode and decode.
 
@@ -157,8 +165,8 @@ class Engine(PickledAsArrays):
             )
         module, device = _skorch.bare_module(self.autoencoder), self.device(params)
         prepared = self._prepared_codec
-        if prepared is None or not prepared.is_of([module], device):
-            codec = Codec(module, self.value_range, self._example(params), device)
+        if prepared is None or prepared.settings != device or not prepared.is_of([module]):
+            codec = Codec(module, self.value_range, self.example.to(device), device)
             weights = list(map(torch.clone, _weights_of([module])))
             self._prepared_codec = prepared = _Prepared(codec, [module], device, weights)
         return prepared.product
@@ -171,61 +179,35 @@ class Engine(PickledAsArrays):
         fitted anew, and its private copies are made anew.
         """
         modules, device = list(map(_skorch.network_of, self.nets)), self.device(params)
-        kind = self._resolve_kind(params)
-        scheme = replace(scheme_of(params, len(self.nets)), kind=kind)
-        prepared = self._prepared_members
-        if prepared is None or not prepared.is_of(modules, (scheme, device)):
-            if not self._posteriors_are_current(modules, kind):
-                self.refit_posteriors(params)
-            way = f"{kind}, restrict={params.restrict}"
-            decisions = [of_net.setdefault(way, {}) for of_net in self.decisions]
-            members = scheme.members(
-                self.nets, self.posteriors, seed=seed, device=device, decisions=decisions
-            )
+        settings = params.members, params.n_members, params.restrict, device
+        prepared, posteriors = self._prepared_members, list(self.posteriors)
+        if prepared is not None and not prepared.is_of(modules):
+            prepared, posteriors = None, []
+        if prepared is None or prepared.settings != settings:
+            if self.kind is None or self.members_asked != params.members:
+                x = self.example.to(device)
+                self.kind = resolve_kind(params, self.nets[0], len(self.nets), x)
+                self.members_asked = params.members
+            posteriors = posteriors or [None] * len(modules)
+            if self.kind == "laplace":
+                self._fit_missing(params, modules, posteriors)
+            self.posteriors = posteriors
+            members = make_members(params, self.kind, self.nets, posteriors, device, self.decisions)
             weights = list(map(torch.clone, _weights_of(modules)))
-            prepared = _Prepared(members, modules, (scheme, device), weights)
-            self._prepared_members = prepared
+            self._prepared_members = prepared = _Prepared(members, modules, settings, weights)
         return prepared.product.redrawn(seed)
 
-    def refit_posteriors(self, params: Any) -> None:
-        """Fit the posterior of every net whose members need one, to the nets as they are now.
+    def _fit_missing(self, params: Any, modules: list[nn.Module], posteriors: list) -> None:
+        """Fit those posteriors that are not of the nets as they are."""
+        for k, (module, posterior) in enumerate(zip(modules, posteriors, strict=True)):
+            # One that came from a file, say, is current if its layer is as it was.
+            if posterior is None or not posterior.is_of(module):
+                self.check_has_images()
+                judged = Selection(self.images, spread(len(self.images), _N_JUDGED))
+                posteriors[k] = fit_posterior(
+                    self.nets[k], self.batches(params), list(self.batches(params, judged))
+                )
 
-        Raises
-        ------
-        NotFittedError
-            If the real images were not kept.
-        """
-        if self._resolve_kind(params) != "laplace":
-            self.posteriors = [None] * len(self.nets)
-            return
-        self.check_has_images()
-        judged = Selection(self.images, spread(len(self.images), N_JUDGED))
-        scheme = scheme_of(params, len(self.nets))
-        self.posteriors = [
-            scheme.posterior(net, self._batches(params), list(self._batches(params, judged)))
-            for net in self.nets
-        ]
-
-    def _posteriors_are_current(self, modules: Sequence[nn.Module], kind: str) -> bool:
-        if len(self.posteriors) != len(modules):
-            return False
-        if self._prepared_members is not None and not self._prepared_members.is_of(modules):
-            return False
-        # Other members need none, but leave those that there are for a return to these.
-        if kind != "laplace":
-            return True
-        # Posteriors that came from a file, say, are current if their layer is as it was.
-        pairs = zip(self.posteriors, modules, strict=True)
-        return all(p is not None and p.is_of(m) for p, m in pairs)
-
-    def _resolve_kind(self, params: Any) -> str:
-        if self.kind is None or self.members_asked != params.members:
-            scheme = scheme_of(params, len(self.nets))
-            self.kind = scheme.resolve_kind(self.nets, self._example(params))
-            self.members_asked = params.members
-        return self.kind
-
-    @torch.inference_mode(False)
     def batch_synthesis(self, params: Any, callback: Any = None) -> BatchSynthesis:
         """Return the function that synthesises from one batch of images."""
         members = self.members(params, seed=0)
@@ -275,25 +257,35 @@ class Engine(PickledAsArrays):
         info : dict of ndarrays of shape (n,)
             See `TargetedSynthesizer.sample`.
         """
-        return synthesize_in_batches(
-            self.batch_synthesis(params),
-            X,
-            codes,
-            occurrence,
-            self.image_format,
-            seed=rng.randint(2**31 - 1),
-            batch_size=self.batch_size(params),
-            n_jobs=params.n_jobs,
-            verbose=params.verbose,
-            empty=empty,
-        )
+        image_format, size = self.image_format, self.batch_size(params)
+        X_new = empty((len(codes), *image_format.row_shape), dtype=image_format.dtype)
+        columns: Columns = {}
+        synthesis, seed = self.batch_synthesis(params), rng.randint(2**31 - 1)
+        job = delayed(partial(synthesize_batch, synthesis, image_format, seed))
+        # Within a job of a dask cluster, joblib would run these small ones on its busy workers.
+        dask = sys.modules.get("distributed.utils")
+        in_dask = dask is not None and hasattr(dask.thread_state, "execution_state")
+        kind = {"backend": "sequential"} if params.n_jobs is None and in_dask else {}
+        kind |= {"prefer": "threads", "return_as": "generator_unordered"}
+        workers = Parallel(n_jobs=params.n_jobs, **kind)
+        # Inside another bar, as that of a training, it vanishes when it is full.
+        shown = {"unit": "image", "leave": None, "disable": not params.verbose}
+        with tqdm(total=len(codes), desc="synthesis", **shown) as progress:
+            # Only the rows of the batches at work are in memory.
+            for done in workers(map(job, batches_of(X, codes, occurrence, size))):
+                for rows, images, info in done:
+                    X_new[rows] = images
+                    for name, values in info.items():
+                        columns.setdefault(name, np.empty(len(codes), values.dtype))[rows] = values
+                    progress.update(len(rows))
+        return X_new, columns
 
     @torch.inference_mode(False)
     def uncertainty(self, params: Any, X: Any) -> np.ndarray:
         """Mutual information between the predictions for `X` and the members, in nats."""
         members = self.members(params, derived_seed(self.seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
-            parts = [mutual_information(members(x)).cpu() for x in self._batches(params, X)]
+            parts = [mutual_information(members(x)).cpu() for x in self.batches(params, X)]
         return torch.cat(parts).numpy()
 
     @torch.inference_mode(False)
@@ -301,7 +293,7 @@ class Engine(PickledAsArrays):
         """Encode and decode images."""
         codec = self.codec(params)
         with torch.no_grad():
-            decoded = [codec.decode(codec.encode(x)) for x in self._batches(params, X)]
+            decoded = [codec.decode(codec.encode(x)) for x in self.batches(params, X)]
         return self.value_range.clip_array(
             np.concatenate(
                 [self.image_format.to_array(x) for x in decoded], dtype=self.image_format.dtype
@@ -317,28 +309,12 @@ class Engine(PickledAsArrays):
                 "save_params(path, with_images=True), or fit"
             )
 
-    def _batches(self, params: Any, X: Any = None) -> Iterator[Tensor]:
+    def batches(self, params: Any, X: Any = None) -> Iterator[Tensor]:
         """Images as networks see them, those of training by default."""
         X, device = self.images if X is None else X, self.device(params)
         size = self.batch_size(params)
         for first in range(0, len(X), size):
             yield self.image_format.to_tensor(X[first : first + size]).to(device)
-
-    def _example(self, params: Any) -> Tensor:
-        """One training image as networks see it, or noise in its range where none was kept."""
-        if self.images is not None:
-            return self.image_format.to_tensor(self.images[:1]).to(self.device(params))
-        shape = self.image_format.image_shape or self.image_format.row_shape
-        share = torch.from_numpy(np.random.default_rng(0).random((1, *shape), dtype=np.float32))
-        noise = torch.lerp(self.value_range.low, self.value_range.high, share)
-        return self.value_range.clip(noise).to(self.device(params))
-
-
-def scheme_of(params: Any, n_nets: int) -> MemberScheme:
-    """How members of so many nets are to be made, by the parameters of `TargetedSynthesizer`."""
-    several = params.members == "auto" and n_nets > 1
-    kind = "ensemble" if several else params.members
-    return MemberScheme(kind, params.n_members, params.restrict)
 
 
 class _Prepared(NamedTuple):
@@ -349,14 +325,18 @@ class _Prepared(NamedTuple):
     settings: Any
     weights: list[Tensor]
 
-    def is_of(self, modules: Sequence[nn.Module], settings: Any = None) -> bool:
+    def is_of(self, modules: Sequence[nn.Module]) -> bool:
         """Return whether it was made from these networks, with their weights as they are now."""
-        if modules != self.modules:
-            return False
         now = _weights_of(modules)
-        return settings in (None, self.settings) and (
-            len(now) == len(self.weights) and all(map(_equal, now, self.weights))
-        )
+        if modules != self.modules or len(now) != len(self.weights):
+            return False
+        for a, b in zip(now, self.weights, strict=True):
+            if a.device != b.device or a.dtype != b.dtype or a.shape != b.shape:
+                return False
+            # NaN, which a net may keep in a buffer, is the same NaN.
+            if not torch.equal(a, b) and not ((a == b) | (a.isnan() & b.isnan())).all():
+                return False
+        return True
 
 
 def _weights_of(modules: Sequence[nn.Module]) -> list[Tensor]:
@@ -364,10 +344,3 @@ def _weights_of(modules: Sequence[nn.Module]) -> list[Tensor]:
     for module in modules:
         weights += [*module.parameters(), *module.buffers()]
     return list(map(Tensor.detach, weights))
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    if a.device != b.device or a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    # NaN, which a net may keep in a buffer, is the same NaN.
-    return torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,17 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from skorch.callbacks import Callback
+from torch import Tensor
 
 from tsynd_sk import _skorch
+from tsynd_sk._utils._names import UNMOVED
+from tsynd_sk.ascent import ascend
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import ImageFormat
-from tsynd_sk.synthesis._ascent_check import check_ascent
-from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._member_scheme import MemberScheme
+from tsynd_sk.members import last_layer_posterior
+from tsynd_sk.synthesis._engine import Engine
+from tsynd_sk.synthesis._member_scheme import make_members, resolve_kind
 
 # What `tsynd_sk.images.check_images` learns of images, and what a fit learns of labels.
 DATA_ATTRIBUTES = (
@@ -35,15 +39,17 @@ DATA_ATTRIBUTES = (
 @contextmanager
 def all_or_nothing(estimator: Any) -> Iterator[None]:
     """Forget what an earlier fit has learned; bring it back if this one fails."""
-    attributes = vars(estimator)
-    before = {name: attributes.pop(name) for name in list(attributes) if name[-1] == "_"}
+    before = dict(vars(estimator))
+    for name in before:
+        if name[-1] == "_":
+            delattr(estimator, name)
     try:
         yield
     except BaseException:
-        for name in list(attributes):
+        for name in list(vars(estimator)):
             if name[-1] == "_":
-                del attributes[name]
-        attributes.update(before)
+                delattr(estimator, name)
+        vars(estimator).update(before)
         raise
 
 
@@ -60,74 +66,119 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
     subtask.end()
 
 
+@dataclass(eq=False, repr=False)
 class MembersCheck(Callback):
     """Raise ValueError if a net can have no members, or none to climb, when it is about to train.
 
-    Not earlier, because other callbacks may size its module by the data. `x` are images as the net
-    sees them, and `rows` the rows of its data set that they are, if it does not get them as such.
+    Not earlier, because other callbacks may size its module by the data. `params` say how members
+    of the net, one of `n_nets`, are made. `x` are images as the net sees them, and `rows` the rows
+    of its data set that they are, if it does not get them as such.
     """
 
-    def __init__(self, scheme: MemberScheme, x: Any, objective: Any, rows: Any = None):
-        self.scheme = scheme
-        self.x = x[:8]
-        self.objective = objective
-        self.rows = self.x if rows is None else rows
+    params: Any
+    n_nets: int
+    x: Any
+    rows: Any = None
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError also for members that would see other images than the net."""
-        _skorch.check_own_way(net, self.rows)
-        x = torch.from_numpy(self.x[:2])
-        members, x = self.scheme.untrained_members(net, x), x.to(_skorch.device_of(net))
-        check_ascent(members, x, self.objective, _skorch.network_of(net)._get_name())
+        _skorch.check_own_way(net, self.x if self.rows is None else self.rows)
+        device, posterior = _skorch.device_of(net), None
+        x = torch.from_numpy(self.x[:2]).to(device)
+        kind = resolve_kind(self.params, net, self.n_nets, x)
+        if kind == "laplace":
+            module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
+            posterior = last_layer_posterior(module, head, [x])
+        members = make_members(self.params, kind, [net], [posterior], device, [{}])
+        # Raises if there is nothing of which members can be made.
+        members(x)
+        check_ascent(members, [net], x, self.params.objective)
+
+    def __getstate__(self):
+        # A net that is saved while it trains must not hold the fit.
+        return {}
 
 
-def check_classifiers(given: Any, members: str) -> list:
-    """Return the classifiers as a list, None among them; raise if one is no classifier."""
+@torch.inference_mode(False)
+def check_ascent(
+    members: Callable[[Tensor], Tensor], nets: Sequence[Any], x: Tensor, objective: Any
+) -> None:
+    """Raise ValueError if members of nets, or an objective, let no gradient through to images."""
+    if objective == "random" or objective in UNMOVED:
+        return
+    x = x[:2].detach().clone()
+    slope, cause = None, None
+    reason = (
+        "its forward, or what a net does before and after it, computes something under "
+        "torch.no_grad, detaches it, or leaves torch. To freeze a part of a network, let gradients "
+        "through and set requires_grad_(False) on its parameters, as "
+        "tsynd_sk.classifiers.Pretrained does with freeze=True."
+    )
+    try:
+        with torch.enable_grad():
+            images = x.clone().requires_grad_()
+            log_probs = members(images)
+            if log_probs.requires_grad:
+                (slope,) = torch.autograd.grad(log_probs.sum(), images, allow_unused=True)
+    except RuntimeError as error:
+        cause = error
+        reason = f"{str(error).splitlines()[0]} Functions of torch keep gradients."
+    if slope is None:
+        names = [_skorch.network_of(net)._get_name() for net in nets]
+        raise ValueError(
+            f"the predictions of {' and '.join(dict.fromkeys(names))} have no gradient with "
+            f"respect to its images, by which images are synthesised: {reason} Or use "
+            "objective='random', which needs no gradients."
+        ) from cause
+    if callable(objective):
+        y = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        ascend(members, lambda z: z, x, y, objective=objective, max_iter=1)
+
+
+def check_parts(synthesizer: Any) -> list:
+    """Return the classifiers as a list, maybe of None; raise if a net is not what it should be."""
+    given = synthesizer.classifier
     several = isinstance(given, list | tuple)
     classifiers = list(given) if several else [given]
     if several and len(classifiers) < 2:
         raise ValueError(
             f"classifier is a list of {len(classifiers)}, but an ensemble needs two or more"
         )
-    if members == "ensemble" and not several:
+    if synthesizer.members == "ensemble" and not several:
         raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
     for i, classifier in enumerate(classifiers):
         if classifier is not None or several:
             _skorch.check_net(classifier, f"classifier[{i}]" if several else "classifier")
+    if synthesizer.autoencoder is not None:
+        _skorch.check_autoencoder(synthesizer.autoencoder)
     return classifiers
 
 
-def find_classes(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
-    """Return the labels of the classes in the order of the columns of frozen classifiers.
-
-    Without any, they are those in `y`, in rising order.
-    """
-    classes = None
+def classes_of_frozen(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
+    """Return the labels of the classes in the order of the columns of frozen classifiers."""
+    orders = []
     for classifier in classifiers:
-        if not isinstance(classifier, FrozenEstimator):
-            continue
-        order = _skorch.classes_of_frozen(classifier.estimator, x, y)
+        orders.append(_skorch.classes_of_frozen(classifier.estimator, x, y))
         if not isinstance(classifier, _skorch.ComparedNet):
             _skorch.check_own_way(classifier.estimator, x)
-        classes = order if classes is None else classes
-        if not np.array_equal(order, classes):
+        if not np.array_equal(orders[0], orders[-1]):
             raise ValueError(
                 f"frozen classifiers must predict the same classes in the same order; got "
-                f"{classes.tolist()} and {order.tolist()}"
+                f"{orders[0].tolist()} and {orders[-1].tolist()}"
             )
-    return np.unique(y) if classes is None else classes
+    return orders[0]
 
 
-def default_classifier(image_shape: tuple[int, ...] | None, verbose: int) -> NetClassifier:
-    """Return the net for images, or for a table, which has no `image_shape`."""
-    module = DenseNet if image_shape is None else ConvNet
-    return NetClassifier(module, verbose=max(int(verbose), 0))
+def default_net(role: str, image_shape: tuple[int, ...] | None, verbose: int = 0) -> Any:
+    """Return the net that stands for None, for images, or for a table without `image_shape`.
 
-
-def default_autoencoder(image_shape: tuple[int, ...] | None, verbose: int) -> AutoencoderNet:
-    """Return the autoencoder for images, or for a table, which has no `image_shape`."""
-    module = DensePCA if image_shape is None else PatchPCA
-    return AutoencoderNet(module, max_epochs=0, train_split=None, verbose=max(int(verbose), 0))
+    `verbose` is that of an estimator.
+    """
+    verbose, for_images = max(int(verbose) - 1, 0), image_shape is not None
+    if role == "classifier":
+        return NetClassifier(ConvNet if for_images else DenseNet, verbose=verbose)
+    module = PatchPCA if for_images else DensePCA
+    return AutoencoderNet(module, max_epochs=0, train_split=None, verbose=verbose)
 
 
 def clone_synthesizer(synthesizer: Any) -> Any:
@@ -167,5 +218,5 @@ def check_trainable(classifier: Any, X: Any, y: np.ndarray) -> None:
     x = ImageFormat.infer(X, synthesizer.image_shape).as_network_input(X)
     checks = []
     if classifier.synthetic_ratio:
-        checks.append(MembersCheck(scheme_of(synthesizer, 1), x, synthesizer.objective))
+        checks.append(MembersCheck(synthesizer, 1, x))
     _skorch.dry_run(classifier.estimator, x, codes, 0, synthesizer.device, checks)

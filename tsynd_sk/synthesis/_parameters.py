@@ -1,14 +1,14 @@
-"""What parameters of `TargetedSynthesizer` may be, one by one and together."""
+"""What parameters may be: those of `TargetedSynthesizer`, and those of parts that are None."""
 
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
 
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from tsynd_sk._utils._names import OBJECTIVE_NAMES, UNMOVED
+from tsynd_sk._utils._names import OBJECTIVE_NAMES
 from tsynd_sk.synthesis._member_scheme import KINDS
 from tsynd_sk.synthesis._resampling import STRATEGIES
 
@@ -37,11 +37,35 @@ CONSTRAINTS: dict = {
 }
 
 
-def check_control(objective: Any, keep_detail: bool) -> None:
-    """Raise ValueError for the control, without displacement, of the other way to decode."""
-    control = UNMOVED[not keep_detail]
-    if objective in UNMOVED and objective != control:
-        raise ValueError(
-            f"objective={objective!r} does not go with keep_detail={keep_detail}: give "
-            f"objective={control!r}, or keep_detail={not keep_detail}"
-        )
+class EstimatorOfParts(BaseEstimator):
+    """Estimator whose parts may be None, which stands for a default that a fit makes."""
+
+    #: What to give in place of None, by the name of the part.
+    _examples: dict[str, str] = {}
+
+    def set_params(self, **params):
+        """Set parameters, also of parts, such as ``autoencoder__max_epochs``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by their names.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or it is that of a part which is None.
+        """
+        for key in params:
+            name, of_part, _ = key.partition("__")
+            if of_part and name in self._examples and params.get(name, getattr(self, name)) is None:
+                raise ValueError(
+                    f"{key} cannot be set while {name} is None: give {name}="
+                    f"{self._examples[name]} to {type(self).__name__} first"
+                )
+        return super().set_params(**params)

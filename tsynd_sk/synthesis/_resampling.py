@@ -80,12 +80,15 @@ class ResamplingMixin(OneToOneFeatureMixin):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
-        tags.input_tags = _InputTags(**_values(tags.input_tags))
-        return _ResamplingTags(**_values(tags))
+        tags.input_tags = _with_values_of(tags.input_tags, _InputTags)
+        return _with_values_of(tags, _ResamplingTags)
 
 
-def _values(tags: Any) -> dict[str, Any]:
-    return {tag.name: getattr(tags, tag.name) for tag in fields(tags)}
+def _with_values_of(tags: Any, cls: type) -> Any:
+    other: Any = object.__new__(cls)
+    for tag in fields(tags):
+        setattr(other, tag.name, getattr(tags, tag.name))
+    return other
 
 
 def _check_columns(X: Any) -> None:

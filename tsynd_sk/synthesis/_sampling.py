@@ -91,7 +91,7 @@ def draw_sources(
     for code in np.unique(wanted):
         rows, sources = np.flatnonzero(wanted == code), np.flatnonzero(pool == code)
         n_rounds = -(-len(rows) // len(sources))
-        order = np.concatenate([rng.permutation(sources) for _ in range(n_rounds)])
+        order = np.concatenate(list(map(rng.permutation, [sources] * n_rounds)))
         source_index[rows] = order[: len(rows)]
         occurrence[rows] = np.arange(len(rows)) // len(sources)
     return source_index, occurrence

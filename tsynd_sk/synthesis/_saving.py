@@ -311,7 +311,7 @@ class SavedFile:
     def engine(self, synthesizer: Any) -> Engine:
         """Return an engine with nets that are built as the parameters of a synthesizer say."""
         description, seed = self.description, self.description["seed"]
-        shape, verbose = synthesizer.image_shape_, synthesizer.verbose - 1
+        shape, verbose = synthesizer.image_shape_, synthesizer.verbose
         _check_same("members", description["members"], synthesizer.members)
         given = synthesizer.classifier
         given = given if isinstance(given, list | tuple) else [given]
@@ -319,7 +319,7 @@ class SavedFile:
         _check_same("the number of classifiers", n_saved, len(given))
         nets = []
         for i, net in enumerate(given):
-            net = net or _fitting.default_classifier(shape, verbose)
+            net = net or _fitting.default_net("classifier", shape, verbose)
             nets.append(self._net(net, f"classifier{i}", synthesizer.device))
             # skorch reads them off the labels of a fit.
             vars(nets[i]).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
@@ -329,7 +329,7 @@ class SavedFile:
             for i, numbers in enumerate(description["posteriors"])
         ]
         if "autoencoder" in description["nets"]:
-            net = synthesizer.autoencoder or _fitting.default_autoencoder(shape, verbose)
+            net = synthesizer.autoencoder or _fitting.default_net("autoencoder", shape, verbose)
             engine.autoencoder = self._net(net, "autoencoder", synthesizer.device)
             engine.latent_scale = self.tensors.pop("latent_scale")
         if "images" in self.tensors:

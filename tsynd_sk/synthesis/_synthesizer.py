@@ -11,12 +11,13 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from tsynd_sk import _skorch
 from tsynd_sk._skorch import CallbackSupportMixin
 from tsynd_sk._utils._labels import encode_labels, labels_of
+from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._validation import refuse_metadata
 from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
-from tsynd_sk.synthesis._default_parts import EstimatorOfParts
-from tsynd_sk.synthesis._engine import Engine, scheme_of
-from tsynd_sk.synthesis._parameters import CONSTRAINTS, check_control
+from tsynd_sk.synthesis._codec import check_finite, latent_scale
+from tsynd_sk.synthesis._engine import Engine
+from tsynd_sk.synthesis._parameters import CONSTRAINTS, EstimatorOfParts
 from tsynd_sk.synthesis._resampling import ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
 
@@ -42,10 +43,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction. Controls:
         "random" goes to the surface of the trust region in a random direction, as far as the label
-        policy allows; "duplicate" does not move, so that images are copies of their sources, and
-        "reconstruction" is that control for ``keep_detail=False``. A callable maps
-        ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to values (n,),
-        differentiably.
+        policy allows; "duplicate" copies the sources, and "reconstruction" is that control for
+        ``keep_detail=False``. A callable maps ``(log_probs, y)``, tensors of shapes (n_members, n,
+        n_classes) and (n,), to values (n,), differentiably.
     keep_detail : bool, default=True
         Whether an image is ``x + decode(z) - decode(z_0)``, clipped to the range of real ones: its
         source `x`, of the code `z_0`, and the displacement alone, so that nothing is lost that the
@@ -55,29 +55,27 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         dropout mask, or other fixed noise, see `DropoutMembers`. "laplace": drawn from a Laplace
         approximation of the last layer, see `last_layer_posterior`. "ensemble": the classifiers of
         a list. With a list, "dropout" and "laplace" make `n_members` members of every classifier.
-        "auto": "ensemble" for a list, "dropout" for a classifier with a random layer, else
-        "laplace".
+        "auto": "ensemble" for a list, else "dropout" if there is a random layer, else "laplace".
     n_members : int, default=16
         Members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
-        For ``members="dropout"``: which random layers make members: all, the last, that many of the
-        last, or those of these names. Fewer and later ones are faster, and miss what earlier layers
-        contribute.
+        For ``members="dropout"``: the random layers that make members: all, the last, that many of
+        the last, or those of these names. Later ones are faster, and miss what earlier ones add.
     radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
         standard deviations. Before going wider, look at images.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
-        `radius`. A larger start makes images more diverse. With 0, equal images in `X` lead to
-        equal ones; a source that is used again starts at 0.5 at least.
+        `radius`: the larger, the more diverse are images. With 0, equal images in `X` lead to equal
+        ones; a source that is used again starts at 0.5 at least.
     max_iter : int, default=1
         Number of ascent steps. More make images more uncertain, take more time, and have not made
         classifiers better.
     label_policy : {"constrain", "keep"}, default="constrain"
         Both give the label of the source to the most uncertain point of the ascent. "constrain"
-        first shortens the displacement until the members predict that label: to a half, a
-        quarter, a tenth, and on to a thousandth; to a tenth if they misjudge the source itself, or
-        what is decoded of it. With "keep" a small `radius` alone guards the label.
+        first shortens the displacement until the members predict that label: to a half, and on to
+        a thousandth; to a tenth if they misjudge the source itself, or what is decoded of it. With
+        "keep" a small `radius` alone guards the label.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
@@ -87,9 +85,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also resolves ambiguous layouts.
     batch_size : int or "auto", default="auto"
-        Images that are synthesised at a time. Changes results by rounding only. "auto": 256, but
-        on a processor no more than 65,536 pixels: 83 images of 28 x 28, one of 224 x 224. Batches
-        that do not fit in memory are halved, with a warning.
+        Images at a time; halved, with a warning, if they do not fit in memory. Changes results by
+        rounding only. "auto": 256, but on a processor no more than 65,536 pixels.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: on the `device` of each net.
     n_jobs : int or None, default=None
@@ -215,28 +212,26 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         ------
         ValueError, TypeError
             If `X` or `y` is empty, not finite, of one class, of different lengths or of an
-            ambiguous layout, or if a classifier does not predict probabilities or has no members;
-            if `classifier` or `autoencoder` is not what it should be.
+            ambiguous layout; if a net is not what it should be, or a classifier has no members.
         """
         refuse_metadata(self, unsupported)
-        classifiers = _fitting.check_classifiers(self.classifier, self.members)
-        if self.autoencoder is not None:
-            _skorch.check_autoencoder(self.autoencoder)
+        classifiers = _fitting.check_parts(self)
         with _fitting.all_or_nothing(self):
-            frozen = [isinstance(net, FrozenEstimator) for net in [*classifiers, self.autoencoder]]
-            task = _skorch.Task.of_fit(self, X, y, n_subtasks=frozen.count(False))
+            frozen = [net for net in classifiers if isinstance(net, FrozenEstimator)]
+            n_trainings = len(classifiers) - len(frozen)
+            n_trainings += not isinstance(self.autoencoder, FrozenEstimator)
+            task = _skorch.Task.of_fit(self, X, y, n_subtasks=n_trainings)
             X = check_images(self, X, reset=True, image_shape=self.image_shape)
             y = _sampling.check_labels(self, y, X)
             x = self.format_.as_network_input(X)
-            self.classes_ = _fitting.find_classes(classifiers, x, y)
+            self.classes_ = _fitting.classes_of_frozen(frozen, x, y) if frozen else np.unique(y)
             codes = encode_labels(y, self.classes_)
             rng = check_random_state(self.random_state)
             seed = rng.randint(2**31 - 1)
-
-            default = _fitting.default_classifier(self.image_shape_, self.verbose - 1)
-            classifiers = [default if given is None else given for given in classifiers]
-            checks = [_fitting.MembersCheck(scheme_of(self, len(classifiers)), x, self.objective)]
-            if not any(frozen[:-1]):
+            if self.classifier is None:
+                classifiers = [_fitting.default_net("classifier", self.image_shape_, self.verbose)]
+            checks = [_fitting.MembersCheck(self, len(classifiers), x)]
+            if not frozen:
                 # What the last one is refused for is said before the first one trains.
                 for net in classifiers[1:]:
                     _skorch.dry_run(net, x, codes, seed, self.device, checks)
@@ -248,14 +243,16 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
                 nets.append(net)
             engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
             # What keeps the members from answering is said now and not at the first sample.
-            engine.check_members(self)
+            members, example = engine.members(self, 0), engine.example.to(engine.device(self))
+            check_finite(members(example).exp(), "classifier")
+            _fitting.check_ascent(members, nets, example, self.objective)
 
             net, net_seed = self.autoencoder, rng.randint(2**31 - 1)
-            if net is None:
-                net = _fitting.default_autoencoder(self.image_shape_, self.verbose - 1)
+            net = net or _fitting.default_net("autoencoder", self.image_shape_, self.verbose)
             with _fitting.reported(task, "autoencoder", net, self.verbose) as callbacks:
                 net = _skorch.fit_net(net, x, None, net_seed, self.device, callbacks)
-            engine.use_autoencoder(self, net)
+            engine.autoencoder = net
+            engine.latent_scale = latent_scale(engine.codec(self), engine.batches(self))
             _fitting.take_engine(self, engine)
             task.end(attributes={})
         return self
@@ -266,9 +263,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         The new images are as confidential as the real ones: each is its source plus a small change.
 
         Every image of a class is used once before one is used again; then it starts from another
-        point, against other members, so that no row comes twice. (Rows that do not move are their
-        sources: with the objectives "duplicate" and "reconstruction", and where nothing but the
-        source keeps the label.)
+        point, against other members, so that no row comes twice, unless `objective` is a control
+        that does not move it, or nothing but the source keeps the label.
 
         Parameters
         ----------
@@ -397,4 +393,9 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        check_control(self.objective, self.keep_detail)
+        control = UNMOVED[not self.keep_detail]
+        if self.objective in UNMOVED and self.objective != control:
+            raise ValueError(
+                f"objective={self.objective!r} does not go with keep_detail={self.keep_detail}: "
+                f"give objective={control!r}, or keep_detail={not self.keep_detail}"
+            )

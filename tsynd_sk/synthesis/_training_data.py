@@ -24,16 +24,15 @@ _PASSES = 100
 
 def joined_rows(real: Any, X: np.ndarray, y: np.ndarray) -> ConcatDataset:
     """Return a data set of real rows, followed by synthetic ones in the types of the real ones."""
-    image, target = real[0]
-    synthetic: Any = list(zip(_cast(X, image), _cast(y, target), strict=True))
+    columns: list[Any] = []
+    for new, example in zip((X, y), real[0], strict=True):
+        if isinstance(example, torch.Tensor):
+            columns.append(torch.from_numpy(new).to(example).reshape(-1, *example.shape))
+        else:
+            dtype = np.asarray(example).dtype
+            columns.append(new.astype(dtype, copy=False).reshape(-1, *np.shape(example)))
+    synthetic: Any = list(zip(*columns, strict=True))
     return ConcatDataset([real, synthetic])
-
-
-def _cast(new: np.ndarray, example: Any) -> Any:
-    if isinstance(example, torch.Tensor):
-        return torch.from_numpy(new).to(example).reshape(-1, *example.shape)
-    dtype = np.asarray(example).dtype
-    return new.astype(dtype, copy=False).reshape(-1, *np.shape(example))
 
 
 class AugmentingIterator:
@@ -57,7 +56,7 @@ class AugmentingIterator:
 
     def __call__(self, dataset: Any, **kwargs: Any) -> AugmentingIterator:
         """Make the loader of real rows; skorch takes the answer for the training iterator."""
-        self.detach()
+        self.net.iterator_train = self.make_loader
         self.real, self.kwargs = dataset, {**self.own_kwargs, **kwargs}
         self.loader_ = self._made(dataset, self.kwargs)
         return self
@@ -103,19 +102,18 @@ class AugmentingIterator:
         return loader if accelerator is None else accelerator.prepare(loader)
 
 
-def training_rows(dataset: Any, n: int | None = None) -> tuple[Any, np.ndarray]:
-    """Return the first `n` images and integer classes of a data set of pairs; by default all.
+def training_rows(dataset: Any) -> tuple[Any, np.ndarray]:
+    """Return the images and integer classes of a data set of pairs.
 
     Images that are not in memory stay where they are.
     """
-    n = len(dataset) if n is None else n
     inner: Any = dataset
-    index = np.arange(n)
+    index = np.arange(len(dataset))
     while isinstance(inner, Subset):
         inner, index = inner.dataset, np.asarray(inner.indices)[index]
     if type(inner) is Dataset and isinstance(inner.X, NetworkInput):
         return Selection(inner.X, index), np.asarray(inner.y)[index].astype(np.int64)
-    X, y = default_collate([dataset[i] for i in range(n)])
+    X, y = default_collate(list(map(dataset.__getitem__, range(len(dataset)))))
     if not isinstance(X, torch.Tensor):
         raise TypeError(
             f"the net's data set must yield one array as the input of a row; got {type(X).__name__}"
