@@ -128,12 +128,12 @@ def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor
 
 
 def _misfit_of_channels(x: Tensor, error: RuntimeError) -> ValueError:
-    hint = "build it for the channels of the images"
-    if "got 1 channels" in str(error):
-        hint = (
-            "NetClassifier(Pretrained, module__net=function) of tsynd_sk.classifiers repeats "
-            "grey images, where function(n_channels, n_classes) makes the network"
-        )
+    hint = (
+        "NetClassifier(Pretrained, module__net=function) of tsynd_sk.classifiers repeats "
+        "grey images, where function(n_channels, n_classes) makes the network"
+        if "got 1 channels" in str(error)
+        else "build it for the channels of the images"
+    )
     return ValueError(
         f"the module does not take images of shape {tuple(x.shape[1:])}: {hint} ({error})"
     )
