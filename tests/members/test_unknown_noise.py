@@ -109,6 +109,18 @@ class TestRegistered:
         assert ((output >= 0.5) & (output < 1)).all()
 
 
+    def test_parts_of_layers_rest(self, registered):
+        class Leaky(Jitter):
+            def __init__(self):
+                super().__init__()
+                self.leak = nn.RReLU()
+
+        register_stochastic(
+            Leaky, draw=own_noise, apply=lambda layer, noise, x: layer.leak(x) + noise[1]
+        )
+        assert traced(nn.Sequential(Leaky()), torch.ones(1, 4)).resting is None
+
+
 class TestRegistering:
     @pytest.mark.parametrize("layer_type", [Jitter(), None, "Jitter"])
     def test_of_something_else_is_refused_and_changes_nothing(self, registered, layer_type):
