@@ -135,6 +135,13 @@ def test_folds_a_norm_into_the_convolution_before_it(make, is_folded):
     assert all((norm(x) is x) == is_folded for norm in norms)
 
 
+def test_a_norm_in_two_places_is_folded_in_one():
+    conv, norm = nn.Conv2d(3, 3, 3, padding=1), trained_norm()
+    network, x = nn.Sequential(conv, norm, nn.ReLU(), norm).eval(), torch.rand(2, 3, 6, 6)
+    copied = InferenceCopy(network, lambda output: output)
+    torch.testing.assert_close(copied(x), network(x), rtol=1e-5, atol=1e-5)
+
+
 class Holder:
     """What a hook may be a method of."""
 

@@ -81,6 +81,12 @@ class TestDropoutLayers:
             assert set(output.unique().tolist()) == {0.0, 4.0}
             assert (output > 0).float().mean() == pytest.approx(0.25, abs=0.03)
 
+    def test_hooks_of_a_layer_see_its_noise(self):
+        layer = nn.Dropout(0.5)
+        layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+        output = DropoutMembers(nn.Sequential(layer), identity)(torch.ones(1, 40))
+        assert set(output.unique().tolist()) == {1.0, 3.0}
+
     def test_layers_may_be_called_with_named_arguments(self):
         output = members_of(lambda net, x: net.drop(input=x), torch.ones(1, 30), drop=nn.Dropout())
         assert set(output.unique().tolist()) == {0.0, 2.0}

@@ -108,6 +108,26 @@ class TestRegistered:
         assert distinct(output) == 8
         assert ((output >= 0.5) & (output < 1)).all()
 
+    def test_parts_of_layers_rest(self, registered):
+        class Leaky(Jitter):
+            def __init__(self):
+                super().__init__()
+                self.leak = nn.RReLU()
+
+        register_stochastic(
+            Leaky, draw=own_noise, apply=lambda layer, noise, x: layer.leak(x) + noise[1]
+        )
+        assert traced(nn.Sequential(Leaky()), torch.ones(1, 4)).resting is None
+
+    def test_functions_within_layers_are_no_sites(self, registered):
+        register_stochastic(
+            Jitter,
+            draw=own_noise,
+            apply=lambda layer, noise, x: F.dropout(x, 0.5, layer.training) + noise[1],
+        )
+        net = Calling(lambda net, x: F.dropout(net.own(x), 0.5, net.training), own=Jitter())
+        assert list(traced(net, torch.ones(1, 4)).sites) == ["own#0", "functional.dropout.0#0"]
+
 
 class TestRegistering:
     @pytest.mark.parametrize("layer_type", [Jitter(), None, "Jitter"])

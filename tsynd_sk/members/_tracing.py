@@ -66,5 +66,4 @@ def trace(network: nn.Module, x: Tensor, *, training: bool = True) -> Trace:
         except Exception:
             # In training mode a network may need other inputs; then nothing can be found out.
             pass
-    module.eval()
     return Trace(found.sites, bool(found.switches), found.by_value, resting)
