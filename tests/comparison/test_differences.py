@@ -121,10 +121,10 @@ class TestCorrection:
     def difference(self, p):
         return Difference("a", "b", "roc_auc", 0.1, 0.0, 0.2, p)
 
-    def test_is_that_of_holm(self):
+    def test_is_that_of_holm_and_counts_those_without_a_p_value(self):
         found = corrected([self.difference(p) for p in (0.03, 0.01, np.nan, 0.5)])
         np.testing.assert_allclose(
-            [each.p_corrected for each in found], [0.06, 0.03, np.nan, 0.5], equal_nan=True
+            [each.p_corrected for each in found], [0.09, 0.04, np.nan, 1.0], equal_nan=True
         )
         assert [each.is_found for each in found] == [False, True, False, False]
         assert found[0].p == 0.03

@@ -22,17 +22,11 @@ from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
 from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
-_PARTS = (
-    *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
-    *(AutoencoderNet, PatchPCA, PatchAutoencoder),
-)
-
-
 def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Describe a value in types of JSON; equal descriptions mean equal results.
 
-    Files and the user's code are described by their contents. `within` are the ids of the objects
-    that contain the value, to stop if it contains itself.
+    Files and the user's code are described by their contents. `within` are the ids of objects that
+    contain the value, which may contain itself.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -62,7 +56,7 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return _code(value, within)
     shown, own = repr(value), _own_code(type(value))
     described: dict[str, Any] = {"repr": _lasting(shown), **own}
-    # The repr of other classes than the user's mostly shows what they hold.
+    # The repr of classes of packages mostly shows what they hold.
     if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
         described["state"] = definition_of(vars(value), within)
     return described
@@ -91,11 +85,7 @@ def _code(value: Any, within: tuple[int, ...]) -> Any:
         return name
     enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
     enclosed += [value.__self__] if inspect.ismethod(value) else []
-    return {
-        "name": name,
-        **own,
-        **({"enclosed": definition_of(enclosed, within)} if enclosed else {}),
-    }
+    return {"name": name, **own, **({"enclosed": definition_of(enclosed, within)} if enclosed else {})}
 
 
 def _own_code(value: Any) -> dict[str, str]:
@@ -120,9 +110,13 @@ def _hash_of(tensors: Any) -> str:
 
 def part_defaults() -> dict[str, str]:
     """Return the defaults of all parts of arms, which may change between versions."""
+    parts = (
+        *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
+        *(AutoencoderNet, PatchPCA, PatchAutoencoder),
+    )
     return {
         f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
-        for part in _PARTS
+        for part in parts
         for name, parameter in inspect.signature(part).parameters.items()
         if parameter.default is not parameter.empty
     }

@@ -37,15 +37,14 @@ class Difference:
     arm, reference, score : str
         What is compared.
     mean, low, high : float
-        Mean over runs, and its 95 % interval; the ends are nan with a single run.
-    p : float
-        Two-sided p-value; nan with a single run.
-    p_corrected : float
-        p-value corrected for all arms of the comparison (Holm, 1979).
+        Mean over runs, and its 95 % interval.
+    p, p_corrected : float
+        Two-sided p-value; the same corrected for all arms of the comparison (Holm, 1979). They and
+        the ends of the interval are nan with a single run, or if all runs differ by the same.
 
     See Also
     --------
-    ComparisonResult : Makes it, by `ComparisonResult.differences`.
+    ComparisonResult.differences : Makes it.
 
     Examples
     --------
@@ -85,8 +84,7 @@ def predicted_scores(
 ) -> dict[str, np.ndarray]:
     """Return the scores of predicted probabilities, one for each weighting of the images.
 
-    `codes` are columns of the true classes, `weights` of shape (n, n_weightings); None: equal
-    weights, in one weighting.
+    `codes` are columns of the true classes, `weights` of shape (n, n_weightings); None: one, equal.
     """
     weights = np.ones((len(codes), 1)) if weights is None else weights
     area, balanced, _, calibration = weighted_scores(codes, proba, weights)
@@ -98,22 +96,20 @@ def predicted_scores(
 
 def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
     """Draw images, or groups, with replacement; return how often each is in each resample."""
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        # Every resample has as many images of each class as the split.
-        return draw_within_classes(codes, _N_RESAMPLES, rng).astype(float)
-    place = np.unique(groups, return_inverse=True)[1]
-    n_groups = place.max() + 1
-    share = np.full(n_groups, 1 / n_groups)
-    return rng.multinomial(n_groups, share, size=_N_RESAMPLES).T[place].astype(float)
+    # Every resample has as many images of each class as the split, or as many groups.
+    place = np.arange(len(codes))
+    if groups is not None:
+        place = np.unique(groups, return_inverse=True)[1]
+        codes = np.zeros(place.max() + 1)
+    drawn = draw_within_classes(codes, _N_RESAMPLES, np.random.default_rng(seed))
+    return drawn[place].astype(float)
 
 
 def over_hold_outs(differences: np.ndarray, n_test_to_train: float) -> tuple[float, ...]:
     """Return mean, interval and p-value of differences, each on another hold-out.
 
-    Such runs share most of their training images, so the variance of their mean is larger than that
-    of independent runs: ``(1 / n + n_test / n_train)`` times the variance of the differences
-    (Nadeau and Bengio, 2003).
+    The variance of their mean is ``(1 / n + n_test / n_train)`` times that of the differences, more
+    than of independent runs, because they share most training images (Nadeau and Bengio, 2003).
     """
     n = len(differences)
     variance = float(differences.var(ddof=1) * (1 / n + n_test_to_train))
@@ -121,8 +117,6 @@ def over_hold_outs(differences: np.ndarray, n_test_to_train: float) -> tuple[flo
 
 
 def corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """Return differences with p-values corrected for all of them."""
-    p = np.array([difference.p for difference in differences])
-    known = ~np.isnan(p)
-    p[known] = holm(p[known])
+    """Return differences with p-values corrected for all of them, also those that have none."""
+    p = holm(np.array([difference.p for difference in differences]))
     return [replace(d, p_corrected=float(each)) for d, each in zip(differences, p, strict=True)]

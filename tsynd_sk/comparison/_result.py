@@ -20,8 +20,7 @@ from tsynd_sk.comparison._differences import (
     resampled_images,
 )
 from tsynd_sk.comparison._results_folder import Sample
-from tsynd_sk.comparison._summary import summary_of
-from tsynd_sk.comparison._verdict import recommended, verdict_of
+from tsynd_sk.comparison._summary import recommended, table_of, verdict_of
 from tsynd_sk.evaluation import over_images_and_seeds
 from tsynd_sk.inspection import DifferenceDisplay
 
@@ -227,7 +226,7 @@ class ComparisonResult:
         str
             Lines of at most 80 columns, unless names of arms are long.
         """
-        return f"{summary_of(self)}\n\n{self.verdict}"
+        return f"{table_of(self)}\n\n{self.verdict}"
 
     def __str__(self) -> str:
         return self.summary()

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every arm on every split, each saved when it ends."""
+"""The runs of a comparison: every arm trains and is scored on every split, and is saved then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from time import perf_counter, process_time
 from typing import Any
 
@@ -19,8 +20,18 @@ from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
 from tsynd_sk.comparison._definition import definition_of, part_defaults
+from tsynd_sk.comparison._differences import predicted_scores
 from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
-from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.datasets import subsample
+from tsynd_sk.evaluation import (
+    ATTACKS,
+    CORRUPTIONS,
+    GradientMaskingWarning,
+    adversarial_scores,
+    check_eps,
+    corrupt,
+    names_among,
+)
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.inspection import SynthesisDisplay
 from tsynd_sk.synthesis import (
@@ -34,6 +45,8 @@ Pair = tuple[int, str]
 
 # Batches to measure the speed by.
 _N_BATCHES = 4
+# Of corruptions, from 1 to 5, and of attacks.
+_SEVERITY, _STEPS = 3, 20
 
 
 @dataclass(frozen=True)
@@ -67,15 +80,13 @@ class Runs:
 
     def options(self, n_train: int) -> dict[str, Any]:
         """Return the arguments of `Arm.make_classifier` for these images and this network."""
-        # The range of pixels is that of their type.
-        low, high = 0.0, 1.0
-        if self.image_format.divisor == 1:
-            low, high = float(self.value_range.low), float(self.value_range.high)
+        is_scaled = self.image_format.divisor != 1
+        low, high = (0, 1) if is_scaled else (self.value_range.low, self.value_range.high)
         return {
             "n_classes": len(self.class_names),
             "max_epochs": n_epochs(self.net, n_train),
-            "low": low,
-            "high": high,
+            "low": float(low),
+            "high": float(high),
             "flip": self.flip,
         }
 
@@ -100,11 +111,14 @@ class Runs:
         for arm in ways.values():
             classifier = arm.make_classifier(self.net, **self.options(len(rows)))
             check_trainable(classifier, self.X[rows], self.codes[rows])
-        image = self.image_format.to_tensor(self.X[:1])[0]
         with _skorch.scoped_seed(0):
             for arm in arms:
                 if callable(arm.augmentation):
-                    TransformRows(arm.augmentation)([(image, 0)])
+                    TransformRows(arm.augmentation)(self._rows(1))
+
+    def _rows(self, n: int) -> list[tuple[Any, int]]:
+        """Return a first image, n times, as a net gets it to train on."""
+        return [(self.image_format.to_tensor(self.X[:1])[0], 0)] * n
 
     def image_passes(self, name: str) -> int:
         """Return about how many images pass through networks in one run of an arm."""
@@ -116,8 +130,7 @@ class Runs:
             ratio = (counts.max() - counts).sum() / len(train)
         schedule = {"warm_up": made.warm_up, "refresh_every": made.refresh_every}
         synthesis = TargetedSynthesis(made.synthesizer, synthetic_ratio=ratio, **schedule)
-        image = self.image_format.to_tensor(self.X[:1])[0]
-        passes = image_passes(synthesis, made.estimator, [(image, 0)] * len(train))
+        passes = image_passes(synthesis, made.estimator, self._rows(len(train)))
         parts = passes if arm.synthesises else ["classifier"]
         return int(sum(passes[part].sum() for part in parts))
 
@@ -147,7 +160,7 @@ class Runs:
 
     def pairs(self) -> list[Pair]:
         """List all pairs of a run and an arm."""
-        return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
+        return list(product(range(len(self.runs)), self.arms))
 
     def done(self, folder: ResultsFolder) -> dict[Pair, Outcome]:
         """Return the results that are in a folder, in the order of the pairs."""
@@ -190,7 +203,7 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             sample = None
-            # Whether synthetic images differ from their sources.
+            # Synthetic images differ from their sources.
             moves = arm.synthesises and arm.objective not in UNMOVED
             if self.show and number == 0 and moves:
                 sample = sample_synthesis(classifier, X, self.class_names)
@@ -214,6 +227,70 @@ class Runs:
         }
         told = [(each.category, str(each.message)) for each in caught]
         return Outcome(row, losses, proba, sample, told)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores of runs, on clean, corrupted and attacked images; for the fields see `compare`."""
+
+    eps: tuple[float, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
+    n_attacked: int | None = 256
+
+    def __post_init__(self):
+        if self.eps:
+            check_eps(self.eps)
+        names_among(ATTACKS, self.attacks, "attack")
+
+    def __call__(
+        self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Return columns of the results, and predictions for the clean images, of float32."""
+        proba = _predict(classifier, X, n_classes)
+        # Images to corrupt and attack, the same for all arms.
+        n = len(codes) if self.n_attacked is None else min(self.n_attacked, len(codes))
+        rows = np.sort(subsample(codes, n, random_state=0))
+        changed = (corrupt(X[rows], kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS)
+        corrupted = [_scores(codes[rows], _predict(classifier, x, n_classes)) for x in changed]
+        clean = _scores(codes, proba)
+        means = {f"perturbed_{n}": float(np.mean([each[n] for each in corrupted])) for n in clean}
+        return {**clean, **means, **self._attacked(classifier, X[rows], codes[rows])}, proba
+
+    def _attacked(self, classifier: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
+        if not self.eps:
+            return {}
+        with warnings.catch_warnings():
+            # The results say it too, and thirty warnings would fill the terminal.
+            warnings.simplefilter("ignore", GradientMaskingWarning)
+            result = adversarial_scores(
+                classifier,
+                X,
+                codes,
+                attacks=self.attacks,
+                eps=list(self.eps),
+                max_iter=_STEPS,
+                n_restarts=1,
+                random_state=0,
+            )
+        # The first row is for the images as they are.
+        columns = {
+            f"{row['attack']}_{255 * row['eps']:.4g}_{metric}": row[metric]
+            for row in result.rows[1:]
+            for metric in ("accuracy", "balanced_accuracy")
+        }
+        return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}
+
+
+def _predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
+    """Predict probabilities of all classes, 0 for those without training images."""
+    proba = np.zeros((len(X), n_classes), dtype=np.float32)
+    proba[:, classifier.classes_] = classifier.predict_proba(X)
+    return proba
+
+
+def _scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
+    scores = predicted_scores(codes, proba.astype(np.float64))
+    return {name: float(value[0]) for name, value in scores.items()}
 
 
 def sample_synthesis(
@@ -255,10 +332,9 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 def _losses(history) -> list[float]:
     """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
-    epochs = [
-        [(b["train_loss"], b["train_batch_size"]) for b in epoch["batches"] if "train_loss" in b]
-        for epoch in history
-    ]
-    return [
-        float(np.average(losses, weights=n)) for losses, n in (zip(*e, strict=True) for e in epochs)
-    ]
+    means = []
+    for epoch in history:
+        batches = [b for b in epoch["batches"] if "train_loss" in b]
+        losses, n = ([b[name] for b in batches] for name in ("train_loss", "train_batch_size"))
+        means.append(float(np.average(losses, weights=n)))
+    return means
