@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MoreRows, mixed_rows
-from tsynd_sk.comparison._definition import definition_of
+from tsynd_sk.comparison._results_folder import definition_of
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 __all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
@@ -59,7 +59,7 @@ class Arm:
     Raises
     ------
     ValueError
-        If a value or the name of a parameter is not valid, or has no effect.
+        If a value or name of a parameter is not valid, or has no effect.
 
     See Also
     --------
@@ -135,7 +135,7 @@ class Arm:
         Returns
         -------
         dict
-            From the names of fields to values.
+            By the names of parameters.
         """
         return {name: definition_of(value) for name, value in self._given().items()}
 
@@ -245,7 +245,7 @@ def _arm_of(name: str) -> Arm:
     )
 
 
-#: All arms by name, from "plain" to "trivial_augment+mutual_info".
+#: All arms by name.
 #:
 #: Examples
 #: --------

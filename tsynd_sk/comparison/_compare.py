@@ -75,8 +75,8 @@ def compare(
         with groups and images of equal pixels on one side. For a test split of your own, pass
         `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
-        Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
-        5 for hold-outs and for a single split, 1 otherwise.
+        Number of hold-outs, or of trainings on each split of `cv`, each with its own seed. None: 5
+        for hold-outs and for a single split, otherwise 1.
     groups : array-like of shape (n,) or None, default=None
         What each image belongs to (a patient, a slide): no group is in both training and test. A
         warning says so where your own splitter puts one there.
@@ -93,10 +93,10 @@ def compare(
     n_attacked : int or None, default=256
         Maximum number of test images to corrupt and attack. None: all.
     n_jobs : int or None, default=None
-        Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
+        Trainings at a time, each in one thread; -1: all cores. Results do not depend on it.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; each further run has the next number. None: a random seed, with which
-        an interrupted comparison cannot continue.
+        Seed of the first run; each further one has the next. None: a random one, with which an
+        interrupted comparison cannot continue.
     out : str, Path or None, default=None
         Folder for ``report.html``, ``results.csv``, predictions, settings and synthetic images. An
         interrupted comparison continues there, and repeats and arms can join later. None: nothing
@@ -120,8 +120,7 @@ def compare(
     See Also
     --------
     Arm : A way to augment, with parameters of your own.
-    load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
-    make_network : A network by its name.
+    load_splits, make_network : Images and network by name.
     tsynd_sk.AugmentedClassifier : Classifier of arms that synthesise.
 
     Examples
@@ -132,10 +131,8 @@ def compare(
     >>> X, y, _ = load_digits_images()
     >>> net = NetClassifier(module__width=4, max_epochs=4)
     >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
-    >>> list(result.references.items())
-    [('standard', 'plain')]
-    >>> result.make_estimator("standard").fit(X[:80], y[:80] > 4).predict(X[80:83]).shape
-    (3,)
+    >>> result.references, result.recommended in ("plain", "standard")
+    ({'standard': 'plain'}, True)
     """
     given = dict(locals())
     chosen, references = with_twins(check_arms(arms))
@@ -152,8 +149,8 @@ def compare(
     X = np.asarray(check_images(images, X, reset=True))
     if images.image_shape_ is None:
         raise ValueError(
-            f"X has shape {X.shape}, that of a table, but compare needs images, (n, height, width) "
-            "for instance: reshape flat images, and pass a single one as X[np.newaxis]"
+            f"X has shape {X.shape}, that of a table; expected images, such as (n, height, width): "
+            "reshape flat ones, and pass a single one as X[np.newaxis]"
         )
     labels = check_array(labels_of(y), ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, labels, groups)
@@ -242,15 +239,14 @@ def _runs(
     seed: int,
 ) -> list[Run]:
     """Split the images once for each run."""
-    if cv is None:
-        n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
-        divisions = hold_outs(X, codes, classes.tolist(), groups, range(seed, seed + n))
-    else:
+    parts = []
+    if cv is not None:
         if groups is not None and isinstance(cv, Integral):
             cv = StratifiedGroupKFold(int(cv))
         parts = list(check_cv(cv, codes, classifier=True).split(X, codes, groups))
-        n = n_repeats if n_repeats is not None else (5 if len(parts) == 1 else 1)
-        divisions = parts * check_int_at_least("n_repeats", n, 1)
+    n = n_repeats if n_repeats is not None else (1 if len(parts) > 1 else 5)
+    seeds = range(seed, seed + check_int_at_least("n_repeats", n, 1))
+    divisions = parts * n or hold_outs(X, codes, classes.tolist(), groups, seeds)
     runs, divided = [], set()
     for k, (train, test) in enumerate(divisions):
         train, test = np.sort(train), np.sort(test)
@@ -260,12 +256,12 @@ def _runs(
         if len(lost := np.setdiff1d(codes[test], trained)):
             raise ValueError(
                 f"there are test images but no training images of {classes[lost].tolist()}: add "
-                "training images of each class, leave out its test images, or use a stratified cv"
+                "some, leave these test images out, or use a stratified cv"
             )
         if len(trained) < 2:
             raise ValueError(
-                "y has one class only among the training images of a run; expected two or more: "
-                "add images of another class, or use a stratified cv"
+                "y has one class only in the training images of a run; expected two or more: add "
+                "images of another class, or use a stratified cv"
             )
         if n_train is not None:
             n = check_int_at_least("n_train", n_train, 1)
@@ -279,8 +275,7 @@ def _runs(
     if divided:
         warnings.warn(
             f"cv puts images of {len(divided)} groups into both training and test parts, so "
-            "scores may be too high: use a cv that keeps groups together, such as "
-            "StratifiedGroupKFold",
+            "scores may be too high: use a cv such as StratifiedGroupKFold",
             stacklevel=3,
         )
     return runs

@@ -29,7 +29,7 @@ from tsynd_sk.inspection import DifferenceDisplay
 class ComparisonResult:
     """Scores and test predictions of all runs of a comparison, and its verdict.
 
-    Returned by `compare`. To change the primary score without training again, use
+    Returned by `compare`. For another primary score, without training again, use
     ``replace(result, primary="nll")``.
 
     Parameters
@@ -37,8 +37,8 @@ class ComparisonResult:
     arms : dict of str to Arm
         What was compared, by name.
     references : dict of str to str
-        The arm that an arm is compared with: its *twin*, the same augmentation without synthesis;
-        or "plain" for an augmentation.
+        What each arm is compared with: its *twin*, the same augmentation without synthesis; or
+        "plain" for an augmentation.
     rows : list of dict
         One for each run and arm: "run", "arm", scores on clean test images, the same with the
         prefix ``perturbed_`` (means over corruptions), accuracy under attack, "steps", "seconds"
@@ -72,7 +72,6 @@ class ComparisonResult:
 
     Examples
     --------
-    >>> from dataclasses import replace
     >>> from matplotlib.figure import Figure
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import compare
@@ -85,12 +84,9 @@ class ComparisonResult:
     >>> classifier = result.make_estimator(random_state=0).fit(X[:80], y[:80] > 4)
     >>> result.values("plain", "roc_auc").shape, result.n_runs, result.has_one_test_split
     ((2,), 2, False)
-    >>> found = result.difference("standard", "plain", "nll")
-    >>> found.low < found.mean < found.high
-    True
-    >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
-    >>> [found.arm for found in replace(result, primary="nll").differences()]
+    >>> [found.arm for found in result.differences("nll")]
     ['standard']
+    >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
     """
 
     arms: Mapping[str, Arm]
@@ -136,8 +132,8 @@ class ComparisonResult:
         ndarray of shape (n_runs,)
             Numbers; nan where a run has none.
         """
-        values = [row.get(column) for row in self._by_arm[arm]]
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
+        # None becomes nan.
+        return np.array([row.get(column) for row in self._by_arm[arm]], dtype=float)
 
     def difference(self, arm: str, reference: str, score: str) -> Difference:
         """Compare two arms in one score, paired by run.
@@ -147,7 +143,7 @@ class ComparisonResult:
         arm, reference : str
             Names of arms.
         score : str
-            A column of `rows`, for instance "roc_auc", "nll" or "perturbed_roc_auc".
+            A column of `rows`, such as "nll" or "perturbed_roc_auc".
 
         Returns
         -------
@@ -157,24 +153,23 @@ class ComparisonResult:
         Notes
         -----
         If each run holds out its own part, the interval is corrected by Nadeau and Bengio (2003).
-        If all runs use the same test images, it covers runs and test images (or groups); for scores
-        that need more than `probabilities`, such as those under corruption, runs alone.
+        On the same test images, it covers runs and test images (or groups); for scores that need
+        more than `probabilities`, such as those under corruption, runs alone.
         """
         each = self.values(arm, score) - self.values(reference, score)
         mean = float(each.mean())
         if self.n_runs == 1 or np.isnan(mean):
             found: tuple[float, ...] = (mean, np.nan, np.nan, np.nan)
-        elif not self.has_one_test_split:
-            parts = zip(self.train_rows, self.test_rows, strict=True)
-            found = over_hold_outs(each, float(np.mean([len(b) / len(a) for a, b in parts])))
-        elif score in SCORES:
+        elif self.has_one_test_split and score in SCORES:
             resampled = [
                 self._resampled[run, arm][score] - self._resampled[run, reference][score]
                 for run in range(self.n_runs)
             ]
             found = over_images_and_seeds(each, np.mean(resampled, axis=0))
         else:
-            found = over_hold_outs(each, 0.0)
+            parts = zip(self.train_rows, self.test_rows, strict=True)
+            shares = [0.0 if self.has_one_test_split else len(b) / len(a) for a, b in parts]
+            found = over_hold_outs(each, float(np.mean(shares)))
         return Difference(arm, reference, score, *found)
 
     def differences(self, score: str | None = None) -> list[Difference]:
@@ -190,9 +185,8 @@ class ComparisonResult:
         list of Difference
             In the order of the arms, with p-values corrected for all of them (Holm, 1979).
         """
-        score = score or self.primary
         paired = [(arm, self.references[arm]) for arm in self.arms if arm in self.references]
-        return corrected([self.difference(*pair, score) for pair in paired])
+        return corrected([self.difference(*pair, score or self.primary) for pair in paired])
 
     @cached_property
     def _resampled(self) -> dict[tuple[int, str], dict[str, np.ndarray]]:
@@ -224,7 +218,7 @@ class ComparisonResult:
         Returns
         -------
         str
-            Lines of at most 80 columns, unless names of arms are long.
+            Lines of at most 80 columns, but for long names.
         """
         return f"{table_of(self)}\n\n{self.verdict}"
 
@@ -251,7 +245,7 @@ class ComparisonResult:
         score : str or None, default=None
             As in `difference`; by default `primary`.
         ax : matplotlib Axes or None, default=None
-            Axes to draw on; by default those of a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
@@ -270,7 +264,7 @@ class ComparisonResult:
         arm : str or None, default=None
             By default the `recommended` one.
         **params
-            Parameters to set, for instance ``random_state=0``.
+            Parameters to set, such as ``random_state=0``.
 
         Returns
         -------

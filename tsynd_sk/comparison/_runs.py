@@ -19,9 +19,14 @@ from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._definition import definition_of, part_defaults
 from tsynd_sk.comparison._differences import predicted_scores
-from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
+from tsynd_sk.comparison._results_folder import (
+    Outcome,
+    ResultsFolder,
+    Sample,
+    definition_of,
+    part_defaults,
+)
 from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import (
     ATTACKS,

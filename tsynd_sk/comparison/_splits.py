@@ -28,7 +28,7 @@ _PARTS = 4
 
 @dataclass(frozen=True)
 class Splits:
-    """Images of a data set, and which of them to score on.
+    """Images, and which of them to score on.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Splits:
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     scored_on : {"test", "val"}, default="test"
-        Which split `test_rows` are: "val" to choose between settings, "test" once in the end.
+        Which split `test_rows` are: "val" to choose settings, "test" once in the end.
     notes : tuple of str, default=()
         How the images were read and split.
     reading : Reading or None, default=None
@@ -63,10 +63,9 @@ class Splits:
     >>> from tsynd_sk.comparison import Splits
     >>> X, y = np.zeros((6, 8, 8), dtype=np.uint8), np.arange(6) % 2
     >>> splits = Splits("mine", X, y, ["fit", "sick"], test_rows=np.arange(4, 6))
-    >>> [(train.tolist(), test.tolist()) for train, test in splits.divisions(1)]
-    [([0, 1, 2, 3], [4, 5])]
-    >>> splits.labels[:2].tolist(), splits.counts()
-    (['fit', 'sick'], 'images per class (train + test): fit 2 + 1, sick 2 + 1')
+    >>> [train], [test] = zip(*splits.divisions(1))
+    >>> splits.counts(), splits.labels[test].tolist()
+    ('images per class (train + test): fit 2 + 1, sick 2 + 1', ['fit', 'sick'])
     """
 
     name: str
@@ -98,8 +97,7 @@ class Splits:
         Returns
         -------
         list of (train, test)
-            Rows. Always the same if the data set has a split of its own; otherwise each run holds
-            out another quarter, as in `compare`.
+            Rows: always the same with `test_rows`; otherwise each run holds out another quarter.
         """
         if self.test_rows is not None:
             train = np.setdiff1d(np.arange(len(self.y)), self.test_rows)
@@ -143,13 +141,13 @@ def load_splits(
     dataset : str
         "digits", a MedMNIST name, a folder of images, or an ``.npz`` file.
     size : int, "native" or None, default=None
-        Side of the images in pixels: MedMNIST's resolution, 28 by default; or the `size` of
+        Side of the images in pixels: for MedMNIST 28 by default; for folders the `size` of
         `load_image_folder`, "auto" by default.
     root : str or None, default=None
         Folder of MedMNIST's files.
     score_on : {"test", "val"}, default="test"
-        Split to score on. If there is none, every run holds out its own part. With "val", test
-        images are left out: the test split, or always the same quarter.
+        Split to score on; if there is none, every run holds out its own part. "val" leaves test
+        images out: the test split, or always the same quarter.
     flip : bool, default=True
         Whether a mirrored image is still one of its class; never for digits.
     **files : dict
@@ -163,8 +161,8 @@ def load_splits(
     Raises
     ------
     ValueError
-        If `dataset` is unknown, an argument does not apply to it, its splits differ in the shape of
-        images, or images are too few to hold some out.
+        If `dataset` is unknown, an argument does not apply to it, its splits differ in shape, or
+        images are too few to hold some out.
     OSError
         If a file is missing or cannot be read, or MedMNIST cannot be downloaded.
 
@@ -335,7 +333,7 @@ def hold_out(
     """Split rows into training rows and a quarter that is held out, both in random order.
 
     `y` are class codes, to stratify by. Rows of equal `groups`, or of equal numbers in
-    `first_equal`, which images with the same pixels share, stay on one side.
+    `first_equal` (those of equal pixels), stay on one side.
     """
     together = _together(len(y), groups, first_equal)
     grouped = groups is not None or len(np.unique(together)) < len(y)
@@ -344,8 +342,8 @@ def hold_out(
         what = "group (or image of its own)" if grouped else "image"
         raise ValueError(
             f"no split can be held out: there is one {what} only of {lone}, and each class needs "
-            "two. Add images, leave the class out, or give a test split of your own (cv, or "
-            "folders train and test)"
+            "two. Add images, leave the class out, or give a test split (cv, or folders train and "
+            "test)"
         )
     try:
         if grouped:
@@ -359,7 +357,7 @@ def hold_out(
         raise ValueError(
             f"a quarter of {len(y)} images of {len(set(y.tolist()))} classes cannot be held out, "
             f"with {what} of each class on both sides ({error}). Add images, leave rare classes "
-            "out, use finer groups, or give a test split of your own"
+            "out, use finer groups, or give a test split"
         ) from None
 
 

@@ -32,7 +32,7 @@ _FEW = 10
 
 
 def table_of(result: ComparisonResult) -> str:
-    """Tabulate means over seeds, and differences to plain training and to the twin."""
+    """Tabulate means, and differences to the first arm and to the twin."""
     first, name = first_arm(result), _SHORT[result.primary]
     found = {d.arm for d in result.differences() if d.is_found}
     attacked = [name for name in result.rows[0] if attack_of(name)]
