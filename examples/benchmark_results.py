@@ -21,7 +21,8 @@ from benchmark_plan import CELLS, Cell
 from tsynd_sk.comparison import SCORES, Difference
 
 # What joins data sets stands here until the library can do it.
-from tsynd_sk.comparison._differences import predicted_scores, resampled_images
+from tsynd_sk.comparison._result import resampled_images
+from tsynd_sk.comparison._runs import predicted_scores
 from tsynd_sk.evaluation import holm, t_interval
 
 TITLES = {

@@ -9,12 +9,8 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from tsynd_sk.comparison import Difference
-from tsynd_sk.comparison._differences import (
-    corrected,
-    over_hold_outs,
-    predicted_scores,
-    resampled_images,
-)
+from tsynd_sk.comparison._result import corrected, over_hold_outs, resampled_images
+from tsynd_sk.comparison._runs import predicted_scores
 from tsynd_sk.evaluation import over_images_and_seeds
 
 

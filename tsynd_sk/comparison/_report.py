@@ -24,7 +24,7 @@ from tsynd_sk import __version__
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._differences import SCORES, Difference, is_better_low
+from tsynd_sk.comparison._runs import SCORES, is_better_low
 from tsynd_sk.comparison._summary import (
     attack_of,
     doubts,
@@ -35,7 +35,7 @@ from tsynd_sk.comparison._summary import (
 )
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._result import ComparisonResult, Difference
     from tsynd_sk.comparison._results_folder import Sample
 
 _AUGMENTATIONS = {

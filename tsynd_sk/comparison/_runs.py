@@ -19,7 +19,6 @@ from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._differences import predicted_scores
 from tsynd_sk.comparison._results_folder import (
     Outcome,
     ResultsFolder,
@@ -36,6 +35,7 @@ from tsynd_sk.evaluation import (
     check_eps,
     corrupt,
     names_among,
+    weighted_scores,
 )
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.inspection import SynthesisDisplay
@@ -45,6 +45,21 @@ from tsynd_sk.synthesis import (
     check_trainable,
     image_passes,
 )
+
+#: Scores of predicted probabilities, and how people call them.
+#: Lower is better for "nll" and "expected_calibration_error".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import SCORES
+#: >>> SCORES["roc_auc"]
+#: 'ROC AUC'
+SCORES = {
+    "roc_auc": "ROC AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "nll": "NLL",
+    "expected_calibration_error": "calibration error",
+}
 
 Pair = tuple[int, str]
 
@@ -296,6 +311,26 @@ def _predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> 
 def _scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
     scores = predicted_scores(codes, proba.astype(np.float64))
     return {name: float(value[0]) for name, value in scores.items()}
+
+
+def predicted_scores(
+    codes: np.ndarray, proba: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the scores of predicted probabilities, one for each weighting of the images.
+
+    `codes` are columns of the true classes, `weights` of shape (n, n_weightings); None: one, equal.
+    """
+    weights = np.ones((len(codes), 1)) if weights is None else weights
+    area, balanced, _, calibration = weighted_scores(codes, proba, weights)
+    # Probabilities come from float32.
+    likelihood = proba[np.arange(len(codes)), codes].clip(np.finfo(np.float32).tiny)
+    nll = -np.log(likelihood) @ weights / weights.sum(0)
+    return dict(zip(SCORES, (area, balanced, nll, calibration), strict=True))
+
+
+def is_better_low(score: str) -> bool:
+    """Return whether lower is better for a score, on clean or on corrupted images."""
+    return score.removeprefix("perturbed_") in ("nll", "expected_calibration_error")
 
 
 def sample_synthesis(

@@ -12,10 +12,10 @@ import numpy as np
 from tsynd_sk import __version__
 from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._table import format_table
-from tsynd_sk.comparison._differences import SCORES, Difference
+from tsynd_sk.comparison._runs import SCORES
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._result import ComparisonResult, Difference
 
 _SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal.\nacc.", "nll": "NLL"}
 
