@@ -68,26 +68,22 @@ class TransformRows:
 
     Examples
     --------
-    >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+    >>> import torch
     >>> from tsynd_sk.augmentation import TransformRows, standard_transform
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
     >>> from tsynd_sk.classifiers import NetClassifier
-    >>> from tsynd_sk.datasets import load_digits_images
-    >>> X, y, _ = load_digits_images()
     >>> rows = TransformRows(standard_transform(flip=False))
-    >>> net = NetClassifier(max_epochs=4, iterator_train__collate_fn=rows)
-    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1))
-    >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0)
-    >>> classifier.fit(X[:100], y[:100]).predict(X[200:205]).shape
-    (5,)
+    >>> net = NetClassifier(iterator_train__collate_fn=rows)
+    >>> images, labels = rows([(torch.rand(1, 8, 8), label) for label in (3, 5)])
+    >>> images.shape, labels
+    (torch.Size([2, 1, 8, 8]), tensor([3, 5]))
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor] | None = None):
         if transform is not None and not callable(transform):
             raise TypeError(
-                "transform must be callable and turn an image into one, or None for the standard "
-                f"one; got {type_name(transform)}. Join several by torchvision.transforms.v2."
-                "Compose; give a net an instance, TransformRows()."
+                "transform must be callable and turn an image into one, or None; got "
+                f"{type_name(transform)}. Join several by torchvision.transforms.v2.Compose; give "
+                "a net an instance, TransformRows()."
             )
         # Made here, because workers would import torchvision anew in each epoch.
         self.transform = standard_transform() if transform is None else transform
@@ -114,8 +110,8 @@ class TransformRows:
         if given.ndim not in (2, 3):
             raise ValueError(
                 "TransformRows expects images, (C, H, W) or (H, W), but rows have shape "
-                f"{tuple(given.shape)}. Flat images become images by "
-                "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out."
+                f"{tuple(given.shape)}. For flat images, set "
+                "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave it out."
             )
         image = given if given.ndim == 3 else given[None]
         shape, dtype = tuple(image.shape), image.dtype
@@ -132,7 +128,7 @@ class TransformRows:
             got = f"{image.dtype}, {tuple(image.shape)}" if is_tensor else type_name(image)
             raise ValueError(
                 f"transform {name} must return a Tensor of the dtype and shape of the image, "
-                f"{dtype}, {shape}, because the net predicts such images; got {got}"
+                f"{dtype}, {shape}, as the net predicts; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
 

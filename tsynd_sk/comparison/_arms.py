@@ -104,14 +104,12 @@ class Arm:
             )
         if self.augmentation == "smote" and self.objective:
             raise ValueError(
-                f"augmentation='smote' and objective={self.objective!r} both make the additional "
-                "rows of an arm: choose one"
+                f"augmentation='smote' and objective={self.objective!r} both add rows: choose one"
             )
         for name in ("synthesizer", "autoencoder"):
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
-                    f"{name}={value!r} has no effect without an objective: give one, or leave it "
-                    "out"
+                    f"{name}={value!r} has no effect without an objective: give one or leave it out"
                 )
         for name, reserved in _RESERVED.items():
             if taken := [key for key in getattr(self, name) if key in reserved]:

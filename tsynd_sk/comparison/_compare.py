@@ -238,7 +238,6 @@ def _runs(
     n_train: int | None,
     seed: int,
 ) -> list[Run]:
-    """Split the images once for each run."""
     parts = []
     if cv is not None:
         if groups is not None and isinstance(cv, Integral):
@@ -282,7 +281,6 @@ def _runs(
 
 
 def division_text(result: ComparisonResult, cv: Any) -> str:
-    """Say what runs were scored on."""
     if cv is None:
         groups = "groups and " if result.groups is not None else ""
         what = (
@@ -297,7 +295,7 @@ def division_text(result: ComparisonResult, cv: Any) -> str:
 
 
 def call_text(given: Mapping[str, Any]) -> str:
-    """Write a call of `compare`, with the arguments that differ from the defaults."""
+    """Write a call of `compare`, without defaults."""
     parts = []
     for name, parameter in inspect.signature(compare).parameters.items():
         if parameter.default is parameter.empty:

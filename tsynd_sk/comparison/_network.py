@@ -98,7 +98,7 @@ def make_network(
 
 
 def _own_classifier(net: Any, X: np.ndarray, y: np.ndarray) -> NeuralNet | None:
-    """Return the skorch classifier that the user's function makes; None if it makes none."""
+    """Return the skorch classifier that the user's function makes, if it does."""
     if isinstance(net, str) and ":" not in net:
         return None
     function: Any = object_of(net, "net") if isinstance(net, str) else net

@@ -70,8 +70,8 @@ _RED, _BLUE = (178, 34, 34), (31, 92, 168)
 class About:
     """What a report says besides the result.
 
-    `title` is the name of the data set, `image_shape` channels, height and width; `notes` tell how
-    images were read and split, each as "what: how"; `repeat` is the command or call to repeat it.
+    `title` names the data set, `image_shape` is (C, H, W); `notes` tell how images were read and
+    split, each as "what: how"; `repeat` is the command or call.
     """
 
     title: str
@@ -95,7 +95,6 @@ def write_report(path: Path, result: ComparisonResult, about: About) -> bool:
 
 
 def render(result: ComparisonResult, about: About) -> str:
-    """Return the page of a result."""
     environment = Environment(
         loader=PackageLoader("tsynd_sk.comparison", ""),
         autoescape=True,
@@ -152,25 +151,22 @@ def _prose(sentence: str) -> Markup:
 
 
 def _name(name: str) -> Markup:
-    """Allow lines to break within the name of an arm."""
     return Markup("+<wbr>").join(name.split("+"))
 
 
 def number(value: float, sign: str = "") -> str:
-    """Return a number with three decimals and a proper minus; a dash for nan."""
+    """Return a number with a proper minus; a dash for nan."""
     # Adding zero removes the minus of a negative zero.
     return "–" if math.isnan(value) else f"{round(value, 3) + 0.0:{sign}.3f}".replace("-", "−")
 
 
 def word(difference: Difference) -> str:
-    """Return what was found."""
     if not difference.is_found:
         return ""
     return "better" if difference.is_gain else "worse"
 
 
 def words_of(arm: Arm, *, flip: bool = True) -> str:
-    """Describe an arm in a line; parameters that differ from the defaults come last."""
     augmentation = arm.augmentation
     if callable(augmentation):
         name = getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
@@ -191,7 +187,6 @@ def words_of(arm: Arm, *, flip: bool = True) -> str:
 
 
 def score_label(score: str) -> tuple[str, str]:
-    """Return the name of a score, and the kind of images that it is for."""
     if attack := attack_of(score):
         return "Accuracy", " ".join(attack)
     clean = score.removeprefix("perturbed_")
@@ -200,7 +195,6 @@ def score_label(score: str) -> tuple[str, str]:
 
 
 def _facts(result: ComparisonResult, about: About) -> dict[str, str]:
-    """Return the size of a comparison, by name."""
     seconds = sum(result.values(arm, "seconds").sum() for arm in result.arms)
     n_channels, height, width = about.image_shape
     colours = {1: "grey", 3: "colour"}.get(n_channels, f"{n_channels} channels")
@@ -220,7 +214,6 @@ def _range(parts: Sequence[np.ndarray]) -> str:
 
 
 def _training(result: ComparisonResult) -> dict[str, Any]:
-    """Describe the network and its training, by name."""
     net, row = result.base, result.rows[0]
     told = {
         "Network": None if net is None else network_text(net),
@@ -233,7 +226,6 @@ def _training(result: ComparisonResult) -> dict[str, Any]:
 
 
 def network_text(net: Any) -> str:
-    """Return the module of a net, and what it was given."""
     module = getattr(net, "module", net)
     name = getattr(module, "__name__", type(module).__name__)
     given = [
@@ -245,7 +237,7 @@ def network_text(net: Any) -> str:
 
 
 def forest(result: ComparisonResult) -> dict[str, Any]:
-    """Return differences in the primary score, with positions in percent of the width."""
+    """Return differences in the primary score, with places in percent of the width."""
     first, primary = first_arm(result), result.primary
     found: list[Difference] = []
     for each in result.differences():
@@ -261,7 +253,7 @@ def forest(result: ComparisonResult) -> dict[str, Any]:
         at = 50 + 50 * min(max(value / reach, -1), 1)
         return None if math.isnan(value) else round(at, 2)
 
-    # A round distance between ticks, for two or three on each side.
+    # A round step, for two or three ticks on each side.
     size = 10.0 ** math.floor(math.log10(reach / 2))
     step = next(m * size for m in (5, 2, 1) if m * size <= reach / 1.5)
     decimals = max(-math.floor(math.log10(step)), 0)
@@ -286,7 +278,7 @@ def forest(result: ComparisonResult) -> dict[str, Any]:
 
 
 def loss_curves(result: ComparisonResult) -> dict[str, Any]:
-    """Return the training losses of all runs as lines of SVG, on one scale for all arms."""
+    """Return the losses of all runs as lines of SVG, on one scale."""
     known = {pair: _thinned(losses) for pair, losses in result.losses.items()}
     finite = [v for losses in known.values() for v in losses if math.isfinite(v)]
     if not finite:
@@ -320,7 +312,6 @@ def _thinned(losses: Sequence[float]) -> list[float]:
 
 
 def pictures(sample: Sample) -> dict[str, Any]:
-    """Return images as text for HTML, with their measurements."""
     low, high = (float(value) for value in sample["value_range"])
     source, synthetic = (
         (sample[name] - low) / ((high - low) or 1.0) for name in ("source", "synthetic")
@@ -349,13 +340,13 @@ def pictures(sample: Sample) -> dict[str, Any]:
 
 
 def _bytes(shares: np.ndarray) -> np.ndarray:
-    """Convert an image with values from 0 to 1 for Pillow: in colour, or in grey."""
+    """Convert values from 0 to 1 for Pillow, in colour or in grey."""
     image = (255 * np.clip(shares, 0, 1)).round().astype(np.uint8)
     return image if image.shape[-1] == 3 else image.mean(axis=-1).round().astype(np.uint8)
 
 
 def _signed(shares: np.ndarray) -> np.ndarray:
-    """Colour an image with values from -1 to 1: blue below 0, red above, transparent at 0."""
+    """Colour values from -1 to 1: blue below 0, red above, transparent at 0."""
     colours = np.where(shares[..., np.newaxis] > 0, _RED, _BLUE)
     opacity = 255 * np.abs(shares)[..., np.newaxis]
     return np.concatenate([colours, opacity], axis=-1).round().astype(np.uint8)

@@ -173,7 +173,6 @@ class ComparisonResult:
         ndarray of shape (n_runs,)
             Numbers; nan where a run has none.
         """
-        # None becomes nan.
         return np.array([row.get(column) for row in self._by_arm[arm]], dtype=float)
 
     def difference(self, arm: str, reference: str, score: str) -> Difference:
@@ -231,7 +230,6 @@ class ComparisonResult:
 
     @cached_property
     def _resampled(self) -> dict[tuple[int, str], dict[str, np.ndarray]]:
-        """Scores on resampled test images, which all runs have in common."""
         rows = self.test_rows[0]
         codes, groups = self.codes[rows], None if self.groups is None else self.groups[rows]
         weights = resampled_images(codes, groups, seed=0)
@@ -244,7 +242,7 @@ class ComparisonResult:
     def recommended(self) -> str | None:
         """Best of the arms that are better than their reference and the first, else the first.
 
-        None after a single run, which decides nothing.
+        None after a single run.
         """
         return recommended(self)
 
@@ -324,7 +322,7 @@ class ComparisonResult:
 
 
 def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Draw images, or groups, with replacement; return how often each is in each resample."""
+    """Return how often each image is drawn, with its group, in each resample."""
     # Every resample has as many images of each class as the split, or as many groups.
     place = np.arange(len(codes))
     if groups is not None:
@@ -337,8 +335,8 @@ def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) ->
 def over_hold_outs(differences: np.ndarray, n_test_to_train: float) -> tuple[float, ...]:
     """Return mean, interval and p-value of differences, each on another hold-out.
 
-    The variance of their mean is ``(1 / n + n_test / n_train)`` times that of the differences, more
-    than of independent runs, because they share most training images (Nadeau and Bengio, 2003).
+    They share training images, so the variance of their mean is ``1 / n + n_test / n_train`` times
+    theirs (Nadeau and Bengio, 2003).
     """
     n = len(differences)
     variance = float(differences.var(ddof=1) * (1 / n + n_test_to_train))

@@ -42,7 +42,6 @@ class Outcome:
     losses: list[float]
     probabilities: np.ndarray
     sample: Sample | None = None
-    #: Those of its training.
     warnings: Sequence[tuple[type[Warning], str]] = ()
 
 
@@ -105,7 +104,7 @@ class ResultsFolder:
             yield
 
     def load(self, run: int, arm: str) -> Outcome | None:
-        """Return the results of a run; None if they are missing or damaged."""
+        """Return the results of a run; None if missing or damaged."""
         row = _read(self._path(run, arm, ".json"))
         proba = _arrays(self._path(run, arm, ".npy"))
         if not row or proba is None or (row.get("run"), row.get("arm")) != (run, arm):
@@ -129,7 +128,6 @@ class ResultsFolder:
         return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Write the table of all runs, if there are any."""
         if rows:
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, fieldnames=list(rows[0]))
@@ -139,7 +137,6 @@ class ResultsFolder:
 
 
 def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
-    """Yield a line for each value that differs, also in nested dicts."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*ours, *theirs)):
             full = f"{name}.{key}" if name else key
@@ -152,13 +149,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        # A failing disk, or an incomplete copy.
         return None
     return content if isinstance(content, dict) else None
 
 
 def _arrays(path: Path) -> Any:
-    """Return the array of a file, or those of an archive by name; None if it cannot be read."""
+    """Return an array, or those of an archive by name; None if damaged."""
     try:
         content = np.load(path, allow_pickle=False)
         return content if isinstance(content, np.ndarray) else dict(content)
@@ -173,8 +169,7 @@ def _write(path: Path, text: str) -> None:
 def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Describe a value in types of JSON; equal descriptions mean equal results.
 
-    Files and the user's code are described by their contents. `within` are the ids of objects that
-    contain the value, which may contain itself.
+    Files and the user's code are told by their contents. `within` are ids of what holds the value.
     """
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -216,7 +211,7 @@ def _lasting(text: str) -> str:
 
 
 def _text(text: str | Path) -> Any:
-    """Describe a text that names a file by the contents of the file, which may be moved."""
+    """Tell a text that names a file by the contents of the file, which may be moved."""
     file = file_of(str(text))
     with suppress(OSError):
         if file and file.is_file():
@@ -227,7 +222,7 @@ def _text(text: str | Path) -> Any:
 
 
 def _code(value: Any, within: tuple[int, ...]) -> Any:
-    """Describe a function or class by name; the user's also by its file and closure."""
+    """Tell a function or class by name; the user's also by its file and closure."""
     name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
     if not (own := _own_code(value)):
         return name
@@ -261,7 +256,7 @@ def _hash_of(tensors: Any) -> str:
 
 
 def part_defaults() -> dict[str, str]:
-    """Return the defaults of all parts of arms, which may change between versions."""
+    """Return the defaults of parts of arms, which may change between versions."""
     parts = (
         *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
         *(AutoencoderNet, PatchPCA, PatchAutoencoder),

@@ -85,10 +85,8 @@ class Runs:
     X: np.ndarray
     image_format: ImageFormat
     value_range: ValueRange
-    #: Classes, from 0.
     codes: np.ndarray
     class_names: Sequence[Any]
-    #: The network, unfitted.
     net: Any
     arms: Mapping[str, Arm]
     runs: Sequence[Run]
@@ -99,7 +97,7 @@ class Runs:
     show: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
-        """Return the arguments of `Arm.make_classifier` for these images and this network."""
+        """Return the arguments of `Arm.make_classifier`."""
         is_scaled = self.image_format.divisor != 1
         low, high = (0, 1) if is_scaled else (self.value_range.low, self.value_range.high)
         return {
@@ -111,7 +109,7 @@ class Runs:
         }
 
     def described(self) -> dict[str, Any]:
-        """Return everything that determines the results, in types of JSON."""
+        """Return what determines the results, in types of JSON."""
         return {
             "images": joblib.hash([self.X, self.codes]),
             "net": definition_of(self.net),
@@ -137,11 +135,10 @@ class Runs:
                     TransformRows(arm.augmentation)(self._rows(1))
 
     def _rows(self, n: int) -> list[tuple[Any, int]]:
-        """Return a first image, n times, as a net gets it to train on."""
         return [(self.image_format.to_tensor(self.X[:1])[0], 0)] * n
 
     def image_passes(self, name: str) -> int:
-        """Return about how many images pass through networks in one run of an arm."""
+        """Estimate how many images pass through networks in one run of an arm."""
         arm, train = self.arms[name], self.runs[0].train
         made = arm.make_classifier(self.net, **self.options(len(train)))
         ratio = made.synthetic_ratio or made.estimator.get_params().get("iterator_train__ratio", 0)
@@ -179,11 +176,9 @@ class Runs:
         return f"about {in_words(seconds * n_passes / effective_n_jobs(self.n_jobs))}"
 
     def pairs(self) -> list[Pair]:
-        """List all pairs of a run and an arm."""
         return list(product(range(len(self.runs)), self.arms))
 
     def done(self, folder: ResultsFolder) -> dict[Pair, Outcome]:
-        """Return the results that are in a folder, in the order of the pairs."""
         loaded = {pair: folder.load(*pair) for pair in self.pairs()}
         return {pair: outcome for pair, outcome in loaded.items() if outcome is not None}
 
@@ -199,7 +194,6 @@ class Runs:
                     for outcome in finished:
                         folder.save(outcome)
                         report((outcome.row["run"], outcome.row["arm"]))
-                        # Repeat a warning of several trainings once.
                         for category, text in outcome.warnings:
                             if text not in warned:
                                 warnings.warn(text, category, stacklevel=3)
@@ -208,7 +202,6 @@ class Runs:
                 folder.write_table([outcome.row for outcome in self.done(folder).values()])
 
     def _train(self, number: int, name: str) -> Outcome:
-        """Train and score an arm on a split."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
         # The classifier leaves out classes without training images.
@@ -223,9 +216,7 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             sample = None
-            # Synthetic images differ from their sources.
-            moves = arm.synthesises and arm.objective not in UNMOVED
-            if self.show and number == 0 and moves:
+            if self.show and number == 0 and arm.synthesises and arm.objective not in UNMOVED:
                 sample = sample_synthesis(classifier, X, self.class_names)
         history = classifier.history_
         losses = _losses(history)
@@ -265,7 +256,7 @@ class Scoring:
     def __call__(
         self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Return columns of the results, and predictions for the clean images, of float32."""
+        """Return columns of the results, and predictions for the clean images."""
         proba = _predict(classifier, X, n_classes)
         # Images to corrupt and attack, the same for all arms.
         n = len(codes) if self.n_attacked is None else min(self.n_attacked, len(codes))
@@ -280,7 +271,7 @@ class Scoring:
         if not self.eps:
             return {}
         with warnings.catch_warnings():
-            # The results say it too, and thirty warnings would fill the terminal.
+            # The results say it too.
             warnings.simplefilter("ignore", GradientMaskingWarning)
             result = adversarial_scores(
                 classifier,
@@ -292,7 +283,7 @@ class Scoring:
                 n_restarts=1,
                 random_state=0,
             )
-        # The first row is for the images as they are.
+        # The first row is that of clean images.
         columns = {
             f"{row['attack']}_{255 * row['eps']:.4g}_{metric}": row[metric]
             for row in result.rows[1:]
@@ -302,7 +293,7 @@ class Scoring:
 
 
 def _predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
-    """Predict probabilities of all classes, 0 for those without training images."""
+    """Predict all classes, 0 for those without training images."""
     proba = np.zeros((len(X), n_classes), dtype=np.float32)
     proba[:, classifier.classes_] = classifier.predict_proba(X)
     return proba
@@ -329,7 +320,6 @@ def predicted_scores(
 
 
 def is_better_low(score: str) -> bool:
-    """Return whether lower is better for a score, on clean or on corrupted images."""
     return score.removeprefix("perturbed_") in ("nll", "expected_calibration_error")
 
 
@@ -347,21 +337,19 @@ def sample_synthesis(
 
 
 def in_words(seconds: float) -> str:
-    """Write a duration in round numbers."""
     if seconds < 90:
         return f"{max(round(seconds / 10) * 10, 10)} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def n_epochs(net: Any, n_train: int) -> int:
-    """Return how many epochs a net trains on this number of rows."""
     return net.n_epochs(n_train) if hasattr(net, "n_epochs") else net.max_epochs
 
 
 def is_converged(losses: Sequence[float]) -> bool:
-    """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
+    """Return whether the loss, a mean over a tenth of epochs, fell by a tenth or 0.01 nats at most.
 
-    Means over a tenth of the epochs are compared. Falls of less than 0.01 nats do not count.
+    The last tenth is compared with the one before.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:
@@ -371,7 +359,7 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 
 def _losses(history) -> list[float]:
-    """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
+    """Return the mean loss of each epoch, also of nets with disabled callbacks."""
     means = []
     for epoch in history:
         batches = [b for b in epoch["batches"] if "train_loss" in b]

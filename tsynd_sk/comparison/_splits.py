@@ -200,7 +200,7 @@ def load_splits(
         if X.shape[1:] != scored.X.shape[1:]:
             raise ValueError(
                 f"{side.name} has images of shape {X.shape[1:]} in train, but of "
-                f"{scored.X.shape[1:]} in {score_on}: resize them, and make all grey or all colour"
+                f"{scored.X.shape[1:]} in {score_on}: make all of one size, and grey or colour"
             )
         notes.append(f"scored on: its own {score_on} images")
         for split, codes in (("train", y), (score_on, scored.y)):
@@ -239,7 +239,7 @@ def _folder(path: Path, size: int | str | None, score_on: str, files: dict[str, 
             if not len(of_split):
                 raise ValueError(
                     f"{path}: no image of its split {split} can be read; the warning before this "
-                    "says why each file was left out. Replace them, or remove the split's folder"
+                    "says why. Replace the files, or remove the split's folder"
                 )
             # Rows go by split; a slice copies no images.
             rows = slice(of_split[0], of_split[-1] + 1)
@@ -262,8 +262,8 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
                 data = datasets.load_medmnist(dataset, split=split, root=root, size=size or 28)
             except ValueError as error:
                 error.add_note(
-                    f"{dataset!r} was taken for a name of MedMNIST, because there is no such "
-                    f"folder or .npz file in {Path.cwd()}."
+                    f"{dataset!r} was taken for a name of MedMNIST: there is no such folder or "
+                    f".npz file in {Path.cwd()}."
                 )
                 raise
             return Splits(dataset if size in (None, 28) else f"{dataset}_{size}", *data)
@@ -271,8 +271,8 @@ def _arrays(dataset: str, path: Path, size: int | str | None, root: str | None) 
         return load, ("train", "val", "test")
     if size is not None:
         raise ValueError(
-            f"size={size} does not apply to {dataset}, which is read in its own size: leave size "
-            "out, or give a folder of images or a MedMNIST name"
+            f"size={size} does not apply to {dataset}, which has its own: leave size out, or give "
+            "a folder of images or a MedMNIST name"
         )
     if not is_npz:
         return lambda split: Splits("digits", *datasets.load_digits_images()), ()
@@ -295,7 +295,6 @@ def _copies(X: np.ndarray, X_scored: np.ndarray, split: str) -> Iterator[str]:
 
 
 def _missing_classes(names: list[str], y: np.ndarray, split: str) -> Iterator[str]:
-    """Name the classes that a split lacks, and what that means for scores."""
     there = {names[code] for code in np.unique(y)}
     if len(there) == 1:
         yield f"classes: {split} has images of {there.pop()!r} only, so there is no ROC AUC"
@@ -313,7 +312,7 @@ def hold_outs(
     groups: np.ndarray | None,
     seeds: Iterable[int],
 ) -> list[Division]:
-    """Hold out another quarter for each seed, with groups and equal images on one side."""
+    """Hold out another quarter for each seed; equal images stay together, too."""
     kept = {"groups": groups, "first_equal": np.unique(_checksums(X), return_inverse=True)[1]}
     return [hold_out(y, class_names, **kept, random_state=seed) for seed in seeds]
 
@@ -362,8 +361,8 @@ def hold_out(
 
 
 def _together(n: int, groups: np.ndarray | None, first_equal: np.ndarray | None) -> np.ndarray:
-    """Return for each row the number of those it must stay with: its group, and equal images."""
-    # Rows of equal pixels are numbers of their own here, whatever rows were dropped before.
+    """Return a number for each row, equal for those that must stay together."""
+    # Rows may have been dropped, so numbers begin anew.
     equal = np.arange(n) if first_equal is None else np.unique(first_equal, return_inverse=True)[1]
     if groups is None:
         return equal

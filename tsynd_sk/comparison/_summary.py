@@ -73,7 +73,6 @@ def table_of(result: ComparisonResult) -> str:
 
 
 def verdict_of(result: ComparisonResult) -> str:
-    """Return findings and doubts, in lines of 80 columns."""
     paragraphs = [*findings(result), *doubts(result)]
     return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
 
@@ -112,11 +111,10 @@ def outcome_of(result: ComparisonResult) -> dict[str, Any]:
 
 
 def recommended(result: ComparisonResult) -> str | None:
-    """Return the arm with the best primary score among those found better than their reference.
+    """Return the best of the arms found better than their reference, else the first arm.
 
-    The interval of its difference to the first arm must be on the better side as well, because its
-    reference may be a bad one. If there is no such arm, the first arm; None after a single run or
-    without a score.
+    Its interval to the first arm must be on the better side too: its reference may be a bad one.
+    None after a single run or without a score.
     """
     first, primary = first_arm(result), result.primary
     if result.n_runs == 1 or _is_missing(result, primary):
@@ -131,7 +129,6 @@ def recommended(result: ComparisonResult) -> str | None:
 
 
 def findings(result: ComparisonResult) -> Iterator[str]:
-    """Yield sentences on the primary score, with costs, and on other scores."""
     if result.n_runs == 1:
         yield (
             "One seed decides nothing: differences in a single run are mostly chance. Use five "
@@ -183,7 +180,6 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
 
 
 def doubts(result: ComparisonResult) -> Iterator[str]:
-    """Yield reasons to doubt the findings."""
     if late := [f"`{arm}`" for arm in result.arms if not _is_converged(result, arm)]:
         yield (
             f"Not converged: {_listed(late)}. The training loss was still falling at the end, so "
@@ -208,17 +204,15 @@ def doubts(result: ComparisonResult) -> Iterator[str]:
 
 
 def first_arm(result: ComparisonResult) -> str:
-    """Return the first arm without a reference, with which others are compared."""
     return next(arm for arm in result.arms if arm not in result.references)
 
 
 def time_ratio(result: ComparisonResult, arm: str, reference: str) -> float:
-    """Return the processor time of an arm, as a multiple of another one's in the same run."""
     return float(np.median(result.values(arm, "seconds") / result.values(reference, "seconds")))
 
 
 def score_names(result: ComparisonResult) -> list[str]:
-    """List the scores of runs, the primary one first."""
+    """List the scores, the primary one first."""
     names = [
         name
         for name in result.rows[0]
@@ -228,7 +222,7 @@ def score_names(result: ComparisonResult) -> list[str]:
 
 
 def attack_of(name: str) -> tuple[str, ...]:
-    """Return attack and strength of a column of accuracy; an empty tuple for other columns."""
+    """Return attack and strength of a column; () if it is none."""
     attack, *rest = name.split("_")
     return (attack, f"{rest[0]}/255") if attack in ATTACKS and rest[1:] == ["accuracy"] else ()
 
@@ -254,5 +248,5 @@ def _listed(parts: list[str]) -> str:
 
 
 def _number(value: float) -> float | None:
-    """Return a number, None for nan, which JSON does not have."""
+    """Return a number for JSON, which does not have nan."""
     return float(value) if math.isfinite(value) else None
