@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _EXPECTED = (KeyboardInterrupt, BrokenExecutor, ValueError, TypeError, ImportError, OSError)
 
 
-def _show_plainly(message: Warning | str, *place: Any) -> None:
+def _show_plainly(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     """Print a warning without the line of code that it comes from."""
     print(f"warning: {message}", file=sys.stderr)
 

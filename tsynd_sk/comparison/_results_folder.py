@@ -114,13 +114,11 @@ class ResultsFolder:
     def save(self, outcome: Outcome) -> None:
         """Write the results of a run; its row last, which marks the run as done."""
         place, sample = (outcome.row["run"], outcome.row["arm"]), outcome.sample
-        write_atomically(
-            self._path(*place, ".npy"), lambda file: np.save(file, outcome.probabilities)
-        )
+        proba = outcome.probabilities
+        write_atomically(self._path(*place, ".npy"), lambda file: np.save(file, proba))
         if sample is not None:
-            write_atomically(
-                self._path(*place, ".npz"), lambda file: np.savez_compressed(file, **sample)
-            )
+            save: Any = np.savez_compressed
+            write_atomically(self._path(*place, ".npz"), lambda file: save(file, **sample))
         losses = [float(f"{loss:.4g}") for loss in outcome.losses]
         _write(self._path(*place, ".json"), json.dumps({**outcome.row, "losses": losses}))
 

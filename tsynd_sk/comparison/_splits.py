@@ -318,7 +318,7 @@ def hold_outs(
 
 
 def _checksums(X: np.ndarray) -> list[str]:
-    return [hashlib.md5(np.ascontiguousarray(x), usedforsecurity=False).hexdigest() for x in X]
+    return [hashlib.md5(np.ascontiguousarray(x).data, usedforsecurity=False).hexdigest() for x in X]
 
 
 def hold_out(
