@@ -11,7 +11,7 @@ from scipy import stats
 
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk.comparison import ComparisonResult, Difference, compare
-from tsynd_sk.comparison._differences import predicted_scores
+from tsynd_sk.comparison._runs import predicted_scores
 from tsynd_sk.datasets import load_digits_images
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

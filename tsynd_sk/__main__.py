@@ -20,29 +20,15 @@ from tsynd_sk._utils._arguments import FILE_OPTIONS, build_parser
 from tsynd_sk._utils._names import DEFAULT_ARMS, KEPT
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison import Arm, Splits
+    from tsynd_sk.comparison import Arm
 
 
-def _show_plainly(
-    message: Warning | str, category: Any, filename: str, lineno: int, file=None, line=None
-) -> None:
+_EXPECTED = (KeyboardInterrupt, BrokenExecutor, ValueError, TypeError, ImportError, OSError)
+
+
+def _show_plainly(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     """Print a warning without the line of code that it comes from."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def _load(arguments: argparse.Namespace) -> Splits:
-    # Imported late: torch and scikit-learn take seconds, and the help does not need them.
-    from tsynd_sk.comparison import load_splits
-
-    given = {name: getattr(arguments, name) for name in FILE_OPTIONS}
-    return load_splits(
-        arguments.dataset,
-        size=arguments.size,
-        root=arguments.root,
-        score_on=arguments.score_on,
-        flip=not arguments.no_flip,
-        **{name: value for name, value in given.items() if value is not None},
-    )
 
 
 def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
@@ -66,28 +52,38 @@ def _arms(arguments: argparse.Namespace) -> dict[str, Arm]:
                 f"--augment {text}: the function returned {transform!r}; expected a callable that "
                 "takes and returns an image"
             )
-        for objective in (None, "random", "mutual_info"):
-            full = name if objective is None else f"{name}+{objective}"
-            known[full] = Arm(augmentation=transform, objective=objective)
+        known[name] = Arm(transform)
+        known |= {f"{name}+{each}": Arm(transform, each) for each in ("random", "mutual_info")}
         if not any(each.split("+")[0] == name for each in names):
             names += [name, f"{name}+mutual_info"]
     return check_arms(names, known)
 
 
-def _run(
-    arguments: argparse.Namespace, splits: Splits, arms: dict[str, Arm], command: str
-) -> dict[str, Any]:
+def _run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Compare, and print what was found; return it for JSON."""
-    from tsynd_sk.comparison import About, compare, make_network, outcome_of, write_report
+    # Imported late: torch and scikit-learn take seconds, and the help does not need them.
+    from tsynd_sk import comparison
     from tsynd_sk.images import ImageFormat
 
+    files = {name: getattr(arguments, name) for name in FILE_OPTIONS}
+    splits = comparison.load_splits(
+        arguments.dataset,
+        size=arguments.size,
+        root=arguments.root,
+        score_on=arguments.score_on,
+        flip=not arguments.no_flip,
+        **{name: value for name, value in files.items() if value is not None},
+    )
+    arms = _arms(arguments)
     few = arguments.dataset == "digits" or not Path(arguments.dataset).expanduser().exists()
     divisions = splits.divisions(arguments.seeds)
     n_rows = min(len(train) for train, _ in divisions)
     n_train = arguments.n_train or (min(100, n_rows) if few else None)
     names = ("weights", "freeze", "lr", "batch_size", "device")
     network = {name: getattr(arguments, name) for name in names}
-    net = make_network(arguments.net, splits.X, splits.y, max_epochs=arguments.epochs, **network)
+    net = comparison.make_network(
+        arguments.net, splits.X, splits.y, max_epochs=arguments.epochs, **network
+    )
     if arguments.steps and not arguments.epochs:
         rows = n_train or n_rows
         batch_size = net.batch_size if net.batch_size > 0 else rows
@@ -99,7 +95,7 @@ def _run(
     )
     print(*(f"  {note}" for note in [*splits.notes, splits.counts()]), sep="\n", flush=True)
     out = (arguments.out or _folder(arguments, splits.name)).expanduser()
-    result = compare(
+    result = comparison.compare(
         net,
         splits.X,
         splits.labels,
@@ -118,17 +114,17 @@ def _run(
         verbose=1,
     )
     print(f"\n{result.summary()}\n")
-    files = {"results": out / "results.csv", "report": out / "report.html"}
     image_shape = ImageFormat.infer(splits.X).image_shape
     assert image_shape is not None
-    about = About(splits.name, image_shape, splits.notes, command)
+    about = comparison.About(splits.name, image_shape, splits.notes, command)
+    paths = {"results": out / "results.csv", "report": out / "report.html"}
     # It says more than the one that `compare` has written.
-    if not write_report(files["report"], result, about):
-        del files["report"]
-    for name, path in files.items():
+    if not comparison.write_report(paths["report"], result, about):
+        del paths["report"]
+    for name, path in paths.items():
         print(f"{name.capitalize()}: {path}")
-    paths = {name: str(path.resolve()) for name, path in files.items()}
-    return {"dataset": splits.name, **outcome_of(result), "files": paths}
+    written = {name: str(path.resolve()) for name, path in paths.items()}
+    return {"dataset": splits.name, **comparison.outcome_of(result), "files": written}
 
 
 def _folder(arguments: argparse.Namespace, name: str) -> Path:
@@ -176,23 +172,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _to_stderr() if arguments.json else nullcontext(), warnings.catch_warnings():
             warnings.showwarning = _show_plainly
-            outcome = _run(arguments, _load(arguments), _arms(arguments), command)
+            outcome = _run(arguments, command)
         if arguments.json:
             print(json.dumps(outcome, indent=2, allow_nan=False))
         return 0
-    except KeyboardInterrupt as error:
-        # Other notes are for people who train in Python.
-        notes = [note for note in getattr(error, "__notes__", []) if note == KEPT]
-        status, reason = 130, "interrupted"
-    except BrokenExecutor as error:
-        status, notes = 1, getattr(error, "__notes__", [])
-        reason = f"error: {error}\nIf memory ran out, use a smaller --n-jobs."
-    except (ValueError, TypeError, ImportError, OSError) as error:
-        # Wrong arguments and data are found before the first training.
+    except _EXPECTED as error:
         notes = getattr(error, "__notes__", [])
+        # Wrong arguments and data are found before the first training.
         status, reason = 1 if KEPT in notes else 2, f"error: {error}"
-    print(reason, *notes, sep="\n", file=sys.stderr)
-    return status
+        if isinstance(error, KeyboardInterrupt):
+            # Other notes are for people who train in Python.
+            status, reason, notes = 130, "interrupted", [note for note in notes if note == KEPT]
+        elif isinstance(error, BrokenExecutor):
+            status, reason = 1, f"{reason}\nIf memory ran out, use a smaller --n-jobs."
+        print(reason, *notes, sep="\n", file=sys.stderr)
+        return status
 
 
 if __name__ == "__main__":

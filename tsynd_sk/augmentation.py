@@ -31,7 +31,7 @@ class TransformRows:
     transform : callable or None, default=None
         Takes one image, a Tensor (C, H, W) of the dtype of the row, and returns one of the same
         shape and dtype: a transform of ``torchvision.transforms.v2``, or your own. None:
-        ``standard_transform()``, which flips, turns, scales and shifts.
+        ``standard_transform()``.
 
     Attributes
     ----------
@@ -46,53 +46,46 @@ class TransformRows:
 
     See Also
     --------
-    standard_transform : The standard one, with parameters.
+    standard_transform : Flips, turns, scales and shifts.
     tsynd_sk.evaluation.augment : Augmented images as an array.
 
     Notes
     -----
     The estimators' nets see float32, of which uint8 is divided by 255. Transforms of colours and
-    contrast assume floats in [0, 1], and clip them to it. For images of another range, put
-    ``v2.Normalize([low], [high - low])`` before them, and
-    ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after.
+    contrast clip floats to [0, 1]: for another range, put ``v2.Normalize([low], [high - low])``
+    before them, and ``v2.Normalize([-low / (high - low)], [1 / (high - low)])`` after. Transforms
+    of PIL's images need ``v2.ToPILImage()`` before them, those of uint8
+    ``v2.ToDtype(torch.uint8, scale=True)``; and both ``v2.ToImage()`` and
+    ``v2.ToDtype(torch.float32, scale=True)`` after.
 
-    Where a transform needs images of PIL, put ``v2.ToPILImage()`` before it; where it needs uint8,
-    ``v2.ToDtype(torch.uint8, scale=True)``; and after either, ``v2.ToImage()`` and
-    ``v2.ToDtype(torch.float32, scale=True)``.
+    Transforms may work in place, on a copy. Labels are not changed, but the target of an
+    `AutoencoderNet` is the transformed image.
 
-    Transforms may work in place: each gets a copy of the row. Labels are not changed. An
-    `AutoencoderNet` has the transformed image as its target, too.
+    torchvision draws from torch's global generator, which the estimators seed by `random_state`
+    while they fit; other numbers of workers (``iterator_train__num_workers``) give other draws.
 
-    torchvision draws from torch's global generator, which the estimators seed by their
-    `random_state` while they fit, and put back after. Another number of workers
-    (``iterator_train__num_workers``) gives other draws.
-
-    Do not give it as ``iterator_valid__collate_fn``: that iterator predicts, too.
+    Do not use it as ``iterator_valid__collate_fn``, which predicts, too.
 
     Examples
     --------
-    >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
+    >>> import torch
     >>> from tsynd_sk.augmentation import TransformRows, standard_transform
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
     >>> from tsynd_sk.classifiers import NetClassifier
-    >>> from tsynd_sk.datasets import load_digits_images
-    >>> X, y, _ = load_digits_images()
     >>> rows = TransformRows(standard_transform(flip=False))
-    >>> net = NetClassifier(max_epochs=4, iterator_train__collate_fn=rows)
-    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1))
-    >>> classifier = AugmentedClassifier(net, synthesizer, random_state=0)
-    >>> classifier.fit(X[:100], y[:100]).predict(X[200:205]).shape
-    (5,)
+    >>> net = NetClassifier(iterator_train__collate_fn=rows)
+    >>> images, labels = rows([(torch.rand(1, 8, 8), label) for label in (3, 5)])
+    >>> images.shape, labels
+    (torch.Size([2, 1, 8, 8]), tensor([3, 5]))
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor] | None = None):
         if transform is not None and not callable(transform):
             raise TypeError(
-                "transform must be callable and turn an image into one, or None for the standard "
-                f"one; got {type_name(transform)}. Join several by torchvision.transforms.v2."
-                "Compose; and a net needs an instance: iterator_train__collate_fn=TransformRows()."
+                "transform must be callable and turn an image into one, or None; got "
+                f"{type_name(transform)}. Join several by torchvision.transforms.v2.Compose; give "
+                "a net an instance, TransformRows()."
             )
-        # Made here, for workers that had to import torchvision would do so anew in each epoch.
+        # Made here, because workers would import torchvision anew in each epoch.
         self.transform = standard_transform() if transform is None else transform
 
     def __call__(self, batch: Sequence[tuple[Any, Any]]) -> Any:
@@ -106,13 +99,20 @@ class TransformRows:
         Returns
         -------
         list
-            Images, a Tensor of shape (n, C, H, W) or (n, H, W), and labels, as
-            ``torch.utils.data.default_collate`` gives them.
+            Images, a Tensor of shape (n, C, H, W) or (n, H, W), and labels, as of
+            ``torch.utils.data.default_collate``.
         """
         return default_collate([self._transformed(*row) for row in batch])
 
     def _transformed(self, x: Any, y: Any) -> tuple[Tensor, Any]:
-        given = _copy(x)
+        # A copy, which a transform may change in place.
+        given = torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x.clone()
+        if given.ndim not in (2, 3):
+            raise ValueError(
+                "TransformRows expects images, (C, H, W) or (H, W), but rows have shape "
+                f"{tuple(given.shape)}. For flat images, set "
+                "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave it out."
+            )
         image = given if given.ndim == 3 else given[None]
         shape, dtype = tuple(image.shape), image.dtype
         name = getattr(self.transform, "__qualname__", type(self.transform).__name__)
@@ -121,14 +121,14 @@ class TransformRows:
         except Exception as error:
             raise ValueError(
                 f"transform {name} fails on an image of shape {shape} and dtype {dtype}: "
-                f"{type(error).__name__}: {error}. It must take one image and return one like it"
+                f"{type(error).__name__}: {error}. It must take one image, and return one like it"
             ) from error
         is_tensor = isinstance(image, Tensor)
         if not is_tensor or (image.shape, image.dtype) != (shape, dtype):
             got = f"{image.dtype}, {tuple(image.shape)}" if is_tensor else type_name(image)
             raise ValueError(
                 f"transform {name} must return a Tensor of the dtype and shape of the image, "
-                f"{dtype}, {shape}, because the net predicts such images; got {got}"
+                f"{dtype}, {shape}, as the net predicts; got {got}"
             )
         return (image if given.ndim == 3 else image[0]), y
 
@@ -151,23 +151,22 @@ def standard_transform(
     Parameters
     ----------
     flip : bool, default=True
-        Whether every second image, by chance, is mirrored left to right. Say False where left and
-        right mean something: digits and letters, organs of one side of the body.
+        Whether every second image, by chance, is mirrored left to right; False where sides mean
+        something, as in letters and in organs of one side of the body.
     degrees : float, default=15.0
         Largest rotation either way.
     scale : float, default=0.1
         Largest growth or shrinkage, as a fraction of the size; at most 0.5.
     shift : float, default=0.1
-        Largest shift along either axis, as a fraction of the side; at most 0.5. Shifts are by whole
-        pixels.
+        Largest shift along either axis, by whole pixels, as a fraction of the side; at most 0.5.
     fill : float, default=0.0
-        Value outside the image, on the scale that nets see: uint8 is divided by 255.
+        Value outside the image, on the scale of nets: uint8 is divided by 255.
 
     Returns
     -------
     torchvision.transforms.v2.Compose
-        For float tensors of shape (..., C, H, W), of any range. But for rounding, values stay
-        between those of the image and `fill`. It makes one draw for all that it gets at once.
+        For float tensors of shape (..., C, H, W), all of which it moves by one draw. But for
+        rounding, values stay between those of the image and `fill`.
 
     Raises
     ------
@@ -177,7 +176,7 @@ def standard_transform(
     See Also
     --------
     TransformRows : Applies it to batches while a net trains.
-    tsynd_sk.evaluation.augment : The same moves of an array, where the border goes on outside.
+    tsynd_sk.evaluation.augment : The same of an array, where the border goes on outside.
 
     Examples
     --------
@@ -196,8 +195,8 @@ def standard_transform(
         translate=(float(shift), float(shift)),
         scale=(1 - float(scale), 1 + float(scale)),
         interpolation=v2.InterpolationMode.BILINEAR,
-        # Zero is outside anyway. A fill of torchvision's costs a third more, and draws a line
-        # around the image, for it weighs the image twice where it ends.
+        # Zero is outside anyway. A fill costs a third more, and draws a line around the image,
+        # which torchvision weighs twice where it ends.
         fill=None,
     )
     moves: list[Any] = [move] if degrees or scale or shift else []
@@ -206,18 +205,6 @@ def standard_transform(
     if flip:
         moves = [v2.RandomHorizontalFlip(), *moves]
     return v2.Compose(moves or [v2.Identity()])
-
-
-def _copy(x: Any) -> Tensor:
-    """Copy an image, which a transform may change in place, out of the data."""
-    image = torch.from_numpy(np.array(x)) if isinstance(x, np.ndarray) else x.clone()
-    if image.ndim not in (2, 3):
-        raise ValueError(
-            "TransformRows expects images, (C, H, W) or (H, W), but rows have shape "
-            f"{tuple(image.shape)}. Flat images become images by "
-            "TargetedSynthesizer(image_shape=(C, H, W)); on tables, leave TransformRows out."
-        )
-    return image
 
 
 def check_moves(flip: Any, degrees: Any, scale: Any, shift: Any) -> None:

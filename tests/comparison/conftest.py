@@ -18,7 +18,7 @@ def two_corruptions():
     """Score on two kinds of corruption in place of twelve."""
     with pytest.MonkeyPatch.context() as patch:
         kinds = ("noise", "contrast")
-        patch.setattr("tsynd_sk.comparison._scoring.CORRUPTIONS", kinds)
+        patch.setattr("tsynd_sk.comparison._runs.CORRUPTIONS", kinds)
         yield
 
 

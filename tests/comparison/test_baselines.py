@@ -1,12 +1,14 @@
 """What targeted synthesis is compared with: further rows, SMOTE, mixup, training on attacks."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_nets import Recorder, X, net, recorder_of, row_set, y
 from torch import nn
 
-from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows, smote
+from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MoreRows, mixed_rows, smote
 
 N = 40
 IMAGES, LABELS = X[:N, None], y[:N]
@@ -71,11 +73,11 @@ class TestSmote:
         assert len(row_set(new) & row_set(IMAGES)) == 1
 
 
-class TestMixedRows:
+class TestMixup:
     def test_labels_are_mixed_as_images_are(self):
         torch.manual_seed(0)
         batch = [(torch.full((1, 2, 2), float(i)), np.int64(i)) for i in range(3)]
-        x, soft = MixedRows(5, alpha=1.0)(batch)
+        x, soft = mixed_rows(5, batch, alpha=1.0)
         assert x.shape == (3, 1, 2, 2)
         assert soft.shape == (3, 5)
         torch.testing.assert_close(soft.sum(1), torch.ones(3))
@@ -84,7 +86,7 @@ class TestMixedRows:
         assert (soft.max(1).values < 1).all()
 
     def test_a_net_trains_on_soft_labels_and_is_scored_on_none(self):
-        classifier = net(iterator_train__collate_fn=MixedRows(10), callbacks=[Recorder()])
+        classifier = net(iterator_train__collate_fn=partial(mixed_rows, 10), callbacks=[Recorder()])
         torch.manual_seed(0)
         classifier.set_params(max_epochs=30, module__width=32).fit(IMAGES, LABELS)
         first = recorder_of(classifier).targets(0)

@@ -18,7 +18,7 @@ from torch import nn
 
 from tsynd_sk._utils._by_name import object_of
 from tsynd_sk.comparison import ARMS, Arm
-from tsynd_sk.comparison._definition import definition_of, part_defaults
+from tsynd_sk.comparison._results_folder import definition_of, part_defaults
 
 CODE = """
 class Darker:
@@ -148,7 +148,7 @@ def test_functions_within_functions_know_what_they_enclose():
 def test_other_processes_say_the_same():
     code = (
         "import json; from helpers.tiny_nets import own_net; "
-        "from tsynd_sk.comparison._definition import definition_of; "
+        "from tsynd_sk.comparison._results_folder import definition_of; "
         "print(json.dumps(definition_of(own_net(module__n_out=3, module__dropout=0.1))))"
     )
     here = Path(__file__).parents[2]

@@ -9,12 +9,8 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from tsynd_sk.comparison import Difference
-from tsynd_sk.comparison._differences import (
-    corrected,
-    over_hold_outs,
-    predicted_scores,
-    resampled_images,
-)
+from tsynd_sk.comparison._result import corrected, over_hold_outs, resampled_images
+from tsynd_sk.comparison._runs import predicted_scores
 from tsynd_sk.evaluation import over_images_and_seeds
 
 
@@ -36,9 +32,14 @@ class TestHoldOuts:
             (each.mean(), interval.low, interval.high, found.pvalue)
         )
 
-    @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
-    def test_equal_differences_have_no_width(self, value, p):
-        assert over_hold_outs(np.full(3, value), 0.3) == (value, value, value, p)
+    def test_arms_that_never_differ_have_no_width(self):
+        assert over_hold_outs(np.zeros(3), 0.3) == (0, 0, 0, 1)
+
+    @pytest.mark.parametrize("each", [[0.5] * 3, [0.3 - 0.2, 0.4 - 0.3, 0.1]])
+    def test_equal_differences_have_no_interval(self, each):
+        mean, *rest = over_hold_outs(np.array(each), 0.3)
+        assert mean == pytest.approx(each[0])
+        assert np.isnan(rest).all()
 
 
 class TestImagesAndSeeds:
@@ -116,10 +117,10 @@ class TestCorrection:
     def difference(self, p):
         return Difference("a", "b", "roc_auc", 0.1, 0.0, 0.2, p)
 
-    def test_is_that_of_holm(self):
+    def test_is_that_of_holm_and_counts_those_without_a_p_value(self):
         found = corrected([self.difference(p) for p in (0.03, 0.01, np.nan, 0.5)])
         np.testing.assert_allclose(
-            [each.p_corrected for each in found], [0.06, 0.03, np.nan, 0.5], equal_nan=True
+            [each.p_corrected for each in found], [0.09, 0.04, np.nan, 1.0], equal_nan=True
         )
         assert [each.is_found for each in found] == [False, True, False, False]
         assert found[0].p == 0.03

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from tsynd_sk.comparison._hold_out import hold_out
+from tsynd_sk.comparison._splits import hold_out
 
 NAMES = ["ill", "well"]
 

@@ -162,7 +162,7 @@ class TestRefusals:
         ("function", "arm", "message"),
         [
             ("classifier", "adversarial", "the arm 'adversarial' trains by a class of its own"),
-            ("likelihood", "mixup", "the arm 'mixup' mixes labels, which the criterion NLLLoss of"),
+            ("likelihood", "mixup", "the arm 'mixup' mixes labels, which the criterion NLLLoss"),
             ("detached", "mutual_info", "of Pretrained have no gradient"),
             ("detached", "standard+entropy", "of Pretrained have no gradient"),
             ("two_columns", "standard", r"shape \(4, 2\) for 4 rows; expected \(4, 4\)"),

@@ -16,9 +16,16 @@ from PIL import Image
 
 from tsynd_sk import __version__
 from tsynd_sk.classifiers import NetClassifier, Pretrained
-from tsynd_sk.comparison import ARMS, About, Arm, compare, write_report
-from tsynd_sk.comparison._report import call_text, division_text, network_text, render
-from tsynd_sk.comparison._report_contents import forest, loss_curves, pictures, word
+from tsynd_sk.comparison import ARMS, About, Arm, write_report
+from tsynd_sk.comparison._compare import call_text, division_text
+from tsynd_sk.comparison._report import (
+    forest,
+    loss_curves,
+    network_text,
+    pictures,
+    render,
+    word,
+)
 
 GAINS = {"standard": 0.5, "standard+random": 0.9, "standard+mutual_info": 0.1}
 ABOUT = About(
@@ -313,10 +320,10 @@ class TestAbout:
         defaults = dict.fromkeys(("arms", "cv", "n_repeats", "groups", "n_train", "n_jobs"))
         defaults |= {"scoring": "roc_auc", "flip": True, "eps": (), "attacks": ("pgd",)}
         defaults |= {"n_attacked": 256, "random_state": 0, "out": None, "verbose": 0}
-        assert call_text(compare, given | defaults) == "compare(estimator, X, y)"
+        assert call_text(given | defaults) == "compare(estimator, X, y)"
         chosen = {"arms": {"mine": Arm("standard", "random")}, "groups": np.arange(3), "eps": 0.5}
         chosen |= {"out": Path("here"), "flip": False}
-        assert call_text(compare, given | defaults | chosen) == (
+        assert call_text(given | defaults | chosen) == (
             "compare(estimator, X, y, arms={'mine': Arm(augmentation='standard', "
             "objective='random')}, groups=groups, flip=False, eps=0.5, out='here')"
         )

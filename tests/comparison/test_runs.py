@@ -9,8 +9,7 @@ from helpers.tiny_nets import X, net, own_net, y
 from skorch.callbacks import Callback
 
 from tsynd_sk.comparison import ARMS
-from tsynd_sk.comparison._runs import Run, Runs, in_words, is_converged, n_epochs
-from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.comparison._runs import Run, Runs, Scoring, in_words, is_converged, n_epochs
 from tsynd_sk.images import ImageFormat, ValueRange
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.comparison._runs import Scoring
 from tsynd_sk.evaluation import CORRUPTIONS
 
 

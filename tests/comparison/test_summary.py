@@ -83,6 +83,17 @@ class TestVerdict:
         )
         assert "converged" not in made().verdict
 
+    @pytest.mark.parametrize("n_runs", [1, 3])
+    def test_runs_that_differ_by_the_same_are_not_tested(self, n_runs):
+        result = of_two_arms(n_runs=n_runs, official=False)
+        for row in result.rows:
+            row["roc_auc"] = 0.8 + 0.1 * (row["arm"] == "standard")
+        verdict = flat(result)
+        assert ("Not tested: `standard`. All runs differ" in verdict) == (n_runs > 1)
+        assert "is better than `plain`" not in verdict
+        assert result.recommended == ("plain" if n_runs > 1 else None)
+        assert outcome_of(result)["differences"][0]["low"] is None
+
     def test_few_test_images_are_said(self):
         verdict = flat(made(n_test=24, n_classes=3))
         assert "Fewer than 10 test images of class 0, class 1, class 2: a single image" in verdict

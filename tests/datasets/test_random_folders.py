@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tsynd_sk.comparison import load_splits
-from tsynd_sk.comparison._hold_out import hold_out
+from tsynd_sk.comparison._splits import hold_out
 
 #: Kinds of files, by what they hold of values from 0 to 255.
 DEEP = {

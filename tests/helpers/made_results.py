@@ -6,7 +6,7 @@ import numpy as np
 
 from tsynd_sk.comparison import ARMS, ComparisonResult
 from tsynd_sk.comparison._arms import with_twins
-from tsynd_sk.comparison._differences import predicted_scores
+from tsynd_sk.comparison._runs import predicted_scores
 
 NAMES = ("plain", "standard", "standard+random", "standard+mutual_info")
 

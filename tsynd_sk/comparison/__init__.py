@@ -7,10 +7,10 @@ the missing ones.
 
 from tsynd_sk.comparison._arms import ARMS, AUGMENTATIONS, DEFAULT_ARMS, Arm, check_arms
 from tsynd_sk.comparison._compare import compare
-from tsynd_sk.comparison._differences import SCORES, Difference
 from tsynd_sk.comparison._network import make_network
 from tsynd_sk.comparison._report import About, write_report
-from tsynd_sk.comparison._result import ComparisonResult
+from tsynd_sk.comparison._result import ComparisonResult, Difference
+from tsynd_sk.comparison._runs import SCORES
 from tsynd_sk.comparison._splits import Splits, load_splits
 from tsynd_sk.comparison._summary import outcome_of
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -16,8 +17,8 @@ from tsynd_sk._utils._names import ARM_NAMES, AUGMENTATIONS, DEFAULT_ARMS, OBJEC
 from tsynd_sk.augmentation import TransformRows, standard_transform
 from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
 from tsynd_sk.classifiers import NetClassifier
-from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MixedRows, MoreRows
-from tsynd_sk.comparison._definition import definition_of
+from tsynd_sk.comparison._baselines import AdversarialNetClassifier, MoreRows, mixed_rows
+from tsynd_sk.comparison._results_folder import definition_of
 from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 __all__ = ["ARMS", "AUGMENTATIONS", "DEFAULT_ARMS", "Arm"]
@@ -30,7 +31,7 @@ _RESERVED = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Arm:
     """One way to train the network of a comparison.
 
@@ -43,22 +44,22 @@ class Arm:
         How training images are augmented. "standard": random flips, turns, scales and shifts
         (`standard_transform`). "mixup": mixtures of two images and of their labels (Zhang et al.,
         2018). "trivial_augment": one of fourteen random operations on each image (Müller and
-        Hutter, 2021). "smote": additional images between neighbours of a class, in pixels (Chawla
-        et al., 2002). "adversarial": attacked images (Madry et al., 2018). A callable takes one
-        image, a float Tensor (C, H, W), and returns one, see `TransformRows`.
+        Hutter, 2021). "smote": more images, between neighbours of a class in pixels (Chawla et al.,
+        2002). "adversarial": attacked images (Madry et al., 2018). A callable takes and returns one
+        image, a float Tensor (C, H, W), see `TransformRows`.
     objective : {"duplicate", "random", "entropy", "mutual_info"} or None, default=None
         Objective of the synthesizer. None: nothing is synthesised. "reconstruction" needs
         ``synthesizer={"keep_detail": False}``.
     synthesizer, classifier, net, autoencoder : dict, default={}
         Parameters of `TargetedSynthesizer`, `AugmentedClassifier`, the network and the
-        `AutoencoderNet` (by default `PatchPCA`, in closed form) that differ from their defaults.
-        Without an objective, those of the classifier set how many rows are added, and when.
-        `synthetic_ratio`, `warm_up` and `batch_size` change the budget of this arm.
+        `AutoencoderNet` (of `PatchPCA`, in closed form) that differ from their defaults. Without an
+        objective, those of the classifier say how many rows are added, and when. `synthetic_ratio`,
+        `warm_up` and `batch_size` change the budget of this arm.
 
     Raises
     ------
     ValueError
-        If a value or the name of a parameter is not valid, or has no effect.
+        If a value or name of a parameter is not valid, or has no effect.
 
     See Also
     --------
@@ -66,18 +67,17 @@ class Arm:
 
     Notes
     -----
-    Equal budgets: an arm that synthesises trains on real rows during the warm-up, and then on
-    `synthetic_ratio` times as many synthetic rows in addition. The other arms get as many
-    additional rows from the same epoch on, copies of real rows (augmented independently) or
-    SMOTE's, and so take as many gradient steps.
+    Budgets are equal: after the warm-up, an arm that synthesises trains on `synthetic_ratio` times
+    as many synthetic rows in addition. Other arms get as many more rows from the same epoch on,
+    copies of real rows (augmented independently) or SMOTE's, and so take as many gradient steps.
 
     Examples
     --------
     >>> from dataclasses import replace
     >>> from tsynd_sk.comparison import ARMS
     >>> arm = replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5})
-    >>> arm.definition()
-    {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
+    >>> arm
+    Arm(augmentation='standard', objective='mutual_info', synthesizer={'radius': 0.5})
     >>> arm.synthesises, arm.without_synthesis() == ARMS["standard"]
     (True, True)
     >>> arm.make_classifier(n_classes=2, max_epochs=10).synthesizer.radius
@@ -92,8 +92,7 @@ class Arm:
     autoencoder: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        own = callable(self.augmentation)
-        if not own and self.augmentation not in (None, *AUGMENTATIONS):
+        if not callable(self.augmentation) and self.augmentation not in (None, *AUGMENTATIONS):
             raise ValueError(
                 f"augmentation must be None, one of {', '.join(AUGMENTATIONS)}, or a callable; got "
                 f"{self.augmentation!r}"
@@ -105,14 +104,12 @@ class Arm:
             )
         if self.augmentation == "smote" and self.objective:
             raise ValueError(
-                f"augmentation='smote' and objective={self.objective!r} both make the additional "
-                "rows of an arm: choose one of them"
+                f"augmentation='smote' and objective={self.objective!r} both add rows: choose one"
             )
         for name in ("synthesizer", "autoencoder"):
             if (value := getattr(self, name)) and not self.objective:
                 raise ValueError(
-                    f"{name}={value!r} has no effect without an objective, because nothing is "
-                    f"synthesised: give objective, or leave {name} out"
+                    f"{name}={value!r} has no effect without an objective: give one or leave it out"
                 )
         for name, reserved in _RESERVED.items():
             if taken := [key for key in getattr(self, name) if key in reserved]:
@@ -122,7 +119,13 @@ class Arm:
         # Raise for wrong names and values now, not after hours of other arms.
         self._augmented()._validate_params()
         self._synthesizer()._validate_params()
-        self._autoencoder()
+
+    def __repr__(self) -> str:
+        return f"Arm({', '.join(f'{name}={value!r}' for name, value in self._given().items())})"
+
+    def _given(self) -> dict[str, Any]:
+        blank = Arm()
+        return {name: v for name, v in vars(self).items() if v != getattr(blank, name)}
 
     def definition(self) -> dict[str, Any]:
         """Return what differs from plain training, in types that JSON knows.
@@ -130,11 +133,9 @@ class Arm:
         Returns
         -------
         dict
-            From the names of fields to values.
+            By the names of parameters.
         """
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        blank = Arm()
-        return {k: definition_of(v) for k, v in given.items() if v != getattr(blank, k)}
+        return {name: definition_of(value) for name, value in self._given().items()}
 
     @property
     def synthesises(self) -> bool:
@@ -147,7 +148,7 @@ class Arm:
         Returns
         -------
         Arm
-            Without objective, synthesizer and autoencoder.
+            Twin.
         """
         return replace(self, objective=None, synthesizer={}, autoencoder={})
 
@@ -162,16 +163,16 @@ class Arm:
         flip: bool = True,
         random_state: int | None = None,
     ) -> AugmentedClassifier:
-        """Make the classifier of this arm, unfitted.
+        """Make the classifier of this arm.
 
         Parameters
         ----------
         net : skorch classifier or None, default=None
-            The network, unfitted. None: `NetClassifier`.
+            The network, unfitted; None: `NetClassifier`.
         n_classes, max_epochs : int
-            Number of classes, and of epochs.
+            Numbers of classes and of epochs.
         low, high : float, default=0 and 1
-            Range of the values of images, as networks get them.
+            Range of values that the network gets.
         flip : bool, default=True
             Whether a mirrored image is still one of its class.
         random_state : int or None, default=None
@@ -180,14 +181,16 @@ class Arm:
         Returns
         -------
         AugmentedClassifier
-            With the parameters of this arm.
+            Unfitted.
         """
         classifier = self._augmented()
-        net = self._net(net).set_params(max_epochs=max_epochs, **self.net)
+        # What callbacks hold, such as a tracker's run, is shared and not copied.
+        net = NetClassifier() if net is None else _skorch.clone_net(net)
+        if self.augmentation == "adversarial":
+            net = AdversarialNetClassifier(**net.get_params(deep=False), low=low, high=high)
+        net.set_params(max_epochs=max_epochs, **self.net)
         if (collate := self._collate(n_classes, flip, low, high)) is not None:
             net.set_params(iterator_train__collate_fn=collate)
-        if self.augmentation == "adversarial":
-            net.set_params(low=low, high=high)
         if not self.objective:
             rows = {
                 "kind": "smote" if self.augmentation == "smote" else "copies",
@@ -205,24 +208,15 @@ class Arm:
             estimator=net, synthesizer=self._synthesizer(), random_state=random_state
         )
 
-    def _net(self, net: Any) -> Any:
-        # What callbacks hold, such as a tracker's run, is shared and not copied.
-        net = NetClassifier() if net is None else _skorch.clone_net(net)
-        if self.augmentation != "adversarial":
-            return net
-        return AdversarialNetClassifier(**net.get_params(deep=False))
-
     def _augmented(self) -> AugmentedClassifier:
         return AugmentedClassifier().set_params(**self.classifier)
 
     def _synthesizer(self) -> TargetedSynthesizer:
         synthesizer = TargetedSynthesizer(objective=self.objective or "mutual_info")
         if self.autoencoder:
-            synthesizer.autoencoder = self._autoencoder()
+            autoencoder = AutoencoderNet(PatchPCA, max_epochs=0)
+            synthesizer.autoencoder = autoencoder.set_params(**self.autoencoder)
         return synthesizer.set_params(**self.synthesizer)
-
-    def _autoencoder(self) -> AutoencoderNet:
-        return AutoencoderNet(PatchPCA, max_epochs=0).set_params(**self.autoencoder)
 
     def _collate(self, n_classes: int, flip: bool, low: float, high: float) -> Any:
         if callable(self.augmentation):
@@ -230,7 +224,7 @@ class Arm:
         if self.augmentation == "standard":
             return TransformRows(standard_transform(flip=flip, fill=low))
         if self.augmentation == "mixup":
-            return MixedRows(n_classes)
+            return partial(mixed_rows, n_classes)
         if self.augmentation == "trivial_augment":
             from torchvision.transforms import v2
 
@@ -242,20 +236,20 @@ class Arm:
 
 
 def _arm_of(name: str) -> Arm:
-    parts = name.split("+")
+    parts = {*name.split("+"), None}
     return Arm(
-        augmentation=next((part for part in parts if part in AUGMENTATIONS), None),
-        objective=next((part for part in parts if part in OBJECTIVE_NAMES), None),
+        next(part for part in (*AUGMENTATIONS, None) if part in parts),
+        next(part for part in (*OBJECTIVE_NAMES, None) if part in parts),
     )
 
 
-#: All arms by name, from "plain" to "trivial_augment+mutual_info".
+#: All arms by name.
 #:
 #: Examples
 #: --------
 #: >>> from tsynd_sk.comparison import ARMS
-#: >>> ARMS["standard+mutual_info"].augmentation, ARMS["standard+mutual_info"].objective
-#: ('standard', 'mutual_info')
+#: >>> ARMS["standard+mutual_info"]
+#: Arm(augmentation='standard', objective='mutual_info')
 ARMS: dict[str, Arm] = {name: _arm_of(name) for name in ARM_NAMES}
 
 
@@ -264,23 +258,23 @@ def check_net(name: str, arm: Arm, net: Any) -> None:
     if arm.augmentation == "adversarial" and type(net) is not NetClassifier:
         raise ValueError(
             f"the arm {name!r} trains by a class of its own, but the estimator is a "
-            f"{type(net).__name__}: use tsynd_sk.classifiers.NetClassifier(module), or leave the "
-            "arm out"
+            f"{type(net).__name__}: use NetClassifier(module), or leave the arm out"
         )
     criterion = net.criterion if isinstance(net.criterion, type) else type(net.criterion)
     if arm.augmentation == "mixup" and not issubclass(criterion, nn.CrossEntropyLoss):
         raise ValueError(
-            f"the arm {name!r} mixes labels, which the criterion {criterion.__name__} of the "
-            "estimator does not take: use torch.nn.CrossEntropyLoss, or leave the arm out"
+            f"the arm {name!r} mixes labels, which the criterion {criterion.__name__} does not "
+            "take: use torch.nn.CrossEntropyLoss, or leave the arm out"
         )
     own = "iterator_train__collate_fn" in net.get_params()
     if own or net.iterator_train is not DataLoader:
         what = "iterator_train__collate_fn" if own else "iterator_train"
         raise ValueError(
-            f"the estimator has an {what} of its own, in whose place the arms have theirs: leave "
-            "it out, and compare it as an arm, Arm(augmentation=callable)"
+            f"the estimator has an {what} of its own, but the arms set theirs: leave it out, and "
+            "compare it as an arm, Arm(augmentation=callable)"
         )
-    arm._net(net).set_params(**arm.net)
+    # Raise for parameters that it does not have.
+    arm.make_classifier(net, n_classes=2, max_epochs=1)
 
 
 def check_arms(
@@ -306,7 +300,7 @@ def check_arms(
     # Files are named after arms, and some file systems do not tell small letters from capitals.
     if len({name.casefold() for name in chosen}) < len(chosen):
         raise ValueError(
-            f"arms has two names that differ in capitals only, of {', '.join(chosen)}: rename one"
+            f"arms has two names that differ in capitals only: {', '.join(chosen)}; rename one"
         )
     return chosen
 

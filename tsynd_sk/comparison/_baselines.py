@@ -1,7 +1,6 @@
 """What targeted synthesis is compared with, at the same number of rows and steps.
 
-Copies or SMOTE's rows from the epoch on from which other arms synthesise; mixup; and training on
-attacks. Each is a parameter of a skorch net, or a net that overrides a method.
+Copies or SMOTE's rows, mixup, and training on attacks.
 """
 
 from __future__ import annotations
@@ -44,35 +43,29 @@ class MoreRows:
         apart: bool = True,
         random_state: int | None = None,
         batch_size: int = 1,
-        **loader_params: Any,
+        **params: Any,
     ):
-        self.real = dataset
+        self.real = self.rows = dataset
         self.kind = kind
         self.ratio = ratio
-        self.first_epoch = first_epoch
+        self.since = -first_epoch
         self.refresh_every = refresh_every
-        self.apart = apart
         self.rng = check_random_state(random_state)
-        self.batch_size = batch_size
-        self.loader_params = loader_params
-        self.rows = dataset
-        self.epoch = 0
+        n_real = len(dataset) if apart else None
+        self.params = {"batch_size": batch_size, "shuffle": True, "n_real": n_real, **params}
 
     def __len__(self) -> int:
         return len(self._loader())
 
     def __iter__(self) -> Iterator:
         # skorch makes one iterator for a training, and passes through it once in each epoch.
-        since = self.epoch - self.first_epoch
-        if self.ratio and since >= 0 and since % self.refresh_every == 0:
+        if self.ratio and self.since >= 0 and self.since % self.refresh_every == 0:
             self.rows = ConcatDataset([self.real, self._further()])
-        self.epoch += 1
+        self.since += 1
         return iter(self._loader())
 
     def _loader(self) -> DataLoader:
-        n_real = len(self.real) if self.apart else None
-        params = {"batch_size": self.batch_size, "shuffle": True, **self.loader_params}
-        return load(self.rows, n_real=n_real, **params)
+        return load(self.rows, **self.params)
 
     def _further(self) -> Dataset:
         columns = default_collate([self.real[i] for i in range(len(self.real))])
@@ -80,10 +73,9 @@ class MoreRows:
         order = self.rng.permutation(len(X))
         if self.ratio == "balanced":
             n = np.bincount(y.astype(np.int64))
-            missing = [
-                np.resize(order[y[order] == code], n.max() - n[code]) for code in np.flatnonzero(n)
-            ]
-            sources = np.concatenate(missing)
+            sources = np.concatenate(
+                [np.resize(order[y[order] == k], n.max() - n[k]) for k in np.flatnonzero(n)]
+            )
         else:
             # Every row equally often, up to one.
             sources = np.resize(order, max(round(self.ratio * len(X)), 1))
@@ -104,9 +96,7 @@ def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np
     n_real, n_new = (np.bincount(labels, minlength=y.max() + 1) for labels in (y, y_new))
     n_neighbours = np.minimum(_NEIGHBOURS, n_real - 1)
     # SMOTE uses one number of neighbours for all classes of a call.
-    for k in np.unique(n_neighbours[n_new > 0]):
-        if k < 1:
-            continue
+    for k in np.unique(n_neighbours[(n_new > 0) & (n_real > 1)]):
         classes = np.flatnonzero((n_neighbours == k) & (n_new > 0))
         sampler = SMOTE(
             sampling_strategy={int(c): int(n_real[c] + n_new[c]) for c in classes},
@@ -119,28 +109,22 @@ def smote(X: np.ndarray, y: np.ndarray, sources: np.ndarray, random_state) -> np
     return new.reshape(-1, *X.shape[1:])
 
 
-class MixedRows:
-    """Collate function: mixup of the rows of a batch, and of their labels.
+def mixed_rows(n_classes: int, rows: Any, alpha: float = 0.2) -> Any:
+    """Collate a batch to mixtures of its images and labels.
 
-    Zhang et al. (2018) recommend an `alpha` of 0.1 to 0.4 and train on ImageNet with 0.2; with
+    For mixup, Zhang et al. (2018) recommend an `alpha` of 0.1 to 0.4, and 0.2 for ImageNet; with
     more, small networks underfit.
     """
+    # torchvision takes a second to import, and most arms do not need it.
+    from torchvision.transforms import v2
 
-    def __init__(self, n_classes: int, alpha: float = 0.2):
-        # Importing torchvision takes a second, and most arms do not need it.
-        from torchvision.transforms import v2
-
-        self.mix = v2.MixUp(alpha=alpha, num_classes=n_classes)
-
-    def __call__(self, rows):
-        x, y = default_collate(rows)
-        return self.mix(x, y)
+    return v2.MixUp(alpha=alpha, num_classes=n_classes)(*default_collate(rows))
 
 
 class AdversarialNetClassifier(NetClassifier):
     """Default classifier that trains on attacks by projected gradient descent (Madry et al., 2018).
 
-    Attacks change a value by at most `eps`, a fraction of the range from `low` to `high`. They take
+    Attacks change a value by at most `eps`, a fraction of the range from `low` to `high`, in
     `n_steps` from a random start.
     """
 
@@ -153,8 +137,7 @@ class AdversarialNetClassifier(NetClassifier):
 
     def train_step(self, batch, **fit_params):
         """Train on an attacked batch; see skorch."""
-        x, y = unpack_data(batch)
-        x, y = to_device(x, self.device), to_device(y, self.device)
+        x, y = to_device(unpack_data(batch), self.device)
         return super().train_step((self._attacked(x, y), y), **fit_params)
 
     def _attacked(self, x: Tensor, y: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
+import inspect
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,11 @@ from tsynd_sk._utils._names import KEPT
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison._arms import Arm, check_arms, check_net, with_twins
-from tsynd_sk.comparison._hold_out import hold_outs
-from tsynd_sk.comparison._report import About, call_text, division_text, write_report
+from tsynd_sk.comparison._report import About, write_report
 from tsynd_sk.comparison._result import ComparisonResult
 from tsynd_sk.comparison._results_folder import ResultsFolder
-from tsynd_sk.comparison._runs import Run, Runs
-from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.comparison._runs import Run, Runs, Scoring
+from tsynd_sk.comparison._splits import hold_outs
 from tsynd_sk.datasets import subsample
 from tsynd_sk.images import check_images
 from tsynd_sk.synthesis import AugmentedClassifier
@@ -57,9 +57,8 @@ def compare(
 ) -> ComparisonResult:
     """Train a network in several ways, at equal budgets, and say which of them helps.
 
-    Used like `sklearn.model_selection.cross_validate`. Every arm (a way to augment) trains on the
-    same splits, from the same initial weights, for the same number of gradient steps on the same
-    number of rows. Differences are paired by run.
+    Every arm (a way to augment) trains on the same splits, from the same initial weights, for the
+    same number of gradient steps on the same number of rows. Differences are paired by run.
 
     Parameters
     ----------
@@ -70,40 +69,39 @@ def compare(
     y : array-like of shape (n,)
         Labels.
     arms : list of str, dict of str to Arm, or None, default=None
-        Names of `ARMS`, or your own arms by name; by default `DEFAULT_ARMS`. An arm with synthesis
-        is compared with its *twin*, the same augmentation without synthesis, which is added if it
-        is missing.
+        Names of `ARMS`, or your own arms by name; by default `DEFAULT_ARMS`. The *twin* of an arm
+        with synthesis, the same augmentation without it, joins if it is missing.
     cv : splitter of scikit-learn, int, iterable of pairs, or None, default=None
         How to split the images. None: every run holds out another quarter, stratified by class,
-        with groups and images of equal pixels on one side. For your own test split, pass a
+        with groups and images of equal pixels on one side. For a test split of your own, pass
         `sklearn.model_selection.PredefinedSplit`.
     n_repeats : int or None, default=None
-        Number of hold-outs, or of trainings on each split of `cv`, each with another seed. None:
-        5 for hold-outs and for a single split, 1 otherwise.
+        Number of hold-outs, or of trainings on each split of `cv`, each with its own seed. None: 5
+        for hold-outs and for a single split, otherwise 1.
     groups : array-like of shape (n,) or None, default=None
-        What each image belongs to (a patient, a slide). No group is in both training and test,
-        unless your own splitter puts it there; a warning then says so.
+        What each image belongs to (a patient, a slide): no group is in both training and test. A
+        warning says so where your own splitter puts one there.
     scoring : {"roc_auc", "balanced_accuracy", "nll"}, default="roc_auc"
-        Primary score, which decides the verdict. The others are reported too.
+        Primary score, which decides the verdict; the others are reported too.
     n_train : int or None, default=None
-        Number of training images, drawn anew for each run, stratified by class; None: all.
+        Number of training images, drawn by class anew for each run; None: all.
     flip : bool, default=True
         Whether a mirrored image is still one of its class.
     eps : float or list of float, default=()
-        Strengths of attacks, as fractions of the range of values (2/255, say).
+        Strengths of attacks, as fractions of the range of values, such as 2/255.
     attacks : str or list, default=("pgd",)
-        Attacks (20 steps), see `tsynd_sk.evaluation.adversarial_scores`.
+        Attacks of `tsynd_sk.evaluation.adversarial_scores`, in 20 steps.
     n_attacked : int or None, default=256
         Maximum number of test images to corrupt and attack. None: all.
     n_jobs : int or None, default=None
-        Trainings at the same time, each in one thread; -1 for all cores. Does not change results.
+        Trainings at a time, each in one thread; -1: all cores. Results do not depend on it.
     random_state : int, RandomState instance or None, default=0
-        Seed of the first run; each further run has the next number. None: a random seed, with which
-        an interrupted comparison cannot continue.
+        Seed of the first run; each further one has the next. None: a random one, with which an
+        interrupted comparison cannot continue.
     out : str, Path or None, default=None
         Folder for ``report.html``, ``results.csv``, predictions, settings and synthetic images. An
-        interrupted comparison continues from there, and repeats and arms can be added later. None:
-        nothing is kept.
+        interrupted comparison continues there, and repeats and arms can join later. None: nothing
+        is kept.
     verbose : int, default=0
         1: print the expected duration, and show a progress bar.
 
@@ -115,16 +113,15 @@ def compare(
     Raises
     ------
     ValueError, TypeError, ImportError
-        Before any training: if an argument is not valid, there are too few images, an arm cannot
-        train this network, `out` holds another comparison, or a package is missing.
+        Before any training: if an argument is not valid, images are too few, an arm cannot train
+        this network, `out` holds another comparison, or a package is missing.
     BlockingIOError
         If another process uses `out`.
 
     See Also
     --------
     Arm : A way to augment, with parameters of your own.
-    load_splits : Images of a folder, of MedMNIST or an ``.npz`` file.
-    make_network : A network by its name.
+    load_splits, make_network : Images and network by name.
     tsynd_sk.AugmentedClassifier : Classifier of arms that synthesise.
 
     Examples
@@ -135,10 +132,8 @@ def compare(
     >>> X, y, _ = load_digits_images()
     >>> net = NetClassifier(module__width=4, max_epochs=4)
     >>> result = compare(net, X[:80], y[:80] > 4, arms=["plain", "standard"], n_repeats=2)
-    >>> list(result.references.items())
-    [('standard', 'plain')]
-    >>> result.make_estimator("standard").fit(X[:80], y[:80] > 4).predict(X[80:83]).shape
-    (3,)
+    >>> result.references, result.recommended in ("plain", "standard")
+    ({'standard': 'plain'}, True)
     """
     given = dict(locals())
     chosen, references = with_twins(check_arms(arms))
@@ -155,8 +150,8 @@ def compare(
     X = np.asarray(check_images(images, X, reset=True))
     if images.image_shape_ is None:
         raise ValueError(
-            f"X has shape {X.shape}, that of a table, but compare needs images, (n, height, width) "
-            "for instance: reshape flat images, and pass a single one as X[np.newaxis]"
+            f"X has shape {X.shape}, that of a table; expected images, such as (n, height, width): "
+            "reshape flat ones, and pass a single one as X[np.newaxis]"
         )
     labels = check_array(labels_of(y), ensure_2d=False, dtype=None, input_name="y")
     check_consistent_length(X, labels, groups)
@@ -165,7 +160,7 @@ def compare(
     group_codes = None if groups is None else np.unique(labels_of(groups), return_inverse=True)[1]
     attacks = [attacks] if isinstance(attacks, str) else attacks
     scores = Scoring(tuple(np.ravel(eps).astype(float).tolist()), tuple(attacks), n_attacked)
-    if not isinstance(random_state, numbers.Integral):
+    if not isinstance(random_state, Integral):
         random_state = check_random_state(random_state).randint(2**31 - 1)
     with_smote = any(arm.augmentation == "smote" for arm in chosen.values())
     for user, is_used, package, extra in (
@@ -183,20 +178,8 @@ def compare(
             f"n_attacked must be at least {n_scored}, one test image for each class, or None for "
             f"all; got {n_attacked}"
         )
-    plan = Runs(
-        X,
-        images.format_,
-        images.value_range_,
-        codes,
-        classes.tolist(),
-        net,
-        chosen,
-        runs,
-        scores,
-        flip,
-        n_jobs,
-        show=out is not None,
-    )
+    parts = images.format_, images.value_range_, codes, classes.tolist(), net, chosen, runs, scores
+    plan = Runs(X, *parts, flip, n_jobs, show=out is not None)
     plan.check()
     with ExitStack() as stack:
         path = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
@@ -241,7 +224,7 @@ def compare(
     )
     if out is not None:
         name, notes = Path(out).resolve().name, [division_text(result, cv)]
-        about = About(name, images.image_shape_, notes, call_text(compare, given))
+        about = About(name, images.image_shape_, notes, call_text(given))
         write_report(Path(out) / "report.html", result, about)
     return result
 
@@ -256,16 +239,14 @@ def _runs(
     n_train: int | None,
     seed: int,
 ) -> list[Run]:
-    """Split the images once for each run."""
-    if cv is None:
-        n = check_int_at_least("n_repeats", 5 if n_repeats is None else n_repeats, 1)
-        divisions = hold_outs(X, codes, classes.tolist(), groups, range(seed, seed + n))
-    else:
-        if groups is not None and isinstance(cv, numbers.Integral):
+    parts = []
+    if cv is not None:
+        if groups is not None and isinstance(cv, Integral):
             cv = StratifiedGroupKFold(int(cv))
         parts = list(check_cv(cv, codes, classifier=True).split(X, codes, groups))
-        n = n_repeats if n_repeats is not None else (5 if len(parts) == 1 else 1)
-        divisions = parts * check_int_at_least("n_repeats", n, 1)
+    n = n_repeats if n_repeats is not None else (1 if len(parts) > 1 else 5)
+    seeds = range(seed, seed + check_int_at_least("n_repeats", n, 1))
+    divisions = parts * n or hold_outs(X, codes, classes.tolist(), groups, seeds)
     runs, divided = [], set()
     for k, (train, test) in enumerate(divisions):
         train, test = np.sort(train), np.sort(test)
@@ -275,12 +256,12 @@ def _runs(
         if len(lost := np.setdiff1d(codes[test], trained)):
             raise ValueError(
                 f"there are test images but no training images of {classes[lost].tolist()}: add "
-                "training images of each class, leave out its test images, or use a stratified cv"
+                "some, leave these test images out, or use a stratified cv"
             )
         if len(trained) < 2:
             raise ValueError(
-                "y has one class only among the training images of a run; expected two or more: "
-                "add images of another class, or use a stratified cv"
+                "y has one class only in the training images of a run; expected two or more: add "
+                "images of another class, or use a stratified cv"
             )
         if n_train is not None:
             n = check_int_at_least("n_train", n_train, 1)
@@ -294,8 +275,38 @@ def _runs(
     if divided:
         warnings.warn(
             f"cv puts images of {len(divided)} groups into both training and test parts, so "
-            "scores may be too high: use a cv that keeps groups together, such as "
-            "StratifiedGroupKFold",
+            "scores may be too high: use a cv such as StratifiedGroupKFold",
             stacklevel=3,
         )
     return runs
+
+
+def division_text(result: ComparisonResult, cv: Any) -> str:
+    if cv is None:
+        groups = "groups and " if result.groups is not None else ""
+        what = (
+            "a quarter drawn anew for each run, stratified by class, "
+            f"with {groups}images of equal pixels kept together"
+        )
+    elif result.has_one_test_split:
+        what = f"the same {len(result.test_rows[0])} images in all runs"
+    else:
+        what = f"parts that cv={_shown(cv) or 'your own'} holds out"
+    return f"scored on: {what}"
+
+
+def call_text(given: Mapping[str, Any]) -> str:
+    """Write a call of `compare`, without defaults."""
+    parts = []
+    for name, parameter in inspect.signature(compare).parameters.items():
+        if parameter.default is parameter.empty:
+            parts.append(name)
+        elif repr(given[name]) != repr(parameter.default):
+            parts.append(f"{name}={_shown(given[name]) or name}")
+    return f"compare({', '.join(parts)})"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as code; "" for arrays and anything long."""
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return "" if "array(" in text or " at 0x" in text or len(text) > 500 else text

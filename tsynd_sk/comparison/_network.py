@@ -35,8 +35,8 @@ def make_network(
     Parameters
     ----------
     net : str, callable or None
-        As in `Pretrained`. A function may also return an unfitted skorch classifier, which then
-        trains as it is. None: `ConvNet`.
+        As in `Pretrained`; a function may also return an unfitted skorch classifier. None:
+        `ConvNet`.
     X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
         Images.
     y : ndarray of shape (n,)
@@ -54,12 +54,11 @@ def make_network(
     Raises
     ------
     TypeError, ValueError, ImportError, OSError
-        As `Pretrained`; or if parameters do not fit together, or `device` is not available.
+        As of `Pretrained`; or if parameters do not fit together, or `device` is not available.
 
     See Also
     --------
     compare : Train the network with several arms.
-    tsynd_sk.classifiers.NetClassifier : What it returns.
     tsynd_sk.classifiers.Pretrained : Module behind the names of torchvision's networks.
 
     Examples
@@ -73,18 +72,16 @@ def make_network(
     if net is None and (weights is not None or freeze):
         what = "weights are" if weights is not None else "freeze is"
         raise ValueError(f"{what} for a network by name: give net, too")
-    given: dict[str, Any] = {"lr": lr, "batch_size": batch_size, "max_epochs": max_epochs}
-    params = {name: value for name, value in given.items() if value is not None}
+    given = {"lr": lr, "batch_size": batch_size, "max_epochs": max_epochs, "device": device}
+    params: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, value in params.items():
-        if not value > 0:
+        if name == "device":
+            _skorch.check_device(value)
+        elif not value > 0:
             raise ValueError(f"{name} must be above 0; got {value!r}")
-    if device is not None:
-        _skorch.check_device(device)
-        params["device"] = device
     if net is None:
         return NetClassifier(**params)
-    own = _own_classifier(net, X, y)
-    if own is None:
+    if (own := _own_classifier(net, X, y)) is None:
         params |= {"module__net": net, "module__weights": weights, "module__freeze": freeze}
         made = NetClassifier(Pretrained, **params)
         # Raise errors now, not when it trains.
@@ -94,14 +91,14 @@ def make_network(
     _skorch.check_net(own, f"what {net!r} returns")
     if weights is not None or freeze:
         raise ValueError(
-            f"weights and freeze need a torch.nn.Module, but {net!r} returns a skorch classifier: "
-            "leave them out, and let it load weights and freeze layers itself"
+            f"{net!r} returns a skorch classifier: leave weights and freeze out, and let it load "
+            "weights and freeze layers itself"
         )
     return own.set_params(**params)
 
 
 def _own_classifier(net: Any, X: np.ndarray, y: np.ndarray) -> NeuralNet | None:
-    """Return the skorch classifier that the user's function makes; None if it makes none."""
+    """Return the skorch classifier that the user's function makes, if it does."""
     if isinstance(net, str) and ":" not in net:
         return None
     function: Any = object_of(net, "net") if isinstance(net, str) else net

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import inspect
+import base64
+import io
+import math
 import platform
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from PIL import Image
 
 from tsynd_sk import __version__
 from tsynd_sk._utils._files import write_atomically
 from tsynd_sk._utils._versions import installed
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._report_contents import (
-    class_table,
-    difference_table,
-    forest,
-    interval,
-    loss_curves,
-    number,
-    pictures,
-    score_table,
-    word,
+from tsynd_sk.comparison._runs import SCORES, is_better_low
+from tsynd_sk.comparison._summary import (
+    attack_of,
+    doubts,
+    findings,
+    first_arm,
+    score_names,
+    time_ratio,
 )
-from tsynd_sk.comparison._verdict import doubts, findings, first_arm
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._result import ComparisonResult, Difference
+    from tsynd_sk.comparison._results_folder import Sample
 
 _AUGMENTATIONS = {
     None: "images as they are",
@@ -44,7 +46,6 @@ _AUGMENTATIONS = {
     "smote": "further images between neighbours of a class",
     "adversarial": "attacked images",
 }
-
 _OBJECTIVES = {
     "duplicate": "copies in place of synthetic images",
     "reconstruction": "decoded copies in place of synthetic images",
@@ -53,21 +54,24 @@ _OBJECTIVES = {
     "mutual_info": "synthetic images about which versions of the network disagree",
 }
 
+# Intervals of two or three runs can be so wide that they hide all else.
+_WIDEST = 12.0
+# Points of a curve; more cannot be seen.
+_MAX_POINTS = 200
+_CURVE = 260.0, 110.0
+# Longest side of images in pixels, so that a report can be mailed.
+_MAX_SIDE = 192
+# Images smaller than this are shown with square pixels.
+_FEW_PIXELS = 96
+_RED, _BLUE = (178, 34, 34), (31, 92, 168)
+
 
 @dataclass(frozen=True)
 class About:
     """What a report says besides the result.
 
-    Attributes
-    ----------
-    title : str
-        Name of the data set.
-    image_shape : tuple of int
-        Channels, height and width of the images.
-    notes : sequence of str
-        How they were read and split, each as "what: how".
-    repeat : str
-        Command or call that repeats the comparison.
+    `title` names the data set, `image_shape` is (C, H, W); `notes` tell how images were read and
+    split, each as "what: how"; `repeat` is the command or call.
     """
 
     title: str
@@ -91,7 +95,6 @@ def write_report(path: Path, result: ComparisonResult, about: About) -> bool:
 
 
 def render(result: ComparisonResult, about: About) -> str:
-    """Return the page of a result."""
     environment = Environment(
         loader=PackageLoader("tsynd_sk.comparison", ""),
         autoescape=True,
@@ -99,35 +102,35 @@ def render(result: ComparisonResult, about: About) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": _prose, "name": _name}
-    environment.filters |= {"number": number, "interval": interval, "word": word}
-    best = result.recommended
-    today = date.today()
-    packages = ("torch", "scikit-learn", "skorch", "numpy")
-    found = {each.arm for each in result.differences() if each.is_found}
+    environment.filters |= {"prose": _prose, "name": _name, "number": number, "word": word}
+    environment.filters["words"] = partial(words_of, flip=result.options.get("flip", True))
+    today, packages = date.today(), ("torch", "scikit-learn", "skorch", "numpy")
+    wanted = {*SCORES, f"perturbed_{result.primary}"} - {"expected_calibration_error"}
+    # The first is the primary one.
+    scores = [score for score in score_names(result) if score in wanted or attack_of(score)]
+    first, n_classes = first_arm(result), len(result.classes)
+    sides = result.train_rows[0], result.test_rows[0]
+    counts = [np.bincount(result.codes[rows], minlength=n_classes) for rows in sides]
+    groups = [] if result.groups is None else [np.unique(result.groups[rows]) for rows in sides]
     return environment.get_template("report.html").render(
+        result=result,
         about=about,
         # `%-d` is not known everywhere.
         date=f"{today.day} {today:%B %Y}",
-        findings=list(findings(result)),
+        findings=findings(result),
         doubts=list(doubts(result)),
-        recommended=best,
-        is_better=best is not None and best in found,
         facts=_facts(result, about),
-        arms={
-            name: {
-                "words": words_of(arm, flip=bool(result.options.get("flip", True))),
-                "converged": bool(result.values(name, "converged").all()),
-                "synthesises": arm.objective is not None,
-            }
-            for name, arm in result.arms.items()
-        },
-        first=first_arm(result),
-        n_runs=result.n_runs,
+        first=first,
         forest=forest(result),
-        scores=score_table(result),
-        differences=difference_table(result),
-        classes=class_table(result),
+        scores=scores,
+        labels=[score_label(score) for score in scores],
+        times={
+            arm: (time_ratio(result, arm, first), np.median(result.values(arm, "seconds")))
+            for arm in result.arms
+        },
+        differences=list(zip(*map(result.differences, scores[1:]), strict=True)),
+        classes=list(zip(result.classes.tolist(), *counts, strict=True)),
+        groups=groups,
         training=_training(result),
         curves=loss_curves(result),
         samples={arm: pictures(sample) for arm, sample in result.samples.items()},
@@ -148,92 +151,22 @@ def _prose(sentence: str) -> Markup:
 
 
 def _name(name: str) -> Markup:
-    """Allow lines to break within the name of an arm."""
-    return Markup("+<wbr>").join(escape(part) for part in name.split("+"))
+    return Markup("+<wbr>").join(name.split("+"))
 
 
-def _facts(result: ComparisonResult, about: About) -> dict[str, str]:
-    """Return the size of a comparison, by name."""
-    seconds = sum(result.values(arm, "seconds").sum() for arm in result.arms)
-    n_channels, height, width = about.image_shape
-    colours = {1: "grey", 3: "colour"}.get(n_channels, f"{n_channels} channels")
-    return {
-        "Training images": _range([len(rows) for rows in result.train_rows]),
-        "Test images": _range([len(rows) for rows in result.test_rows]),
-        "Images": f"{width} × {height} px, {colours}",
-        "Classes": str(len(result.classes)),
-        "Runs": f"{result.n_runs} × {len(result.arms)} arms",
-        "Processor time": f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s",
-    }
+def number(value: float, sign: str = "") -> str:
+    """Return a number with a proper minus; a dash for nan."""
+    # Adding zero removes the minus of a negative zero.
+    return "–" if math.isnan(value) else f"{round(value, 3) + 0.0:{sign}.3f}".replace("-", "−")
 
 
-def _range(counts: list[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _training(result: ComparisonResult) -> dict[str, str]:
-    """Describe the network and its training, by name."""
-    net, row = result.base, result.rows[0]
-    told = {"Network": network_text(net)} if net is not None else {}
-    if "epochs" in row:
-        told["Epochs"] = f"{row['epochs']}, {row['steps']} steps"
-    for name, what in (("batch_size", "Batch size"), ("lr", "Learning rate"), ("device", "Device")):
-        if (value := getattr(net, name, None)) is not None:
-            told[what] = str(value)
-    return told
-
-
-def network_text(net: Any) -> str:
-    """Return the module of a net, and what it was given."""
-    module = getattr(net, "module", net)
-    name = getattr(module, "__name__", type(module).__name__)
-    given = {
-        key.removeprefix("module__"): value
-        for key, value in vars(net).items()
-        if key.startswith("module__") and isinstance(value, str | int | float | Path)
-    }
-    return ", ".join([name, *(f"{key} {value}" for key, value in given.items())])
-
-
-def division_text(result: ComparisonResult, cv: Any) -> str:
-    """Say what runs were scored on."""
-    if cv is None:
-        groups = "groups and " if result.groups is not None else ""
-        return (
-            "scored on: a quarter drawn anew for each run, stratified by class, "
-            f"with {groups}images of equal pixels kept together"
-        )
-    if result.has_one_test_split:
-        return f"scored on: the same {len(result.test_rows[0])} images in all runs"
-    return f"scored on: parts that cv={_shown(cv) or 'your own'} holds out"
-
-
-def call_text(function: Callable, given: Mapping[str, Any]) -> str:
-    """Write a call with the arguments that differ from the defaults; arrays by their name."""
-    parts = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is parameter.empty:
-            parts.append(name)
-        elif repr(given[name]) != repr(parameter.default):
-            parts.append(f"{name}={_shown(given[name]) or name}")
-    return f"{function.__name__}({', '.join(parts)})"
-
-
-def _shown(value: Any) -> str:
-    """Return a value as code; "" for arrays and anything long."""
-    if isinstance(value, Arm):
-        parts = (f"{name}={_shown(each)}" for name, each in value.definition().items())
-        return f"Arm({', '.join(parts)})"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_shown(each)}" for key, each in value.items()) + "}"
-    text = repr(str(value) if isinstance(value, Path) else value)
-    is_code = not isinstance(value, np.ndarray) and " at 0x" not in text
-    return text if is_code and len(text) <= 200 else ""
+def word(difference: Difference) -> str:
+    if not difference.is_found:
+        return ""
+    return "better" if difference.is_gain else "worse"
 
 
 def words_of(arm: Arm, *, flip: bool = True) -> str:
-    """Describe an arm in a line; parameters that differ from the defaults come last."""
     augmentation = arm.augmentation
     if callable(augmentation):
         name = getattr(augmentation, "__qualname__", type(augmentation).__qualname__)
@@ -242,11 +175,185 @@ def words_of(arm: Arm, *, flip: bool = True) -> str:
         words = _AUGMENTATIONS[augmentation]
     if augmentation == "standard" and not flip:
         words = words.removeprefix("flips, ")
-    parts = [words, *([_OBJECTIVES[arm.objective]] if arm.objective else [])]
-    changed = [
-        f"{name} {value}"
-        for part in (arm.synthesizer, arm.classifier, arm.net, arm.autoencoder)
-        for name, value in part.items()
-    ]
-    text = "; ".join([*parts, *changed])
+    changed = arm.synthesizer, arm.classifier, arm.net, arm.autoencoder
+    text = "; ".join(
+        [
+            words,
+            *([_OBJECTIVES[arm.objective]] if arm.objective else []),
+            *(f"{name} {value}" for part in changed for name, value in part.items()),
+        ]
+    )
     return text[0].upper() + text[1:]
+
+
+def score_label(score: str) -> tuple[str, str]:
+    if attack := attack_of(score):
+        return "Accuracy", " ".join(attack)
+    clean = score.removeprefix("perturbed_")
+    name = SCORES[clean]
+    return name[0].upper() + name[1:], "clean" if clean == score else "corrupted"
+
+
+def _facts(result: ComparisonResult, about: About) -> dict[str, str]:
+    seconds = sum(result.values(arm, "seconds").sum() for arm in result.arms)
+    n_channels, height, width = about.image_shape
+    colours = {1: "grey", 3: "colour"}.get(n_channels, f"{n_channels} channels")
+    return {
+        "Training images": _range(result.train_rows),
+        "Test images": _range(result.test_rows),
+        "Images": f"{width} × {height} px, {colours}",
+        "Classes": str(len(result.classes)),
+        "Runs": f"{result.n_runs} × {len(result.arms)} arms",
+        "Processor time": f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s",
+    }
+
+
+def _range(parts: Sequence[np.ndarray]) -> str:
+    ends = {min(map(len, parts)): None, max(map(len, parts)): None}
+    return " to ".join(f"{n:,}" for n in ends)
+
+
+def _training(result: ComparisonResult) -> dict[str, Any]:
+    net, row = result.base, result.rows[0]
+    told = {
+        "Network": None if net is None else network_text(net),
+        "Epochs": f"{row['epochs']}, {row['steps']} steps" if "epochs" in row else None,
+        "Batch size": getattr(net, "batch_size", None),
+        "Learning rate": getattr(net, "lr", None),
+        "Device": getattr(net, "device", None),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def network_text(net: Any) -> str:
+    module = getattr(net, "module", net)
+    name = getattr(module, "__name__", type(module).__name__)
+    given = [
+        f"{key.removeprefix('module__')} {value}"
+        for key, value in vars(net).items()
+        if key.startswith("module__") and isinstance(value, str | int | float | Path)
+    ]
+    return ", ".join([name, *given])
+
+
+def forest(result: ComparisonResult) -> dict[str, Any]:
+    """Return differences in the primary score, with places in percent of the width."""
+    first, primary = first_arm(result), result.primary
+    found: list[Difference] = []
+    for each in result.differences():
+        found.append(each)
+        if each.reference != first:
+            found.append(result.difference(each.arm, first, primary))
+    known = [d for d in found if not math.isnan(d.mean)]
+    ends = [abs(v) for d in known for v in (d.mean, d.low, d.high) if not math.isnan(v)]
+    widest = max([_WIDEST * abs(d.mean) for d in known] + [0.006])
+    reach = min(max([*ends, 0.003]), widest) * 1.08
+
+    def place(value: float) -> float | None:
+        at = 50 + 50 * min(max(value / reach, -1), 1)
+        return None if math.isnan(value) else round(at, 2)
+
+    # A round step, for two or three ticks on each side.
+    size = 10.0 ** math.floor(math.log10(reach / 2))
+    step = next(m * size for m in (5, 2, 1) if m * size <= reach / 1.5)
+    decimals = max(-math.floor(math.log10(step)), 0)
+    n = int(reach / step)
+    marks = {k * step: f"{k * step:+.{decimals}f}".replace("-", "−") for k in range(-n, n + 1)}
+    name, images = score_label(primary)
+    return {
+        "score": f"{name} on {images} images",
+        "less_is_better": is_better_low(primary),
+        "ticks": [(place(at), text if at else "0") for at, text in marks.items()],
+        "lines": [
+            {
+                "difference": d,
+                "is_tested": d.reference == result.references[d.arm],
+                "dot": place(d.mean),
+                "low": place(d.low),
+                "high": place(d.high),
+            }
+            for d in found
+        ],
+    }
+
+
+def loss_curves(result: ComparisonResult) -> dict[str, Any]:
+    """Return the losses of all runs as lines of SVG, on one scale."""
+    known = {pair: _thinned(losses) for pair, losses in result.losses.items()}
+    finite = [v for losses in known.values() for v in losses if math.isfinite(v)]
+    if not finite:
+        return {}
+    width, height = _CURVE
+    top = max(finite) or 1.0
+
+    def line(losses: Sequence[float]) -> str:
+        n = max(len(losses) - 1, 1)
+        return " ".join(
+            f"{width * k / n:.1f},{height * (1 - loss / top):.1f}"
+            for k, loss in enumerate(losses)
+            if math.isfinite(loss)
+        )
+
+    arms = {}
+    for arm in result.arms:
+        if curves := [known[run, arm] for run in range(result.n_runs) if (run, arm) in known]:
+            arms[arm] = {
+                "lines": [line(losses) for losses in curves],
+                "last": f"{np.mean([losses[-1] for losses in curves]):.2g}",
+                "converged": int(result.values(arm, "converged").sum()),
+            }
+    n_epochs = max(map(len, result.losses.values()))
+    return {"arms": arms, "top": f"{top:.2g}", "n_epochs": n_epochs, "size": _CURVE}
+
+
+def _thinned(losses: Sequence[float]) -> list[float]:
+    parts = np.array_split(np.asarray(losses, dtype=float), min(len(losses), _MAX_POINTS))
+    return [float(part.mean()) for part in parts]
+
+
+def pictures(sample: Sample) -> dict[str, Any]:
+    low, high = (float(value) for value in sample["value_range"])
+    source, synthetic = (
+        (sample[name] - low) / ((high - low) or 1.0) for name in ("source", "synthetic")
+    )
+    if source.ndim == 3:
+        source, synthetic = source[..., np.newaxis], synthetic[..., np.newaxis]
+    difference = (synthetic - source).mean(axis=-1)
+    bound = float(np.abs(difference).max())
+    columns = [
+        {
+            "label": str(sample["labels"][k]),
+            "source": _png(_bytes(source[k])),
+            "synthetic": _png(_bytes(synthetic[k])),
+            "difference": _png(_signed(difference[k] / (bound or 1.0))),
+            "before": f"{sample['uncertainty_source'][k]:.3f}",
+            "after": f"{sample['uncertainty'][k]:.3f}",
+            "agreed": bool(sample["label_agreement"][k]),
+        }
+        for k in range(len(source))
+    ]
+    return {
+        "columns": columns,
+        "bound": f"{100 * bound:.0f}" if bound >= 0.1 else f"{100 * bound:.2g}",
+        "pixelated": max(source.shape[1:3]) < _FEW_PIXELS,
+    }
+
+
+def _bytes(shares: np.ndarray) -> np.ndarray:
+    """Convert values from 0 to 1 for Pillow, in colour or in grey."""
+    image = (255 * np.clip(shares, 0, 1)).round().astype(np.uint8)
+    return image if image.shape[-1] == 3 else image.mean(axis=-1).round().astype(np.uint8)
+
+
+def _signed(shares: np.ndarray) -> np.ndarray:
+    """Colour values from -1 to 1: blue below 0, red above, transparent at 0."""
+    colours = np.where(shares[..., np.newaxis] > 0, _RED, _BLUE)
+    opacity = 255 * np.abs(shares)[..., np.newaxis]
+    return np.concatenate([colours, opacity], axis=-1).round().astype(np.uint8)
+
+
+def _png(pixels: np.ndarray) -> str:
+    image, content = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    image.save(content, "png", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

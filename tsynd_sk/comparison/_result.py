@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,26 +11,66 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._differences import (
-    SCORES,
-    Difference,
-    corrected,
-    over_hold_outs,
-    predicted_scores,
-    resampled_images,
-)
 from tsynd_sk.comparison._results_folder import Sample
-from tsynd_sk.comparison._summary import summary_of
-from tsynd_sk.comparison._verdict import recommended, verdict_of
-from tsynd_sk.evaluation import over_images_and_seeds
+from tsynd_sk.comparison._runs import SCORES, is_better_low, predicted_scores
+from tsynd_sk.comparison._summary import recommended, table_of, verdict_of
+from tsynd_sk.evaluation import draw_within_classes, holm, over_images_and_seeds, t_interval
 from tsynd_sk.inspection import DifferenceDisplay
+
+_N_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference in a score between an arm and its reference.
+
+    Attributes
+    ----------
+    arm, reference, score : str
+        What is compared.
+    mean, low, high : float
+        Mean over runs, and its 95 % interval.
+    p, p_corrected : float
+        Two-sided p-value; the same corrected for all arms of the comparison (Holm, 1979). They and
+        the ends of the interval are nan with a single run, or if all runs differ by the same.
+
+    See Also
+    --------
+    ComparisonResult.differences : Makes it.
+
+    Examples
+    --------
+    >>> from tsynd_sk.comparison import Difference
+    >>> found = Difference("random", "plain", "nll", -0.1, -0.15, -0.05, p=0.01, p_corrected=0.02)
+    >>> found.is_found, found.is_gain
+    (True, True)
+    """
+
+    arm: str
+    reference: str
+    score: str
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float = float("nan")
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the difference is significant after correction, at the 5 % level."""
+        return self.p_corrected < 0.05
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the arm is better than its reference."""
+        return self.mean < 0 if is_better_low(self.score) else self.mean > 0
 
 
 @dataclass(frozen=True)
 class ComparisonResult:
     """Scores and test predictions of all runs of a comparison, and its verdict.
 
-    Returned by `compare`. To change the primary score without training again, use
+    Returned by `compare`. For another primary score, without training again, use
     ``replace(result, primary="nll")``.
 
     Parameters
@@ -38,8 +78,8 @@ class ComparisonResult:
     arms : dict of str to Arm
         What was compared, by name.
     references : dict of str to str
-        The arm that an arm is compared with: its *twin*, the same augmentation without synthesis;
-        or "plain" for an augmentation.
+        What each arm is compared with: its *twin*, the same augmentation without synthesis; or
+        "plain" for an augmentation.
     rows : list of dict
         One for each run and arm: "run", "arm", scores on clean test images, the same with the
         prefix ``perturbed_`` (means over corruptions), accuracy under attack, "steps", "seconds"
@@ -73,7 +113,6 @@ class ComparisonResult:
 
     Examples
     --------
-    >>> from dataclasses import replace
     >>> from matplotlib.figure import Figure
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.comparison import compare
@@ -86,12 +125,9 @@ class ComparisonResult:
     >>> classifier = result.make_estimator(random_state=0).fit(X[:80], y[:80] > 4)
     >>> result.values("plain", "roc_auc").shape, result.n_runs, result.has_one_test_split
     ((2,), 2, False)
-    >>> found = result.difference("standard", "plain", "nll")
-    >>> found.low < found.mean < found.high
-    True
-    >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
-    >>> [found.arm for found in replace(result, primary="nll").differences()]
+    >>> [found.arm for found in result.differences("nll")]
     ['standard']
+    >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
     """
 
     arms: Mapping[str, Arm]
@@ -137,8 +173,7 @@ class ComparisonResult:
         ndarray of shape (n_runs,)
             Numbers; nan where a run has none.
         """
-        values = [row.get(column) for row in self._by_arm[arm]]
-        return np.array([np.nan if value is None else value for value in values], dtype=float)
+        return np.array([row.get(column) for row in self._by_arm[arm]], dtype=float)
 
     def difference(self, arm: str, reference: str, score: str) -> Difference:
         """Compare two arms in one score, paired by run.
@@ -148,7 +183,7 @@ class ComparisonResult:
         arm, reference : str
             Names of arms.
         score : str
-            A column of `rows`, for instance "roc_auc", "nll" or "perturbed_roc_auc".
+            A column of `rows`, such as "nll" or "perturbed_roc_auc".
 
         Returns
         -------
@@ -158,24 +193,23 @@ class ComparisonResult:
         Notes
         -----
         If each run holds out its own part, the interval is corrected by Nadeau and Bengio (2003).
-        If all runs use the same test images, it covers runs and test images (or groups); for scores
-        that need more than `probabilities`, such as those under corruption, runs alone.
+        On the same test images, it covers runs and test images (or groups); for scores that need
+        more than `probabilities`, such as those under corruption, runs alone.
         """
         each = self.values(arm, score) - self.values(reference, score)
         mean = float(each.mean())
         if self.n_runs == 1 or np.isnan(mean):
             found: tuple[float, ...] = (mean, np.nan, np.nan, np.nan)
-        elif not self.has_one_test_split:
-            parts = zip(self.train_rows, self.test_rows, strict=True)
-            found = over_hold_outs(each, float(np.mean([len(b) / len(a) for a, b in parts])))
-        elif score in SCORES:
+        elif self.has_one_test_split and score in SCORES:
             resampled = [
                 self._resampled[run, arm][score] - self._resampled[run, reference][score]
                 for run in range(self.n_runs)
             ]
             found = over_images_and_seeds(each, np.mean(resampled, axis=0))
         else:
-            found = over_hold_outs(each, 0.0)
+            parts = zip(self.train_rows, self.test_rows, strict=True)
+            shares = [0.0 if self.has_one_test_split else len(b) / len(a) for a, b in parts]
+            found = over_hold_outs(each, float(np.mean(shares)))
         return Difference(arm, reference, score, *found)
 
     def differences(self, score: str | None = None) -> list[Difference]:
@@ -191,13 +225,11 @@ class ComparisonResult:
         list of Difference
             In the order of the arms, with p-values corrected for all of them (Holm, 1979).
         """
-        score = score or self.primary
         paired = [(arm, self.references[arm]) for arm in self.arms if arm in self.references]
-        return corrected([self.difference(*pair, score) for pair in paired])
+        return corrected([self.difference(*pair, score or self.primary) for pair in paired])
 
     @cached_property
     def _resampled(self) -> dict[tuple[int, str], dict[str, np.ndarray]]:
-        """Scores on resampled test images, which all runs have in common."""
         rows = self.test_rows[0]
         codes, groups = self.codes[rows], None if self.groups is None else self.groups[rows]
         weights = resampled_images(codes, groups, seed=0)
@@ -210,7 +242,7 @@ class ComparisonResult:
     def recommended(self) -> str | None:
         """Best of the arms that are better than their reference and the first, else the first.
 
-        None after a single run, which decides nothing.
+        None after a single run.
         """
         return recommended(self)
 
@@ -225,9 +257,9 @@ class ComparisonResult:
         Returns
         -------
         str
-            Lines of at most 80 columns, unless names of arms are long.
+            Lines of at most 80 columns, but for long names.
         """
-        return f"{summary_of(self)}\n\n{self.verdict}"
+        return f"{table_of(self)}\n\n{self.verdict}"
 
     def __str__(self) -> str:
         return self.summary()
@@ -252,7 +284,7 @@ class ComparisonResult:
         score : str or None, default=None
             As in `difference`; by default `primary`.
         ax : matplotlib Axes or None, default=None
-            Axes to draw on; by default those of a new figure.
+            Where to draw; by default in a new figure.
 
         Returns
         -------
@@ -271,7 +303,7 @@ class ComparisonResult:
         arm : str or None, default=None
             By default the `recommended` one.
         **params
-            Parameters to set, for instance ``random_state=0``.
+            Parameters to set, such as ``random_state=0``.
 
         Returns
         -------
@@ -287,3 +319,31 @@ class ComparisonResult:
         if arm is None:
             raise ValueError("no arm is recommended after a single run: name an arm")
         return self.arms[arm].make_classifier(self.base, **self.options).set_params(**params)
+
+
+def resampled_images(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return how often each image is drawn, with its group, in each resample."""
+    # Every resample has as many images of each class as the split, or as many groups.
+    place = np.arange(len(codes))
+    if groups is not None:
+        place = np.unique(groups, return_inverse=True)[1]
+        codes = np.zeros(place.max() + 1)
+    drawn = draw_within_classes(codes, _N_RESAMPLES, np.random.default_rng(seed))
+    return drawn[place].astype(float)
+
+
+def over_hold_outs(differences: np.ndarray, n_test_to_train: float) -> tuple[float, ...]:
+    """Return mean, interval and p-value of differences, each on another hold-out.
+
+    They share training images, so the variance of their mean is ``1 / n + n_test / n_train`` times
+    theirs (Nadeau and Bengio, 2003).
+    """
+    n = len(differences)
+    variance = float(differences.var(ddof=1) * (1 / n + n_test_to_train))
+    return t_interval(float(differences.mean()), variance, n - 1)
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """Return differences with p-values corrected for all of them, also those that have none."""
+    p = holm(np.array([difference.p for difference in differences]))
+    return [replace(d, p_corrected=float(each)) for d, each in zip(differences, p, strict=True)]

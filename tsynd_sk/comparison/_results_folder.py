@@ -1,41 +1,47 @@
-"""The files of a comparison: settings, results of each run, and the table of all."""
+"""The files of a comparison: results of runs, their table, and what they were made with."""
 
 from __future__ import annotations
 
 import csv
 import errno
+import hashlib
+import inspect
 import io
 import json
+import re
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
-from tsynd_sk._utils._files import UNFINISHED, write_atomically
+from tsynd_sk._utils._by_name import file_of
+from tsynd_sk._utils._files import UNFINISHED, content_hash, write_atomically
+from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder, PatchPCA
+from tsynd_sk.classifiers import ConvNet, NetClassifier, Pretrained
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 Sample = Mapping[str, np.ndarray]
-
-# In the file of a run, beside its row of the table.
-_LOSSES = "losses"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of a run: scores, losses of its epochs, predictions for its test images."""
+    """Results of a run: scores, losses of epochs, predictions for test images, synthetic images."""
 
     row: dict[str, Any]
     losses: list[float]
     probabilities: np.ndarray
-    #: Synthetic images beside their sources.
     sample: Sample | None = None
-    #: Those of its training.
     warnings: Sequence[tuple[type[Warning], str]] = ()
 
 
@@ -63,7 +69,7 @@ class ResultsFolder:
         theirs = _read(self._settings)
         if theirs is None and any(self._runs.glob("*.json")):
             raise ValueError(
-                f"{self._settings} is missing or damaged, so it is unknown what the runs beside it "
+                f"{self._settings} is missing or damaged, so nothing says what the runs beside it "
                 f"compared. Choose another folder, or remove {self._runs} to start again."
             )
         if theirs is None:
@@ -75,8 +81,8 @@ class ResultsFolder:
         if changed := list(_differences(theirs, ours)):
             raise ValueError(
                 f"{self.path} holds a comparison with other settings ({'; '.join(changed)}). "
-                "Choose another folder, or use the same settings to continue. You may add seeds "
-                "and arms."
+                "Choose another folder, or continue with the same settings. You may add seeds and "
+                "arms."
             )
 
     @contextmanager
@@ -94,45 +100,41 @@ class ResultsFolder:
             for path in self.path.rglob(f"*{UNFINISHED}"):
                 path.unlink()
             if _read(self._settings) != self.settings:
-                _write(self._settings, json.dumps(self.settings, indent=2).encode())
+                _write(self._settings, json.dumps(self.settings, indent=2))
             yield
 
     def load(self, run: int, arm: str) -> Outcome | None:
-        """Return the results of a run; None if they are missing or damaged."""
+        """Return the results of a run; None if missing or damaged."""
         row = _read(self._path(run, arm, ".json"))
         proba = _arrays(self._path(run, arm, ".npy"))
         if not row or proba is None or (row.get("run"), row.get("arm")) != (run, arm):
             return None
-        return Outcome(row, row.pop(_LOSSES, []), proba, _arrays(self._path(run, arm, ".npz")))
+        return Outcome(row, row.pop("losses", []), proba, _arrays(self._path(run, arm, ".npz")))
 
     def save(self, outcome: Outcome) -> None:
         """Write the results of a run; its row last, which marks the run as done."""
-        place, content = (outcome.row["run"], outcome.row["arm"]), io.BytesIO()
-        np.save(content, outcome.probabilities)
-        _write(self._path(*place, ".npy"), content.getvalue())
-        if outcome.sample is not None:
-            content = io.BytesIO()
-            np.savez_compressed(content, **outcome.sample)  # type: ignore[arg-type]
-            _write(self._path(*place, ".npz"), content.getvalue())
+        place, sample = (outcome.row["run"], outcome.row["arm"]), outcome.sample
+        proba = outcome.probabilities
+        write_atomically(self._path(*place, ".npy"), lambda file: np.save(file, proba))
+        if sample is not None:
+            save: Any = np.savez_compressed
+            write_atomically(self._path(*place, ".npz"), lambda file: save(file, **sample))
         losses = [float(f"{loss:.4g}") for loss in outcome.losses]
-        row = json.dumps({**outcome.row, _LOSSES: losses})
-        _write(self._path(*place, ".json"), row.encode())
+        _write(self._path(*place, ".json"), json.dumps({**outcome.row, "losses": losses}))
 
     def _path(self, run: int, arm: str, suffix: str) -> Path:
         return self._runs / f"run{run}-{quote(arm, safe=' +=,()')}{suffix}"
 
     def write_table(self, rows: list[dict[str, Any]]) -> None:
-        """Write the table of all runs, if there are any."""
         if rows:
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-            _write(self.path / "results.csv", text.getvalue().encode())
+            _write(self.path / "results.csv", text.getvalue())
 
 
 def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
-    """Yield a line for each value that differs, also in nested dicts."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         for key in dict.fromkeys((*ours, *theirs)):
             full = f"{name}.{key}" if name else key
@@ -145,13 +147,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
-        # A failing disk, or an incomplete copy.
         return None
     return content if isinstance(content, dict) else None
 
 
 def _arrays(path: Path) -> Any:
-    """Return the array of a file, or those of an archive by name; None if it cannot be read."""
+    """Return an array, or those of an archive by name; None if damaged."""
     try:
         content = np.load(path, allow_pickle=False)
         return content if isinstance(content, np.ndarray) else dict(content)
@@ -159,5 +160,108 @@ def _arrays(path: Path) -> Any:
         return None
 
 
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda file: file.write(content))
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """Describe a value in types of JSON; equal descriptions mean equal results.
+
+    Files and the user's code are told by their contents. `within` are ids of what holds the value.
+    """
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str | Path):
+        return _text(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if id(value) in within:
+        return "itself"
+    within = (*within, id(value))
+    if isinstance(value, Mapping):
+        return {str(key): definition_of(each, within) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [definition_of(each, within) for each in value]
+    if isinstance(value, set | frozenset):
+        # Sorted by text, because their own order differs between processes.
+        return sorted((definition_of(each, within) for each in value), key=str)
+    if isinstance(value, partial):
+        return definition_of([value.func, value.args, value.keywords], within)
+    if isinstance(value, nn.Module):
+        return {"module": repr(value), "weights": _hash_of(value.state_dict().values())}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return _hash_of([torch.as_tensor(value)])
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return {type(value).__name__: definition_of(value.get_params(deep=False), within)}
+    if callable(value) and hasattr(value, "__qualname__"):
+        return _code(value, within)
+    shown, own = repr(value), _own_code(type(value))
+    described: dict[str, Any] = {"repr": _lasting(shown), **own}
+    # The repr of classes of packages mostly shows what they hold.
+    if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
+        described["state"] = definition_of(vars(value), within)
+    return described
+
+
+def _lasting(text: str) -> str:
+    """Leave out addresses in memory and the path of the user's file."""
+    return re.sub(r"_tsynd_sk_(\w+)_[0-9a-f]{12}", r"\1", re.sub(r" at 0x[0-9a-f]+", "", text))
+
+
+def _text(text: str | Path) -> Any:
+    """Tell a text that names a file by the contents of the file, which may be moved."""
+    file = file_of(str(text))
+    with suppress(OSError):
+        if file and file.is_file():
+            return [f"{file.name}:{str(text).rpartition(':')[2]}", content_hash(file)]
+        path = Path(text).expanduser()
+        return content_hash(path) if path.is_file() else str(text)
+    return str(text)
+
+
+def _code(value: Any, within: tuple[int, ...]) -> Any:
+    """Tell a function or class by name; the user's also by its file and closure."""
+    name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
+    if not (own := _own_code(value)):
+        return name
+    enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    enclosed += [value.__self__] if inspect.ismethod(value) else []
+    return {
+        "name": name,
+        **own,
+        **({"enclosed": definition_of(enclosed, within)} if enclosed else {}),
+    }
+
+
+def _own_code(value: Any) -> dict[str, str]:
+    """Return the hash of the file that defines something, unless it was installed."""
+    try:
+        file = Path(inspect.getsourcefile(value) or "")
+    except (OSError, TypeError):
+        return {}
+    package = Path(__file__).parents[1]
+    installed = "site-packages" in file.parts or file.is_relative_to(sys.base_prefix)
+    if installed or file.is_relative_to(package) or not file.is_file():
+        return {}
+    return {"file": content_hash(file)}
+
+
+def _hash_of(tensors: Any) -> str:
+    sha256 = hashlib.sha256()
+    for tensor in tensors:
+        sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
+
+
+def part_defaults() -> dict[str, str]:
+    """Return the defaults of parts of arms, which may change between versions."""
+    parts = (
+        *(TargetedSynthesizer, AugmentedClassifier, NetClassifier, ConvNet, Pretrained),
+        *(AutoencoderNet, PatchPCA, PatchAutoencoder),
+    )
+    return {
+        f"{part.__name__}.{name}": getattr(parameter.default, "__name__", repr(parameter.default))
+        for part in parts
+        for name, parameter in inspect.signature(part).parameters.items()
+        if parameter.default is not parameter.empty
+    }

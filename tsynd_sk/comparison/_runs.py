@@ -1,4 +1,4 @@
-"""The runs of a comparison: every arm on every split, each saved when it ends."""
+"""The runs of a comparison: every arm trains and is scored on every split, and is saved then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from time import perf_counter, process_time
 from typing import Any
 
@@ -18,9 +19,24 @@ from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.augmentation import TransformRows
 from tsynd_sk.comparison._arms import Arm
-from tsynd_sk.comparison._definition import definition_of, part_defaults
-from tsynd_sk.comparison._results_folder import Outcome, ResultsFolder, Sample
-from tsynd_sk.comparison._scoring import Scoring
+from tsynd_sk.comparison._results_folder import (
+    Outcome,
+    ResultsFolder,
+    Sample,
+    definition_of,
+    part_defaults,
+)
+from tsynd_sk.datasets import subsample
+from tsynd_sk.evaluation import (
+    ATTACKS,
+    CORRUPTIONS,
+    GradientMaskingWarning,
+    adversarial_scores,
+    check_eps,
+    corrupt,
+    names_among,
+    weighted_scores,
+)
 from tsynd_sk.images import ImageFormat, ValueRange
 from tsynd_sk.inspection import SynthesisDisplay
 from tsynd_sk.synthesis import (
@@ -30,10 +46,27 @@ from tsynd_sk.synthesis import (
     image_passes,
 )
 
+#: Scores of predicted probabilities, and how people call them.
+#: Lower is better for "nll" and "expected_calibration_error".
+#:
+#: Examples
+#: --------
+#: >>> from tsynd_sk.comparison import SCORES
+#: >>> SCORES["roc_auc"]
+#: 'ROC AUC'
+SCORES = {
+    "roc_auc": "ROC AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "nll": "NLL",
+    "expected_calibration_error": "calibration error",
+}
+
 Pair = tuple[int, str]
 
 # Batches to measure the speed by.
 _N_BATCHES = 4
+# Of corruptions, from 1 to 5, and of attacks.
+_SEVERITY, _STEPS = 3, 20
 
 
 @dataclass(frozen=True)
@@ -52,10 +85,8 @@ class Runs:
     X: np.ndarray
     image_format: ImageFormat
     value_range: ValueRange
-    #: Classes, from 0.
     codes: np.ndarray
     class_names: Sequence[Any]
-    #: The network, unfitted.
     net: Any
     arms: Mapping[str, Arm]
     runs: Sequence[Run]
@@ -66,21 +97,19 @@ class Runs:
     show: bool = True
 
     def options(self, n_train: int) -> dict[str, Any]:
-        """Return the arguments of `Arm.make_classifier` for these images and this network."""
-        # The range of pixels is that of their type.
-        low, high = 0.0, 1.0
-        if self.image_format.divisor == 1:
-            low, high = float(self.value_range.low), float(self.value_range.high)
+        """Return the arguments of `Arm.make_classifier`."""
+        is_scaled = self.image_format.divisor != 1
+        low, high = (0, 1) if is_scaled else (self.value_range.low, self.value_range.high)
         return {
             "n_classes": len(self.class_names),
             "max_epochs": n_epochs(self.net, n_train),
-            "low": low,
-            "high": high,
+            "low": float(low),
+            "high": float(high),
             "flip": self.flip,
         }
 
     def described(self) -> dict[str, Any]:
-        """Return everything that determines the results, in types of JSON."""
+        """Return what determines the results, in types of JSON."""
         return {
             "images": joblib.hash([self.X, self.codes]),
             "net": definition_of(self.net),
@@ -100,14 +129,16 @@ class Runs:
         for arm in ways.values():
             classifier = arm.make_classifier(self.net, **self.options(len(rows)))
             check_trainable(classifier, self.X[rows], self.codes[rows])
-        image = self.image_format.to_tensor(self.X[:1])[0]
         with _skorch.scoped_seed(0):
             for arm in arms:
                 if callable(arm.augmentation):
-                    TransformRows(arm.augmentation)([(image, 0)])
+                    TransformRows(arm.augmentation)(self._rows(1))
+
+    def _rows(self, n: int) -> list[tuple[Any, int]]:
+        return [(self.image_format.to_tensor(self.X[:1])[0], 0)] * n
 
     def image_passes(self, name: str) -> int:
-        """Return about how many images pass through networks in one run of an arm."""
+        """Estimate how many images pass through networks in one run of an arm."""
         arm, train = self.arms[name], self.runs[0].train
         made = arm.make_classifier(self.net, **self.options(len(train)))
         ratio = made.synthetic_ratio or made.estimator.get_params().get("iterator_train__ratio", 0)
@@ -116,8 +147,7 @@ class Runs:
             ratio = (counts.max() - counts).sum() / len(train)
         schedule = {"warm_up": made.warm_up, "refresh_every": made.refresh_every}
         synthesis = TargetedSynthesis(made.synthesizer, synthetic_ratio=ratio, **schedule)
-        image = self.image_format.to_tensor(self.X[:1])[0]
-        passes = image_passes(synthesis, made.estimator, [(image, 0)] * len(train))
+        passes = image_passes(synthesis, made.estimator, self._rows(len(train)))
         parts = passes if arm.synthesises else ["classifier"]
         return int(sum(passes[part].sum() for part in parts))
 
@@ -146,11 +176,9 @@ class Runs:
         return f"about {in_words(seconds * n_passes / effective_n_jobs(self.n_jobs))}"
 
     def pairs(self) -> list[Pair]:
-        """List all pairs of a run and an arm."""
-        return [(run, arm) for run in range(len(self.runs)) for arm in self.arms]
+        return list(product(range(len(self.runs)), self.arms))
 
     def done(self, folder: ResultsFolder) -> dict[Pair, Outcome]:
-        """Return the results that are in a folder, in the order of the pairs."""
         loaded = {pair: folder.load(*pair) for pair in self.pairs()}
         return {pair: outcome for pair, outcome in loaded.items() if outcome is not None}
 
@@ -166,7 +194,6 @@ class Runs:
                     for outcome in finished:
                         folder.save(outcome)
                         report((outcome.row["run"], outcome.row["arm"]))
-                        # Repeat a warning of several trainings once.
                         for category, text in outcome.warnings:
                             if text not in warned:
                                 warnings.warn(text, category, stacklevel=3)
@@ -175,7 +202,6 @@ class Runs:
                 folder.write_table([outcome.row for outcome in self.done(folder).values()])
 
     def _train(self, number: int, name: str) -> Outcome:
-        """Train and score an arm on a split."""
         run, arm = self.runs[number], self.arms[name]
         X, codes = self.X[run.train], self.codes[run.train]
         # The classifier leaves out classes without training images.
@@ -190,9 +216,7 @@ class Runs:
             scores, proba = self.scoring(classifier, X_test, self.codes[run.test], n_classes)
             scored = process_time()
             sample = None
-            # Whether synthetic images differ from their sources.
-            moves = arm.synthesises and arm.objective not in UNMOVED
-            if self.show and number == 0 and moves:
+            if self.show and number == 0 and arm.synthesises and arm.objective not in UNMOVED:
                 sample = sample_synthesis(classifier, X, self.class_names)
         history = classifier.history_
         losses = _losses(history)
@@ -216,6 +240,89 @@ class Runs:
         return Outcome(row, losses, proba, sample, told)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """Scores of runs, on clean, corrupted and attacked images; for the fields see `compare`."""
+
+    eps: tuple[float, ...] = ()
+    attacks: tuple[str, ...] = ("pgd",)
+    n_attacked: int | None = 256
+
+    def __post_init__(self):
+        if self.eps:
+            check_eps(self.eps)
+        names_among(ATTACKS, self.attacks, "attack")
+
+    def __call__(
+        self, classifier: AugmentedClassifier, X: np.ndarray, codes: np.ndarray, n_classes: int
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Return columns of the results, and predictions for the clean images."""
+        proba = _predict(classifier, X, n_classes)
+        # Images to corrupt and attack, the same for all arms.
+        n = len(codes) if self.n_attacked is None else min(self.n_attacked, len(codes))
+        rows = np.sort(subsample(codes, n, random_state=0))
+        changed = (corrupt(X[rows], kind, _SEVERITY, random_state=0) for kind in CORRUPTIONS)
+        corrupted = [_scores(codes[rows], _predict(classifier, x, n_classes)) for x in changed]
+        clean = _scores(codes, proba)
+        means = {f"perturbed_{n}": float(np.mean([each[n] for each in corrupted])) for n in clean}
+        return {**clean, **means, **self._attacked(classifier, X[rows], codes[rows])}, proba
+
+    def _attacked(self, classifier: Any, X: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
+        if not self.eps:
+            return {}
+        with warnings.catch_warnings():
+            # The results say it too.
+            warnings.simplefilter("ignore", GradientMaskingWarning)
+            result = adversarial_scores(
+                classifier,
+                X,
+                codes,
+                attacks=self.attacks,
+                eps=list(self.eps),
+                max_iter=_STEPS,
+                n_restarts=1,
+                random_state=0,
+            )
+        # The first row is that of clean images.
+        columns = {
+            f"{row['attack']}_{255 * row['eps']:.4g}_{metric}": row[metric]
+            for row in result.rows[1:]
+            for metric in ("accuracy", "balanced_accuracy")
+        }
+        return {**columns, "gradient_masking": "; ".join(result.gradient_masking)}
+
+
+def _predict(classifier: AugmentedClassifier, X: np.ndarray, n_classes: int) -> np.ndarray:
+    """Predict all classes, 0 for those without training images."""
+    proba = np.zeros((len(X), n_classes), dtype=np.float32)
+    proba[:, classifier.classes_] = classifier.predict_proba(X)
+    return proba
+
+
+def _scores(codes: np.ndarray, proba: np.ndarray) -> dict[str, float]:
+    scores = predicted_scores(codes, proba.astype(np.float64))
+    return {name: float(value[0]) for name, value in scores.items()}
+
+
+def predicted_scores(
+    codes: np.ndarray, proba: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the scores of predicted probabilities, one for each weighting of the images.
+
+    `codes` are columns of the true classes, `weights` of shape (n, n_weightings); None: one, equal.
+    """
+    weights = np.ones((len(codes), 1)) if weights is None else weights
+    area, balanced, _, calibration = weighted_scores(codes, proba, weights)
+    # Probabilities come from float32.
+    likelihood = proba[np.arange(len(codes)), codes].clip(np.finfo(np.float32).tiny)
+    nll = -np.log(likelihood) @ weights / weights.sum(0)
+    return dict(zip(SCORES, (area, balanced, nll, calibration), strict=True))
+
+
+def is_better_low(score: str) -> bool:
+    return score.removeprefix("perturbed_") in ("nll", "expected_calibration_error")
+
+
 def sample_synthesis(
     classifier: AugmentedClassifier, X: np.ndarray, class_names: Sequence[Any]
 ) -> Sample | None:
@@ -230,21 +337,19 @@ def sample_synthesis(
 
 
 def in_words(seconds: float) -> str:
-    """Write a duration in round numbers."""
     if seconds < 90:
         return f"{max(round(seconds / 10) * 10, 10)} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def n_epochs(net: Any, n_train: int) -> int:
-    """Return how many epochs a net trains on this number of rows."""
     return net.n_epochs(n_train) if hasattr(net, "n_epochs") else net.max_epochs
 
 
 def is_converged(losses: Sequence[float]) -> bool:
-    """Return whether the training loss fell by less than a tenth over the last tenth of epochs.
+    """Return whether the loss, a mean over a tenth of epochs, fell by a tenth or 0.01 nats at most.
 
-    Means over a tenth of the epochs are compared. Falls of less than 0.01 nats do not count.
+    The last tenth is compared with the one before.
     """
     width = max(len(losses) // 10, 1)
     if len(losses) < 2 * width:
@@ -254,11 +359,10 @@ def is_converged(losses: Sequence[float]) -> bool:
 
 
 def _losses(history) -> list[float]:
-    """Return the mean training loss of each epoch, also for nets with disabled callbacks."""
-    epochs = [
-        [(b["train_loss"], b["train_batch_size"]) for b in epoch["batches"] if "train_loss" in b]
-        for epoch in history
-    ]
-    return [
-        float(np.average(losses, weights=n)) for losses, n in (zip(*e, strict=True) for e in epochs)
-    ]
+    """Return the mean loss of each epoch, also of nets with disabled callbacks."""
+    means = []
+    for epoch in history:
+        batches = [b for b in epoch["batches"] if "train_loss" in b]
+        losses, n = ([b[name] for b in batches] for name in ("train_loss", "train_batch_size"))
+        means.append(float(np.average(losses, weights=n)))
+    return means

@@ -1,9 +1,10 @@
-"""The result of a comparison for the terminal, as a table, and for scripts, as JSON."""
+"""What a comparison found: a table and a verdict to read, and all of it as JSON."""
 
 from __future__ import annotations
 
 import math
-import re
+import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,39 +12,49 @@ import numpy as np
 from tsynd_sk import __version__
 from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._table import format_table
-from tsynd_sk.comparison._differences import SCORES
-from tsynd_sk.comparison._verdict import doubts, findings, first_arm, time_ratio
+from tsynd_sk.comparison._runs import SCORES
 
 if TYPE_CHECKING:
-    from tsynd_sk.comparison._result import ComparisonResult
+    from tsynd_sk.comparison._result import ComparisonResult, Difference
 
 _SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal.\nacc.", "nll": "NLL"}
 
+# A gain and a loss in each score, and the name of the score where these do not tell it.
+_WORDS = {
+    "nll": ("better calibrated", "worse calibrated", "NLL "),
+    "balanced_accuracy": ("better in balanced accuracy", "worse in balanced accuracy", ""),
+    "roc_auc": ("better in ROC AUC", "worse in ROC AUC", ""),
+    "perturbed_roc_auc": ("more robust to corruption", "less robust to corruption", ""),
+}
 
-def summary_of(result: ComparisonResult) -> str:
-    """Tabulate means over seeds, and differences to plain training and to the twin."""
+# With fewer test images of a class, scores say little.
+_FEW = 10
+
+
+def table_of(result: ComparisonResult) -> str:
+    """Tabulate means, and differences to the first arm and to the twin."""
     first, name = first_arm(result), _SHORT[result.primary]
     found = {d.arm for d in result.differences() if d.is_found}
     attacked = [name for name in result.rows[0] if attack_of(name)]
     others = [score for score in _SHORT if score != result.primary]
+    columns = [*others, f"perturbed_{result.primary}", *attacked]
+
+    def against(arm: str, other: str | None) -> str:
+        if other in (None, arm):
+            return ""
+        values, base = (result.values(each, result.primary) for each in (arm, other))
+        is_marked = arm in found and other == result.references[arm]
+        return f"{_mean(values - base, '+')}{'*' * is_marked}"
+
     lines = []
     for arm in result.arms:
-        primary = result.values(arm, result.primary)
         reference = result.references.get(arm)
-        to_first = to_twin = ""
-        if arm != first:
-            to_first = _mean(primary - result.values(first, result.primary), "+")
-        if reference not in (None, first):
-            to_twin = _mean(primary - result.values(reference, result.primary), "+")
-        if arm in found:
-            to_twin, to_first = (f"{to_twin}*", to_first) if to_twin else ("", f"{to_first}*")
-        columns = [*others, f"perturbed_{result.primary}", *attacked]
         lines.append(
             [
-                arm if result.values(arm, "converged").all() else f"{arm} !",
-                _mean(primary),
-                to_first,
-                to_twin,
+                arm if _is_converged(result, arm) else f"{arm} !",
+                _mean(result.values(arm, result.primary)),
+                against(arm, first),
+                against(arm, None if reference == first else reference),
                 *(_mean(result.values(arm, column)) for column in columns),
                 f"{time_ratio(result, arm, first):.1f}x",
             ]
@@ -56,31 +67,23 @@ def summary_of(result: ComparisonResult) -> str:
         f"{over}; time: processor time, as a multiple of {first}'s.",
         "*: significant at 5 %, corrected for all arms (Holm).",
     ]
-    if masked := sum(bool(row.get("gradient_masking")) for row in result.rows):
-        notes.append(f"Gradients seem masked in {masked} runs: attacks may be too weak there.")
     if any(line[0].endswith(" !") for line in lines):
         notes.append("!: not converged.")
     return "\n".join([format_table(headings, lines), "", *notes])
 
 
-def attack_of(name: str) -> tuple[str, ...]:
-    """Return attack and strength of a column of accuracy; an empty tuple for other columns."""
-    match = re.fullmatch(rf"({'|'.join(ATTACKS)})_([^_]+)_accuracy", name)
-    return (match[1], f"{match[2]}/255") if match else ()
-
-
-def _mean(values: np.ndarray, sign: str = "") -> str:
-    return "-" if np.isnan(values).all() else f"{values.mean():{sign}.3f}"
+def verdict_of(result: ComparisonResult) -> str:
+    paragraphs = [*findings(result), *doubts(result)]
+    return "\n".join(textwrap.fill(p, 80, break_on_hyphens=False) for p in paragraphs)
 
 
 def outcome_of(result: ComparisonResult) -> dict[str, Any]:
     """Return scores, differences and verdict; docs/guide/command_line.rst explains the keys."""
     scores = score_names(result)
-    numbers = ("mean", "low", "high", "p", "p_corrected")
     arms = {
         arm: {
             "reference": result.references.get(arm),
-            "converged": bool(result.values(arm, "converged").all()),
+            "converged": _is_converged(result, arm),
             "seconds": float(np.median(result.values(arm, "seconds"))),
             "scores": {score: _number(result.values(arm, score).mean()) for score in scores},
         }
@@ -88,8 +91,7 @@ def outcome_of(result: ComparisonResult) -> dict[str, Any]:
     }
     differences = [
         {
-            **vars(each),
-            **{name: _number(getattr(each, name)) for name in numbers},
+            **{k: _number(v) if isinstance(v, float) else v for k, v in vars(each).items()},
             "is_found": each.is_found,
             "is_gain": each.is_gain,
         }
@@ -108,8 +110,109 @@ def outcome_of(result: ComparisonResult) -> dict[str, Any]:
     }
 
 
+def recommended(result: ComparisonResult) -> str | None:
+    """Return the best of the arms found better than their reference, else the first arm.
+
+    Its interval to the first arm must be on the better side too: its reference may be a bad one.
+    None after a single run or without a score.
+    """
+    first, primary = first_arm(result), result.primary
+    if result.n_runs == 1 or _is_missing(result, primary):
+        return None
+    candidates = [first]
+    for each in result.differences():
+        whole = result.difference(each.arm, first, primary)
+        if each.is_found and each.is_gain and whole.is_gain and whole.low * whole.high > 0:
+            candidates.append(each.arm)
+    sign = -1 if primary == "nll" else 1
+    return max(candidates, key=lambda arm: sign * result.values(arm, primary).mean())
+
+
+def findings(result: ComparisonResult) -> Iterator[str]:
+    if result.n_runs == 1:
+        yield (
+            "One seed decides nothing: differences in a single run are mostly chance. Use five "
+            "seeds or more."
+        )
+        return
+    if _is_missing(result, result.primary):
+        yield (
+            f"There is no {SCORES[result.primary]}, because all test images are of one class: "
+            "choose another score."
+        )
+    else:
+        yield from _on_primary(result)
+    by_arm: dict[str, list[str]] = {}
+    for score, (better, worse, label) in _WORDS.items():
+        if score != result.primary and not _is_missing(result, score):
+            # Each score is corrected for all arms.
+            for d in result.differences(score):
+                if d.is_found:
+                    words = better if d.is_gain else worse
+                    by_arm.setdefault(d.arm, []).append(f"{words} ({label}{_interval(d)})")
+    for arm, found in by_arm.items():
+        yield f"`{arm}` is {_listed(found)} than `{result.references[arm]}`."
+
+
+def _on_primary(result: ComparisonResult) -> Iterator[str]:
+    over, name = f"Over {result.n_runs} seeds", f"{SCORES[result.primary]} on clean images"
+    gains, losses = [], []
+    for d in result.differences():
+        if d.is_found and d.is_gain:
+            ratio = time_ratio(result, d.arm, d.reference)
+            cost = f", at {ratio:.1f} times its cost" if ratio >= 1.05 else ""
+            gains.append(f"`{d.arm}` is better than `{d.reference}` by {_interval(d)}{cost}")
+        elif d.is_found:
+            losses.append(f"`{d.arm}` is worse than `{d.reference}` by {_interval(d)}")
+    best = result.recommended
+    if gains:
+        yield f"{over}, in {name}, {_listed(gains)}."
+    else:
+        yield (
+            f"{over}, no arm is significantly better than its reference in {name}: stay with "
+            f"`{best}`."
+        )
+    if losses:
+        yield f"{_listed(losses)}: do not use {'it' if len(losses) == 1 else 'them'} here."
+    if gains:
+        reason = "; no arm is significantly better" if best == first_arm(result) else ""
+        yield f"Recommended: `{best}`{reason}."
+
+
+def doubts(result: ComparisonResult) -> Iterator[str]:
+    if late := [f"`{arm}`" for arm in result.arms if not _is_converged(result, arm)]:
+        yield (
+            f"Not converged: {_listed(late)}. The training loss was still falling at the end, so "
+            "more steps may change the order of the arms."
+        )
+    same = [f"`{d.arm}`" for d in result.differences() if math.isnan(d.low) and abs(d.mean) > 0]
+    if same and result.n_runs > 1:
+        yield (
+            f"Not tested: {_listed(same)}. All runs differ from their reference by the same, so "
+            "there is no scatter to judge it by: use more test images, or another score."
+        )
+    if masked := sum(bool(row.get("gradient_masking")) for row in result.rows):
+        yield f"Gradients seem masked in {masked} runs: attacks may be too weak there."
+    n_classes = len(result.classes)
+    counts = [np.bincount(result.codes[rows], minlength=n_classes) for rows in result.test_rows]
+    if few := [str(result.classes[k]) for k in np.flatnonzero(np.min(counts, axis=0) < _FEW)]:
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        yield (
+            f"Fewer than {_FEW} test images of {', '.join(few[:5])}{more}: a single image moves "
+            "the scores visibly."
+        )
+
+
+def first_arm(result: ComparisonResult) -> str:
+    return next(arm for arm in result.arms if arm not in result.references)
+
+
+def time_ratio(result: ComparisonResult, arm: str, reference: str) -> float:
+    return float(np.median(result.values(arm, "seconds") / result.values(reference, "seconds")))
+
+
 def score_names(result: ComparisonResult) -> list[str]:
-    """List the scores of runs, the primary one first."""
+    """List the scores, the primary one first."""
     names = [
         name
         for name in result.rows[0]
@@ -118,6 +221,32 @@ def score_names(result: ComparisonResult) -> list[str]:
     return sorted(names, key=lambda name: name != result.primary)
 
 
+def attack_of(name: str) -> tuple[str, ...]:
+    """Return attack and strength of a column; () if it is none."""
+    attack, *rest = name.split("_")
+    return (attack, f"{rest[0]}/255") if attack in ATTACKS and rest[1:] == ["accuracy"] else ()
+
+
+def _is_converged(result: ComparisonResult, arm: str) -> bool:
+    return bool(result.values(arm, "converged").all())
+
+
+def _is_missing(result: ComparisonResult, score: str) -> bool:
+    return bool(np.isnan(result.values(first_arm(result), score)).all())
+
+
+def _mean(values: np.ndarray, sign: str = "") -> str:
+    return "-" if np.isnan(values).all() else f"{values.mean():{sign}.3f}"
+
+
+def _interval(d: Difference) -> str:
+    return f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
 def _number(value: float) -> float | None:
-    """Return a number, None for nan, which JSON does not have."""
+    """Return a number for JSON, which does not have nan."""
     return float(value) if math.isfinite(value) else None
