@@ -17,13 +17,13 @@ from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
+from tsynd_sk.inspection._classifier_displays import ComparedClassifiers
 
 
 def compare(estimators, X):
     if not isinstance(estimators, dict):
         estimators = {"a": estimators}
-    return ComparedClassifiers.from_estimator(estimators, X, "AttributionDisplay")
+    return ComparedClassifiers(estimators, X, "AttributionDisplay")
 
 
 class Convolution(nn.Sequential):

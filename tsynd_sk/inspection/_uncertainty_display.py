@@ -42,7 +42,7 @@ class UncertaintyDisplay(Display):
     sets with labels, the accuracy on what is left if the most uncertain images are rejected, beside
     the level that rejecting at random keeps to.
 
-    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
+    Better made by :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -75,8 +75,6 @@ class UncertaintyDisplay(Display):
     >>> display = UncertaintyDisplay.from_estimator(
     ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
     ... )
-    >>> list(display.uncertainty), list(display.correct)
-    (['train', 'test', 'synthetic'], ['test'])
     >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
     ['mutual information (nats)', 'share rejected, most uncertain first']
     """
@@ -167,10 +165,10 @@ class UncertaintyDisplay(Display):
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
         for name, correct in self.correct.items():
             share, accuracy = _accuracy_when_rejecting(self.uncertainty[name], correct)
-            ax.plot(share, accuracy, **looks[name])
+            ax.plot(share, accuracy, label=label_text(str(name)), **looks[name])
             ax.plot([0, 1], accuracy[[0, 0]], color=looks[name]["color"], linewidth=0.8)
-        handles = [legend_entry(label_text(str(name)), **looks[name]) for name in self.correct]
         at_random = {"color": "0.3", "linestyle": "-", "linewidth": 0.8}
+        handles = ax.get_legend_handles_labels()[0]
         legend_above(ax, [*handles, legend_entry("rejected at random", **at_random)])
         ax.set_xlim(0, 1)
         # A flat line at the upper edge would be hidden by it.

@@ -1,4 +1,4 @@
-"""Latents of real images and of what was synthesised from them, on a map of two dimensions."""
+"""Samples beside their sources: as images, and as latents on a map of two dimensions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,152 @@ from tsynd_sk.images import Selection, spread
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     CROSSED,
+    Display,
+    as_displayed,
+    channels_last,
+    image_limits,
     label_text,
     legend_entry,
     make_panels,
+    set_title,
+    show_differences,
+    show_images,
     style_axes,
 )
+
+
+@dataclass(eq=False, repr=False)
+class SynthesisDisplay(Display):
+    """Synthetic images below their sources, with their difference and what it did.
+
+    Better made by :meth:`from_estimator`.
+
+    Parameters
+    ----------
+    source, synthetic : ndarray of shape (n, H, W) or (n, H, W, C)
+        Real images and those synthesised from them, uint8 or float.
+    uncertainty_source, uncertainty : ndarray of shape (n,)
+        Mutual information of the sources and of the synthetic images, in nats.
+    label_agreement : ndarray of shape (n,), bool
+        Whether the members' mean prediction for the synthetic image is its label: "label agreed"
+        stands above it, otherwise "label denied".
+    labels : ndarray of shape (n,) or None, default=None
+        Labels of the synthetic images.
+    value_range : tuple of float or None, default=None
+        Values drawn black and white. ``None``: (0, 255) for uint8, otherwise the extremes.
+
+    Attributes
+    ----------
+    figure_, ax_ : matplotlib Figure or SubFigure, and Axes
+        What was drawn on; the first image.
+    axes_ : ndarray of shape (3, n), matplotlib Axes
+        Rows of sources, synthetic images and differences.
+    colorbar_ : matplotlib Colorbar
+        Scale of the differences.
+
+    See Also
+    --------
+    AscentDisplay : Shows how single images were reached.
+    LatentDisplay : Shows where samples lie in the latent space.
+    tsynd_sk.evaluation.synthesis_report : Describes many samples in numbers.
+    tsynd_sk.TargetedSynthesizer : Synthesises the samples.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tsynd_sk import TargetedSynthesizer
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> from tsynd_sk.inspection import SynthesisDisplay
+    >>> X, y, _ = load_digits_images()
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = SynthesisDisplay.from_estimator(synthesizer, X[:50], n_samples=4)
+    >>> display.plot(figure=Figure(layout="compressed")).axes_.shape
+    (3, 4)
+    """
+
+    source: Any
+    synthetic: Any
+    _: KW_ONLY
+    uncertainty_source: Any
+    uncertainty: Any
+    label_agreement: Any
+    labels: Any = None
+    value_range: Any = None
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X: ArrayLike,
+        *,
+        n_samples: int = 8,
+        y: Any = None,
+        random_state: Any = None,
+    ) -> SynthesisDisplay:
+        """Synthesise images and set them beside their sources.
+
+        Parameters
+        ----------
+        estimator : TargetedSynthesizer or AugmentedClassifier
+            Fitted on images.
+        X : array-like of shape (n, ...)
+            All the images that it was fitted on, in their order.
+        n_samples : int, default=8
+            Number of synthetic images. 4 to 12 look good.
+        y : label, array-like of labels, mapping from label to count, or None, default=None
+            Labels they shall have, as in ``estimator.sample``.
+        random_state : int, RandomState instance or None, default=None
+            Makes the sample repeatable; ``None`` for the estimator's.
+
+        Returns
+        -------
+        SynthesisDisplay
+            Call its :meth:`plot`.
+
+        Raises
+        ------
+        ValueError
+            If `estimator` was fitted on a table, or on other images than `X`.
+        """
+        synthesizer = fitted_synthesizer(estimator)
+        image_format = synthesizer.format_
+        if image_format.image_shape is None:
+            raise ValueError(
+                f"{type(estimator).__name__} was fitted on a table, and {cls.__name__} shows "
+                "images. If its rows are flat images, give it image_shape=(n_channels, height, "
+                "width)."
+            )
+        images, X_new, y_new, info = sample_beside_sources(
+            synthesizer, X, n_samples, y=y, random_state=random_state
+        )
+        images = np.asarray(images)
+        return cls(
+            as_displayed(images[info.source_index], image_format),
+            as_displayed(X_new, image_format),
+            uncertainty_source=info.uncertainty_source,
+            uncertainty=info.uncertainty,
+            label_agreement=info.label_agreement,
+            labels=y_new,
+            # All of X, so that pictures of different samples can be compared.
+            value_range=image_limits(None, images),
+        )
+
+    def _draw(self, ax: Any, figure: Any) -> None:
+        source, synthetic = channels_last(self.source), channels_last(self.synthetic)
+        low, high = image_limits(self.value_range, self.source, self.synthetic)
+        names = ("source", "synthetic", "difference")
+        axes = self._make_grid(source, names, self.labels, ax, figure)
+        show_images(axes[:2], [source, synthetic], low, high)
+        # Floats, for uint8 would wrap around.
+        drawn = show_differences(axes[2:], [synthetic.astype(np.float64) - source])
+        text = f"synthetic − source,\npixels of {low:.3g} to {high:.3g}"
+        self._add_colorbar(drawn, axes[2:], text)
+        for each, agreed in zip(axes[1], self.label_agreement, strict=True):
+            set_title(each, "label agreed" if agreed else "label denied", warn=not agreed)
+        values = zip(self.uncertainty_source, self.uncertainty, strict=True)
+        for each, (before, after) in zip(axes[2], values, strict=True):
+            each.set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")
+
 
 _CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
@@ -35,7 +176,7 @@ class LatentDisplay:
 
     Real images are faint, sources have a black edge, and an arrow leads from each to its sample.
 
-    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
+    Better made by :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -69,8 +210,6 @@ class LatentDisplay:
     >>> X, y = X[:50], y[:50]
     >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
     >>> display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=10)
-    >>> display.real.shape, display.synthetic.shape
-    ((50, 2), (10, 2))
     >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()[:11]
     'component 1'
     """
@@ -100,10 +239,8 @@ class LatentDisplay:
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted, on images or on a table.
-        X : array-like of shape (n, ...)
-            All the images that it was fitted on, in their order.
-        y : array-like of shape (n,)
-            Their labels.
+        X, y : array-like of shape (n, ...) and (n,)
+            All the images that it was fitted on, in their order, and their labels.
         n_samples : int, default=30
             Number of synthetic images.
         n_real : int, default=1000
@@ -183,8 +320,8 @@ class LatentDisplay:
             share = "" if ratios is None else f", {100 * ratios[i]:.0f} % of the variance"
             axis.set_label_text(f"component {i + 1}{share}\n(latent standard deviations)")
         # Both are in one unit. Limits that other axes share are not this one's to change.
-        shared = len(ax.get_shared_x_axes().get_siblings(ax)) > 1
-        shared |= len(ax.get_shared_y_axes().get_siblings(ax)) > 1
+        grids = ax.get_shared_x_axes(), ax.get_shared_y_axes()
+        shared = any(len(grid.get_siblings(ax)) > 1 for grid in grids)
         ax.set_aspect("equal", adjustable="box" if shared else "datalim")
         style_axes(ax)
         self.figure_, self.ax_ = ax.get_figure(), ax
@@ -219,9 +356,8 @@ class LatentDisplay:
 def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     """Encode images, and divide by the deviation of each coordinate."""
     engine = synthesizer.engine_
-    codec, device, size = (
-        of(synthesizer) for of in (engine.codec, engine.device, engine.batch_size)
-    )
+    codec, device = engine.codec(synthesizer), engine.device(synthesizer)
+    size = engine.batch_size(synthesizer)
     codes = [
         codec.encode(synthesizer.format_.to_tensor(X[first : first + size]).to(device))
         for first in range(0, len(X), size)
