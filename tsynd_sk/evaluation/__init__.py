@@ -8,12 +8,6 @@ from tsynd_sk.evaluation._attacks import (
 )
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
-from tsynd_sk.evaluation._inputs import (
-    fitted_synthesizer,
-    labels_of_images,
-    names_among,
-    sample_beside_sources,
-)
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
 from tsynd_sk.evaluation._robustness_report import RobustnessReport, robustness_report
 from tsynd_sk.evaluation._scores import (
@@ -21,9 +15,16 @@ from tsynd_sk.evaluation._scores import (
     TITLES,
     classification_scores,
     expected_calibration_error,
+    labels_of_images,
+    names_among,
     weighted_scores,
 )
-from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
+from tsynd_sk.evaluation._synthesis_report import (
+    SynthesisReport,
+    fitted_synthesizer,
+    sample_beside_sources,
+    synthesis_report,
+)
 from tsynd_sk.evaluation._trial import (
     draw_within_classes,
     holm,

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from tsynd_sk.augmentation import check_moves
-from tsynd_sk.evaluation._inputs import names_among
+from tsynd_sk.evaluation._scores import names_among
 from tsynd_sk.images import ImageFormat, array_of_images
 
 # Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of

@@ -13,8 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_severities, corrupt
-from tsynd_sk.evaluation._inputs import names_among
-from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.evaluation._scores import classification_scores, names_among
 
 
 def corruption_scores(

@@ -17,9 +17,8 @@ from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, check_number
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
-from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
-from tsynd_sk.evaluation._scores import METRICS, TITLES
+from tsynd_sk.evaluation._scores import METRICS, TITLES, names_among
 from tsynd_sk.evaluation._trial import Trial
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 from sklearn.utils import check_array, check_consistent_length
 
-from tsynd_sk._utils._labels import encode_labels
+from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least
 
 #: What the metrics are called, and what their numbers mean. The last is the better the lower.
@@ -119,13 +122,27 @@ def expected_calibration_error(
     return float(weighted_scores(*check_predictions(y, proba, classes), n_bins=n_bins)[-1, 0])
 
 
+def names_among(known: Collection[str], given: str | Iterable[str], what: str) -> list[str]:
+    """Return one or more names as a list without repeats, or raise."""
+    names = list(dict.fromkeys([given] if isinstance(given, str) else given))
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"Unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+    return names
+
+
+def labels_of_images(y: Any, X: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return a label for each row of `X`, and its column among the classes, or raise."""
+    labels = labels_of(y)
+    check_consistent_length(X, labels)
+    return labels, encode_labels(labels, classes)
+
+
 def check_predictions(
     y: ArrayLike, proba: ArrayLike, classes: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the true columns and the probabilities; raise if they do not fit together."""
     scores = check_array(proba, input_name="proba")
-    codes = encode_labels(y, classes)
-    check_consistent_length(codes, scores)
+    _, codes = labels_of_images(y, scores, classes)
     if scores.shape[1] != np.size(classes):
         raise ValueError(
             f"proba must have {np.size(classes)} columns, one for each class; got {scores.shape[1]}"

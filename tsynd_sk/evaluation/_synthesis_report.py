@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from tsynd_sk._utils._table import format_table
+from tsynd_sk._utils._validation import type_name
 from tsynd_sk.evaluation._image_distances import (
     ImageSpace,
     frechet_distance,
     nearest,
     precision_recall,
 )
-from tsynd_sk.evaluation._inputs import (
-    fitted_synthesizer,
-    labels_of_images,
-    sample_beside_sources,
-)
-from tsynd_sk.images import Selection, parts
+from tsynd_sk.evaluation._scores import labels_of_images
+from tsynd_sk.images import Selection, check_images, parts
+from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 
 # Images from which a covariance can be estimated at all.
 _FEWEST = 10
@@ -229,6 +228,35 @@ def synthesis_report(
             row[name] = float(columns[name][rows].mean()) if rows.any() else math.nan
         by_class.append(row)
     return SynthesisReport(diagnostics, quality, by_class, notes, len(X_new), len(real))
+
+
+def fitted_synthesizer(estimator: Any) -> Any:
+    """Return the fitted synthesizer that an estimator is or has, or raise."""
+    if not isinstance(estimator, TargetedSynthesizer | AugmentedClassifier):
+        raise TypeError(
+            "expected a fitted TargetedSynthesizer or AugmentedClassifier, got "
+            f"{type_name(estimator)}"
+        )
+    check_is_fitted(estimator)
+    return getattr(estimator, "synthesizer_", estimator)
+
+
+def sample_beside_sources(
+    synthesizer: Any, X: Any, n_samples: int | None = None, *, y: Any = None, random_state: Any
+) -> tuple[Any, np.ndarray, np.ndarray, Bunch]:
+    """Return `X`, of which a synthesizer was fitted, as an array, and what ``sample`` returns.
+
+    ``None`` samples as many, 1,000 at most.
+    """
+    images = check_images(synthesizer, X, reset=False)
+    n_samples = min(len(images), 1000) if n_samples is None else n_samples
+    sample = synthesizer.sample(n_samples, y=y, random_state=random_state, return_info=True)
+    if (last := sample[-1].source_index.max()) >= len(images):
+        raise ValueError(
+            f"X has {len(images)} images, but row {last} is the source of a synthetic one: pass "
+            "the whole X of fit"
+        )
+    return images, *sample
 
 
 def _diagnose(

@@ -202,10 +202,9 @@ class AttributionDisplay(Display):
     def _draw(self, ax: Any, figure: Any) -> None:
         images, maps = channels_last(self.images), np.asarray(self.maps)
         low, high = image_limits(self.value_range, images)
-        labels = None if self.labels is None else np.asarray(self.labels)
-        own_labels = labels is not None and labels.ndim == 2
-        names = ("image", *map(shorten, self.names))
-        axes = self._make_grid(images, names, None if own_labels else labels, ax, figure)
+        own_labels = np.asarray(self.labels) if np.ndim(self.labels) == 2 else None
+        labels = self.labels if own_labels is None else None
+        axes = self._make_grid(images, ("image", *map(shorten, self.names)), labels, ax, figure)
         show_images(axes[0], images, low, high)
         grey = images @ _BRIGHTNESS if images.shape[-1] == 3 else images
         # Pale, so that it is mostly the maps that are dark or bright.
@@ -213,7 +212,7 @@ class AttributionDisplay(Display):
         for m, k in np.ndindex(maps.shape[:2]):
             each = axes[1 + m, k]
             drawn = each.imshow(maps[m, k], cmap="viridis", vmin=0, vmax=1, alpha=0.55)
-            lines = [label_text(labels[m, k])] if own_labels else []
+            lines = [] if own_labels is None else [label_text(own_labels[m, k])]
             if self.proba is not None:
                 lines.append(f"p = {np.asarray(self.proba)[m, k]:.2f}")
             each.set_xlabel("\n".join(lines), fontsize="small")

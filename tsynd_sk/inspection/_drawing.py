@@ -118,7 +118,7 @@ def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     return width, width / aspect
 
 
-def show_images(axes: np.ndarray, images: ArrayLike, low: float, high: float) -> None:
+def show_images(axes: Any, images: ArrayLike, low: float, high: float) -> None:
     """Draw images (*axes, H, W, C) in colour if they have three channels, else their mean."""
     shares = (np.asarray(images, dtype=np.float64) - low) / ((high - low) or 1.0)
     shares = np.clip(shares, 0, 1)
@@ -128,7 +128,7 @@ def show_images(axes: np.ndarray, images: ArrayLike, low: float, high: float) ->
         axes[place].imshow(shares[place], cmap="gray", vmin=0, vmax=1)
 
 
-def show_differences(axes: np.ndarray, differences: ArrayLike) -> Any:
+def show_differences(axes: Any, differences: ArrayLike) -> Any:
     """Draw differences (*axes, H, W, C), their mean over channels, on one symmetric scale."""
     means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0

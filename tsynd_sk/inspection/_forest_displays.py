@@ -91,7 +91,8 @@ class DifferenceDisplay(Display):
         names, references, *values = (
             [getattr(each, column) for each in differences] for column in columns
         )
-        return cls(names, references, *map(np.array, values), score=score)
+        mean, low, high, found = map(np.array, values)
+        return cls(names, references, mean, low, high, found, score)
 
     def _draw(self, ax: Any, figure: Any) -> None:
         n = len(self.names)
