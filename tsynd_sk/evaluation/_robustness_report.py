@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from numbers import Integral
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,13 +31,12 @@ class RobustnessReport:
     Attributes
     ----------
     scores : list of dict
-        "condition", "estimator", "metric", "score" (mean over seeds and settings), "low" and "high"
-        (its interval).
+        "condition", "estimator", "metric", "score" (mean over seeds and settings), "low", "high".
     comparisons : list of dict
         "condition", "estimator", "reference", "metric", "difference", "low", "high", "p", "p_holm".
     rows : list of dict
-        Every single measurement: "condition", "estimator", "seed", the setting ("kind" and
-        "severity", or "attack" and "eps") and all metrics. Made for ``pandas.DataFrame(rows)``.
+        Single measurements: "condition", "estimator", "seed", the setting ("kind" and "severity",
+        or "attack" and "eps") and all metrics. Made for ``pandas.DataFrame(rows)``.
     notes : list of str
         What was left out and why, and signs of gradient masking.
     reference : str
@@ -101,31 +102,26 @@ class RobustnessReport:
 
     def __repr__(self) -> str:
         several, alpha = self.n_seeds > 1, 1 - self.confidence_level
-        differing = {
-            (row["condition"], row["estimator"], row["metric"])
-            for row in self.comparisons
-            if row["p_holm"] < alpha
-        }
-        # A heading for each condition, and a row of cells below it for each estimator.
-        cells: dict[str, dict[str, list[str]]] = {}
-        for row in self.scores:
-            condition, name = row["condition"], row["estimator"]
-            star = "*" if (condition, name, row["metric"]) in differing else " "
-            suffix = " (reference)" if self.comparisons and name == self.reference else ""
-            of_estimator = cells.setdefault(condition, {}).setdefault(f"  {name}{suffix}", [])
-            of_estimator.append(f"{row['score']:.3f}{star} [{row['low']:.3f}, {row['high']:.3f}]")
-        rows = [
-            line
-            for condition, named in cells.items()
-            for line in ([condition], *([name, *values] for name, values in named.items()))
-        ]
+        keys = itemgetter("condition", "estimator", "metric")
+        differing = {keys(row) for row in self.comparisons if row["p_holm"] < alpha}
+        table: list[list[str]] = []
+        for condition, in_condition in groupby(self.scores, itemgetter("condition")):
+            table.append([condition])
+            for name, rows in groupby(in_condition, itemgetter("estimator")):
+                suffix = " (reference)" if self.comparisons and name == self.reference else ""
+                cells = [
+                    f"{row['score']:.3f}{'*' if keys(row) in differing else ' '} "
+                    f"[{row['low']:.3f}, {row['high']:.3f}]"
+                    for row in rows
+                ]
+                table.append([f"  {name}{suffix}", *cells])
         headings = ["", *dict.fromkeys(TITLES[row["metric"]][0] for row in self.scores)]
         lines = [
             f"{self.n_images} images, {self.n_seeds} seed{'s' if several else ''}; "
             f"{100 * self.confidence_level:.4g} % intervals by {self.n_resamples} resamples of "
             f"images {'and seeds' if several else 'alone'}",
             "",
-            format_table(headings, rows, align="<" * len(headings)),
+            format_table(headings, table, align="<" * len(headings)),
             "",
         ]
         if self.comparisons:
@@ -163,16 +159,13 @@ def robustness_report(
     kinds, severities : list, default=all of them
         Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
         ``kinds=()`` leaves them out.
-    attacks : list of str, default=()
-        See :func:`adversarial_scores`; every estimator is attacked by its own gradients. None by
-        default, because they need the Adversarial Robustness Toolbox, and gradients.
-    eps : iterable of float, default=(2 / 255, 4 / 255)
-        Strengths of the attacks, as fractions of the range of values.
+    attacks, eps : list of str, default=(), and iterable of float, default=(2 / 255, 4 / 255)
+        Attacks, each by the estimator's own gradients, and their strengths, see
+        :func:`adversarial_scores`.
     attack_params : dict or None, default=None
         "max_iter", "n_restarts", "n_queries" and "batch_size" for :func:`adversarial_scores`.
     metrics : iterable of str, default=all of them
-        "roc_auc" and "balanced_accuracy", see :func:`classification_scores`, "accuracy" and
-        "expected_calibration_error", see :func:`expected_calibration_error`.
+        Those of :func:`classification_scores`, "accuracy", and "expected_calibration_error".
     reference : str or None, default=None
         Name of the estimator that the others are compared with; ``None``: the first.
     n_resamples : int, default=2000
@@ -186,9 +179,8 @@ def robustness_report(
     Returns
     -------
     RobustnessReport
-        Call its ``to_frame`` and ``differences``, or print it. Its conditions are
-        "clean", "corrupted" (the mean over kinds and severities), and each attack with its
-        strength, such as "pgd 2/255".
+        Call its ``to_frame`` and ``differences``, or print it. Its conditions are "clean",
+        "corrupted" (mean over kinds and severities), and attacks such as "pgd 2/255".
 
     Raises
     ------
@@ -206,9 +198,7 @@ def robustness_report(
     See Also
     --------
     RobustnessReport : What it returns.
-    corruption_scores : Scores of one classifier under corruption.
-    augmentation_scores : Scores of one classifier under augmentation.
-    adversarial_scores : Scores of one classifier under attack.
+    corruption_scores, augmentation_scores, adversarial_scores : Scores of one classifier.
     tsynd_sk.inspection.RobustnessDisplay : Draws what is measured.
     tsynd_sk.AugmentedClassifier : A classifier that is meant to be robust.
 
@@ -221,24 +211,21 @@ def robustness_report(
 
     Examples
     --------
-    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from sklearn.linear_model import LogisticRegression
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import robustness_report
     >>> X, y, _ = load_digits_images()
-    >>> X = X[:, None]
-    >>> nets = {
-    ...     f"{n} images": NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150)
-    ... }
+    >>> X = X.reshape(len(X), -1)
+    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+    >>> few.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
     >>> report = robustness_report(
-    ...     nets, X[200:300], y[200:300], kinds=["noise"], severities=[3],
+    ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=["noise"], severities=[3],
     ...     metrics=["roc_auc", "accuracy"], random_state=0
     ... )
-    >>> report.to_frame().columns.tolist()
-    ['condition', 'estimator', 'metric', 'score', 'low', 'high']
     >>> report.differences()[["condition", "estimator", "reference", "metric"]].head(2)
-      condition   estimator  reference    metric
-    0     clean  150 images  50 images   roc_auc
-    1     clean  150 images  50 images  accuracy
+      condition estimator reference    metric
+    0     clean      many       few   roc_auc
+    1     clean      many       few  accuracy
     """
     panel = _panel(estimators)
     reference = next(iter(panel)) if reference is None else reference

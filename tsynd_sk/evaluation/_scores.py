@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._validation import check_int_at_least
 
-#: What the metrics are called, and what their numbers mean. The last is the better the lower.
+#: What the metrics are called, and what their numbers mean.
 TITLES = {
     "roc_auc": ("ROC AUC", "(0.5: chance, 1: perfect)"),
     "balanced_accuracy": ("balanced accuracy", "(share of images)"),
@@ -50,8 +50,8 @@ def classification_scores(y: ArrayLike, proba: ArrayLike, classes: ArrayLike) ->
     -------
     dict
         "roc_auc", the area under the ROC curve, one class against the rest and averaged if there
-        are more than two; nan if `y` has a single label. "balanced_accuracy", the mean over
-        classes of the share recognised. Both are over the classes present in `y`.
+        are more than two; nan if `y` has a single label. "balanced_accuracy", the mean share
+        recognised of a class. Both are over the classes present in `y`.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def classification_scores(y: ArrayLike, proba: ArrayLike, classes: ArrayLike) ->
 
     See Also
     --------
-    expected_calibration_error : One of the scores.
+    expected_calibration_error : Another score.
 
     Examples
     --------
@@ -97,14 +97,14 @@ def expected_calibration_error(
 
     See Also
     --------
-    classification_scores : All scores at once.
+    classification_scores : Other scores.
 
     Notes
     -----
-    Rows are put in bins by their confidence, the probability of the class that is predicted. In
-    each bin the mean confidence is compared with the share of correct predictions; the absolute
-    differences are averaged, weighted by the number of rows [1]_. With few rows the error is too
-    high even for perfect predictions, for the shares of small bins scatter.
+    Rows are put in bins by their confidence, the probability of the class that is predicted. The
+    absolute differences between mean confidence and share correct of each bin are averaged,
+    weighted by the number of rows [1]_. With few rows the error is too high even for perfect
+    predictions, for the shares of small bins scatter.
 
     References
     ----------
@@ -161,11 +161,10 @@ def weighted_scores(
     weights = np.ones((n, 1)) if weights is None else weights
     present, place = np.unique(codes, return_inverse=True)
     confidence, correct = proba.max(axis=1), proba.argmax(axis=1) == codes
-    # Bins are open on the left. Their edges are those that anyone would write; a product would put
-    # some confidences on the other side of them.
+    # Bins are open on the left. Products would put some confidences on the other side of edges.
     edges = np.linspace(0, 1, n_bins + 1)[1:-1]
     # Sums over classes, over what is recognised of them, and over bins. Sparse, for a row is in few
-    # of them; and dense products would be shared out among threads that cost more than they save.
+    # of them, and threads cost more here than they save.
     rows, right, n_present = np.arange(n), np.flatnonzero(correct), len(present)
     in_bin = 2 * n_present + np.searchsorted(edges, confidence, side="left")
     sums_of = csr_array(
@@ -195,9 +194,8 @@ def weighted_scores(
 def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the area under the ROC curve under many weightings of the rows at once.
 
-    The share of pairs of a positive and a negative row in which the positive has the higher score,
-    ties counting half (Mann and Whitney, 1947): one sort serves all weightings. It is nan where the
-    positive, or the negative, rows weigh nothing.
+    It is the share of pairs in which the positive row has the higher score, ties counting half
+    (Mann and Whitney, 1947); nan where positive, or negative, rows weigh nothing.
     """
     negative = np.flatnonzero(~positive)
     negative = negative[np.argsort(scores[negative], kind="stable")]

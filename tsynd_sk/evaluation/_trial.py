@@ -1,4 +1,4 @@
-"""Fitted classifiers in the same settings and the same resamples of images, and their scores."""
+"""Scores of fitted classifiers in the same settings and the same resamples of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import stats
 from tsynd_sk.evaluation._attacks import GradientMaskingWarning, adversarial_scores
 from tsynd_sk.evaluation._scores import METRICS, check_predictions, weighted_scores
 
-# Values of weights that are worked on at a time: they fit in the caches of most processors.
+# Weights that are worked on at a time: they fit in the caches of most processors.
 _BLOCK = 2**17
 
 
@@ -33,7 +33,7 @@ class Trial:
         self._seeds = list(product(panel, range(self.n_seeds)))
         self.rows: list[dict[str, Any]] = []
         # Sums over settings: the scores measured, then those in the resamples.
-        self._totals: dict[tuple[str, str], np.ndarray] = {}
+        self._totals: dict[tuple[str, str, int], Any] = defaultdict(float)
         codes = np.unique(labels, return_inverse=True)[1]
         self._counts = draw_within_classes(codes, n_resamples, rng)
         # How often each seed is drawn in each resample.
@@ -48,7 +48,7 @@ class Trial:
 
     def measure_attacked(self, X: np.ndarray, y, **settings) -> list[str]:
         """Score on images that were changed to mislead each classifier; return signs of masking."""
-        signs: dict[str, list[str]] = defaultdict(list)
+        signs = defaultdict(list)
         for name, seed in self._seeds:
             with warnings.catch_warnings():
                 # It would not say which of the classifiers it is about.
@@ -72,8 +72,7 @@ class Trial:
         named = dict(zip(METRICS, point[:, 0].tolist(), strict=True))
         self.rows.append({**key, "estimator": name, "seed": seed, **named})
         scores = np.hstack([point, resampled_scores(codes, proba, self._counts)])
-        zeros = np.zeros((self.n_seeds, *scores.shape))
-        self._totals.setdefault((key["condition"], name), zeros)[seed] += scores
+        self._totals[key["condition"], name, seed] += scores
 
     def summary(
         self, metrics: list[str], reference: str, confidence_level: float
@@ -83,9 +82,10 @@ class Trial:
         n_rows = Counter(row["condition"] for row in self.rows)
         for condition, name, metric in product(n_rows, self.panel, metrics):
             # Over the settings of the condition.
-            n_settings = n_rows[condition] / len(self.panel) / self.n_seeds
+            n_settings, m = n_rows[condition] / len(self._seeds), METRICS.index(metric)
             measured, base = (
-                self._totals[condition, one][:, METRICS.index(metric)] / n_settings
+                np.stack([self._totals[condition, one, seed][m] for seed in range(self.n_seeds)])
+                / n_settings
                 for one in (name, reference)
             )
             score = float(measured[:, 0].mean())

@@ -128,7 +128,7 @@ def show_images(axes: Any, images: ArrayLike, low: float, high: float) -> None:
         axes[place].imshow(shares[place], cmap="gray", vmin=0, vmax=1)
 
 
-def show_differences(axes: Any, differences: ArrayLike) -> Any:
+def show_differences(axes: Any, differences: Any) -> Any:
     """Draw differences (*axes, H, W, C), their mean over channels, on one symmetric scale."""
     means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0
