@@ -17,13 +17,12 @@ import benchmark_plan as plan
 import numpy as np
 from benchmark import probabilities_of, read
 from benchmark_plan import CELLS, Cell
-from scipy import stats
 
 from tsynd_sk.comparison import SCORES, Difference
 
 # What joins data sets stands here until the library can do it.
 from tsynd_sk.comparison._differences import predicted_scores, resampled_images
-from tsynd_sk.evaluation import holm
+from tsynd_sk.evaluation import holm, t_interval
 
 TITLES = {
     "roc_auc": "ROC AUC",
@@ -110,16 +109,12 @@ class Results:
         if not parts:
             return None
         means, of_seeds, of_images, n = map(np.array, zip(*parts, strict=True))
-        mean, found = float(means.mean()), (math.nan, math.nan, math.nan)
+        found: tuple[float, ...] = (float(means.mean()), math.nan, math.nan, math.nan)
         if (n > 1).all():
-            variance = (of_seeds + of_images).sum()
-            error, spread = float(np.sqrt(variance)) / len(parts), (of_seeds**2 / (n - 1)).sum()
+            variance, spread = (of_seeds + of_images).sum(), (of_seeds**2 / (n - 1)).sum()
             freedom = variance**2 / spread if spread else np.inf
-            width = float(stats.t.isf(0.025, freedom)) * error
-            p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else 1.0
-            # Draws may agree by chance, as shares of few images do: that is no certainty.
-            found = (mean - width, mean + width, p) if error > 1e-12 or mean == 0 else found
-        return Difference(pair.arm, pair.reference, score, mean, *found)
+            found = t_interval(found[0], variance / len(parts) ** 2, freedom)
+        return Difference(pair.arm, pair.reference, score, *found)
 
     def _draws(self, pair: Pair, score: str, cell: Cell) -> dict[int, float]:
         name = replace(cell, kind=pair.kind).name

@@ -36,9 +36,14 @@ class TestHoldOuts:
             (each.mean(), interval.low, interval.high, found.pvalue)
         )
 
-    @pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
-    def test_equal_differences_have_no_width(self, value, p):
-        assert over_hold_outs(np.full(3, value), 0.3) == (value, value, value, p)
+    def test_arms_that_never_differ_have_no_width(self):
+        assert over_hold_outs(np.zeros(3), 0.3) == (0, 0, 0, 1)
+
+    @pytest.mark.parametrize("each", [[0.5] * 3, [0.3 - 0.2, 0.4 - 0.3, 0.1]])
+    def test_equal_differences_have_no_interval(self, each):
+        mean, *rest = over_hold_outs(np.array(each), 0.3)
+        assert mean == pytest.approx(each[0])
+        assert np.isnan(rest).all()
 
 
 class TestImagesAndSeeds:

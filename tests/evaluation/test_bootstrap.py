@@ -66,7 +66,11 @@ class TestStatistics:
 
     def test_what_never_differs_is_certain(self):
         assert over_images_and_seeds(np.zeros(3), np.zeros(100)) == (0, 0, 0, 1)
-        assert over_images_and_seeds(np.full(3, 0.5), np.full(100, 0.5)) == (0.5, 0.5, 0.5, 0)
+
+    def test_what_differs_without_scatter_has_no_interval(self):
+        mean, *rest = over_images_and_seeds(np.full(3, 0.5), np.full(100, 0.5))
+        assert mean == 0.5
+        assert np.isnan(rest).all()
 
     def test_intervals_are_around_the_estimate_and_within_bounds(self):
         resampled = np.random.default_rng(0).normal(0.6, 0.05, 20_000)

@@ -158,10 +158,15 @@ def over_images_and_seeds(
 def t_interval(
     mean: float, variance: float, freedom: float, confidence_level: float = 0.95
 ) -> tuple[float, ...]:
-    """Return a mean, the ends of its interval and its two-sided p-value, by Student's t."""
-    if variance == 0:
-        return mean, mean, mean, float(mean == 0)
+    """Return a mean, the ends of its interval and its two-sided p-value, by Student's t.
+
+    The last three are nan if all draws agree on a difference, for then there is no scatter to judge
+    it by.
+    """
     error = variance**0.5
+    # Equal draws may differ by rounding.
+    if error < 1e-12:
+        return (mean, np.nan, np.nan, np.nan) if mean else (0.0, 0.0, 0.0, 1.0)
     width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error
     return mean, mean - width, mean + width, 2 * float(stats.t.sf(abs(mean) / error, freedom))
 
