@@ -14,9 +14,13 @@ from tsynd_sk.evaluation._scores import (
     METRICS,
     TITLES,
     classification_scores,
+    draw_within_classes,
     expected_calibration_error,
+    holm,
     labels_of_images,
     names_among,
+    over_images_and_seeds,
+    t_interval,
     weighted_scores,
 )
 from tsynd_sk.evaluation._synthesis_report import (
@@ -24,12 +28,6 @@ from tsynd_sk.evaluation._synthesis_report import (
     fitted_synthesizer,
     sample_beside_sources,
     synthesis_report,
-)
-from tsynd_sk.evaluation._trial import (
-    draw_within_classes,
-    holm,
-    over_images_and_seeds,
-    t_interval,
 )
 
 __all__ = [

@@ -41,7 +41,7 @@ class GradientMaskingWarning(UserWarning):
 
     Examples
     --------
-    Turned into an error, it stops a job that would report a robustness that is not there:
+    Turned into an error, it stops a job:
 
     >>> import warnings
     >>> from tsynd_sk.evaluation import GradientMaskingWarning
@@ -81,27 +81,22 @@ def adversarial_scores(
         - "fgsm": one step along the sign of the gradient.
         - "pgd": `max_iter` steps from `n_restarts` random starts.
         - "autoattack": Auto-PGD (100 steps) on the cross-entropy, Auto-PGD on the ratio of
-          differences of logits (their plain difference for two classes), then "square", each
+          differences of logits (for two classes, on their difference), then "square", each
           against the images that still stand.
-        - "square": the black-box attack, a random search that sees predictions only.
+        - "square": a random search that sees predictions only, `n_queries` for each image.
     eps : iterable of float, default=(2 / 255, 4 / 255, 8 / 255)
         Largest change of any value, as a fraction of the range of values, within which images stay:
-        0 to 255 for uint8; for floats from the lowest to the highest value in `X` and, if
-        `estimator` is an AugmentedClassifier, in its fit.
-    max_iter, n_restarts : int, default=20, 3
-        Steps and starts of "pgd".
-    n_queries : int, default=500
-        Predictions that "square" asks for each image, here and within "autoattack".
-    batch_size : int, default=256
-        Images that are attacked at once.
+        0 to 255 for uint8; for floats that of `X` and of the fit of an AugmentedClassifier.
+    max_iter, n_restarts, n_queries, batch_size : int, default=20, 3, 500, 256
+        Budgets of the attacks, see above, and images that are attacked at once.
     random_state : int, RandomState instance or None, default=None
         Seed of the attacks, of which none depends on what others there are.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts with the keys "attack", "eps", "accuracy", "balanced_accuracy"
-          and "roc_auc", see `classification_scores`; first of all the attack "clean" with eps 0.
+        - ``rows``: a list of dicts with "attack", "eps", "accuracy" and `classification_scores`;
+          first of all the attack "clean" with eps 0.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities of these rows.
         - ``gradient_masking``: list of str, signs that the attacks missed what there is.
         - ``loss_rises``: share of the images whose loss rises with a small step along its gradient.
@@ -114,7 +109,7 @@ def adversarial_scores(
     Warns
     -----
     GradientMaskingWarning
-        If ``gradient_masking`` is not empty.
+        If ``gradient_masking`` is not empty; :ref:`guide_evaluation` lists the signs.
 
     See Also
     --------
@@ -127,9 +122,6 @@ def adversarial_scores(
     the network and, of several such, what makes the true label least likely. Unlike the others,
     "autoattack" leaves images alone that are misclassified already: it is made for accuracy.
 
-    A network whose gradients say nothing resists attacks that follow them, and no others.
-    :ref:`guide_evaluation` lists the signs of this that are looked for.
-
     Examples
     --------
     >>> import pytest
@@ -140,12 +132,9 @@ def adversarial_scores(
     >>> X, y, _ = load_digits_images()
     >>> X = X[:, None]
     >>> classifier = NetClassifier(max_epochs=5).fit(X[:200], y[:200])
-    >>> scores = adversarial_scores(
-    ...     classifier, X[200:250], y[200:250], attacks=["fgsm"], eps=0.2, random_state=0
-    ... )
-    >>> [(row["attack"], row["eps"]) for row in scores.rows]
-    [('clean', 0.0), ('fgsm', 0.2)]
-    >>> scores.rows[1]["accuracy"] < scores.rows[0]["accuracy"]
+    >>> scores = adversarial_scores(classifier, X[200:250], y[200:250], attacks=["fgsm"], eps=0.2)
+    >>> clean, attacked = scores.rows
+    >>> attacked["accuracy"] < clean["accuracy"]
     True
     """
     try:

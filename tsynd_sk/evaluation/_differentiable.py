@@ -23,9 +23,8 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 class DifferentiableClassifier:
     """A private copy of a network, from whose predictions gradients reach images."""
 
-    # The user's, fitted.
+    # The user's, and its copy in evaluation mode, which returns log-probabilities.
     net: NeuralNet
-    # Its copy in evaluation mode, which returns log-probabilities.
     network: InferenceCopy
     # Images as the network sees them, which may be flat or without an axis of channels.
     x: Tensor
@@ -46,7 +45,7 @@ class DifferentiableClassifier:
         """Copy the network of a fitted classifier, and bring images to what it sees.
 
         A bare skorch net gets the layout and, if it has as many classes, the labels of `like`;
-        otherwise labels are indices. Raise ValueError if the copy would not see what the net does.
+        otherwise labels are indices.
         """
         given = _check_differentiable(estimator, name)
         augmented = isinstance(given, AugmentedClassifier)
@@ -66,18 +65,17 @@ class DifferentiableClassifier:
         if not augmented and images.ndim == 2 and hasattr(net, "image_shape_"):
             x = x.flatten(1)
 
-        def of(x: Tensor) -> DifferentiableClassifier:
-            network, n_classes = _copy_network(net, x)
-            known = classes if np.size(classes) == n_classes else np.arange(n_classes)
-            return cls(net, network, x, image_format, limits, np.asarray(known))
-
         try:
-            return of(x)
+            network, n_classes = _copy_network(net, x)
         except (RuntimeError, ValueError, IndexError):
             if augmented or image_format.layout != "hw":
                 raise
             # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
-            return of(x[:, 0])
+            x = x[:, 0]
+            network, n_classes = _copy_network(net, x)
+        if np.size(classes) != n_classes:
+            classes = np.arange(n_classes)
+        return cls(net, network, x, image_format, limits, np.asarray(classes))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -89,7 +87,7 @@ class DifferentiableClassifier:
         return self.network(x.to(_skorch.device_of(self.net))).to(x.device)
 
     def log_proba(self, x: Tensor | None = None) -> np.ndarray:
-        """Predict log-probabilities (n, n_classes), by default of the images that it has."""
+        """Predict log-probabilities, by default of the images that it has."""
         with torch.no_grad():
             return self(self.x if x is None else x).numpy()
 

@@ -64,12 +64,11 @@ def corruption_scores(
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import corruption_scores
     >>> X, y, _ = load_digits_images()
-    >>> classifier = LogisticRegression().fit(X[:200].reshape(200, -1), y[:200])
+    >>> X = X.reshape(len(X), -1)
+    >>> classifier = LogisticRegression().fit(X[:200], y[:200])
     >>> classifier.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
-    >>> X_test, y_test = X[200:300].reshape(100, -1), y[200:300]
-    >>> scores = corruption_scores(
-    ...     classifier, X_test, y_test, kinds=["noise", "blur"], severities=[1, 5], random_state=0
-    ... )
+    >>> test = classifier, X[200:300], y[200:300]
+    >>> scores = corruption_scores(*test, kinds=["noise", "blur"], severities=[1, 5])
     >>> len(scores.rows), sorted(scores.mean)
     (4, ['balanced_accuracy', 'roc_auc'])
     """
@@ -120,9 +119,9 @@ def augmentation_scores(
     n_draws : int, default=10
         How often all images are augmented and scored.
     flip, degrees, scale, shift : bool, float, float and float
-        What happens to an image at most, see :func:`augment`.
+        See :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations, as there. More draws leave the first ones as they are.
+        Seed. More draws leave the first ones as they are.
 
     Returns
     -------
@@ -146,11 +145,10 @@ def augmentation_scores(
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import augmentation_scores
     >>> X, y, _ = load_digits_images()
-    >>> classifier = LogisticRegression().fit(X[:200].reshape(200, -1), y[:200])
+    >>> X = X.reshape(len(X), -1)
+    >>> classifier = LogisticRegression().fit(X[:200], y[:200])
     >>> classifier.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
-    >>> scores = augmentation_scores(
-    ...     classifier, X[200:300].reshape(100, -1), y[200:300], n_draws=3, random_state=0
-    ... )
+    >>> scores = augmentation_scores(classifier, X[200:300], y[200:300], n_draws=3)
     >>> len(scores.rows), sorted(scores.std)
     (3, ['balanced_accuracy', 'roc_auc'])
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 from numbers import Integral
 from operator import itemgetter
 from typing import Any
@@ -17,11 +18,21 @@ from sklearn.utils import check_random_state
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, check_number
-from tsynd_sk.evaluation._attacks import GradientMaskingWarning
+from tsynd_sk.evaluation._attacks import GradientMaskingWarning, adversarial_scores
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
-from tsynd_sk.evaluation._scores import METRICS, TITLES, names_among
-from tsynd_sk.evaluation._trial import Trial
+from tsynd_sk.evaluation._scores import (
+    METRICS,
+    TITLES,
+    check_predictions,
+    draw_within_classes,
+    holm,
+    interval,
+    names_among,
+    over_images_and_seeds,
+    resampled_scores,
+    weighted_scores,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,11 +47,11 @@ class RobustnessReport:
         "condition", "estimator", "reference", "metric", "difference", "low", "high", "p", "p_holm".
     rows : list of dict
         Single measurements: "condition", "estimator", "seed", the setting ("kind" and "severity",
-        or "attack" and "eps") and all metrics. Made for ``pandas.DataFrame(rows)``.
+        or "attack" and "eps") and all metrics.
     notes : list of str
-        What was left out and why, and signs of gradient masking.
+        What was left out, and signs of gradient masking.
     reference : str
-        Name of the estimator that the others are compared with.
+        What the others are compared with.
     n_images, n_seeds, n_resamples : int
         Images, fitted estimators of each name, resamples.
     confidence_level : float
@@ -49,7 +60,7 @@ class RobustnessReport:
     See Also
     --------
     robustness_report : Makes it.
-    tsynd_sk.inspection.RobustnessDisplay : Draws it, also on axes that are there.
+    tsynd_sk.inspection.RobustnessDisplay : Draws it.
 
     Examples
     --------
@@ -60,9 +71,8 @@ class RobustnessReport:
     >>> X = X.reshape(len(X), -1)
     >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
     >>> report = robustness_report({"few": few, "many": many}, X[200:300], y[200:300], kinds=())
-    >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
-    ('few', 100, 8, 4)
-    >>> scores, differences = report.to_frame(), report.differences()
+    >>> len(report.to_frame()), len(report.differences())
+    (8, 4)
     """
 
     scores: list[dict[str, Any]]
@@ -150,15 +160,14 @@ def robustness_report(
     Parameters
     ----------
     estimators : dict
-        From names to fitted classifiers, or to lists of them, one a seed: the first of every list
-        have a seed (and its training images) in common, and so on. All lists have one length.
+        From names to fitted classifiers, or to lists of one length, one a seed: the first of every
+        list have a seed (and its training images) in common, and so on.
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
         Clean images that none of them was fitted on.
     y : array-like of shape (n,)
         True labels.
     kinds, severities : list, default=all of them
-        Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
-        ``kinds=()`` leaves them out.
+        Corruptions, see :func:`corruption_scores`, the same for all; ``kinds=()`` for none.
     attacks, eps : list of str, default=(), and iterable of float, default=(2 / 255, 4 / 255)
         Attacks, each by the estimator's own gradients, and their strengths, see
         :func:`adversarial_scores`.
@@ -167,7 +176,7 @@ def robustness_report(
     metrics : iterable of str, default=all of them
         Those of :func:`classification_scores`, "accuracy", and "expected_calibration_error".
     reference : str or None, default=None
-        Name of the estimator that the others are compared with; ``None``: the first.
+        Name of what the others are compared with; ``None``: the first.
     n_resamples : int, default=2000
         Resamples of the bootstrap, 100 at least.
     confidence_level : float, default=0.95
@@ -204,10 +213,9 @@ def robustness_report(
 
     Notes
     -----
-    Intervals of scores are percentiles of a bootstrap over images and, if there are several, seeds.
-    Differences are paired; their intervals and tests are Student's t over seeds and images.
-    "p_holm" is corrected for all the tests of the report, the intervals are not.
-    :ref:`guide_evaluation` says how to read them, and how they are made.
+    Intervals of scores are percentiles of a bootstrap over images and seeds. Differences are
+    paired; their intervals and tests are Student's t. "p_holm" is corrected for all tests of the
+    report, the intervals are not. :ref:`guide_evaluation` says how they are made and read.
 
     Examples
     --------
@@ -281,7 +289,100 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
     lengths = {name: len(seeds) for name, seeds in panel.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            "estimators must be fitted classifiers, or lists of equal length with one for each "
-            f"seed; got lists of these lengths: {lengths}"
+            "estimators must be fitted classifiers, or lists of equal length, one for each seed; "
+            f"got lists of these lengths: {lengths}"
         )
     return panel
+
+
+class Trial:
+    """Measurements of a panel of classifiers (lists by name, one a seed), resampled too."""
+
+    def __init__(
+        self,
+        panel: dict[str, list[Any]],
+        labels: np.ndarray,
+        n_resamples: int,
+        rng: np.random.Generator,
+    ):
+        self.panel, self.labels = panel, labels
+        self.n_seeds = len(next(iter(panel.values())))
+        self._seeds = list(product(panel, range(self.n_seeds)))
+        self.rows: list[dict[str, Any]] = []
+        # Sums over settings: the scores measured, then those in the resamples.
+        self._totals: dict[tuple[str, str, int], Any] = defaultdict(float)
+        codes = np.unique(labels, return_inverse=True)[1]
+        self._counts = draw_within_classes(codes, n_resamples, rng)
+        # How often each seed is drawn in each resample.
+        shares = np.full(self.n_seeds, 1 / self.n_seeds)
+        self._draws = rng.multinomial(self.n_seeds, shares, size=n_resamples).T
+
+    def measure(self, settings: Iterable[tuple[dict[str, Any], np.ndarray]]) -> None:
+        """Score all classifiers on the images of each setting, which are made once for all."""
+        for key, images in settings:
+            for name, seed in self._seeds:
+                self._add(key, name, seed, self.panel[name][seed].predict_proba(images))
+
+    def measure_attacked(self, X: np.ndarray, y, **settings) -> list[str]:
+        """Score on images that were changed to mislead each classifier; return signs of masking."""
+        signs = defaultdict(list)
+        for name, seed in self._seeds:
+            with warnings.catch_warnings():
+                # It would not say which of the classifiers it is about.
+                warnings.simplefilter("ignore", GradientMaskingWarning)
+                found = adversarial_scores(self.panel[name][seed], X, y, **settings)
+            # The first row is that of the images as they are.
+            for row, proba in zip(found.rows[1:], found.proba[1:], strict=True):
+                setting = {key: row[key] for key in ("attack", "eps")}
+                condition = f"{row['attack']} {format_strength(row['eps'])}"
+                self._add({"condition": condition, **setting}, name, seed, proba)
+            if masking := found.gradient_masking:
+                signs[name].append(f"seed {seed}: {'; '.join(masking)}")
+        return [
+            f"Signs of gradient masking in {name!r}: {'. '.join(of)}." for name, of in signs.items()
+        ]
+
+    def _add(self, key: dict[str, Any], name: str, seed: int, proba: Any) -> None:
+        classes = self.panel[name][seed].classes_
+        codes, proba = check_predictions(self.labels, proba, classes)
+        point = weighted_scores(codes, proba)
+        named = dict(zip(METRICS, point[:, 0].tolist(), strict=True))
+        self.rows.append({**key, "estimator": name, "seed": seed, **named})
+        scores = np.hstack([point, resampled_scores(codes, proba, self._counts)])
+        self._totals[key["condition"], name, seed] += scores
+
+    def summary(
+        self, metrics: list[str], reference: str, confidence_level: float
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return scores with intervals, and differences to the reference with tests."""
+        scores, comparisons = [], []
+        n_rows = Counter(row["condition"] for row in self.rows)
+        for condition, name, metric in product(n_rows, self.panel, metrics):
+            # Over the settings of the condition.
+            n_settings, m = n_rows[condition] / len(self._seeds), METRICS.index(metric)
+            measured, base = (
+                np.stack([self._totals[condition, one, seed][m] for seed in range(self.n_seeds)])
+                / n_settings
+                for one in (name, reference)
+            )
+            score = float(measured[:, 0].mean())
+            resampled = (measured[:, 1:] * self._draws).sum(axis=0) / self.n_seeds
+            low, high = interval(score, resampled, confidence_level)
+            key = {"condition": condition, "estimator": name}
+            scores.append({**key, "metric": metric, "score": score, "low": low, "high": high})
+            if name != reference:
+                differences = measured - base
+                resampled = differences[:, 1:].mean(axis=0)
+                found = over_images_and_seeds(differences[:, 0], resampled, confidence_level)
+                outcome = dict(zip(("difference", "low", "high", "p"), found, strict=True))
+                comparisons.append({**key, "reference": reference, "metric": metric, **outcome})
+        corrected = holm(np.array([row["p"] for row in comparisons]))
+        for row, p in zip(comparisons, corrected.tolist(), strict=True):
+            row["p_holm"] = p
+        return scores, comparisons
+
+
+def format_strength(eps: float) -> str:
+    """Write the strength of an attack as people do."""
+    levels = eps * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.3g}"

@@ -1,4 +1,4 @@
-"""Scores of predicted probabilities, under one or many weightings of the rows."""
+"""Scores of predicted probabilities, also in many resamples of the rows; intervals and tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 from scipy.sparse import csr_array
 from sklearn.utils import check_array, check_consistent_length
 
@@ -30,8 +31,10 @@ TITLES = {
 #: ('roc_auc', 'balanced_accuracy', 'accuracy', 'expected_calibration_error')
 METRICS = tuple(TITLES)
 
-#: Bins of the calibration error: as many as in most of the literature.
-N_BINS = 15
+# Bins of the calibration error: as many as in most of the literature.
+_N_BINS = 15
+# Weights that are worked on at a time: they fit in the caches of most processors.
+_BLOCK = 2**17
 
 
 def classification_scores(y: ArrayLike, proba: ArrayLike, classes: ArrayLike) -> dict[str, float]:
@@ -65,16 +68,15 @@ def classification_scores(y: ArrayLike, proba: ArrayLike, classes: ArrayLike) ->
     Examples
     --------
     >>> from tsynd_sk.evaluation import classification_scores
-    >>> proba = [[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]
-    >>> classification_scores(["fit", "fit", "sick"], proba, ["fit", "sick"])
-    {'roc_auc': 1.0, 'balanced_accuracy': 0.75}
+    >>> classification_scores(["fit", "sick"], [[0.9, 0.1], [0.6, 0.4]], ["fit", "sick"])
+    {'roc_auc': 1.0, 'balanced_accuracy': 0.5}
     """
     scores = weighted_scores(*check_predictions(y, proba, classes))[:2, 0]
     return dict(zip(METRICS[:2], scores.tolist(), strict=True))
 
 
 def expected_calibration_error(
-    y: ArrayLike, proba: ArrayLike, classes: ArrayLike, *, n_bins: int = N_BINS
+    y: ArrayLike, proba: ArrayLike, classes: ArrayLike, *, n_bins: int = _N_BINS
 ) -> float:
     """Return how far the confidence of predictions is from their accuracy.
 
@@ -88,12 +90,12 @@ def expected_calibration_error(
     Returns
     -------
     float
-        Between 0, perfectly calibrated, and 1.
+        From 0, perfectly calibrated, to 1.
 
     Raises
     ------
     ValueError
-        As :func:`classification_scores`, or if `n_bins` is below one.
+        As there, or if `n_bins` is below one.
 
     See Also
     --------
@@ -114,9 +116,8 @@ def expected_calibration_error(
     Examples
     --------
     >>> from tsynd_sk.evaluation import expected_calibration_error
-    >>> proba = [[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]]
-    >>> round(expected_calibration_error([0, 1, 1, 1], proba, [0, 1]), 3)  # 90 % sure, 75 % right
-    0.15
+    >>> round(expected_calibration_error([0, 1], [[0.9, 0.1], [0.9, 0.1]], [0, 1]), 3)
+    0.4
     """
     n_bins = check_int_at_least("n_bins", n_bins, 1)
     return float(weighted_scores(*check_predictions(y, proba, classes), n_bins=n_bins)[-1, 0])
@@ -154,7 +155,7 @@ def weighted_scores(
     codes: np.ndarray,
     proba: np.ndarray,
     weights: np.ndarray | None = None,
-    n_bins: int = N_BINS,
+    n_bins: int = _N_BINS,
 ) -> np.ndarray:
     """Return scores (n_metrics, n_weightings) under weights (n, n_weightings) of the rows."""
     n, n_classes = proba.shape
@@ -207,3 +208,72 @@ def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) 
     area = np.einsum("ib,ib->b", of_positive, beaten)
     with np.errstate(invalid="ignore"):
         return area / (2 * of_positive.sum(axis=0) * below[-1])
+
+
+def draw_within_classes(
+    codes: np.ndarray, n_resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return how often each image is drawn within its class in each resample (n, n_resamples)."""
+    # No image is drawn more than 255 times in a lifetime.
+    counts = np.empty((len(codes), n_resamples), np.uint8)
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        share = np.full(len(rows), 1 / len(rows))
+        counts[rows] = rng.multinomial(len(rows), share, size=n_resamples).T
+    return counts
+
+
+def resampled_scores(codes: np.ndarray, proba: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the scores in every resample, of shape (n_metrics, n_resamples)."""
+    width = max(_BLOCK // len(codes), 1)
+    blocks = np.split(counts, range(width, counts.shape[1], width), axis=1)
+    parts = [weighted_scores(codes, proba, block.astype(np.float64)) for block in blocks]
+    return np.concatenate(parts, axis=1)
+
+
+def interval(estimate: float, resampled: np.ndarray, confidence_level: float) -> tuple[float, ...]:
+    """Return the percentile interval of a score between 0 and 1, around what was measured."""
+    tail = (1 - confidence_level) / 2
+    # Duplicates of images raise the calibration error; that shift is taken out.
+    ends = np.quantile(resampled, [tail, 1 - tail]) - resampled.mean() + estimate
+    return tuple(float(end) for end in ends.clip(0, 1))
+
+
+def over_images_and_seeds(
+    differences: np.ndarray, resampled: np.ndarray, confidence_level: float = 0.95
+) -> tuple[float, ...]:
+    """Return mean, interval and p-value of differences, one a seed, all on the same images.
+
+    `resampled` are mean differences over seeds, on images drawn with replacement.
+    """
+    n_seeds, mean = len(differences), float(differences.mean())
+    of_seeds = float(differences.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+    variance = of_seeds + float(np.nanvar(resampled, ddof=1))
+    # Satterthwaite (1946), where the variance over images is as good as known.
+    freedom = (n_seeds - 1) * (variance / of_seeds) ** 2 if of_seeds else np.inf
+    return t_interval(mean, variance, freedom, confidence_level)
+
+
+def t_interval(
+    mean: float, variance: float, freedom: float, confidence_level: float = 0.95
+) -> tuple[float, ...]:
+    """Return a mean, the ends of its interval and its two-sided p-value, by Student's t.
+
+    The last three are nan if all draws agree on a difference, for then there is no scatter to judge
+    it by.
+    """
+    error = variance**0.5
+    # Equal draws may differ by rounding.
+    if error < 1e-12:
+        return (mean, np.nan, np.nan, np.nan) if mean else (0.0, 0.0, 0.0, 1.0)
+    width = float(stats.t.isf((1 - confidence_level) / 2, freedom)) * error
+    return mean, mean - width, mean + width, 2 * float(stats.t.sf(abs(mean) / error, freedom))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Correct the p-values of a family of tests (Holm, 1979)."""
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = steps.clip(max=1)
+    return corrected

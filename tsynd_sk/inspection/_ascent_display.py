@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from torch import Tensor
 
 from tsynd_sk._utils._threads import single_threaded
 from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
@@ -125,13 +124,12 @@ class AscentDisplay(Display):
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. One of a table gives a display without images.
-        X : array-like of shape (n, ...)
-            Images as in `fit`, from each of which an ascent starts. A dozen is a good number.
-        y : array-like of shape (n,)
-            Their labels.
+        X, y : array-like of shape (n, ...) and (n,)
+            Images as in `fit`, from each of which an ascent starts, and their labels. A dozen is a
+            good number.
         n_sources_shown : int, default=3
-            For so many, the first ones, the way is coloured, in one of six colours, and shown in
-            images; the other lines are grey.
+            For so many, the first ones, the way is shown in images and coloured, in one of six
+            colours; the other lines are grey.
         n_steps_shown : int, default=5
             Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
@@ -145,19 +143,19 @@ class AscentDisplay(Display):
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))
         labels, codes = labels_of_images(y, images, synthesizer.classes_)
-        n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
-        columns, iterates = _trace(synthesizer, images, codes, random_state, n_pictured)
+        n_shown = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
+        columns, iterates = _trace(synthesizer, images, codes, random_state, n_shown)
         synthetic = columns.pop("synthetic")
         pictures: dict[str, Any] = {}
-        if n_pictured:
+        if n_shown:
             last = columns["uncertainty"].shape[1] - 1
-            shown = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
+            steps = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
             image_format = synthesizer.format_
             pictures = {
-                "source": as_displayed(images[:n_pictured], image_format),
-                "synthetic": as_displayed(synthetic[:n_pictured], image_format),
-                "iterates": np.stack([as_displayed(x[shown], image_format) for x in iterates]),
-                "steps": shown,
+                "source": as_displayed(images[:n_shown], image_format),
+                "synthetic": as_displayed(synthetic[:n_shown], image_format),
+                "iterates": np.stack([as_displayed(x[steps], image_format) for x in iterates]),
+                "steps": steps,
                 "value_range": image_limits(None, images),
             }
         return cls(**columns, labels=labels, **pictures)
@@ -175,19 +173,16 @@ class AscentDisplay(Display):
         self.axes_ = np.empty((n_rows, n_columns), dtype=object)
         for row, column in np.ndindex(self.axes_.shape):
             self.axes_[row, column] = self.figure_.add_subplot(grid[row + 1, column])
-        n_coloured = n_rows or min(len(self.uncertainty), len(COLOURS))
-        # The row's number stands where a label repeats.
-        names = [f"row {i}" for i in range(n_coloured)]
+        names = [f"row {i}" for i in range(n_rows or min(len(self.uncertainty), len(COLOURS)))]
         if self.labels is not None:
-            texts = [label_text(label) for label in list(self.labels)[:n_coloured]]
+            texts = [label_text(label) for label in list(self.labels)[: len(names)]]
             names = [
                 f"{text}, {name}" if texts.count(text) > 1 else text
                 for text, name in zip(texts, names, strict=True)
             ]
         self._draw_lines(names)
         if n_rows:
-            # Small letters in a row.
-            self._draw_images(names, max(12, int(_LETTERS * height)))
+            self._draw_images(names, n_letters=max(12, int(_LETTERS * height)))
 
     def _draw_lines(self, names: list[str]) -> None:
         """Draw all ascents, those with names in colour."""
@@ -204,23 +199,21 @@ class AscentDisplay(Display):
             look["zorder"] = 2 + coloured
             agreed = np.asarray(self.label_agreement[i], dtype=bool)
             chosen, taken = int(self.chosen[i]), self.uncertainty_synthetic[i]
-            end, denied = (chosen, not agreed[chosen]) if chosen >= 0 else (last + aside, False)
             ax.plot(steps, values, **look)
             ax.plot([-aside, 0], [self.uncertainty_source[i], values[0]], ":", **look)
             if chosen < 0:
-                ax.plot([last, end], [values[last], taken], ":", **look)
+                ax.plot([last, last + aside], [values[last], taken], ":", **look)
             star = {"color": _GREY, "markersize": 7, "zorder": 2}
             if coloured:
                 for some, face in ((agreed, colour), (~agreed, "white")):
                     points = {"color": colour, "mfc": face, "markersize": 5, "zorder": 4}
                     ax.plot(steps[some], values[some], "o", **points)
                 star = {"color": "black", "markersize": 14, "zorder": 5}
-            ax.plot(end, taken, "*", mfc="white" if denied else colour, mew=0.8, **star)
-        others = ["others"] if len(uncertainty) > len(names) else []
-        handles = [
-            legend_entry(name, color=_colour(i) if i < len(names) else _GREY, linestyle="-")
-            for i, name in enumerate([*names, *others])
-        ]
+            end, agrees = (chosen, agreed[chosen]) if chosen >= 0 else (last + aside, True)
+            ax.plot(end, taken, "*", mfc=colour if agrees else "white", mew=0.8, **star)
+        handles = [legend_entry(n, color=_colour(i), linestyle="-") for i, n in enumerate(names)]
+        if len(uncertainty) > len(names):
+            handles.append(legend_entry("others", color=_GREY, linestyle="-"))
         handles += [
             legend_entry("label agreed", marker="o", markersize=5, color="black"),
             legend_entry("label denied", marker="o", markersize=5, color="black", mfc="white"),
@@ -244,19 +237,18 @@ class AscentDisplay(Display):
         limits = image_limits(self.value_range, self.source, self.iterates, self.synthetic)
         uncertainty, agreed = np.asarray(self.uncertainty), np.asarray(self.label_agreement)
         for i, (row, name) in enumerate(zip(self.axes_, names, strict=True)):
-            chosen = int(self.chosen[i])
+            chosen, steps = int(self.chosen[i]), list(self.steps)
             images = np.stack([self.source[i], *self.iterates[i], self.synthetic[i]])
             show_images(row, channels_last(images), *limits)
-            columns = [
-                ("source", self.uncertainty_source[i], True),
-                *((f"step {step}", uncertainty[i, step], agreed[i, step]) for step in self.steps),
-                (
-                    f"chosen: {chosen}" if chosen >= 0 else "mended",
-                    self.uncertainty_synthetic[i],
-                    chosen < 0 or agreed[i, chosen],
-                ),
-            ]
-            for ax, (title, value, agrees) in zip(row, columns, strict=True):
+            end = f"chosen: {chosen}" if chosen >= 0 else "mended"
+            columns = zip(
+                row,
+                ["source", *(f"step {step}" for step in steps), end],
+                [self.uncertainty_source[i], *uncertainty[i, steps], self.uncertainty_synthetic[i]],
+                [True, *agreed[i, steps], chosen < 0 or agreed[i, chosen]],
+                strict=True,
+            )
+            for ax, title, value, agrees in columns:
                 ax.set(xticks=[], yticks=[])
                 set_title(ax, title if agrees else f"{title}, denied", warn=not agrees, pad=3)
                 ax.set_xlabel(f"{value:.3g} nats", fontsize="small", labelpad=2)
@@ -266,50 +258,46 @@ class AscentDisplay(Display):
             row[0].spines[:].set(color=_colour(i), linewidth=2.5)
 
 
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
 def _trace(
-    synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_pictured: int
+    synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_shown: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Do as ``synthesize``, and keep what happens at each step.
 
-    Return what a display stores of each ascent, by the names of its parameters, with all images
-    that were taken; and the images of all steps for each of the first `n_pictured` sources.
+    Return what a display stores of each ascent, with all images that were taken; and the images of
+    all steps for each of the first `n_shown` sources.
     """
     rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
     # As in ``synthesize``, which draws the seed of a pass from that of the call.
     seed = rng.randint(2**31 - 1)
-    size = min(synthesizer.engine_.batch_size(synthesizer), _BATCH)
+    engine, image_format = synthesizer.engine_, synthesizer.format_
+    size = min(engine.batch_size(synthesizer), _BATCH)
     steps: list[Any] = []
-    synthesize = synthesizer.engine_.batch_synthesis(
-        synthesizer, callback=lambda *args: steps.append(args[-1])
-    )
-
-    def in_format(images: Tensor) -> np.ndarray:
-        return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
-
-    parts: list[dict[str, np.ndarray]] = []
-    pictured: list[np.ndarray] = []
+    synthesize = engine.batch_synthesis(synthesizer, callback=lambda *args: steps.append(args[-1]))
+    parts, shown = [], []
     for first in range(0, len(X), size):
         rows = np.arange(first, min(first + size, len(X)))
-        x, y = synthesizer.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+        x, y = image_format.to_tensor(X[rows]), torch.from_numpy(codes[rows])
         steps.clear()
         with torch.inference_mode(False), torch.enable_grad(), single_threaded():
             images, info = synthesize(x, y, rows=rows, occurrence=0, seed=seed)
         iterates = torch.stack([step.images for step in steps], 1)
         is_taken = (iterates == images[:, None]).flatten(2).all(2).cpu().numpy()
-        parts.append(
-            {
-                "uncertainty": torch.stack([s.uncertainty for s in steps], 1).cpu().numpy(),
-                "label_agreement": torch.stack([s.agreement for s in steps], 1).cpu().numpy(),
-                # The last of the steps whose image was taken.
-                "chosen": np.where(is_taken, np.arange(len(steps)), -1).max(1),
-                "uncertainty_source": info["uncertainty_source"],
-                "uncertainty_synthetic": info["uncertainty"],
-                "synthetic": in_format(images),
-            }
-        )
-        pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, pictured
-
-
-def _colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+        columns = {
+            "uncertainty": np.stack([step.uncertainty.cpu() for step in steps], 1),
+            "label_agreement": np.stack([step.agreement.cpu() for step in steps], 1),
+            # The last of the steps whose image was taken.
+            "chosen": np.where(is_taken, np.arange(len(steps)), -1).max(1),
+            "uncertainty_source": info["uncertainty_source"],
+            "uncertainty_synthetic": info["uncertainty"],
+        }
+        clipped = [
+            synthesizer.value_range_.clip_array(image_format.to_array(each))
+            for each in (images, *iterates[: max(n_shown - first, 0)])
+        ]
+        parts.append({**columns, "synthetic": clipped[0]})
+        shown += clipped[1:]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, shown
