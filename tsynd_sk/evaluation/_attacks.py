@@ -215,10 +215,7 @@ def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
 
 
 class Target(nn.Module):
-    """What is attacked: log-probabilities of images whose values lie between 0 and 1.
-
-    They differ from logits by what softmax and margins do not see.
-    """
+    """What is attacked: log-probabilities, like logits, of images with values from 0 to 1."""
 
     def __init__(self, classifier: DifferentiableClassifier):
         super().__init__()
@@ -297,8 +294,8 @@ class Attacker:
         """
         rows, hot = np.arange(len(self.x)), np.eye(self.n_classes, dtype=np.float32)[self.y]
         if attack == "autoattack":
-            # ART's own AutoAttack needs a package that ART does not ask for, and assumes three
-            # classes. As there, each part has a go at the images that still stand.
+            # ART's own AutoAttack needs a package that ART does not ask for, and three classes. As
+            # there, each part has a go at the images that still stand.
             rows = rows[self.clean.argmax(1) == self.y]
             for part in self._parts_of_autoattack(eps):
                 if len(rows):
@@ -333,8 +330,7 @@ class Attacker:
         """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
         from art.attacks.evasion import AutoProjectedGradientDescent
 
-        # The ratio of differences of logits is made of three of them. With two classes, what is
-        # left of it is its numerator.
+        # The ratio of differences is made of three logits. Of two, its numerator is left.
         ratio = "difference_logits_ratio" if self.n_classes > 2 else None
         for loss, name in ((nn.CrossEntropyLoss(), "cross_entropy"), (_Margin(), ratio)):
             yield AutoProjectedGradientDescent(

@@ -107,8 +107,8 @@ def _copy_network(net: NeuralNet, x: Tensor) -> tuple[InferenceCopy, int]:
         )
     if log_proba.isnan().any():
         raise ValueError(
-            f"{type(net).__name__} predicts NaN, because its training diverged: train it again "
-            "with a lower lr, or on images scaled to values between 0 and 1"
+            f"{type(net).__name__} predicts NaN: train it again with a lower lr, or on images "
+            "scaled to values between 0 and 1"
         )
     return network, log_proba.shape[1]
 
@@ -127,8 +127,7 @@ def _check_differentiable(estimator: Any, name: str) -> Any:
         hint = (
             "its classifier_"
             if isinstance(given, TargetedSynthesizer)
-            else "the best_estimator_ of a search, or the last step of a pipeline with X as that "
-            "step sees it"
+            else "the best_estimator_ of a search, or the last step of a pipeline and its input"
         )
         raise TypeError(
             f"{name} must be a fitted AugmentedClassifier or skorch classifier, which has "
@@ -144,12 +143,11 @@ def _format_for(net: NeuralNet, images: np.ndarray) -> ImageFormat:
     if image_format.image_shape is None:
         raise ValueError(
             f"X has shape {images.shape}; expected images, (n, H, W), (n, H, W, C) or (n, C, H, "
-            "W). For a skorch net that sees flat images, set its attribute image_shape_ to "
-            "(n_channels, height, width)."
+            "W). Of a skorch net that sees flat images, set its attribute image_shape_, (C, H, W)."
         )
     if images.dtype.kind in "iu" and images.dtype != np.uint8:
         raise ValueError(
-            f"X has dtype {images.dtype}: give the floats that the net was fitted on, for instance "
+            f"X has dtype {images.dtype}: give floats as in fit, for instance "
             "X.astype('float32') / 255, or uint8, which is divided by 255"
         )
     return image_format

@@ -164,8 +164,7 @@ def weighted_scores(
     confidence, correct = proba.max(axis=1), proba.argmax(axis=1) == codes
     # Bins are open on the left. Products would put some confidences on the other side of edges.
     edges = np.linspace(0, 1, n_bins + 1)[1:-1]
-    # Sums over classes, over what is recognised of them, and over bins. Sparse, for a row is in few
-    # of them, and threads cost more here than they save.
+    # Sums over classes, over what is recognised of them, and over bins; sparse, to be fast.
     rows, right, n_present = np.arange(n), np.flatnonzero(correct), len(present)
     in_bin = 2 * n_present + np.searchsorted(edges, confidence, side="left")
     sums_of = csr_array(

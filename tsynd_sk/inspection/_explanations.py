@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
 
-# Variation over positions below this share of the values is rounding, which scaling would blow up.
+# Variation over positions below this share of the values is rounding.
 _ROUNDING = 1e-6
 # Halvings of the way to what was found, after which nothing is left to see.
 _HALVINGS = 12
@@ -158,8 +158,7 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
     kind, wanted = module._get_name(), "that returns tensors (n, channels, height, width) of more"
     if not spatial:
         raise ValueError(
-            f"{kind} must have a layer {wanted} than one position, for instance a convolution; "
-            "without one there is nothing to map"
+            f"{kind} must have a layer {wanted} than one position, for instance a convolution"
         )
     if isinstance(layer, nn.Module):
         names = (name for name, part in module.named_modules() if part is layer)
@@ -177,7 +176,7 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
 def _activations(
     network: InferenceCopy, name: str, x: Tensor, targets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return activations of a layer, and gradients of class scores with respect to them."""
+    """Return activations of a layer, and gradients of class scores by them."""
     kept: list[Tensor] = []
 
     def keep(layer, inputs, output) -> Tensor | None:
@@ -200,8 +199,7 @@ def _activations(
     grads = torch.autograd.grad(own, kept[0], allow_unused=True)[0] if own.requires_grad else None
     if grads is None:
         raise ValueError(
-            f"the scores of {network.name} must be differentiable with respect to layer {name!r}; "
-            "they do not depend on it by torch operations"
+            f"the scores of {network.name} must be differentiable with respect to layer {name!r}"
         )
     if not (scores.isfinite().all() and grads.isfinite().all()):
         raise ValueError(
@@ -243,12 +241,11 @@ def minimal_perturbation(
 ) -> Tensor:
     """Lower the probability of a class below a threshold, changing images as little as possible.
 
-    Steps go down the gradient of the log-odds, which does not vanish where the network is sure.
-    `eps` bounds the root mean square of the change, as a fraction of the range `limits` of values;
-    for the rest see `PerturbationDisplay.from_estimator`.
+    See `PerturbationDisplay.from_estimator`. Gradients are of the log-odds, for they do not vanish
+    where the network is sure; `limits` are the range of values.
     """
     budget = eps * (limits[1] - limits[0])
-    # Beyond the budget in all, as is usual for projected gradient descent: paths are not straight.
+    # In all, beyond the budget: paths are not straight.
     step = 2.5 * budget / max_iter
 
     def odds_and_proba(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,11 +295,11 @@ def _wide(values: Tensor, x: Tensor) -> Tensor:
 
 def _unit(gradient: Tensor) -> Tensor:
     """Scale every gradient to a root mean square of 1, or leave it at 0."""
-    # In two steps, for the square of a small one may be nothing.
-    for size in (lambda g: _wide(g.flatten(1).abs().amax(1), g), _rms):
-        length = size(gradient)
-        gradient = gradient / torch.where(length > 0, length, 1)
-    return gradient
+    # First by its largest value, for the square of a small one may be nothing.
+    largest = _wide(gradient.flatten(1).abs().amax(1), gradient)
+    gradient = gradient / torch.where(largest > 0, largest, 1)
+    length = _rms(gradient)
+    return gradient / torch.where(length > 0, length, 1)
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class DifferenceDisplay(Display):
 
     @classmethod
     def from_differences(cls, differences: Sequence[Any], score: str) -> DifferenceDisplay:
-        """Take the differences of a comparison; draws nothing yet.
+        """Take the differences of a comparison.
 
         Parameters
         ----------
@@ -117,20 +117,15 @@ class RobustnessDisplay(Display):
 
     Parameters
     ----------
-    scores : ndarray of shape (n_conditions, n_estimators)
-        One score for every estimator under every condition.
-    low, high : ndarray of shape (n_conditions, n_estimators)
-        Intervals of the scores.
-    conditions : list of str of length n_conditions
-        Names of the conditions, from top to bottom.
-    names : list of str of length n_estimators
-        Names of the estimators, from top to bottom.
+    scores, low, high : ndarray of shape (n_conditions, n_estimators)
+        Scores and the ends of their intervals.
+    conditions, names : list of str of length n_conditions and n_estimators
+        Names of the conditions and of the estimators, from top to bottom.
     metric : str
         A metric of :func:`tsynd_sk.evaluation.robustness_report`, or the text of the axis.
-    differences : ndarray of shape (n_conditions, n_estimators) or None, default=None
-        Differences to the reference; anything for the reference itself. ``None``: no comparison.
-    difference_low, difference_high, p_holm : ndarray like `differences` or None, default=None
-        Intervals of the differences, and their corrected p.
+    differences, difference_low, difference_high, p_holm : ndarray or None, default=None
+        Differences to the reference, their intervals and corrected p, as `scores`; anything for the
+        reference itself. ``None``: no comparison.
     reference : str or None, default=None
         Name of the estimator that the others are compared with.
     confidence_level : float, default=0.95
@@ -157,13 +152,11 @@ class RobustnessDisplay(Display):
     >>> from tsynd_sk.inspection import RobustnessDisplay
     >>> X, y, _ = load_digits_images()
     >>> X = X.reshape(len(X), -1)
-    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
-    >>> test = {"few": few, "many": many}, X[200:300], y[200:300]
-    >>> display = RobustnessDisplay.from_estimator(*test, kinds=())
+    >>> test = {"linear": LogisticRegression().fit(X[:200], y[:200])}, X[200:300], y[200:300]
+    >>> display = RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy")
+    >>> display = RobustnessDisplay.from_estimator(*test, metric="accuracy", kinds=())
     >>> display.plot(figure=Figure()).ax_.get_xlabel()
-    'ROC AUC\n(0.5: chance, 1: perfect)'
-    >>> RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy").names
-    ['few', 'many']
+    'accuracy\n(share of images)'
     """
 
     scores: Any

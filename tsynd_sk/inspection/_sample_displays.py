@@ -28,6 +28,10 @@ from tsynd_sk.inspection._drawing import (
     style_axes,
 )
 
+_CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
+_LONGEST_LEGEND = 18
+
 
 @dataclass(eq=False, repr=False)
 class SynthesisDisplay(Display):
@@ -42,8 +46,8 @@ class SynthesisDisplay(Display):
     uncertainty_source, uncertainty : ndarray of shape (n,)
         Mutual information of the sources and of the synthetic images, in nats.
     label_agreement : ndarray of shape (n,), bool
-        Whether the members' mean prediction for the synthetic image is its label: "label agreed"
-        stands above it, otherwise "label denied".
+        Whether the members' mean prediction for the synthetic image is its label ("label agreed")
+        or not ("label denied").
     labels : ndarray of shape (n,) or None, default=None
         Labels of the synthetic images.
     value_range : tuple of float or None, default=None
@@ -162,19 +166,11 @@ class SynthesisDisplay(Display):
             each.set_xlabel(f"MI {before:.3f}\n→ {after:.3f} nats", fontsize="small")
 
 
-_CLASS_COLOURS = (*COLOURS[:-1], CROSSED, "0.35")
-_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "h")
-_SIZE = (6.4, 4.8)
-_LONGEST_LEGEND = 18
-_ARROW = {"arrowstyle": "-|>", "color": "black", "lw": 0.8, "shrinkB": 3, "mutation_scale": 7}
-_EDGE: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.8}
-
-
 @dataclass(eq=False, repr=False)
 class LatentDisplay:
-    r"""Two-dimensional map of latents, with sources joined to their samples.
+    """Two-dimensional map of latents, on which arrows lead from sources to their samples.
 
-    Real images are faint, sources have a black edge, and an arrow leads from each to its sample.
+    Real images are faint, sources have a black edge.
 
     Better made by :meth:`from_estimator`.
 
@@ -207,9 +203,8 @@ class LatentDisplay:
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.inspection import LatentDisplay
     >>> X, y, _ = load_digits_images()
-    >>> X, y = X[:50], y[:50]
-    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X, y)
-    >>> display = LatentDisplay.from_estimator(synthesizer, X, y, n_samples=10)
+    >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
+    >>> display = LatentDisplay.from_estimator(synthesizer, X[:50], y[:50], n_samples=10)
     >>> display.plot(ax=Figure().subplots()).ax_.get_xlabel()[:11]
     'component 1'
     """
@@ -244,7 +239,7 @@ class LatentDisplay:
         n_samples : int, default=30
             Number of synthetic images.
         n_real : int, default=1000
-            Real images, evenly spread over `X`, by which the map is found and which are shown.
+            Real images, evenly spread over `X`, that make the map and are shown.
         random_state : int, RandomState instance or None, default=None
             Makes the sample repeatable; ``None`` for the estimator's.
 
@@ -262,8 +257,8 @@ class LatentDisplay:
         Notes
         -----
         The map shows the two first principal components of the latents of real images, in units
-        of each coordinate's standard deviation, in which `radius` is meant. The code of a synthetic
-        image can differ from the one that it was decoded from.
+        of each coordinate's standard deviation, as `radius` is. The code of a synthetic image can
+        differ from the one that it was decoded from.
         """
         synthesizer = fitted_synthesizer(estimator)
         images, X_new, y_new, info = sample_beside_sources(
@@ -295,16 +290,16 @@ class LatentDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; the legend goes to its right. ``None``: a new figure of pyplot.
+            Where to draw. ``None``: a new figure of pyplot.
         legend : bool, default=True
-            Whether to draw the legend. Of maps side by side, one is enough for all.
+            Whether to draw a legend at the right.
 
         Returns
         -------
         LatentDisplay
-            This display.
+            The same.
         """
-        [ax] = make_panels(1, _SIZE, ax)
+        [ax] = make_panels(1, (6.4, 4.8), ax)
         handles = self._draw_points(ax)
         if legend:
             ax.legend(
@@ -332,19 +327,27 @@ class LatentDisplay:
         real, source, synthetic = map(np.asarray, (self.real, self.source, self.synthetic))
         labels, labels_synthetic = np.asarray(self.labels), np.asarray(self.labels_synthetic)
         handles = []
+        edge: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.8}
         for i, label in enumerate(np.unique(np.concatenate([labels, labels_synthetic])).tolist()):
             colour, marker = _CLASS_COLOURS[i % len(_CLASS_COLOURS)], _MARKERS[i % len(_MARKERS)]
             of_class = labels_synthetic == label
             points = (
                 (real[labels == label], {"marker": marker, "s": 14, "alpha": 0.4, "linewidths": 0}),
-                (source[of_class], {"marker": marker, "s": 26, "zorder": 4, **_EDGE}),
-                (synthetic[of_class], {"marker": "*", "s": 90, "zorder": 5, **_EDGE}),
+                (source[of_class], {"marker": marker, "s": 26, "zorder": 4, **edge}),
+                (synthetic[of_class], {"marker": "*", "s": 90, "zorder": 5, **edge}),
             )
             for places, look in points:
                 ax.scatter(*places.T, color=colour, **look)
             handles.append(legend_entry(label_text(label), color=colour, marker=marker))
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": "black",
+            "lw": 0.8,
+            "shrinkB": 3,
+            "mutation_scale": 7,
+        }
         for start, end in zip(source, synthetic, strict=True):
-            ax.annotate("", xy=end, xytext=start, arrowprops=_ARROW, zorder=3)
+            ax.annotate("", xy=end, xytext=start, arrowprops=arrow, zorder=3)
         black = {"color": "white", "markeredgecolor": "black"}
         return [
             *handles,

@@ -70,11 +70,9 @@ class UncertaintyDisplay(Display):
     >>> X, y, _ = load_digits_images()
     >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
     >>> sets = {"train": X[:50], "test": X[50:100]}
-    >>> display = UncertaintyDisplay.from_estimator(
-    ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
-    ... )
-    >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
-    ['mutual information (nats)', 'share rejected, most uncertain first']
+    >>> display = UncertaintyDisplay.from_estimator(synthesizer, sets, {"test": y[50:100]})
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
+    'mutual information (nats)'
     """
 
     uncertainty: Any
@@ -97,8 +95,7 @@ class UncertaintyDisplay(Display):
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. A synthesizer predicts by its classifier, or by the mean of several.
         X : array-like of shape (n, ...), or dict of str to such
-            Images as in `fit`, or several sets with their names, such as
-            ``{"train": X_train, "test": X_test}``.
+            Images as in `fit`, or several sets by name.
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
