@@ -163,7 +163,7 @@ class TestReport:
         refused(ValueError, "n_resamples must be an int of at least 100", n_resamples=99, **CLEAN)
         refused(ValueError, "confidence_level", confidence_level=95, **CLEAN)
         refused(ValueError, "'fog'; known", kinds=["fog"])
-        refused(ValueError, "from 1 to 5", severities=[6])
+        refused(ValueError, "severity 6; known: 1, 2", severities=[6])
         refused(ValueError, "one label only", labels=np.full(90, "a"), **CLEAN)
         assert guess.seen == []
 

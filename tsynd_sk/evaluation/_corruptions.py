@@ -42,9 +42,10 @@ _WEAKEST = 2 / 3
 #: Examples
 #: --------
 #: >>> from tsynd_sk.evaluation import CORRUPTIONS
-#: >>> CORRUPTIONS[:3]
-#: ('noise', 'blur', 'motion')
+#: >>> len(CORRUPTIONS)
+#: 12
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def corrupt(
@@ -88,11 +89,10 @@ def corrupt(
 
     Notes
     -----
-    A row draws a strength between two thirds and all of what `severity` stands for, and, as the
-    kind may be, a direction (brighter or darker, clockwise or not) or a place. Strengths are
-    relative to the size of the images and to the range of values: 0 to 255 for uint8, otherwise
-    that of `X` as a whole. Blocks of JPEG are always 8 pixels wide, so that its quality is lower in
-    larger images.
+    A row draws a strength between two thirds and all of what `severity` stands for, and a direction
+    or a place. Strengths are relative to the size of the images and to the range of values: 0 to
+    255 for uint8, otherwise that of `X` as a whole. But blocks of JPEG are always 8 pixels wide, so
+    that its quality is lower in larger images.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def corrupt(
     ((20, 8, 8), dtype('float32'), 1.0)
     """
     names_among(CORRUPTIONS, kind, "corruption")
-    check_severities([severity])
+    names_among(SEVERITIES, [severity], "severity")
     change = partial(_corrupt_image, kind=kind, severity=severity)
     return _changed("corrupt", X, change, random_state, image_shape)
 
@@ -171,12 +171,6 @@ def augment(
     return _changed("augment", X, change, random_state, image_shape)
 
 
-def check_severities(severities: Iterable[Any]) -> None:
-    """Raise if a severity is unknown."""
-    if unknown := [severity for severity in severities if severity not in (1, 2, 3, 4, 5)]:
-        raise ValueError(f"severity must be an int from 1 to 5; got {unknown[0]!r}")
-
-
 def _changed(
     name: str,
     X: ArrayLike,
@@ -216,6 +210,7 @@ def _corrupt_image(image: Tensor, rng: np.random.Generator, kind: str, severity:
     side = math.sqrt(sides[0] * sides[1])
     strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
     sign = rng.choice([-1, 1])
+    factor = 2 ** (sign * strength)
     match kind:
         case "noise":
             # Not torchvision's, which draws from the global generator.
@@ -234,17 +229,17 @@ def _corrupt_image(image: Tensor, rng: np.random.Generator, kind: str, severity:
             shots = [_moved(image, translate=[place * step for step in path]) for place in places]
             return torch.stack(shots).mean(0)
         case "brightness":
-            return image * 2 ** (sign * strength)
+            return image * factor
         case "contrast":
-            return torch.lerp(image.mean((1, 2), keepdim=True), image, 2 ** (sign * strength))
+            return torch.lerp(image.mean((1, 2), keepdim=True), image, factor)
         case "gamma":
-            return image**2 ** (sign * strength)
+            return image**factor
         case "rotation":
             return _moved(image, angle=sign * strength)
         case "shift":
             return _moved(image, translate=_random_vector(strength * side, rng))
         case "scale":
-            return _moved(image, scale=2 ** (sign * strength))
+            return _moved(image, scale=factor)
         case "jpeg":
             return _compressed(image, strength * side)
         case "pixelation":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,11 +76,6 @@ class DifferentiableClassifier:
         if np.size(classes) != n_classes:
             classes = np.arange(n_classes)
         return cls(net, network, x, image_format, limits, np.asarray(classes))
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return cast(tuple[int, int, int], self.image_format.image_shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return log-probabilities (n, n_classes), where the images are."""

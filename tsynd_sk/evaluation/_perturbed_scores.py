@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_severities, corrupt
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, SEVERITIES, augment, corrupt
 from tsynd_sk.evaluation._scores import METRICS, classification_scores, names_among
 
 
@@ -85,10 +85,9 @@ def corrupted_images(
     image_shape: tuple[int, ...] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Iterate over settings and the images that they corrupt; check all of the settings at once."""
-    levels: list[Any] = np.atleast_1d(severities).tolist()
     # Here, for the last setting's turn may come after minutes of predictions.
     kinds = names_among(CORRUPTIONS, kinds, "corruption")
-    check_severities(levels)
+    levels = names_among(SEVERITIES, np.atleast_1d(severities).tolist(), "severity")
     # A generator would corrupt by other draws for each setting.
     seed = random_state
     if not isinstance(seed, Integral):

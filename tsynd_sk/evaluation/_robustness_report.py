@@ -172,15 +172,15 @@ def robustness_report(
         Attacks, each by the estimator's own gradients, and their strengths, see
         :func:`adversarial_scores`.
     attack_params : dict or None, default=None
-        "max_iter", "n_restarts", "n_queries" and "batch_size" for :func:`adversarial_scores`.
-    metrics : iterable of str, default=all of them
-        Those of :func:`classification_scores`, "accuracy", and "expected_calibration_error".
+        Budgets for :func:`adversarial_scores`.
+    metrics : iterable of str, default=METRICS
+        Those to measure.
     reference : str or None, default=None
         Name of what the others are compared with; ``None``: the first.
     n_resamples : int, default=2000
         Resamples of the bootstrap, 100 at least.
     confidence_level : float, default=0.95
-        Of the intervals; a difference counts as one if its Holm-corrected p is below the rest.
+        Of the intervals; a difference counts as one if its "p_holm" is below the rest.
     random_state : int, RandomState instance or None, default=None
         Seed of corruptions, attacks and resamples. With the same integer, `corruption_scores` and
         `adversarial_scores` give the same rows.
@@ -213,9 +213,8 @@ def robustness_report(
 
     Notes
     -----
-    Intervals of scores are percentiles of a bootstrap over images and seeds. Differences are
-    paired; their intervals and tests are Student's t. "p_holm" is corrected for all tests of the
-    report, the intervals are not. :ref:`guide_evaluation` says how they are made and read.
+    :ref:`guide_evaluation` says how intervals and tests are made and read. "p_holm" is corrected
+    for all tests of the report, the intervals are not.
 
     Examples
     --------

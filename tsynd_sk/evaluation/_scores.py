@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,7 @@ def expected_calibration_error(
     -----
     Rows are put in bins by their confidence, the probability of the class that is predicted. The
     absolute differences between mean confidence and share correct of each bin are averaged,
-    weighted by the number of rows [1]_. With few rows the error is too high even for perfect
-    predictions, for the shares of small bins scatter.
+    weighted by the number of rows [1]_. With few rows the error is too high.
 
     References
     ----------
@@ -123,11 +122,11 @@ def expected_calibration_error(
     return float(weighted_scores(*check_predictions(y, proba, classes), n_bins=n_bins)[-1, 0])
 
 
-def names_among(known: Collection[str], given: str | Iterable[str], what: str) -> list[str]:
-    """Return one or more names as a list without repeats, or raise."""
+def names_among(known: Collection, given: Any, what: str) -> list[Any]:
+    """Return one name, or several, as a list without repeats; raise if one is unknown."""
     names = list(dict.fromkeys([given] if isinstance(given, str) else given))
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"Unknown {what} {unknown[0]!r}; known: {', '.join(known)}")
+        raise ValueError(f"Unknown {what} {unknown[0]!r}; known: {', '.join(map(str, known))}")
     return names
 
 

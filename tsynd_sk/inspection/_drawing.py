@@ -67,6 +67,14 @@ class Display:
         self.ax_, self.axes_ = axes[0, 0], axes
         return axes
 
+    def _make_panels(
+        self, n: int, size: tuple[float, float], ax: Any, figure: Any, **params: Any
+    ) -> np.ndarray:
+        """Make axes side by side, see `make_panels`."""
+        self.axes_ = make_panels(n, size, ax, figure, **params)
+        self.figure_, self.ax_ = self.axes_[0].get_figure(), self.axes_[0]
+        return self.axes_
+
     def _add_colorbar(self, drawn: Any, axes: np.ndarray, text: str) -> None:
         """Add the scale of what was drawn at the right of a grid of axes."""
         self.colorbar_ = self.figure_.colorbar(

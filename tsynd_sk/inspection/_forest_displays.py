@@ -16,7 +16,6 @@ from tsynd_sk.inspection._drawing import (
     Display,
     legend_above,
     legend_entry,
-    make_panels,
     shorten,
     style_axes,
 )
@@ -96,7 +95,7 @@ class DifferenceDisplay(Display):
 
     def _draw(self, ax: Any, figure: Any) -> None:
         n = len(self.names)
-        (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
+        (ax,) = self._make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
         _draw_rows(ax, np.arange(n), self.mean, self.low, self.high, self.found)
         ax.axvline(0, color="black", linewidth=0.8)
         labels = [
@@ -106,7 +105,6 @@ class DifferenceDisplay(Display):
         ax.set_yticks(range(n), labels, fontsize="small")
         ax.set_ylim(n - 0.5, -0.5)
         ax.set_xlabel(f"difference in {self.score}")
-        self.figure_, self.ax_ = ax.get_figure(), ax
 
 
 @dataclass(eq=False, repr=False)
@@ -254,7 +252,7 @@ class RobustnessDisplay(Display):
         heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
         n_panels = 1 if self.differences is None else 2
         size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)
-        axes = make_panels(n_panels, size, ax, figure, sharey=True)
+        axes = self._make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
         is_reference = np.array([name == self.reference for name in self.names])
@@ -288,7 +286,6 @@ class RobustnessDisplay(Display):
         axes[0].set_yticks(heights.ravel(), labels)
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
 
 
 def _draw_rows(

@@ -360,11 +360,8 @@ def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     """Encode images, and divide by the deviation of each coordinate."""
     engine = synthesizer.engine_
     codec, device = engine.codec(synthesizer), engine.device(synthesizer)
-    size = engine.batch_size(synthesizer)
-    codes = [
-        codec.encode(synthesizer.format_.to_tensor(X[first : first + size]).to(device))
-        for first in range(0, len(X), size)
-    ]
+    batches = synthesizer.format_.to_tensor(X[:]).split(engine.batch_size(synthesizer))
+    codes = [codec.encode(x.to(device)) for x in batches]
     # A coordinate that is always the same has no unit, and no place on the map.
     scale = np.where(synthesizer.latent_scale_ > 0, synthesizer.latent_scale_, 1)
     return (torch.cat(codes).double().cpu().numpy() / scale).reshape(len(X), -1)

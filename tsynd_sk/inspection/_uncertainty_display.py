@@ -20,7 +20,6 @@ from tsynd_sk.inspection._drawing import (
     label_text,
     legend_above,
     legend_entry,
-    make_panels,
     style_axes,
 )
 
@@ -131,7 +130,7 @@ class UncertaintyDisplay(Display):
 
     def _draw(self, ax: Any, figure: Any) -> None:
         n_panels = 2 if self.correct else 1
-        axes = make_panels(n_panels, (n_panels * 4.4, 3.8), ax, figure)
+        axes = self._make_panels(n_panels, (n_panels * 4.4, 3.8), ax, figure)
         # Several sets share a colour only where they differ in their line.
         kinds = zip(self.uncertainty, cycle(COLOURS), cycle(("-", "--", "-.", ":")), strict=False)
         looks = {name: {"color": c, "linestyle": s, "linewidth": 1.8} for name, c, s in kinds}
@@ -149,7 +148,6 @@ class UncertaintyDisplay(Display):
             self._draw_accuracies(axes[1], looks)
         for each in axes:
             style_axes(each)
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
         for name, correct in self.correct.items():
