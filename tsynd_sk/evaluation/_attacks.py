@@ -260,12 +260,12 @@ class Attacker:
 
     def __init__(self, classifier: DifferentiableClassifier, y: np.ndarray, **budgets: int):
         self.target, self.y, self.budgets = Target(classifier), y, budgets
-        self.image_shape = classifier.image_format.image_shape
-        assert self.image_shape is not None
-        self.n_classes = len(classifier.classes)
+        shape = classifier.image_format.image_shape
+        assert shape is not None
+        self.image_shape, self.n_classes = shape, len(classifier.classes)
         x = ((classifier.x - self.target.low) / self.target.scale).clamp(0, 1)
         # Images (n, C, H, W), float32 between 0 and 1, and their log-probabilities.
-        self.x = x.reshape(-1, *self.image_shape).numpy()
+        self.x = x.reshape(-1, *shape).numpy()
         self.clean = self.predict(self.x)
 
     def predict(self, x: np.ndarray) -> np.ndarray:

@@ -239,8 +239,7 @@ def sample_beside_sources(
     sample = synthesizer.sample(n_samples, y=y, random_state=random_state, return_info=True)
     if (last := sample[-1].source_index.max()) >= len(images):
         raise ValueError(
-            f"X has {len(images)} images, but row {last} is the source of a synthetic one: pass "
-            "the whole X of fit"
+            f"X has {len(images)} images, but row {last} was sampled from: pass the whole X of fit"
         )
     return images, *sample
 
@@ -313,9 +312,8 @@ class _Samples:
             )
         except ValueError as error:
             return {}, [f"There is no feature space to compare distributions in: {error}."]
-        n, n_features = len(synthetic), synthetic.shape[1]
-        fewest = min(n, len(real))
-        found, notes = {}, []
+        n, n_features = synthetic.shape
+        fewest, found, notes = min(n, len(real)), {}, []
         if fewest > _K:
             found["precision"] = share_within(synthetic, real, _K)
             found["recall"] = share_within(real, synthetic, _K)
