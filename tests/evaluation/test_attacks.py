@@ -12,9 +12,9 @@ from torch import nn
 from tsynd_sk import TargetedSynthesizer
 from tsynd_sk._skorch import scoped_seed
 from tsynd_sk.datasets._loaders import load_digits_images
-from tsynd_sk.evaluation._art import Attacker
 from tsynd_sk.evaluation._attacks import (
     ATTACKS,
+    Attacker,
     GradientMaskingWarning,
     adversarial_scores,
     signs_of_masking,
@@ -116,13 +116,13 @@ class TestStrength:
     def test_attacked_images_stay_in_the_ball_and_the_range(self, classifier, monkeypatch):
         tried, candidates = {}, Attacker.candidates
 
-        def spied(self, attack, x, y, eps):
-            for rows, attacked in candidates(self, attack, x, y, eps):
+        def spied(self, attack, eps):
+            for rows, attacked in candidates(self, attack, eps):
                 if eps == 0.07:
-                    assert np.abs(attacked - x[rows]).max() <= 0.07 + 1e-6
+                    assert np.abs(attacked - self.x[rows]).max() <= 0.07 + 1e-6
                     assert attacked.min() >= 0
                     assert attacked.max() <= 1
-                    tried[attack] = np.abs(attacked - x[rows]).max()
+                    tried[attack] = np.abs(attacked - self.x[rows]).max()
                 yield rows, attacked
 
         monkeypatch.setattr(Attacker, "candidates", spied)
@@ -275,9 +275,9 @@ class TestAugmentedClassifier:
         given = augmented(net(max_epochs=1), synthetic_ratio=0).fit(images, LABELS[:60])
         seen, candidates = [], Attacker.candidates
 
-        def spied(self, attack, x, y, eps):
-            seen.append((self.target.low, self.target.scale, x.min(), x.max()))
-            return candidates(self, attack, x, y, eps)
+        def spied(self, attack, eps):
+            seen.append((self.target.low, self.target.scale, self.x.min(), self.x.max()))
+            return candidates(self, attack, eps)
 
         monkeypatch.setattr(Attacker, "candidates", spied)
         quick(given, images[:5] / 2, LABELS[:5], attacks="fgsm")

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tsynd_sk.evaluation._scores import weighted_scores
-from tsynd_sk.evaluation._trial import (
+from tsynd_sk.evaluation._scores import (
     draw_within_classes,
     holm,
     interval,
     over_images_and_seeds,
     resampled_scores,
+    weighted_scores,
 )
 
 
@@ -29,7 +29,7 @@ class TestResamples:
         counts = draw_within_classes(y, 25, rng)
         expected = weighted_scores(y, proba, counts.astype(float))
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
-        monkeypatch.setattr("tsynd_sk.evaluation._trial._BLOCK", 30 * 4)
+        monkeypatch.setattr("tsynd_sk.evaluation._scores._BLOCK", 30 * 4)
         np.testing.assert_allclose(resampled_scores(y, proba, counts), expected, rtol=1e-12)
 
 

@@ -76,7 +76,7 @@ class TestCorruptionScores:
         classifier = MeanClassifier()
         with pytest.raises(ValueError, match="'fog'; known"):
             corruption_scores(classifier, X, y, kinds=["noise", "fog"])
-        with pytest.raises(ValueError, match="from 1 to 5; got"):
+        with pytest.raises(ValueError, match="severity 6; known: 1, 2"):
             corruption_scores(classifier, X, y, severities=[1, 6])
         with pytest.raises(ValueError, match="image_shape="):
             corruption_scores(classifier, X.reshape(12, -1), y)

@@ -9,14 +9,15 @@ from tsynd_sk.datasets import load_digits_images
 from tsynd_sk.evaluation import (
     METRICS,
     GradientMaskingWarning,
-    _trial,
+    _robustness_report,
     adversarial_scores,
     classification_scores,
     corruption_scores,
     expected_calibration_error,
     robustness_report,
 )
-from tsynd_sk.evaluation._trial import format_strength, holm
+from tsynd_sk.evaluation._robustness_report import format_strength
+from tsynd_sk.evaluation._scores import holm
 
 
 class Guess:
@@ -162,7 +163,7 @@ class TestReport:
         refused(ValueError, "n_resamples must be an int of at least 100", n_resamples=99, **CLEAN)
         refused(ValueError, "confidence_level", confidence_level=95, **CLEAN)
         refused(ValueError, "'fog'; known", kinds=["fog"])
-        refused(ValueError, "from 1 to 5", severities=[6])
+        refused(ValueError, "severity 6; known: 1, 2", severities=[6])
         refused(ValueError, "one label only", labels=np.full(90, "a"), **CLEAN)
         assert guess.seen == []
 
@@ -231,7 +232,7 @@ class TestAttacks:
             found.gradient_masking = ["it is too good"] if estimator is nets["two"][1] else []
             return found
 
-        monkeypatch.setattr(_trial, "adversarial_scores", masked)
+        monkeypatch.setattr(_robustness_report, "adversarial_scores", masked)
         with pytest.warns(GradientMaskingWarning, match="in 'two': seed 1: it is too good") as told:
             report = robustness_report(nets, X, y, kinds=(), attacks="fgsm", eps=0.01)
         assert len(told) == 1

@@ -13,12 +13,11 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from tsynd_sk.evaluation import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._image_distances import (
+from tsynd_sk.evaluation._synthesis_report import (
     frechet_distance,
-    gaussian_frechet,
     last_layer_features,
     nearest,
-    precision_recall,
+    share_within,
 )
 
 X, y = digits(120)
@@ -53,23 +52,22 @@ def found(report):
 
 
 class TestFrechet:
-    def test_any_covariances_as_by_the_root_of_their_product(self):
+    @pytest.mark.parametrize("shape", [(60, 5), (12, 40)], ids=["many rows", "few rows"])
+    def test_it_is_that_of_gaussians_with_shrunk_covariances(self, shape):
         rng = np.random.default_rng(0)
-        roots = rng.normal(size=(2, 5, 5))
-        one, other = (root @ root.T for root in roots)
-        expected = np.trace(one + other - 2 * sqrtm(one @ other).real)
-        for covariances in ((one, other), (other, one)):
-            distance = gaussian_frechet(np.ones(5), covariances[0], np.ones(5), covariances[1])
-            assert distance == pytest.approx(expected)
-        assert gaussian_frechet(np.ones(5), one, np.ones(5), one) == pytest.approx(0, abs=1e-9)
+        one, other = rng.normal(0, 1, (2, *shape)) * rng.uniform(1, 3, (2, 1, shape[1]))
+        fits = [LedoitWolf().fit(rows) for rows in (one, other)]
+        first, second = (fit.covariance_ for fit in fits)
+        gap = np.square(fits[0].location_ - fits[1].location_).sum()
+        expected = gap + np.trace(first + second - 2 * sqrtm(first @ second).real)
+        assert frechet_distance(one, other) == pytest.approx(expected)
+        assert frechet_distance(other, one) == pytest.approx(expected)
+        assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+        assert frechet_distance(one, one + 1) == pytest.approx(shape[1])
 
-    def test_fewer_rows_than_features_are_shrunk(self):
-        rng = np.random.default_rng(0)
-        one, near = rng.normal(0, 1, (2, 12, 40))
-        fits = [LedoitWolf().fit(rows) for rows in (one, near)]
-        gaussians = [part for fit in fits for part in (fit.location_, fit.covariance_)]
-        assert frechet_distance(one, near) == pytest.approx(gaussian_frechet(*gaussians))
-        assert frechet_distance(one, near) < frechet_distance(one, near + 3)
+
+def precision_recall(real, synthetic, k):
+    return share_within(synthetic, real, k), share_within(real, synthetic, k)
 
 
 class TestPrecisionRecall:

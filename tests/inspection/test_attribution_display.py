@@ -8,8 +8,8 @@ from sklearn.frozen import FrozenEstimator
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from tsynd_sk.inspection._attribution_display import AttributionDisplay
-from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
+from tsynd_sk.inspection._classifier_displays import AttributionDisplay
+from tsynd_sk.inspection._explanations import eigen_grad_cam
 
 
 class Spatial(nn.Module):

@@ -17,13 +17,13 @@ from skorch import NeuralNetBinaryClassifier
 from torch import nn
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.inspection._compared_classifiers import ComparedClassifiers
+from tsynd_sk.inspection._classifier_displays import ComparedClassifiers
 
 
 def compare(estimators, X):
     if not isinstance(estimators, dict):
         estimators = {"a": estimators}
-    return ComparedClassifiers.from_estimator(estimators, X, "AttributionDisplay")
+    return ComparedClassifiers(estimators, X, "AttributionDisplay")
 
 
 class Convolution(nn.Sequential):
@@ -47,7 +47,7 @@ class TestBareNets:
         compared = compare(plain, layouts[layout][:5])
         expected = COLOUR[:5] / 255 if layout == "float" else COLOUR[:5]
         np.testing.assert_allclose(compared.images, expected, rtol=1e-6)
-        assert compared.by_name["a"].image_shape == (3, 8, 8)
+        assert compared.by_name["a"].image_format.image_shape == (3, 8, 8)
         found = np.exp(compared.by_name["a"].log_proba())
         np.testing.assert_allclose(found, plain.predict_proba(FIRST[:5]), atol=1e-5)
 

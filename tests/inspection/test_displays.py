@@ -14,12 +14,10 @@ from matplotlib.figure import Figure
 from tsynd_sk import inspection
 from tsynd_sk.images._format import ImageFormat
 from tsynd_sk.inspection._ascent_display import AscentDisplay
-from tsynd_sk.inspection._attribution_display import AttributionDisplay
+from tsynd_sk.inspection._classifier_displays import AttributionDisplay, PerturbationDisplay
 from tsynd_sk.inspection._drawing import as_displayed
 from tsynd_sk.inspection._forest_displays import RobustnessDisplay
-from tsynd_sk.inspection._latent_display import LatentDisplay
-from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection._sample_displays import LatentDisplay, SynthesisDisplay
 from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
 
 LABEL = "malignant, stage 3"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tsynd_sk.classifiers._default import ConvNet
-from tsynd_sk.inspection._eigen_grad_cam import eigen_grad_cam
+from tsynd_sk.inspection._explanations import eigen_grad_cam
 
 
 class Small(nn.Module):

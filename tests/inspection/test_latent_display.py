@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.inspection._latent_display import LatentDisplay
+from tsynd_sk.inspection._sample_displays import LatentDisplay
 
 
 def display_of(**params):

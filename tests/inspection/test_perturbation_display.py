@@ -9,8 +9,8 @@ from helpers.two_digits import CODES, COLOUR, FIRST, GREY, fitted, y
 from matplotlib.colors import to_hex
 from torch import nn
 
-from tsynd_sk.inspection._perturbation import minimal_perturbation
-from tsynd_sk.inspection._perturbation_display import PerturbationDisplay
+from tsynd_sk.inspection._classifier_displays import PerturbationDisplay
+from tsynd_sk.inspection._explanations import minimal_perturbation
 
 
 class Linear(nn.Module):

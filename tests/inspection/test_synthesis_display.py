@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from sklearn.exceptions import NotFittedError
 
 from tsynd_sk import TargetedSynthesizer
-from tsynd_sk.inspection._synthesis_display import SynthesisDisplay
+from tsynd_sk.inspection._sample_displays import SynthesisDisplay
 
 
 @pytest.fixture

@@ -8,27 +8,26 @@ from tsynd_sk.evaluation._attacks import (
 )
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, corrupt
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
-from tsynd_sk.evaluation._inputs import (
-    fitted_synthesizer,
-    labels_of_images,
-    names_among,
-    sample_beside_sources,
-)
 from tsynd_sk.evaluation._perturbed_scores import augmentation_scores, corruption_scores
 from tsynd_sk.evaluation._robustness_report import RobustnessReport, robustness_report
 from tsynd_sk.evaluation._scores import (
     METRICS,
     TITLES,
     classification_scores,
-    expected_calibration_error,
-    weighted_scores,
-)
-from tsynd_sk.evaluation._synthesis_report import SynthesisReport, synthesis_report
-from tsynd_sk.evaluation._trial import (
     draw_within_classes,
+    expected_calibration_error,
     holm,
+    labels_of_images,
+    names_among,
     over_images_and_seeds,
     t_interval,
+    weighted_scores,
+)
+from tsynd_sk.evaluation._synthesis_report import (
+    SynthesisReport,
+    fitted_synthesizer,
+    sample_beside_sources,
+    synthesis_report,
 )
 
 __all__ = [

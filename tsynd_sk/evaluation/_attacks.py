@@ -1,9 +1,11 @@
-"""Scores of classifiers under adversarial attack."""
+"""Scores of classifiers under attacks of the Adversarial Robustness Toolbox (ART)."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from itertools import pairwise, product
 from numbers import Real
 from typing import Any
@@ -12,14 +14,22 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
+from torch import Tensor, nn
 
 from tsynd_sk import _skorch
 from tsynd_sk._utils._names import ATTACKS
 from tsynd_sk._utils._validation import check_int_at_least, type_name
-from tsynd_sk.evaluation._art import Attacker, Target, check_installed
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
-from tsynd_sk.evaluation._inputs import labels_of_images, names_among
-from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.evaluation._scores import classification_scores, labels_of_images, names_among
+
+# Steps of AutoAttack, as its authors run it: each of its parts starts once.
+_AUTO_STEPS = 100
+# Predictions to keep; a few hundred bytes each.
+_MAX_KNOWN = 50_000
+# Attacks draw at random, so that the stronger one may lose by so much without meaning it.
+_SLACK = 0.02
+# Share of the images whose loss is to rise along its gradient.
+_RISING = 0.9
 
 
 class GradientMaskingWarning(UserWarning):
@@ -31,7 +41,7 @@ class GradientMaskingWarning(UserWarning):
 
     Examples
     --------
-    Turned into an error, it stops a job that would report a robustness that is not there:
+    Turned into an error, it stops a job:
 
     >>> import warnings
     >>> from tsynd_sk.evaluation import GradientMaskingWarning
@@ -71,27 +81,22 @@ def adversarial_scores(
         - "fgsm": one step along the sign of the gradient.
         - "pgd": `max_iter` steps from `n_restarts` random starts.
         - "autoattack": Auto-PGD (100 steps) on the cross-entropy, Auto-PGD on the ratio of
-          differences of logits (their plain difference for two classes), then "square", each
+          differences of logits (for two classes, on their difference), then "square", each
           against the images that still stand.
-        - "square": the black-box attack, a random search that sees predictions only.
+        - "square": a random search that sees predictions only, `n_queries` for each image.
     eps : iterable of float, default=(2 / 255, 4 / 255, 8 / 255)
         Largest change of any value, as a fraction of the range of values, within which images stay:
-        0 to 255 for uint8; for floats from the lowest to the highest value in `X` and, if
-        `estimator` is an AugmentedClassifier, in its fit.
-    max_iter, n_restarts : int, default=20, 3
-        Steps and starts of "pgd".
-    n_queries : int, default=500
-        Predictions that "square" asks for each image, here and within "autoattack".
-    batch_size : int, default=256
-        Images that are attacked at once.
+        0 to 255 for uint8; for floats that of `X` and of the fit of an AugmentedClassifier.
+    max_iter, n_restarts, n_queries, batch_size : int, default=20, 3, 500, 256
+        Budgets of the attacks, see above, and images that are attacked at once.
     random_state : int, RandomState instance or None, default=None
         Seed of the attacks, of which none depends on what others there are.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts with the keys "attack", "eps", "accuracy", "balanced_accuracy"
-          and "roc_auc", see `classification_scores`; first of all the attack "clean" with eps 0.
+        - ``rows``: a list of dicts with "attack", "eps", "accuracy" and `classification_scores`;
+          first of all the attack "clean" with eps 0.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities of these rows.
         - ``gradient_masking``: list of str, signs that the attacks missed what there is.
         - ``loss_rises``: share of the images whose loss rises with a small step along its gradient.
@@ -104,7 +109,7 @@ def adversarial_scores(
     Warns
     -----
     GradientMaskingWarning
-        If ``gradient_masking`` is not empty.
+        If ``gradient_masking`` is not empty; :ref:`guide_evaluation` lists the signs.
 
     See Also
     --------
@@ -117,9 +122,6 @@ def adversarial_scores(
     the network and, of several such, what makes the true label least likely. Unlike the others,
     "autoattack" leaves images alone that are misclassified already: it is made for accuracy.
 
-    A network whose gradients say nothing resists attacks that follow them, and no others.
-    :ref:`guide_evaluation` lists the signs of this that are looked for.
-
     Examples
     --------
     >>> import pytest
@@ -130,42 +132,42 @@ def adversarial_scores(
     >>> X, y, _ = load_digits_images()
     >>> X = X[:, None]
     >>> classifier = NetClassifier(max_epochs=5).fit(X[:200], y[:200])
-    >>> scores = adversarial_scores(
-    ...     classifier, X[200:250], y[200:250], attacks=["fgsm"], eps=0.2, random_state=0
-    ... )
-    >>> [(row["attack"], row["eps"]) for row in scores.rows]
-    [('clean', 0.0), ('fgsm', 0.2)]
-    >>> scores.rows[1]["accuracy"] < scores.rows[0]["accuracy"]
+    >>> scores = adversarial_scores(classifier, X[200:250], y[200:250], attacks=["fgsm"], eps=0.2)
+    >>> clean, attacked = scores.rows
+    >>> attacked["accuracy"] < clean["accuracy"]
     True
     """
-    check_installed("adversarial_scores")
+    try:
+        import art  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "adversarial_scores needs the Adversarial Robustness Toolbox: pip install "
+            '"tsynd_sk[robustness]"'
+        ) from error
     attacks = names_among(ATTACKS, attacks, "attack")
     strengths = check_eps(eps)
+    budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
+    budgets |= {"batch_size": batch_size}
+    for name, budget in budgets.items():
+        check_int_at_least(name, budget, 1)
     # The user may have switched gradients off.
     with torch.inference_mode(False), torch.enable_grad():
         classifier = DifferentiableClassifier.from_estimator(estimator, X)
-        classes = classifier.classes
-        labels, codes = labels_of_images(y, classifier.x, classes)
-        rng = check_random_state(random_state)
-        target = Target(classifier)
-        x = target.images()
-        clean = target.predict(x, batch_size)
-        rows, proba = [_row("clean", 0.0, labels, clean, classes)], [np.exp(clean)]
-        budgets = {"max_iter": max_iter, "n_restarts": n_restarts, "n_queries": n_queries}
-        for name, budget in budgets.items():
-            check_int_at_least(name, budget, 1)
-        attacker = Attacker(target, **budgets, batch_size=batch_size)
-        seed = int(rng.randint(2**31 - 1))
-        for attack, strength in product(attacks, strengths):
+        _, codes = labels_of_images(y, classifier.x, classifier.classes)
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        attacker = Attacker(classifier, codes, **budgets)
+        settings = [("clean", 0.0), *product(attacks, strengths)]
+        rows, proba = [], []
+        for attack, strength in settings:
             # ART draws from the global generators.
             with _skorch.scoped_seed(seed):
-                log_proba = _worst(attacker, attack, x, codes, strength, clean)
-            rows.append(_row(attack, strength, labels, log_proba, classes))
+                log_proba = attacker.worst(attack, strength)
             proba.append(np.exp(log_proba))
-        [(_, stepped)] = attacker.candidates("fgsm", x, codes, min(strengths) / 4)
-        stepped = target.predict(stepped, batch_size)
-    rises = float(np.mean(_odds(stepped, codes) > _odds(clean, codes)))
-    signs = signs_of_masking(rows, rises, len(x))
+            scores = classification_scores(codes, proba[-1], range(len(classifier.classes)))
+            accuracy = float(np.mean(log_proba.argmax(1) == codes))
+            rows.append({"attack": attack, "eps": strength, "accuracy": accuracy, **scores})
+        rises = attacker.share_rising(min(strengths) / 4)
+    signs = signs_of_masking(rows, rises, len(codes))
     if signs:
         warnings.warn(
             f"{type_name(estimator)} may be less robust than it seems: {'; '.join(signs)}. Its "
@@ -188,44 +190,6 @@ def check_eps(eps: Any) -> list[float]:
     return values
 
 
-def _row(attack: str, eps: float, y, log_proba: np.ndarray, classes) -> dict[str, Any]:
-    scores = classification_scores(y, np.exp(log_proba), classes)
-    accuracy = float(np.mean(classes[log_proba.argmax(1)] == y))
-    return {"attack": attack, "eps": eps, "accuracy": accuracy, **scores}
-
-
-def _odds(log_proba: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Log-odds against the true label: like the cross-entropy, but exact where that rounds to 0."""
-    own = np.eye(log_proba.shape[1], dtype=bool)[y]
-    wrong = np.where(own, -np.inf, log_proba.astype(np.float64))
-    return np.logaddexp.reduce(wrong, axis=1) - log_proba[own]
-
-
-def _worst(
-    attacker: Attacker,
-    attack: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    eps: float,
-    against: np.ndarray,
-) -> np.ndarray:
-    """Log-probabilities of what misleads most, also of what is `against`: images left alone."""
-    worst = against.copy()
-    for rows, images in attacker.candidates(attack, x, y, eps):
-        tried, best = attacker.target.predict(images, attacker.batch_size), worst[rows]
-        fooled, was_fooled = (p.argmax(1) != y[rows] for p in (tried, best))
-        worse = _odds(tried, y[rows]) > _odds(best, y[rows])
-        better = np.where(fooled == was_fooled, worse, fooled)
-        worst[rows] = np.where(better[:, None], tried, best)
-    return worst
-
-
-# Attacks draw at random, so that the stronger one may lose by so much without meaning it.
-_SLACK = 0.02
-# Share of the images whose loss is to rise along its gradient.
-_RISING = 0.9
-
-
 def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
     """Describe where a stronger attack did worse than a weaker one; row 0 is of clean images."""
     slack = max(_SLACK, 1 / n) + 1e-9
@@ -243,10 +207,162 @@ def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
     if rises < _RISING:
         signs.append(f"the loss of only {rises:.0%} of the images rises along its gradient")
     for pair in pairs:
-        if not set(pair) <= set(accuracy):
-            continue
-        left, expected = (accuracy[one] for one in pair)
-        if left > expected + slack:
+        left, expected = map(accuracy.get, pair)
+        if left is not None and expected is not None and left > expected + slack:
             names = [f"{attack!r} with eps={eps:.3g}" for attack, eps in pair]
             signs.append(f"{names[0]} leaves accuracy {left:.3f}, {names[1]} {expected:.3f}")
     return signs
+
+
+class Target(nn.Module):
+    """What is attacked: log-probabilities, like logits, of images with values from 0 to 1."""
+
+    def __init__(self, classifier: DifferentiableClassifier):
+        super().__init__()
+        # No module of its own: ART switches modes and moves what it finds.
+        self.classifier = classifier
+        self.low, high = classifier.limits
+        self.scale = high - self.low or 1.0
+        self._known: dict[bytes, Tensor] = {}
+
+    def _log_proba(self, x: Tensor) -> Tensor:
+        rows = (self.low + self.scale * x).reshape(len(x), *self.classifier.x.shape[1:])
+        return self.classifier(rows)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (n, n_classes) of images (n, C, H, W)."""
+        if torch.is_grad_enabled():
+            return self._log_proba(x)
+        # The black-box attack asks thrice for everything, and most other attacks twice.
+        keys = [blake2b(row.tobytes(), digest_size=16).digest() for row in x.numpy()]
+        if len(self._known) > _MAX_KNOWN:
+            self._known.clear()
+        if new := [i for i, key in enumerate(keys) if key not in self._known]:
+            answers = self._log_proba(x[new]).float()
+            self._known.update(zip([keys[i] for i in new], answers, strict=True))
+        return torch.stack([self._known[key] for key in keys])
+
+
+class _Margin(nn.Module):
+    """Best wrong logit against the right one: unlike the cross-entropy it never saturates."""
+
+    reduction = "mean"
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        own = y > 0
+        wrong = logits.masked_fill(own, -math.inf).amax(1)
+        margin = wrong - logits[own]
+        return margin if self.reduction == "none" else margin.mean()
+
+
+class Attacker:
+    """Attacks on the images of a classifier, with the budgets of `adversarial_scores`."""
+
+    def __init__(self, classifier: DifferentiableClassifier, y: np.ndarray, **budgets: int):
+        self.target, self.y, self.budgets = Target(classifier), y, budgets
+        shape = classifier.image_format.image_shape
+        assert shape is not None
+        self.image_shape, self.n_classes = shape, len(classifier.classes)
+        x = ((classifier.x - self.target.low) / self.target.scale).clamp(0, 1)
+        # Images (n, C, H, W), float32 between 0 and 1, and their log-probabilities.
+        self.x = x.reshape(-1, *shape).numpy()
+        self.clean = self.predict(self.x)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Log-probabilities of images."""
+        parts = torch.from_numpy(x).split(self.budgets["batch_size"])
+        with torch.no_grad():
+            return torch.cat([self.target(part) for part in parts]).numpy()
+
+    def worst(self, attack: str, eps: float) -> np.ndarray:
+        """Log-probabilities of what misleads most, be it an image as it is."""
+        worst = self.clean.copy()
+        for rows, images in self.candidates(attack, eps):
+            tried, best, y = self.predict(images), worst[rows], self.y[rows]
+            fooled, was_fooled = (p.argmax(1) != y for p in (tried, best))
+            better = np.where(fooled == was_fooled, _odds(tried, y) > _odds(best, y), fooled)
+            worst[rows] = np.where(better[:, None], tried, best)
+        return worst
+
+    def share_rising(self, eps: float) -> float:
+        """Share of the images whose loss rises with a step along its gradient."""
+        [(_, stepped)] = self.candidates("fgsm", eps)
+        return float(np.mean(_odds(self.predict(stepped), self.y) > _odds(self.clean, self.y)))
+
+    def candidates(self, attack: str, eps: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield rows, and what became of their images; the worst that is yielded of a row counts.
+
+        Of clean images it is nothing.
+        """
+        rows, hot = np.arange(len(self.x)), np.eye(self.n_classes, dtype=np.float32)[self.y]
+        if attack == "autoattack":
+            # ART's own AutoAttack needs a package that ART does not ask for, and three classes. As
+            # there, each part has a go at the images that still stand.
+            rows = rows[self.clean.argmax(1) == self.y]
+            for part in self._parts_of_autoattack(eps):
+                if len(rows):
+                    attacked = part.generate(self.x[rows], hot[rows])
+                    yield rows, attacked
+                    rows = rows[self.predict(attacked).argmax(1) == self.y[rows]]
+        elif attack != "clean":
+            for _ in range(self.budgets["n_restarts"] if attack == "pgd" else 1):
+                yield rows, self._attack(attack, eps).generate(self.x, hot)
+
+    def _attack(self, attack: str, eps: float) -> Any:
+        from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent, SquareAttack
+
+        estimator = self._estimator(nn.CrossEntropyLoss())
+        params: dict[str, Any] = {"eps": eps, "batch_size": self.budgets["batch_size"]}
+        if attack == "fgsm":
+            return FastGradientMethod(estimator, **params)
+        params["verbose"] = False
+        if attack == "pgd":
+            n_steps = self.budgets["max_iter"]
+            # From one end of the ball to the other, and back again for a quarter of the way.
+            params["eps_step"] = min(2.5 * eps / n_steps, eps)
+            return ProjectedGradientDescent(
+                estimator, max_iter=n_steps, num_random_init=1, **params
+            )
+        _, height, width = self.image_shape
+        # ART finds no place for a square as wide as the image.
+        share = min(0.8, (min(height, width) - 0.6) ** 2 / (height * width))
+        return SquareAttack(estimator, max_iter=self.budgets["n_queries"], p_init=share, **params)
+
+    def _parts_of_autoattack(self, eps: float) -> Iterator[Any]:
+        """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
+        from art.attacks.evasion import AutoProjectedGradientDescent
+
+        # The ratio of differences is made of three logits. Of two, its numerator is left.
+        ratio = "difference_logits_ratio" if self.n_classes > 2 else None
+        for loss, name in ((nn.CrossEntropyLoss(), "cross_entropy"), (_Margin(), ratio)):
+            yield AutoProjectedGradientDescent(
+                self._estimator(loss),
+                eps=eps,
+                eps_step=2 * eps,
+                max_iter=_AUTO_STEPS,
+                nb_random_init=1,
+                batch_size=self.budgets["batch_size"],
+                loss_type=name,
+                verbose=False,
+            )
+        yield self._attack("square", eps)
+
+    def _estimator(self, loss: nn.Module) -> Any:
+        from art.estimators.classification import PyTorchClassifier
+
+        return PyTorchClassifier(
+            model=self.target,
+            loss=loss,
+            input_shape=self.image_shape,
+            nb_classes=self.n_classes,
+            clip_values=(0.0, 1.0),
+            # The target knows its device.
+            device_type="cpu",
+        )
+
+
+def _odds(log_proba: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Log-odds against the true label: like the cross-entropy, but exact where that rounds to 0."""
+    own = np.eye(log_proba.shape[1], dtype=bool)[y]
+    wrong = np.where(own, -np.inf, log_proba.astype(np.float64))
+    return np.logaddexp.reduce(wrong, axis=1) - log_proba[own]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -14,24 +15,24 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from tsynd_sk.augmentation import check_moves
-from tsynd_sk.evaluation._inputs import names_among
+from tsynd_sk.evaluation._scores import names_among
 from tsynd_sk.images import ImageFormat, array_of_images
 
 # Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of
 # their range, so that an image is harmed alike whatever its resolution and units.
 _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
-    "noise": (0.03, 0.06, 0.09, 0.13, 0.18),  # standard deviation, of the range of values
+    "noise": (0.03, 0.06, 0.09, 0.13, 0.18),  # standard deviation, of the range
     "blur": (0.018, 0.026, 0.035, 0.05, 0.07),  # standard deviation, of the side
     "motion": (0.07, 0.11, 0.15, 0.21, 0.3),  # path of the camera, of the side
     "brightness": (0.25, 0.4, 0.6, 0.8, 1.0),  # doublings or halvings of the values
-    "contrast": (0.25, 0.45, 0.7, 1.0, 1.4),  # doublings or halvings of distances to the mean
-    "gamma": (0.3, 0.5, 0.75, 1.0, 1.4),  # doublings or halvings of the exponent
+    "contrast": (0.25, 0.45, 0.7, 1.0, 1.4),  # the same of distances to the mean
+    "gamma": (0.3, 0.5, 0.75, 1.0, 1.4),  # the same of the exponent
     "rotation": (6, 12, 18, 26, 36),  # degrees
     "shift": (0.05, 0.09, 0.14, 0.2, 0.27),  # distance, of the side
     "scale": (0.12, 0.21, 0.32, 0.46, 0.62),  # doublings or halvings of the size
     "jpeg": (2.5, 4.5, 7, 12, 20),  # coarseness of the quantisation, per cent a pixel of the side
-    "pixelation": (0.05, 0.06, 0.075, 0.1, 0.14),  # side of a block, of the image's side
-    "occlusion": (0.2, 0.28, 0.36, 0.45, 0.55),  # side of a box, of the image's side
+    "pixelation": (0.05, 0.06, 0.075, 0.1, 0.14),  # side of a block, of the side
+    "occlusion": (0.2, 0.28, 0.36, 0.45, 0.55),  # side of a box, of the side
 }
 # Rows are not all harmed to the same degree, but a milder severity stays milder.
 _WEAKEST = 2 / 3
@@ -40,12 +41,11 @@ _WEAKEST = 2 / 3
 #:
 #: Examples
 #: --------
-#: >>> import numpy as np
-#: >>> from tsynd_sk.evaluation import CORRUPTIONS, corrupt
-#: >>> X = np.zeros((2, 8, 8), dtype=np.uint8)
-#: >>> {corrupt(X, kind).shape for kind in CORRUPTIONS}
-#: {(2, 8, 8)}
+#: >>> from tsynd_sk.evaluation import CORRUPTIONS
+#: >>> len(CORRUPTIONS)
+#: 12
 CORRUPTIONS: tuple[str, ...] = tuple(_STRENGTHS)
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def corrupt(
@@ -61,7 +61,7 @@ def corrupt(
     Parameters
     ----------
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-        Images, uint8, float or any other numbers. Not changed.
+        Images of any numbers. Not changed.
     kind : {"noise", "blur", "motion", "brightness", "contrast", "gamma", "rotation", "shift", \
             "scale", "jpeg", "pixelation", "occlusion"}
         What happens to the images.
@@ -89,11 +89,10 @@ def corrupt(
 
     Notes
     -----
-    A row draws a strength between two thirds and all of what `severity` stands for, and, as the
-    kind may be, a direction (brighter or darker, clockwise or not) or a place. Strengths are
-    relative to the size of the images and to the range of values: 0 to 255 for uint8, otherwise
-    the range of `X` as a whole. The blocks of JPEG are 8 pixels wide in images of any size, so that
-    its quality is lower in larger ones.
+    A row draws a strength between two thirds and all of what `severity` stands for, and a direction
+    or a place. Strengths are relative to the size of the images and to the range of values: 0 to
+    255 for uint8, otherwise that of `X` as a whole. But blocks of JPEG are always 8 pixels wide, so
+    that its quality is lower in larger images.
 
     Examples
     --------
@@ -101,18 +100,12 @@ def corrupt(
     >>> from tsynd_sk.evaluation import corrupt
     >>> X = load_digits_images().X[:20]
     >>> X_noisy = corrupt(X, "noise", severity=5, random_state=0)
-    >>> X_noisy.shape, X_noisy.dtype
-    ((20, 8, 8), dtype('float32'))
-    >>> float(X_noisy.min()), float(X_noisy.max())
-    (0.0, 1.0)
+    >>> X_noisy.shape, X_noisy.dtype, float(X_noisy.max())
+    ((20, 8, 8), dtype('float32'), 1.0)
     """
     names_among(CORRUPTIONS, kind, "corruption")
-    check_severities([severity])
-
-    def change(image: Tensor, rng: np.random.Generator) -> Tensor:
-        strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
-        return _corrupt_image(image, kind, strength, rng)
-
+    names_among(SEVERITIES, [severity], "severity")
+    change = partial(_corrupt_image, kind=kind, severity=severity)
     return _changed("corrupt", X, change, random_state, image_shape)
 
 
@@ -132,14 +125,8 @@ def augment(
     ----------
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
         Images. Not changed.
-    flip : bool, default=True
-        Whether every second image, by chance, is mirrored left to right.
-    degrees : float, default=15.0
-        Largest rotation either way.
-    scale : float, default=0.1
-        Largest growth or shrinkage, as a fraction of the size; at most 0.5.
-    shift : float, default=0.1
-        Largest shift along either axis, as a fraction of the side; at most 0.5.
+    flip, degrees, scale, shift : bool, float, float, float, default=True, 15.0, 0.1, 0.1
+        As in :func:`tsynd_sk.augmentation.standard_transform`.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws, of which each row has its own.
     image_shape : tuple of int or None, default=None
@@ -166,8 +153,7 @@ def augment(
     --------
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import augment
-    >>> X = load_digits_images().X[:20]
-    >>> augment(X, flip=False, random_state=0).shape
+    >>> augment(load_digits_images().X[:20], flip=False, random_state=0).shape
     (20, 8, 8)
     """
     check_moves(flip, degrees, scale, shift)
@@ -185,12 +171,6 @@ def augment(
     return _changed("augment", X, change, random_state, image_shape)
 
 
-def check_severities(severities: Iterable[Any]) -> None:
-    """Raise if a severity is unknown."""
-    if unknown := [severity for severity in severities if severity not in (1, 2, 3, 4, 5)]:
-        raise ValueError(f"severity must be an int from 1 to 5; got {unknown[0]!r}")
-
-
 def _changed(
     name: str,
     X: ArrayLike,
@@ -198,10 +178,7 @@ def _changed(
     random_state: Any,
     image_shape: tuple[int, ...] | None,
 ) -> np.ndarray:
-    """Change images (C, H, W) with values in [0, 1] one by one.
-
-    One by one, for torchvision's random transforms make a single draw for a whole batch.
-    """
+    """Change images (C, H, W) with values in [0, 1] one by one, each by draws of its own."""
     images = array_of_images(X, name=name)
     image_format = ImageFormat.infer(images, image_shape)
     if image_format.image_shape is None:
@@ -211,28 +188,29 @@ def _changed(
         )
     x = image_format.to_tensor(images)
     low, high = (0.0, 1.0) if images.dtype == np.uint8 else (float(x.min()), float(x.max()))
-    # torchvision takes floats to lie in [0, 1]. A constant X has no range to speak of.
+    # A constant X has no range to speak of.
     scale = high - low or 1.0
     x = (x - low) / scale
     seed = check_random_state(random_state).randint(2**31 - 1)
     for i, image in enumerate(x):
         x[i] = change(image, np.random.default_rng([seed, i]))
     changed = image_format.to_array(x * scale + low)
-    # What is uint8 has been clipped to its limits already.
-    if images.dtype == np.uint8:
-        return changed
+    if images.dtype != np.uint8:
+        changed = changed.clip(images.min(), images.max())
     # numpy's clip changes the byte order to that of the machine.
-    return changed.clip(images.min(), images.max()).astype(images.dtype, copy=False)
+    return changed.astype(images.dtype, copy=False)
 
 
-def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Generator) -> Tensor:
+def _corrupt_image(image: Tensor, rng: np.random.Generator, kind: str, severity: int) -> Tensor:
     """Corrupt an image (C, H, W) with values in [0, 1]; the result may leave them."""
     # torchvision takes a second to import, and the scores do without it.
     from torchvision.transforms.v2 import functional as F
 
     sides = image.shape[1:]
     side = math.sqrt(sides[0] * sides[1])
+    strength = _STRENGTHS[kind][severity - 1] * rng.uniform(_WEAKEST, 1)
     sign = rng.choice([-1, 1])
+    factor = 2 ** (sign * strength)
     match kind:
         case "noise":
             # Not torchvision's, which draws from the global generator.
@@ -251,33 +229,30 @@ def _corrupt_image(image: Tensor, kind: str, strength: float, rng: np.random.Gen
             shots = [_moved(image, translate=[place * step for step in path]) for place in places]
             return torch.stack(shots).mean(0)
         case "brightness":
-            return image * 2 ** (sign * strength)
+            return image * factor
         case "contrast":
-            return torch.lerp(image.mean((1, 2), keepdim=True), image, 2 ** (sign * strength))
+            return torch.lerp(image.mean((1, 2), keepdim=True), image, factor)
         case "gamma":
-            return image**2 ** (sign * strength)
+            return image**factor
         case "rotation":
             return _moved(image, angle=sign * strength)
         case "shift":
             return _moved(image, translate=_random_vector(strength * side, rng))
         case "scale":
-            return _moved(image, scale=2 ** (sign * strength))
+            return _moved(image, scale=factor)
         case "jpeg":
             return _compressed(image, strength * side)
         case "pixelation":
             # One block fewer than there are pixels, or nothing would happen to small images.
-            blocks = [
-                max(1, min(round(pixels / (strength * side)), pixels - 1)) for pixels in sides
-            ]
+            blocks = [max(1, min(round(s / (strength * side)), s - 1)) for s in sides]
             coarse = F.resize(image, blocks, antialias=True)
             return F.resize(coarse, list(sides), interpolation=F.InterpolationMode.NEAREST_EXACT)
         case _:  # occlusion
-            box = [max(1, round(strength * pixels)) for pixels in sides]
-            top, left = (
-                rng.integers(s - b, endpoint=True) for s, b in zip(sides, box, strict=True)
-            )
+            height, width = (max(1, round(strength * s)) for s in sides)
+            top = rng.integers(sides[0] - height, endpoint=True)
+            left = rng.integers(sides[1] - width, endpoint=True)
             # Black could pass for anatomy.
-            image[:, top : top + box[0], left : left + box[1]] = 0.5
+            image[:, top : top + height, left : left + width] = 0.5
             return image
 
 
@@ -321,11 +296,11 @@ def _compressed(image: Tensor, coarseness: float) -> Tensor:
     quality = min(max(round(quality), 1), 100)
     levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     # The format knows grey and colour images; of all others, each channel is a grey one.
-    colour = len(levels) == 3
+    is_colour = len(levels) == 3
     read = []
-    for part in [np.moveaxis(levels, 0, -1)] if colour else levels:
+    for part in [np.moveaxis(levels, 0, -1)] if is_colour else levels:
         # Not torchvision's, which is deprecated.
         file = BytesIO()
         Image.fromarray(part).save(file, "jpeg", quality=quality)
         read.append(np.array(Image.open(file)))
-    return torch.from_numpy(np.moveaxis(read[0], -1, 0) if colour else np.stack(read)) / 255
+    return torch.from_numpy(np.moveaxis(read[0], -1, 0) if is_colour else np.stack(read)) / 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from tsynd_sk.synthesis import AugmentedClassifier, TargetedSynthesizer
 class DifferentiableClassifier:
     """A private copy of a network, from whose predictions gradients reach images."""
 
-    # The user's, fitted.
+    # The user's, and its copy in evaluation mode, which returns log-probabilities.
     net: NeuralNet
-    # Its copy in evaluation mode, which returns log-probabilities.
     network: InferenceCopy
     # Images as the network sees them, which may be flat or without an axis of channels.
     x: Tensor
@@ -46,7 +45,7 @@ class DifferentiableClassifier:
         """Copy the network of a fitted classifier, and bring images to what it sees.
 
         A bare skorch net gets the layout and, if it has as many classes, the labels of `like`;
-        otherwise labels are indices. Raise ValueError if the copy would not see what the net does.
+        otherwise labels are indices.
         """
         given = _check_differentiable(estimator, name)
         augmented = isinstance(given, AugmentedClassifier)
@@ -68,30 +67,24 @@ class DifferentiableClassifier:
         if not augmented and images.ndim == 2 and hasattr(net, "image_shape_"):
             x = x.flatten(1)
 
-        def of(x: Tensor) -> DifferentiableClassifier:
-            network, n_classes = _copy_network(net, x)
-            known = classes if np.size(classes) == n_classes else np.arange(n_classes)
-            return cls(net, network, x, image_format, limits, np.asarray(known))
-
         try:
-            return of(x)
+            network, n_classes = _copy_network(net, x)
         except (RuntimeError, ValueError, IndexError):
             if augmented or image_format.layout != "hw":
                 raise
             # Nets of tsynd_sk see an axis of channels. Others may see grey images without one.
-            return of(x[:, 0])
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return cast(tuple[int, int, int], self.image_format.image_shape)
+            x = x[:, 0]
+            network, n_classes = _copy_network(net, x)
+        if np.size(classes) != n_classes:
+            classes = np.arange(n_classes)
+        return cls(net, network, x, image_format, limits, np.asarray(classes))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return log-probabilities (n, n_classes), where the images are."""
         return self.network(x.to(_skorch.device_of(self.net))).to(x.device)
 
     def log_proba(self, x: Tensor | None = None) -> np.ndarray:
-        """Predict log-probabilities (n, n_classes), by default of the images that it has."""
+        """Predict log-probabilities, by default of the images that it has."""
         with torch.no_grad():
             return self(self.x if x is None else x).numpy()
 
@@ -111,8 +104,8 @@ def _copy_network(net: NeuralNet, x: Tensor) -> tuple[InferenceCopy, int]:
         )
     if log_proba.isnan().any():
         raise ValueError(
-            f"{type(net).__name__} predicts NaN, because its training diverged: train it again "
-            "with a lower lr, or on images scaled to values between 0 and 1"
+            f"{type(net).__name__} predicts NaN: train it again with a lower lr, or on images "
+            "scaled to values between 0 and 1"
         )
     return network, log_proba.shape[1]
 
@@ -131,8 +124,7 @@ def _check_differentiable(estimator: Any, name: str) -> Any:
         hint = (
             "its classifier_"
             if isinstance(given, TargetedSynthesizer)
-            else "the best_estimator_ of a search, or the last step of a pipeline with X as that "
-            "step sees it"
+            else "the best_estimator_ of a search, or the last step of a pipeline and its input"
         )
         raise TypeError(
             f"{name} must be a fitted AugmentedClassifier or skorch classifier, which has "
@@ -148,12 +140,11 @@ def _format_for(net: NeuralNet, images: np.ndarray) -> ImageFormat:
     if image_format.image_shape is None:
         raise ValueError(
             f"X has shape {images.shape}; expected images, (n, H, W), (n, H, W, C) or (n, C, H, "
-            "W). For a skorch net that sees flat images, set its attribute image_shape_ to "
-            "(n_channels, height, width)."
+            "W). Of a skorch net that sees flat images, set its attribute image_shape_, (C, H, W)."
         )
     if images.dtype.kind in "iu" and images.dtype != np.uint8:
         raise ValueError(
-            f"X has dtype {images.dtype}: give the floats that the net was fitted on, for instance "
+            f"X has dtype {images.dtype}: give floats as in fit, for instance "
             "X.astype('float32') / 255, or uint8, which is divided by 255"
         )
     return image_format

@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.evaluation._corruptions import CORRUPTIONS, augment, check_severities, corrupt
-from tsynd_sk.evaluation._inputs import names_among
-from tsynd_sk.evaluation._scores import classification_scores
+from tsynd_sk.evaluation._corruptions import CORRUPTIONS, SEVERITIES, augment, corrupt
+from tsynd_sk.evaluation._scores import METRICS, classification_scores, names_among
 
 
 def corruption_scores(
@@ -36,20 +35,17 @@ def corruption_scores(
         Clean images, in the layout that `estimator` was fitted on.
     y : array-like of shape (n,)
         True labels.
-    kinds : str or iterable of str, default=CORRUPTIONS
-        Kinds of corruption, see :func:`corrupt`.
-    severities : int or iterable of int, default=(1, 2, 3, 4, 5)
-        From 1 to 5.
+    kinds, severities : str or iterable of str, int or iterable of int, default=all of them
+        See :func:`corrupt`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the corruptions, which do not depend on what other kinds and severities there are.
-        With the same integer, several estimators see the same images.
+        Seed of the corruptions, of which none depends on what others there are. With the same
+        integer, several estimators see the same images.
 
     Returns
     -------
     Bunch
-        - ``rows``: a list of dicts with the keys "kind", "severity", "roc_auc" and
-          "balanced_accuracy", see :func:`classification_scores`.
-        - ``mean``: "roc_auc" and "balanced_accuracy", averaged over the rows.
+        - ``rows``: a list of dicts with "kind", "severity" and :func:`classification_scores`.
+        - ``mean``: a dict of the scores, averaged over the rows.
         - ``proba``: ndarray of shape (n_rows, n, n_classes), the probabilities predicted.
 
     Raises
@@ -68,16 +64,13 @@ def corruption_scores(
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import corruption_scores
     >>> X, y, _ = load_digits_images()
-    >>> classifier = LogisticRegression().fit(X[:200].reshape(200, -1), y[:200])
+    >>> X = X.reshape(len(X), -1)
+    >>> classifier = LogisticRegression().fit(X[:200], y[:200])
     >>> classifier.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
-    >>> X_test, y_test = X[200:300].reshape(100, -1), y[200:300]
-    >>> scores = corruption_scores(
-    ...     classifier, X_test, y_test, kinds=["noise", "blur"], severities=[1, 5], random_state=0
-    ... )
-    >>> [(row["kind"], row["severity"]) for row in scores.rows]
-    [('noise', 1), ('noise', 5), ('blur', 1), ('blur', 5)]
-    >>> sorted(scores.mean)
-    ['balanced_accuracy', 'roc_auc']
+    >>> test = classifier, X[200:300], y[200:300]
+    >>> scores = corruption_scores(*test, kinds=["noise", "blur"], severities=[1, 5])
+    >>> len(scores.rows), sorted(scores.mean)
+    (4, ['balanced_accuracy', 'roc_auc'])
     """
     X = np.asarray(X)
     shape = flat_image_shape([estimator], X)
@@ -92,19 +85,16 @@ def corrupted_images(
     image_shape: tuple[int, ...] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Iterate over settings and the images that they corrupt; check all of the settings at once."""
-    levels: list[Any] = np.atleast_1d(severities).tolist()
     # Here, for the last setting's turn may come after minutes of predictions.
     kinds = names_among(CORRUPTIONS, kinds, "corruption")
-    check_severities(levels)
+    levels = names_among(SEVERITIES, np.atleast_1d(severities).tolist(), "severity")
     # A generator would corrupt by other draws for each setting.
     seed = random_state
     if not isinstance(seed, Integral):
-        seed = int(check_random_state(random_state).randint(2**31 - 1))
-    return (
-        (setting, corrupt(X, **setting, random_state=seed, image_shape=image_shape))
-        for kind, level in product(kinds, levels)
-        for setting in [{"kind": kind, "severity": level}]
-    )
+        seed = int(check_random_state(seed).randint(2**31 - 1))
+    for_all = {"random_state": seed, "image_shape": image_shape}
+    settings = ({"kind": kind, "severity": level} for kind, level in product(kinds, levels))
+    return ((setting, corrupt(X, **setting, **for_all)) for setting in settings)
 
 
 def augmentation_scores(
@@ -128,16 +118,15 @@ def augmentation_scores(
     n_draws : int, default=10
         How often all images are augmented and scored.
     flip, degrees, scale, shift : bool, float, float and float
-        What happens to an image at most, see :func:`augment`.
+        See :func:`augment`.
     random_state : int, RandomState instance or None, default=None
-        Seed of the augmentations, as there. More draws leave the first ones as they are.
+        Seed. More draws leave the first ones as they are.
 
     Returns
     -------
     Bunch
         ``rows``, ``mean`` and ``proba`` as there, with "draw" for "kind" and "severity"; and
-        ``std``, the standard deviation from draw to draw (not the error of the mean over other
-        images).
+        ``std``, the standard deviation of the scores from draw to draw.
 
     Raises
     ------
@@ -155,22 +144,20 @@ def augmentation_scores(
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import augmentation_scores
     >>> X, y, _ = load_digits_images()
-    >>> classifier = LogisticRegression().fit(X[:200].reshape(200, -1), y[:200])
+    >>> X = X.reshape(len(X), -1)
+    >>> classifier = LogisticRegression().fit(X[:200], y[:200])
     >>> classifier.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
-    >>> scores = augmentation_scores(
-    ...     classifier, X[200:300].reshape(100, -1), y[200:300], n_draws=3, random_state=0
-    ... )
+    >>> scores = augmentation_scores(classifier, X[200:300], y[200:300], n_draws=3)
     >>> len(scores.rows), sorted(scores.std)
     (3, ['balanced_accuracy', 'roc_auc'])
     """
     n_draws = check_int_at_least("n_draws", n_draws, 1)
-    moves: dict[str, Any] = {"flip": flip, "degrees": degrees, "scale": scale, "shift": shift}
-    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_draws).tolist()
     X = np.asarray(X)
-    shape = flat_image_shape([estimator], X)
+    params: dict[str, Any] = {"flip": flip, "degrees": degrees, "scale": scale, "shift": shift}
+    params["image_shape"] = flat_image_shape([estimator], X)
+    seeds = check_random_state(random_state).randint(2**31 - 1, size=n_draws).tolist()
     settings = (
-        ({"draw": draw}, augment(X, **moves, random_state=seed, image_shape=shape))
-        for draw, seed in enumerate(seeds)
+        ({"draw": draw}, augment(X, **params, random_state=seed)) for draw, seed in enumerate(seeds)
     )
     result = _scores(estimator, y, settings)
     result.std = {n: float(np.std([row[n] for row in result.rows])) for n in result.mean}
@@ -184,8 +171,7 @@ def _scores(estimator, y: ArrayLike, settings: Iterator[tuple[dict, np.ndarray]]
         proba = np.asarray(estimator.predict_proba(images))
         rows.append({**key, **classification_scores(y, proba, estimator.classes_)})
         predicted.append(proba)
-    names = ("roc_auc", "balanced_accuracy")
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    mean = {name: float(np.mean([row[name] for row in rows])) for name in METRICS[:2]}
     return Bunch(rows=rows, mean=mean, proba=np.stack(predicted))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby, product
 from numbers import Integral
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,21 @@ from sklearn.utils import check_random_state
 from tsynd_sk._utils._labels import labels_of
 from tsynd_sk._utils._table import format_table
 from tsynd_sk._utils._validation import check_int_at_least, check_number
-from tsynd_sk.evaluation._attacks import GradientMaskingWarning
+from tsynd_sk.evaluation._attacks import GradientMaskingWarning, adversarial_scores
 from tsynd_sk.evaluation._corruptions import CORRUPTIONS
-from tsynd_sk.evaluation._inputs import names_among
 from tsynd_sk.evaluation._perturbed_scores import corrupted_images, flat_image_shape
-from tsynd_sk.evaluation._scores import METRICS, TITLES
-from tsynd_sk.evaluation._trial import Trial
+from tsynd_sk.evaluation._scores import (
+    METRICS,
+    TITLES,
+    check_predictions,
+    draw_within_classes,
+    holm,
+    interval,
+    names_among,
+    over_images_and_seeds,
+    resampled_scores,
+    weighted_scores,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,17 +42,16 @@ class RobustnessReport:
     Attributes
     ----------
     scores : list of dict
-        "condition", "estimator", "metric", "score" (mean over seeds and settings), "low" and "high"
-        (its interval).
+        "condition", "estimator", "metric", "score" (mean over seeds and settings), "low", "high".
     comparisons : list of dict
         "condition", "estimator", "reference", "metric", "difference", "low", "high", "p", "p_holm".
     rows : list of dict
-        Every single measurement: "condition", "estimator", "seed", the setting ("kind" and
-        "severity", or "attack" and "eps") and all metrics. Made for ``pandas.DataFrame(rows)``.
+        Single measurements: "condition", "estimator", "seed", the setting ("kind" and "severity",
+        or "attack" and "eps") and all metrics.
     notes : list of str
-        What was left out and why, and signs of gradient masking.
+        What was left out, and signs of gradient masking.
     reference : str
-        Name of the estimator that the others are compared with.
+        What the others are compared with.
     n_images, n_seeds, n_resamples : int
         Images, fitted estimators of each name, resamples.
     confidence_level : float
@@ -49,7 +60,7 @@ class RobustnessReport:
     See Also
     --------
     robustness_report : Makes it.
-    tsynd_sk.inspection.RobustnessDisplay : Draws it, also on axes that are there.
+    tsynd_sk.inspection.RobustnessDisplay : Draws it.
 
     Examples
     --------
@@ -60,9 +71,8 @@ class RobustnessReport:
     >>> X = X.reshape(len(X), -1)
     >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
     >>> report = robustness_report({"few": few, "many": many}, X[200:300], y[200:300], kinds=())
-    >>> report.reference, report.n_images, len(report.scores), len(report.comparisons)
-    ('few', 100, 8, 4)
-    >>> scores, differences = report.to_frame(), report.differences()
+    >>> len(report.to_frame()), len(report.differences())
+    (8, 4)
     """
 
     scores: list[dict[str, Any]]
@@ -102,31 +112,26 @@ class RobustnessReport:
 
     def __repr__(self) -> str:
         several, alpha = self.n_seeds > 1, 1 - self.confidence_level
-        differing = {
-            (row["condition"], row["estimator"], row["metric"])
-            for row in self.comparisons
-            if row["p_holm"] < alpha
-        }
-        # A heading for each condition, and a row of cells below it for each estimator.
-        cells: dict[str, dict[str, list[str]]] = {}
-        for row in self.scores:
-            condition, name = row["condition"], row["estimator"]
-            star = "*" if (condition, name, row["metric"]) in differing else " "
-            suffix = " (reference)" if self.comparisons and name == self.reference else ""
-            of_estimator = cells.setdefault(condition, {}).setdefault(f"  {name}{suffix}", [])
-            of_estimator.append(f"{row['score']:.3f}{star} [{row['low']:.3f}, {row['high']:.3f}]")
-        rows = [
-            line
-            for condition, named in cells.items()
-            for line in ([condition], *([name, *values] for name, values in named.items()))
-        ]
+        keys = itemgetter("condition", "estimator", "metric")
+        differing = {keys(row) for row in self.comparisons if row["p_holm"] < alpha}
+        table: list[list[str]] = []
+        for condition, in_condition in groupby(self.scores, itemgetter("condition")):
+            table.append([condition])
+            for name, rows in groupby(in_condition, itemgetter("estimator")):
+                suffix = " (reference)" if self.comparisons and name == self.reference else ""
+                cells = [
+                    f"{row['score']:.3f}{'*' if keys(row) in differing else ' '} "
+                    f"[{row['low']:.3f}, {row['high']:.3f}]"
+                    for row in rows
+                ]
+                table.append([f"  {name}{suffix}", *cells])
         headings = ["", *dict.fromkeys(TITLES[row["metric"]][0] for row in self.scores)]
         lines = [
             f"{self.n_images} images, {self.n_seeds} seed{'s' if several else ''}; "
             f"{100 * self.confidence_level:.4g} % intervals by {self.n_resamples} resamples of "
             f"images {'and seeds' if several else 'alone'}",
             "",
-            format_table(headings, rows, align="<" * len(headings)),
+            format_table(headings, table, align="<" * len(headings)),
             "",
         ]
         if self.comparisons:
@@ -155,31 +160,27 @@ def robustness_report(
     Parameters
     ----------
     estimators : dict
-        From names to fitted classifiers, or to lists of them, one a seed: the first of every list
-        have a seed (and its training images) in common, and so on. All lists have one length.
+        From names to fitted classifiers, or to lists of one length, one a seed: the first of every
+        list have a seed (and its training images) in common, and so on.
     X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
         Clean images that none of them was fitted on.
     y : array-like of shape (n,)
         True labels.
     kinds, severities : list, default=all of them
-        Corruptions, see :func:`corruption_scores`; all estimators see the same corrupted images.
-        ``kinds=()`` leaves them out.
-    attacks : list of str, default=()
-        See :func:`adversarial_scores`; every estimator is attacked by its own gradients. None by
-        default, because they need the Adversarial Robustness Toolbox, and gradients.
-    eps : iterable of float, default=(2 / 255, 4 / 255)
-        Strengths of the attacks, as fractions of the range of values.
+        Corruptions, see :func:`corruption_scores`, the same for all; ``kinds=()`` for none.
+    attacks, eps : list of str, default=(), and iterable of float, default=(2 / 255, 4 / 255)
+        Attacks, each by the estimator's own gradients, and their strengths, see
+        :func:`adversarial_scores`.
     attack_params : dict or None, default=None
-        "max_iter", "n_restarts", "n_queries" and "batch_size" for :func:`adversarial_scores`.
-    metrics : iterable of str, default=all of them
-        "roc_auc" and "balanced_accuracy", see :func:`classification_scores`, "accuracy" and
-        "expected_calibration_error", see :func:`expected_calibration_error`.
+        Budgets for :func:`adversarial_scores`.
+    metrics : iterable of str, default=METRICS
+        Those to measure.
     reference : str or None, default=None
-        Name of the estimator that the others are compared with; ``None``: the first.
+        Name of what the others are compared with; ``None``: the first.
     n_resamples : int, default=2000
         Resamples of the bootstrap, 100 at least.
     confidence_level : float, default=0.95
-        Of the intervals; a difference counts as one if its Holm-corrected p is below the rest.
+        Of the intervals; a difference counts as one if its "p_holm" is below the rest.
     random_state : int, RandomState instance or None, default=None
         Seed of corruptions, attacks and resamples. With the same integer, `corruption_scores` and
         `adversarial_scores` give the same rows.
@@ -187,9 +188,8 @@ def robustness_report(
     Returns
     -------
     RobustnessReport
-        Call its ``to_frame`` and ``differences``, or print it. Its conditions are
-        "clean", "corrupted" (the mean over kinds and severities), and each attack with its
-        strength, such as "pgd 2/255".
+        Call its ``to_frame`` and ``differences``, or print it. Its conditions are "clean",
+        "corrupted" (mean over kinds and severities), and attacks such as "pgd 2/255".
 
     Raises
     ------
@@ -207,39 +207,32 @@ def robustness_report(
     See Also
     --------
     RobustnessReport : What it returns.
-    corruption_scores : Scores of one classifier under corruption.
-    augmentation_scores : Scores of one classifier under augmentation.
-    adversarial_scores : Scores of one classifier under attack.
+    corruption_scores, augmentation_scores, adversarial_scores : Scores of one classifier.
     tsynd_sk.inspection.RobustnessDisplay : Draws what is measured.
     tsynd_sk.AugmentedClassifier : A classifier that is meant to be robust.
 
     Notes
     -----
-    Intervals of scores are percentiles of a bootstrap over images and, if there are several, seeds.
-    Differences are paired; their intervals and tests are Student's t over seeds and images.
-    "p_holm" is corrected for all the tests of the report, the intervals are not.
-    :ref:`guide_evaluation` says how to read them, and how they are made.
+    :ref:`guide_evaluation` says how intervals and tests are made and read. "p_holm" is corrected
+    for all tests of the report, the intervals are not.
 
     Examples
     --------
-    >>> from tsynd_sk.classifiers import NetClassifier
+    >>> from sklearn.linear_model import LogisticRegression
     >>> from tsynd_sk.datasets import load_digits_images
     >>> from tsynd_sk.evaluation import robustness_report
     >>> X, y, _ = load_digits_images()
-    >>> X = X[:, None]
-    >>> nets = {
-    ...     f"{n} images": NetClassifier(max_epochs=2).fit(X[:n], y[:n]) for n in (50, 150)
-    ... }
+    >>> X = X.reshape(len(X), -1)
+    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
+    >>> few.image_shape_ = (8, 8)  # tsynd_sk's own classifiers know it
     >>> report = robustness_report(
-    ...     nets, X[200:300], y[200:300], kinds=["noise"], severities=[3],
+    ...     {"few": few, "many": many}, X[200:300], y[200:300], kinds=["noise"], severities=[3],
     ...     metrics=["roc_auc", "accuracy"], random_state=0
     ... )
-    >>> report.to_frame().columns.tolist()
-    ['condition', 'estimator', 'metric', 'score', 'low', 'high']
     >>> report.differences()[["condition", "estimator", "reference", "metric"]].head(2)
-      condition   estimator  reference    metric
-    0     clean  150 images  50 images   roc_auc
-    1     clean  150 images  50 images  accuracy
+      condition estimator reference    metric
+    0     clean      many       few   roc_auc
+    1     clean      many       few  accuracy
     """
     panel = _panel(estimators)
     reference = next(iter(panel)) if reference is None else reference
@@ -295,7 +288,100 @@ def _panel(estimators: Any) -> dict[str, list[Any]]:
     lengths = {name: len(seeds) for name, seeds in panel.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
-            "estimators must be fitted classifiers, or lists of equal length with one for each "
-            f"seed; got lists of these lengths: {lengths}"
+            "estimators must be fitted classifiers, or lists of equal length, one for each seed; "
+            f"got lists of these lengths: {lengths}"
         )
     return panel
+
+
+class Trial:
+    """Measurements of a panel of classifiers (lists by name, one a seed), resampled too."""
+
+    def __init__(
+        self,
+        panel: dict[str, list[Any]],
+        labels: np.ndarray,
+        n_resamples: int,
+        rng: np.random.Generator,
+    ):
+        self.panel, self.labels = panel, labels
+        self.n_seeds = len(next(iter(panel.values())))
+        self._seeds = list(product(panel, range(self.n_seeds)))
+        self.rows: list[dict[str, Any]] = []
+        # Sums over settings: the scores measured, then those in the resamples.
+        self._totals: dict[tuple[str, str, int], Any] = defaultdict(float)
+        codes = np.unique(labels, return_inverse=True)[1]
+        self._counts = draw_within_classes(codes, n_resamples, rng)
+        # How often each seed is drawn in each resample.
+        shares = np.full(self.n_seeds, 1 / self.n_seeds)
+        self._draws = rng.multinomial(self.n_seeds, shares, size=n_resamples).T
+
+    def measure(self, settings: Iterable[tuple[dict[str, Any], np.ndarray]]) -> None:
+        """Score all classifiers on the images of each setting, which are made once for all."""
+        for key, images in settings:
+            for name, seed in self._seeds:
+                self._add(key, name, seed, self.panel[name][seed].predict_proba(images))
+
+    def measure_attacked(self, X: np.ndarray, y, **settings) -> list[str]:
+        """Score on images that were changed to mislead each classifier; return signs of masking."""
+        signs = defaultdict(list)
+        for name, seed in self._seeds:
+            with warnings.catch_warnings():
+                # It would not say which of the classifiers it is about.
+                warnings.simplefilter("ignore", GradientMaskingWarning)
+                found = adversarial_scores(self.panel[name][seed], X, y, **settings)
+            # The first row is that of the images as they are.
+            for row, proba in zip(found.rows[1:], found.proba[1:], strict=True):
+                setting = {key: row[key] for key in ("attack", "eps")}
+                condition = f"{row['attack']} {format_strength(row['eps'])}"
+                self._add({"condition": condition, **setting}, name, seed, proba)
+            if masking := found.gradient_masking:
+                signs[name].append(f"seed {seed}: {'; '.join(masking)}")
+        return [
+            f"Signs of gradient masking in {name!r}: {'. '.join(of)}." for name, of in signs.items()
+        ]
+
+    def _add(self, key: dict[str, Any], name: str, seed: int, proba: Any) -> None:
+        classes = self.panel[name][seed].classes_
+        codes, proba = check_predictions(self.labels, proba, classes)
+        point = weighted_scores(codes, proba)
+        named = dict(zip(METRICS, point[:, 0].tolist(), strict=True))
+        self.rows.append({**key, "estimator": name, "seed": seed, **named})
+        scores = np.hstack([point, resampled_scores(codes, proba, self._counts)])
+        self._totals[key["condition"], name, seed] += scores
+
+    def summary(
+        self, metrics: list[str], reference: str, confidence_level: float
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return scores with intervals, and differences to the reference with tests."""
+        scores, comparisons = [], []
+        n_rows = Counter(row["condition"] for row in self.rows)
+        for condition, name, metric in product(n_rows, self.panel, metrics):
+            # Over the settings of the condition.
+            n_settings, m = n_rows[condition] / len(self._seeds), METRICS.index(metric)
+            measured, base = (
+                np.stack([self._totals[condition, one, seed][m] for seed in range(self.n_seeds)])
+                / n_settings
+                for one in (name, reference)
+            )
+            score = float(measured[:, 0].mean())
+            resampled = (measured[:, 1:] * self._draws).sum(axis=0) / self.n_seeds
+            low, high = interval(score, resampled, confidence_level)
+            key = {"condition": condition, "estimator": name}
+            scores.append({**key, "metric": metric, "score": score, "low": low, "high": high})
+            if name != reference:
+                differences = measured - base
+                resampled = differences[:, 1:].mean(axis=0)
+                found = over_images_and_seeds(differences[:, 0], resampled, confidence_level)
+                outcome = dict(zip(("difference", "low", "high", "p"), found, strict=True))
+                comparisons.append({**key, "reference": reference, "metric": metric, **outcome})
+        corrected = holm(np.array([row["p"] for row in comparisons]))
+        for row, p in zip(comparisons, corrected.tolist(), strict=True):
+            row["p_holm"] = p
+        return scores, comparisons
+
+
+def format_strength(eps: float) -> str:
+    """Write the strength of an attack as people do."""
+    levels = eps * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:.3g}"

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from torch import Tensor
 
 from tsynd_sk._utils._threads import single_threaded
-from tsynd_sk.ascent import AscentResult
 from tsynd_sk.evaluation import fitted_synthesizer, labels_of_images
 from tsynd_sk.images import check_images
 from tsynd_sk.inspection._drawing import (
@@ -33,7 +31,7 @@ from tsynd_sk.inspection._drawing import (
 )
 
 # Inches.
-_COLUMN, _TEXT, _PANEL, _NARROWEST = 1.2, 0.45, 2.9, 6.0
+_TEXT, _PANEL, _NARROWEST = 0.45, 2.9, 6.0
 # All iterates of so many images are in memory at a time.
 _BATCH = 32
 _GREY = "0.7"
@@ -45,7 +43,7 @@ _LETTERS = 13
 class AscentDisplay(Display):
     """Mutual information against ascent step, with the images along the way.
 
-    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
+    Better made by :meth:`from_estimator`.
 
     Parameters
     ----------
@@ -91,8 +89,6 @@ class AscentDisplay(Display):
     >>> X, y, _ = load_digits_images()
     >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
     >>> display = AscentDisplay.from_estimator(synthesizer, X[:6], y[:6])
-    >>> display.uncertainty.shape, display.iterates.shape
-    ((6, 2), (3, 2, 8, 8))
     >>> display.plot(figure=Figure()).ax_.get_ylabel()
     'mutual information (nats)'
     """
@@ -109,6 +105,7 @@ class AscentDisplay(Display):
     steps: Any = None
     labels: Any = None
     value_range: Any = None
+    _column = 1.2
 
     @classmethod
     def from_estimator(
@@ -127,13 +124,12 @@ class AscentDisplay(Display):
         ----------
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. One of a table gives a display without images.
-        X : array-like of shape (n, ...)
-            Images as in `fit`, from each of which an ascent starts. A dozen is a good number.
-        y : array-like of shape (n,)
-            Their labels.
+        X, y : array-like of shape (n, ...) and (n,)
+            Images as in `fit`, from each of which an ascent starts, and their labels. A dozen is a
+            good number.
         n_sources_shown : int, default=3
-            For so many, the first ones, the way is coloured, in one of six colours, and shown in
-            images; the other lines are grey.
+            For so many, the first ones, the way is shown in images and coloured, in one of six
+            colours; the other lines are grey.
         n_steps_shown : int, default=5
             Images on each way, evenly spaced from the start to the last step.
         random_state : int, RandomState instance or None, default=None
@@ -147,176 +143,161 @@ class AscentDisplay(Display):
         synthesizer = fitted_synthesizer(estimator)
         images = np.asarray(check_images(synthesizer, X, reset=False))
         labels, codes = labels_of_images(y, images, synthesizer.classes_)
-        n_pictured = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
-        columns, synthetic, iterates = _trace(synthesizer, images, codes, random_state, n_pictured)
+        n_shown = 0 if synthesizer.image_shape_ is None else min(n_sources_shown, len(images))
+        columns, iterates = _trace(synthesizer, images, codes, random_state, n_shown)
+        synthetic = columns.pop("synthetic")
         pictures: dict[str, Any] = {}
-        if n_pictured:
+        if n_shown:
             last = columns["uncertainty"].shape[1] - 1
-            shown = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
+            steps = np.linspace(0, last, min(n_steps_shown, last + 1)).round().astype(int)
             image_format = synthesizer.format_
             pictures = {
-                "source": as_displayed(images[:n_pictured], image_format),
-                "synthetic": as_displayed(synthetic[:n_pictured], image_format),
-                "iterates": np.stack([as_displayed(x[shown], image_format) for x in iterates]),
-                "steps": shown,
+                "source": as_displayed(images[:n_shown], image_format),
+                "synthetic": as_displayed(synthetic[:n_shown], image_format),
+                "iterates": np.stack([as_displayed(x[steps], image_format) for x in iterates]),
+                "steps": steps,
                 "value_range": image_limits(None, images),
             }
         return cls(**columns, labels=labels, **pictures)
 
     def _draw(self, ax: Any, figure: Any) -> None:
-        n_pictured, n_columns = 0, 0
-        width, height = 0.0, 0.0
+        n_rows, n_columns, width, height = 0, 1, 0.0, 0.0
         if self.source is not None:
-            n_pictured, n_columns = len(self.source), len(self.steps) + 2
-            width, height = image_size(np.asarray(self.source), _COLUMN)
-        ratios = [_PANEL] + [height + _TEXT] * n_pictured
+            n_rows, n_columns = len(self.source), len(self.steps) + 2
+            width, height = image_size(np.asarray(self.source), self._column)
+        ratios = [_PANEL] + [height + _TEXT] * n_rows
         size = (max(width * n_columns + 0.8, _NARROWEST), sum(ratios))
-        figure = make_figure(size, ax, figure)
-        grid = figure.add_gridspec(1 + n_pictured, max(n_columns, 1), height_ratios=ratios)
-        ax = figure.add_subplot(grid[0, :])
-        axes = np.empty((n_pictured, n_columns), dtype=object)
-        for row, column in np.ndindex(axes.shape):
-            axes[row, column] = figure.add_subplot(grid[row + 1, column])
-        _draw_lines(ax, self, n_pictured or min(len(self.uncertainty), len(COLOURS)))
-        if n_pictured:
-            _draw_images(axes, self, height)
-        self.figure_, self.ax_, self.axes_ = figure, ax, axes
+        self.figure_ = make_figure(size, ax, figure)
+        grid = self.figure_.add_gridspec(1 + n_rows, n_columns, height_ratios=ratios)
+        self.ax_ = self.figure_.add_subplot(grid[0, :])
+        self.axes_ = np.empty((n_rows, n_columns), dtype=object)
+        for row, column in np.ndindex(self.axes_.shape):
+            self.axes_[row, column] = self.figure_.add_subplot(grid[row + 1, column])
+        names = [f"row {i}" for i in range(n_rows or min(len(self.uncertainty), len(COLOURS)))]
+        if self.labels is not None:
+            texts = [label_text(label) for label in list(self.labels)[: len(names)]]
+            names = [
+                f"{text}, {name}" if texts.count(text) > 1 else text
+                for text, name in zip(texts, names, strict=True)
+            ]
+        self._draw_lines(names)
+        if n_rows:
+            self._draw_images(names, n_letters=max(12, int(_LETTERS * height)))
 
-
-def _trace(
-    synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_pictured: int
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[np.ndarray]]:
-    """Do as ``synthesize``, and keep what happens at each step.
-
-    Return what a display stores of each ascent, by the names of its parameters; all images that
-    were taken; and those of all steps for each of the first `n_pictured` sources.
-    """
-    rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
-    # As in ``synthesize``, which draws the seed of a pass from that of the call.
-    seed = rng.randint(2**31 - 1)
-    size = min(synthesizer.engine_.batch_size(synthesizer), _BATCH)
-    steps: list[AscentResult] = []
-    synthesize = synthesizer.engine_.batch_synthesis(
-        synthesizer, callback=lambda *args: steps.append(args[-1])
-    )
-
-    def in_format(images: Tensor) -> np.ndarray:
-        return synthesizer.value_range_.clip_array(synthesizer.format_.to_array(images))
-
-    parts: list[dict[str, np.ndarray]] = []
-    pictured: list[np.ndarray] = []
-    for first in range(0, len(X), size):
-        rows = np.arange(first, min(first + size, len(X)))
-        x, y = synthesizer.format_.to_tensor(X[rows]), torch.from_numpy(codes[rows])
-        steps.clear()
-        with torch.inference_mode(False), torch.enable_grad(), single_threaded():
-            images, info = synthesize(x, y, rows=rows, occurrence=0, seed=seed)
-        iterates = torch.stack([step.images for step in steps], 1)
-        # The last of the steps whose image was taken; -1 if it is of none of them.
-        is_taken = (iterates == images[:, None]).flatten(2).all(2).cpu().numpy()
-        n_later = is_taken[:, ::-1].argmax(1)
-        parts.append(
-            {
-                "uncertainty": torch.stack([s.uncertainty for s in steps], 1).cpu().numpy(),
-                "label_agreement": torch.stack([s.agreement for s in steps], 1).cpu().numpy(),
-                "chosen": np.where(is_taken.any(1), len(steps) - 1 - n_later, -1),
-                "uncertainty_source": info["uncertainty_source"],
-                "uncertainty_synthetic": info["uncertainty"],
-                "synthetic": in_format(images),
-            }
-        )
-        pictured += map(in_format, iterates[: max(n_pictured - first, 0)])
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    synthetic = columns.pop("synthetic")
-    return columns, synthetic, pictured
-
-
-def _draw_lines(ax: Any, display: AscentDisplay, n_coloured: int) -> None:
-    """Draw all ascents, the first ones in colour."""
-    uncertainty = np.asarray(display.uncertainty, dtype=float)
-    last = uncertainty.shape[1] - 1
-    steps = np.arange(last + 1)
-    # The distance from the steps to what is drawn beside them.
-    aside = max(1.0, last / 8)
-    # Coloured lines come last, on top of the grey ones.
-    for i, values in reversed(list(enumerate(uncertainty))):
-        coloured = i < n_coloured
-        colour = _colour(i) if coloured else _GREY
-        look: dict[str, Any] = {"color": colour, "linewidth": 1.5 if coloured else 0.8}
-        look["zorder"] = 2 + coloured
-        agreed = np.asarray(display.label_agreement[i], dtype=bool)
-        chosen, taken = int(display.chosen[i]), display.uncertainty_synthetic[i]
-        end, denied = (chosen, not agreed[chosen]) if chosen >= 0 else (last + aside, False)
-        ax.plot(steps, values, **look)
-        ax.plot([-aside, 0], [display.uncertainty_source[i], values[0]], ":", **look)
-        if chosen < 0:
-            ax.plot([last, end], [values[last], taken], ":", **look)
-        star = {"color": _GREY, "markersize": 7, "zorder": 2}
-        if coloured:
-            for some, face in ((agreed, colour), (~agreed, "white")):
-                points = {"color": colour, "mfc": face, "markersize": 5, "zorder": 4}
-                ax.plot(steps[some], values[some], "o", **points)
-            star = {"color": "black", "markersize": 14, "zorder": 5}
-        ax.plot(end, taken, "*", mfc="white" if denied else colour, mew=0.8, **star)
-    handles = [
-        legend_entry(name, color=_colour(i), linestyle="-")
-        for i, name in enumerate(_names(display, n_coloured))
-    ]
-    if len(uncertainty) > n_coloured:
-        handles.append(legend_entry("others", color=_GREY, linestyle="-"))
-    handles += [
-        legend_entry("label agreed", marker="o", markersize=5, color="black"),
-        legend_entry("label denied", marker="o", markersize=5, color="black", mfc="white"),
-        legend_entry("chosen", marker="*", markersize=11, color="black"),
-    ]
-    legend_above(ax, handles, min(len(handles), 4))
-    ticks: list[float] = [-aside, *range(0, last + 1, max(1, -(-last // 10)))]
-    texts = ["source", *map(str, ticks[1:])]
-    if np.min(display.chosen) < 0:
-        ticks.append(last + aside)
-        texts.append("mended")
-    ax.set_xticks(ticks, texts)
-    ax.set(xlabel="ascent step", ylabel="mutual information (nats)")
-    # Stars at the top are whole.
-    ax.margins(y=0.1)
-    ax.set_ylim(bottom=0)
-    style_axes(ax, axis="y")
-
-
-def _draw_images(axes: np.ndarray, display: AscentDisplay, height: float) -> None:
-    """Draw source, iterates and what was taken, one source a row of so many inches."""
-    limits = image_limits(display.value_range, display.source, display.iterates, display.synthetic)
-    uncertainty, agreed = np.asarray(display.uncertainty), np.asarray(display.label_agreement)
-    for i, (row, name) in enumerate(zip(axes, _names(display, len(axes)), strict=True)):
-        chosen = int(display.chosen[i])
-        images = np.stack([display.source[i], *display.iterates[i], display.synthetic[i]])
-        show_images(row, channels_last(images), limits)
-        columns = [
-            ("source", display.uncertainty_source[i], True),
-            *((f"step {step}", uncertainty[i, step], agreed[i, step]) for step in display.steps),
-            (
-                f"chosen: {chosen}" if chosen >= 0 else "mended",
-                display.uncertainty_synthetic[i],
-                chosen < 0 or agreed[i, chosen],
-            ),
+    def _draw_lines(self, names: list[str]) -> None:
+        """Draw all ascents, those with names in colour."""
+        ax, uncertainty = self.ax_, np.asarray(self.uncertainty, dtype=float)
+        last = uncertainty.shape[1] - 1
+        steps = np.arange(last + 1)
+        # The distance from the steps to what is drawn beside them.
+        aside = max(1.0, last / 8)
+        # Coloured lines come last, on top of the grey ones.
+        for i, values in reversed(list(enumerate(uncertainty))):
+            coloured = i < len(names)
+            colour = _colour(i) if coloured else _GREY
+            look: dict[str, Any] = {"color": colour, "linewidth": 1.5 if coloured else 0.8}
+            look["zorder"] = 2 + coloured
+            agreed = np.asarray(self.label_agreement[i], dtype=bool)
+            chosen, taken = int(self.chosen[i]), self.uncertainty_synthetic[i]
+            ax.plot(steps, values, **look)
+            ax.plot([-aside, 0], [self.uncertainty_source[i], values[0]], ":", **look)
+            if chosen < 0:
+                ax.plot([last, last + aside], [values[last], taken], ":", **look)
+            star = {"color": _GREY, "markersize": 7, "zorder": 2}
+            if coloured:
+                for some, face in ((agreed, colour), (~agreed, "white")):
+                    points = {"color": colour, "mfc": face, "markersize": 5, "zorder": 4}
+                    ax.plot(steps[some], values[some], "o", **points)
+                star = {"color": "black", "markersize": 14, "zorder": 5}
+            end, agrees = (chosen, agreed[chosen]) if chosen >= 0 else (last + aside, True)
+            ax.plot(end, taken, "*", mfc=colour if agrees else "white", mew=0.8, **star)
+        handles = [legend_entry(n, color=_colour(i), linestyle="-") for i, n in enumerate(names)]
+        if len(uncertainty) > len(names):
+            handles.append(legend_entry("others", color=_GREY, linestyle="-"))
+        handles += [
+            legend_entry("label agreed", marker="o", markersize=5, color="black"),
+            legend_entry("label denied", marker="o", markersize=5, color="black", mfc="white"),
+            legend_entry("chosen", marker="*", markersize=11, color="black"),
         ]
-        for ax, (title, value, agrees) in zip(row, columns, strict=True):
-            ax.set(xticks=[], yticks=[])
-            set_title(ax, title if agrees else f"{title}, denied", warn=not agrees, pad=3)
-            ax.set_xlabel(f"{value:.3g} nats", fontsize="small", labelpad=2)
-        # A space that does not break keeps a row together with its number.
-        name = name.replace(", row ", ", row\N{NO-BREAK SPACE}")
-        row[0].set_ylabel(fill(name, max(12, int(_LETTERS * height))), fontsize="small")
-        row[0].spines[:].set(color=_colour(i), linewidth=2.5)
+        legend_above(ax, handles, min(len(handles), 4))
+        ticks: list[float] = [-aside, *range(0, last + 1, max(1, -(-last // 10)))]
+        texts = ["source", *map(str, ticks[1:])]
+        if np.min(self.chosen) < 0:
+            ticks.append(last + aside)
+            texts.append("mended")
+        ax.set_xticks(ticks, texts)
+        ax.set(xlabel="ascent step", ylabel="mutual information (nats)")
+        # Stars at the top are whole.
+        ax.margins(y=0.1)
+        ax.set_ylim(bottom=0)
+        style_axes(ax, axis="y")
+
+    def _draw_images(self, names: list[str], n_letters: int) -> None:
+        """Draw source, iterates and what was taken, one source a row."""
+        limits = image_limits(self.value_range, self.source, self.iterates, self.synthetic)
+        uncertainty, agreed = np.asarray(self.uncertainty), np.asarray(self.label_agreement)
+        for i, (row, name) in enumerate(zip(self.axes_, names, strict=True)):
+            chosen, steps = int(self.chosen[i]), list(self.steps)
+            images = np.stack([self.source[i], *self.iterates[i], self.synthetic[i]])
+            show_images(row, channels_last(images), *limits)
+            end = f"chosen: {chosen}" if chosen >= 0 else "mended"
+            columns = zip(
+                row,
+                ["source", *(f"step {step}" for step in steps), end],
+                [self.uncertainty_source[i], *uncertainty[i, steps], self.uncertainty_synthetic[i]],
+                [True, *agreed[i, steps], chosen < 0 or agreed[i, chosen]],
+                strict=True,
+            )
+            for ax, title, value, agrees in columns:
+                ax.set(xticks=[], yticks=[])
+                set_title(ax, title if agrees else f"{title}, denied", warn=not agrees, pad=3)
+                ax.set_xlabel(f"{value:.3g} nats", fontsize="small", labelpad=2)
+            # A space that does not break keeps a row together with its number.
+            name = name.replace(", row ", ", row\N{NO-BREAK SPACE}")
+            row[0].set_ylabel(fill(name, n_letters), fontsize="small")
+            row[0].spines[:].set(color=_colour(i), linewidth=2.5)
 
 
 def _colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _names(display: AscentDisplay, n_named: int) -> list[str]:
-    """Return names of rows: their label, with the row's number where a label repeats."""
-    if display.labels is None:
-        return [f"row {i}" for i in range(n_named)]
-    names = [label_text(label) for label in list(display.labels)[:n_named]]
-    return [f"{name}, row {i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+def _trace(
+    synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_shown: int
+) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Do as ``synthesize``, and keep what happens at each step.
+
+    Return what a display stores of each ascent, with all images that were taken; and the images of
+    all steps for each of the first `n_shown` sources.
+    """
+    rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
+    # As in ``synthesize``, which draws the seed of a pass from that of the call.
+    seed = rng.randint(2**31 - 1)
+    engine, image_format = synthesizer.engine_, synthesizer.format_
+    size = min(engine.batch_size(synthesizer), _BATCH)
+    steps: list[Any] = []
+    synthesize = engine.batch_synthesis(synthesizer, callback=lambda *args: steps.append(args[-1]))
+    parts, shown = [], []
+    for first in range(0, len(X), size):
+        rows = np.arange(first, min(first + size, len(X)))
+        x, y = image_format.to_tensor(X[rows]), torch.from_numpy(codes[rows])
+        steps.clear()
+        with torch.inference_mode(False), torch.enable_grad(), single_threaded():
+            images, info = synthesize(x, y, rows=rows, occurrence=0, seed=seed)
+        iterates = torch.stack([step.images for step in steps], 1)
+        is_taken = (iterates == images[:, None]).flatten(2).all(2).cpu().numpy()
+        columns = {
+            "uncertainty": np.stack([step.uncertainty.cpu() for step in steps], 1),
+            "label_agreement": np.stack([step.agreement.cpu() for step in steps], 1),
+            # The last of the steps whose image was taken.
+            "chosen": np.where(is_taken, np.arange(len(steps)), -1).max(1),
+            "uncertainty_source": info["uncertainty_source"],
+            "uncertainty_synthetic": info["uncertainty"],
+        }
+        clipped = [
+            synthesizer.value_range_.clip_array(image_format.to_array(each))
+            for each in (images, *iterates[: max(n_shown - first, 0)])
+        ]
+        parts.append({**columns, "synthetic": clipped[0]})
+        shown += clipped[1:]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +21,9 @@ _LANDSCAPE = 1.4
 
 class Display:
     """What displays have in common; each draws itself by ``_draw``."""
+
+    # Inches that a square image is wide.
+    _column = 1.25
 
     def plot(self, ax=None, *, figure=None) -> Self:
         """Draw with matplotlib.
@@ -41,6 +45,43 @@ class Display:
 
     def _draw(self, ax: Any, figure: Any) -> None:
         raise NotImplementedError
+
+    def _make_grid(
+        self, images: np.ndarray, names: Sequence[str], labels: Any, ax: Any, figure: Any
+    ) -> np.ndarray:
+        """Make axes: a column for each image (n, H, W, C) and its label, a row for each name."""
+        width, height = image_size(images, self._column)
+        flat = width / height > _LANDSCAPE
+        # Names that do not run upwards need more room.
+        size = width * len(images) + (2.2 if flat else 1.4), len(names) * (height + 0.25) + 0.3
+        self.figure_ = make_figure(size, ax, figure)
+        axes = self.figure_.subplots(len(names), len(images), squeeze=False)
+        direction = {"rotation": "horizontal", "ha": "right", "va": "center"} if flat else {}
+        for row, name in zip(axes, names, strict=True):
+            for each in row:
+                each.set(xticks=[], yticks=[])
+            row[0].set_ylabel(name, fontsize="small", **direction)
+        if labels is not None:
+            for each, label in zip(axes[0], labels, strict=True):
+                set_title(each, label_text(label))
+        self.ax_, self.axes_ = axes[0, 0], axes
+        return axes
+
+    def _make_panels(
+        self, n: int, size: tuple[float, float], ax: Any, figure: Any, **params: Any
+    ) -> np.ndarray:
+        """Make axes side by side, see `make_panels`."""
+        self.axes_ = make_panels(n, size, ax, figure, **params)
+        self.figure_, self.ax_ = self.axes_[0].get_figure(), self.axes_[0]
+        return self.axes_
+
+    def _add_colorbar(self, drawn: Any, axes: np.ndarray, text: str) -> None:
+        """Add the scale of what was drawn at the right of a grid of axes."""
+        self.colorbar_ = self.figure_.colorbar(
+            drawn, ax=axes.ravel().tolist(), pad=0.1 / axes.shape[1]
+        )
+        self.colorbar_.set_label(text, fontsize="small")
+        self.colorbar_.ax.tick_params(labelsize="small")
 
 
 def make_figure(
@@ -77,21 +118,6 @@ def make_panels(
     return given
 
 
-def image_grid(
-    images: np.ndarray, n_rows: int, ax: Any = None, figure: Any = None, column: float = 1.25
-) -> tuple[Any, np.ndarray]:
-    """Make a figure and axes without ticks, a column for each of the images (n, H, W, C)."""
-    width, height = image_size(images, column)
-    # Names that do not run upwards need more room.
-    beside = 2.2 if width / height > _LANDSCAPE else 1.4
-    size = width * len(images) + beside, n_rows * (height + 0.25) + 0.3
-    figure = make_figure(size, ax, figure)
-    axes = figure.subplots(n_rows, len(images), squeeze=False)
-    for each in axes.flat:
-        each.set(xticks=[], yticks=[])
-    return figure, axes
-
-
 def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     """Return width and height of one of (n, H, W, ...) in inches, as a square `column` wide."""
     aspect = images.shape[2] / images.shape[1]
@@ -100,25 +126,18 @@ def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     return width, width / aspect
 
 
-def name_row(ax: Any, text: str, images: np.ndarray) -> None:
-    """Write beside the first image of a row."""
-    flat = images.shape[2] / images.shape[1] > _LANDSCAPE
-    direction = {"rotation": "horizontal", "ha": "right", "va": "center"} if flat else {}
-    ax.set_ylabel(text, fontsize="small", **direction)
-
-
-def show_images(axes: Any, images: np.ndarray, limits: tuple[float, float]) -> None:
-    """Draw images (n, H, W, C) in colour if they have three channels, their mean in grey if not."""
-    low, high = limits
-    shares = np.clip((images.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
-    if images.shape[-1] != 3:
+def show_images(axes: Any, images: ArrayLike, low: float, high: float) -> None:
+    """Draw images (*axes, H, W, C) in colour if they have three channels, else their mean."""
+    shares = (np.asarray(images, dtype=np.float64) - low) / ((high - low) or 1.0)
+    shares = np.clip(shares, 0, 1)
+    if shares.shape[-1] != 3:
         shares = shares.mean(axis=-1)
-    for ax, image in zip(axes, shares, strict=True):
-        ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+    for place in np.ndindex(axes.shape):
+        axes[place].imshow(shares[place], cmap="gray", vmin=0, vmax=1)
 
 
 def show_differences(axes: Any, differences: Any) -> Any:
-    """Draw differences (n_rows, n, H, W, C), their mean over channels, on one symmetric scale."""
+    """Draw differences (*axes, H, W, C), their mean over channels, on one symmetric scale."""
     means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0
     for place in np.ndindex(axes.shape):
@@ -127,24 +146,9 @@ def show_differences(axes: Any, differences: Any) -> Any:
     return drawn
 
 
-def add_colorbar(figure: Any, drawn: Any, axes: np.ndarray, text: str) -> Any:
-    """Add the scale of what was drawn at the right of a grid of axes."""
-    bar = figure.colorbar(drawn, ax=axes.ravel().tolist(), pad=0.1 / axes.shape[1])
-    bar.set_label(text, fontsize="small")
-    bar.ax.tick_params(labelsize="small")
-    return bar
-
-
 def set_title(ax: Any, text: str, *, warn: bool = False, **params: Any) -> None:
     """Write above an image, in vermilion if it warns."""
     ax.set_title(text, fontsize="small", color=CROSSED if warn else "black", **params)
-
-
-def name_columns(axes: Any, labels: Any) -> None:
-    """Write the label of each image above it, if there are labels."""
-    if labels is not None:
-        for ax, label in zip(axes, labels, strict=True):
-            set_title(ax, label_text(label))
 
 
 def style_axes(ax: Any, axis: str = "both") -> None:

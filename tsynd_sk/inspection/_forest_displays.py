@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tsynd_sk.evaluation import TITLES, RobustnessReport, robustness_report
-from tsynd_sk.inspection._compared_classifiers import estimators_by_name
+from tsynd_sk.inspection._classifier_displays import estimators_by_name
 from tsynd_sk.inspection._drawing import (
     COLOURS,
     Display,
     legend_above,
     legend_entry,
-    make_panels,
     shorten,
     style_axes,
 )
@@ -30,7 +29,7 @@ _MAX_NAME = 32
 class DifferenceDisplay(Display):
     """Differences between arms and their references, with intervals.
 
-    Better made by `ComparisonResult.plot`. Stores its parameters as attributes.
+    Better made by `ComparisonResult.plot`.
 
     Parameters
     ----------
@@ -73,7 +72,7 @@ class DifferenceDisplay(Display):
 
     @classmethod
     def from_differences(cls, differences: Sequence[Any], score: str) -> DifferenceDisplay:
-        """Take the differences of a comparison; draws nothing yet.
+        """Take the differences of a comparison.
 
         Parameters
         ----------
@@ -87,22 +86,17 @@ class DifferenceDisplay(Display):
         DifferenceDisplay
             Call its :meth:`plot`.
         """
-        mean, low, high = np.reshape([(d.mean, d.low, d.high) for d in differences], (-1, 3)).T
-        return cls(
-            [each.arm for each in differences],
-            [each.reference for each in differences],
-            mean=mean,
-            low=low,
-            high=high,
-            found=np.array([each.is_found for each in differences]),
-            score=score,
+        columns = ("arm", "reference", "mean", "low", "high", "is_found")
+        names, references, *values = (
+            [getattr(each, column) for each in differences] for column in columns
         )
+        mean, low, high, found = map(np.array, values)
+        return cls(names, references, mean, low, high, found, score)
 
     def _draw(self, ax: Any, figure: Any) -> None:
         n = len(self.names)
-        (ax,) = make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
-        for y, ends in enumerate(zip(self.low, self.high, strict=True)):
-            _draw_interval(ax, y, ends, self.mean[y], filled=self.found[y], colour=_BLUE)
+        (ax,) = self._make_panels(1, (5.5, 1.0 + 0.42 * n), ax, figure)
+        _draw_rows(ax, np.arange(n), self.mean, self.low, self.high, self.found)
         ax.axvline(0, color="black", linewidth=0.8)
         labels = [
             f"{shorten(name, _MAX_NAME)}\nto {shorten(reference, _MAX_NAME)}"
@@ -111,32 +105,25 @@ class DifferenceDisplay(Display):
         ax.set_yticks(range(n), labels, fontsize="small")
         ax.set_ylim(n - 0.5, -0.5)
         ax.set_xlabel(f"difference in {self.score}")
-        _style_rows(ax)
-        self.figure_, self.ax_ = ax.get_figure(), ax
 
 
 @dataclass(eq=False, repr=False)
 class RobustnessDisplay(Display):
     r"""Scores under several conditions, and differences to a reference, with their intervals.
 
-    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
+    Better made by :meth:`from_estimator`.
 
     Parameters
     ----------
-    scores : ndarray of shape (n_conditions, n_estimators)
-        One score for every estimator under every condition.
-    low, high : ndarray of shape (n_conditions, n_estimators)
-        Intervals of the scores.
-    conditions : list of str of length n_conditions
-        Names of the conditions, from top to bottom.
-    names : list of str of length n_estimators
-        Names of the estimators, from top to bottom.
+    scores, low, high : ndarray of shape (n_conditions, n_estimators)
+        Scores and the ends of their intervals.
+    conditions, names : list of str of length n_conditions and n_estimators
+        Names of the conditions and of the estimators, from top to bottom.
     metric : str
         A metric of :func:`tsynd_sk.evaluation.robustness_report`, or the text of the axis.
-    differences : ndarray of shape (n_conditions, n_estimators) or None, default=None
-        Differences to the reference; anything for the reference itself. ``None``: no comparison.
-    difference_low, difference_high, p_holm : ndarray like `differences` or None, default=None
-        Intervals of the differences, and their corrected p.
+    differences, difference_low, difference_high, p_holm : ndarray or None, default=None
+        Differences to the reference, their intervals and corrected p, as `scores`; anything for the
+        reference itself. ``None``: no comparison.
     reference : str or None, default=None
         Name of the estimator that the others are compared with.
     confidence_level : float, default=0.95
@@ -163,13 +150,11 @@ class RobustnessDisplay(Display):
     >>> from tsynd_sk.inspection import RobustnessDisplay
     >>> X, y, _ = load_digits_images()
     >>> X = X.reshape(len(X), -1)
-    >>> few, many = (LogisticRegression().fit(X[:n], y[:n]) for n in (50, 200))
-    >>> test = {"few": few, "many": many}, X[200:300], y[200:300]
-    >>> display = RobustnessDisplay.from_estimator(*test, kinds=())
+    >>> test = {"linear": LogisticRegression().fit(X[:200], y[:200])}, X[200:300], y[200:300]
+    >>> display = RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy")
+    >>> display = RobustnessDisplay.from_estimator(*test, metric="accuracy", kinds=())
     >>> display.plot(figure=Figure()).ax_.get_xlabel()
-    'ROC AUC\n(0.5: chance, 1: perfect)'
-    >>> RobustnessDisplay.from_report(robustness_report(*test, kinds=()), "accuracy").names
-    ['few', 'many']
+    'accuracy\n(share of images)'
     """
 
     scores: Any
@@ -214,30 +199,26 @@ class RobustnessDisplay(Display):
         metric = known[0] if metric is None else metric
         if metric not in known:
             raise ValueError(f"metric must be one of this report, {known}; got {metric!r}")
-
-        def grid(rows: list[dict[str, Any]], key: str) -> np.ndarray:
-            values = np.full((len(conditions), len(names)), np.nan)
+        columns = {name: (report.scores, name) for name in ("low", "high")}
+        columns["scores"] = report.scores, "score"
+        if rows := report.comparisons:
+            columns |= {f"difference_{name}": (rows, name) for name in ("low", "high")}
+            columns |= {"differences": (rows, "difference"), "p_holm": (rows, "p_holm")}
+        grids: dict[str, Any] = {}
+        for name, (rows, key) in columns.items():
+            grids[name] = np.full((len(conditions), len(names)), np.nan)
             for row in rows:
                 if row["metric"] == metric:
                     place = conditions.index(row["condition"]), names.index(row["estimator"])
-                    values[place] = row[key]
-            return values
-
-        display = cls(
-            grid(report.scores, "score"),
-            low=grid(report.scores, "low"),
-            high=grid(report.scores, "high"),
+                    grids[name][place] = row[key]
+        return cls(
+            **grids,
             conditions=conditions,
             names=names,
             metric=metric,
             reference=report.reference,
             confidence_level=report.confidence_level,
         )
-        if rows := report.comparisons:
-            display.differences = grid(rows, "difference")
-            display.difference_low, display.difference_high = grid(rows, "low"), grid(rows, "high")
-            display.p_holm = grid(rows, "p_holm")
-        return display
 
     @classmethod
     def from_estimator(
@@ -271,31 +252,21 @@ class RobustnessDisplay(Display):
         heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
         n_panels = 1 if self.differences is None else 2
         size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)
-        axes = make_panels(n_panels, size, ax, figure, sharey=True)
+        axes = self._make_panels(n_panels, size, ax, figure, sharey=True)
         title, meaning = TITLES.get(self.metric, (self.metric, ""))
         axes[0].set_xlabel(f"{title}\n{meaning}".rstrip())
         is_reference = np.array([name == self.reference for name in self.names])
-        p = np.full(scores.shape, np.nan) if self.p_holm is None else np.asarray(self.p_holm)
-        differs = ~is_reference & (p < 1 - self.confidence_level)
-
-        def draw(ax: Any, values: np.ndarray, *ends: Any) -> None:
-            for condition, name in np.argwhere(~np.isnan(values)):
-                colour, marker = (_BLACK, "s") if is_reference[name] else (_BLUE, "o")
-                _draw_interval(
-                    ax,
-                    heights[condition, 1 + name],
-                    [np.asarray(end)[condition, name] for end in ends],
-                    values[condition, name],
-                    filled=differs[condition, name],
-                    colour=colour,
-                    marker=marker,
-                )
-
-        draw(axes[0], scores, self.low, self.high)
+        differs = False
+        if self.p_holm is not None:
+            differs = ~is_reference & (np.asarray(self.p_holm) < 1 - self.confidence_level)
+        rows = heights[:, 1:]
+        _draw_rows(axes[0], rows, scores, self.low, self.high, differs, is_reference)
         if n_panels == 2:
             # Nothing is drawn of the reference itself.
             differences = np.where(is_reference, np.nan, np.asarray(self.differences, dtype=float))
-            draw(axes[1], differences, self.difference_low, self.difference_high)
+            _draw_rows(
+                axes[1], rows, differences, self.difference_low, self.difference_high, differs
+            )
             axes[1].axvline(0, color=_BLACK, linewidth=0.8)
             axes[1].set_xlabel(f"difference of {title}\nto {shorten(self.reference, _MAX_NAME)}")
             level = f"{1 - self.confidence_level:.2g}"
@@ -309,26 +280,24 @@ class RobustnessDisplay(Display):
             legend_above(axes[0], handles, 3, columnspacing=1, handletextpad=0.2, **place)
         for each in axes:
             each.locator_params(axis="x", nbins=4)
-            _style_rows(each)
             each.set_ylim(heights.max() + 0.7, -0.7)
         names = [shorten(name, _MAX_NAME) for name in self.names]
         labels = [label for condition in self.conditions for label in (condition, *names)]
         axes[0].set_yticks(heights.ravel(), labels)
         for heading in axes[0].get_yticklabels()[:: len(names) + 1]:
             heading.set_fontweight("bold")
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
 
 
-def _draw_interval(
-    ax: Any, y: float, ends: Any, value: float, *, filled: bool, colour: str, marker: str = "o"
+def _draw_rows(
+    ax: Any, heights: Any, values: Any, low: Any, high: Any, filled: Any, is_reference: Any = False
 ) -> None:
-    """Draw a value between the ends of its interval, in a row of a forest plot."""
-    ax.plot(ends, [y, y], color=colour, linewidth=1.5)
-    ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if filled else "white")
-
-
-def _style_rows(ax: Any) -> None:
-    """Draw a faint grid where every row has a name of its own at the left, and no frame."""
+    """Draw values between the ends of their intervals, in rows with names of their own."""
+    columns = np.broadcast_arrays(heights, values, low, high, filled, is_reference)
+    for y, value, *ends, fill, square in zip(*map(np.ravel, columns), strict=True):
+        if not np.isnan(value):
+            colour, marker = (_BLACK, "s") if square else (_BLUE, "o")
+            ax.plot(ends, [y, y], color=colour, linewidth=1.5)
+            ax.plot(value, y, marker, markersize=6, color=colour, mfc=colour if fill else "white")
     style_axes(ax, axis="x")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

@@ -20,7 +20,6 @@ from tsynd_sk.inspection._drawing import (
     label_text,
     legend_above,
     legend_entry,
-    make_panels,
     style_axes,
 )
 
@@ -30,8 +29,6 @@ _FLOOR = 1e-6
 _WIDE = 30
 # Share of the rows, and number of them, of which an accuracy is still told.
 _FEWEST_SHARE, _FEWEST = 0.05, 5
-_STYLES = ("-", "--", "-.", ":")
-_PANEL = (4.4, 3.8)
 
 
 @dataclass(eq=False, repr=False)
@@ -39,16 +36,16 @@ class UncertaintyDisplay(Display):
     """Distribution of the mutual information, and accuracy against rejected fraction.
 
     Left, for each set of images, the share with a mutual information of at most so much. Right, for
-    sets with labels, the accuracy on what is left if the most uncertain images are rejected, beside
-    the level that rejecting at random keeps to.
+    sets with labels, the accuracy on the rest if the most uncertain images are rejected, beside the
+    level of rejecting at random.
 
-    Better made by :meth:`from_estimator`. Stores its parameters as attributes.
+    Better made by :meth:`from_estimator`.
 
     Parameters
     ----------
     uncertainty : dict of str to ndarray of shape (n,)
-        For the name of each set, the mutual information of its images in nats. Values below 1e-6,
-        which are rounding, are drawn there.
+        By the name of a set, the mutual information of its images in nats. Values below 1e-6, which
+        are rounding, are drawn there.
     correct : dict of str to ndarray of shape (n,), or None, default=None
         For sets with labels, whether the prediction of each image is right.
 
@@ -72,13 +69,9 @@ class UncertaintyDisplay(Display):
     >>> X, y, _ = load_digits_images()
     >>> synthesizer = TargetedSynthesizer(random_state=0).fit(X[:50], y[:50])
     >>> sets = {"train": X[:50], "test": X[50:100]}
-    >>> display = UncertaintyDisplay.from_estimator(
-    ...     synthesizer, sets, {"test": y[50:100]}, n_synthetic=20
-    ... )
-    >>> list(display.uncertainty), list(display.correct)
-    (['train', 'test', 'synthetic'], ['test'])
-    >>> [ax.get_xlabel() for ax in display.plot(figure=Figure()).axes_]
-    ['mutual information (nats)', 'share rejected, most uncertain first']
+    >>> display = UncertaintyDisplay.from_estimator(synthesizer, sets, {"test": y[50:100]})
+    >>> display.plot(figure=Figure()).ax_.get_xlabel()
+    'mutual information (nats)'
     """
 
     uncertainty: Any
@@ -101,8 +94,7 @@ class UncertaintyDisplay(Display):
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. A synthesizer predicts by its classifier, or by the mean of several.
         X : array-like of shape (n, ...), or dict of str to such
-            Images as in `fit`, or several sets with their names, such as
-            ``{"train": X_train, "test": X_test}``.
+            Images as in `fit`, or several sets by name.
         y : array-like of shape (n,), dict of str to such, or None, default=None
             Their labels; of a dict `X`, a dict with the labels of all sets or of some.
         n_synthetic : int, default=0
@@ -118,8 +110,7 @@ class UncertaintyDisplay(Display):
         Notes
         -----
         All sets are measured by ``estimator.uncertainty``, whose members are others than those
-        against which synthetic images were made: their values are somewhat lower than
-        ``info.uncertainty`` of `sample`.
+        against which synthetic images were made: values are lower than `sample` tells of them.
         """
         synthesizer = fitted_synthesizer(estimator)
         sets, labels = _by_name(X, y)
@@ -139,42 +130,34 @@ class UncertaintyDisplay(Display):
 
     def _draw(self, ax: Any, figure: Any) -> None:
         n_panels = 2 if self.correct else 1
-        axes = make_panels(n_panels, (n_panels * _PANEL[0], _PANEL[1]), ax, figure)
+        axes = self._make_panels(n_panels, (n_panels * 4.4, 3.8), ax, figure)
         # Several sets share a colour only where they differ in their line.
-        kinds = zip(self.uncertainty, cycle(COLOURS), cycle(_STYLES), strict=False)
-        looks = {
-            name: {"color": colour, "linestyle": style, "linewidth": 1.8}
-            for name, colour, style in kinds
-        }
-        self._draw_distributions(axes[0], looks)
+        kinds = zip(self.uncertainty, cycle(COLOURS), cycle(("-", "--", "-.", ":")), strict=False)
+        looks = {name: {"color": c, "linestyle": s, "linewidth": 1.8} for name, c, s in kinds}
+        sets = {name: np.maximum(values, _FLOOR) for name, values in self.uncertainty.items()}
+        for name, values in sets.items():
+            text = f"{label_text(str(name))} (n = {len(values)})"
+            axes[0].ecdf(values, label=text, **looks[name])
+        together = np.concatenate(list(sets.values()))
+        if together.max() > _WIDE * np.quantile(together, 0.05):
+            axes[0].set_xscale("log")
+        axes[0].set(xlabel="mutual information (nats)", ylim=(0, 1.02))
+        axes[0].set_ylabel("share of images with at most so much")
+        legend_above(axes[0], axes[0].get_legend_handles_labels()[0])
         if self.correct:
             self._draw_accuracies(axes[1], looks)
         for each in axes:
             style_axes(each)
-        self.figure_, self.ax_, self.axes_ = axes[0].get_figure(), axes[0], axes
-
-    def _draw_distributions(self, ax, looks: dict[str, dict]) -> None:
-        sets = [np.maximum(values, _FLOOR) for values in self.uncertainty.values()]
-        for (name, look), values in zip(looks.items(), sets, strict=True):
-            ax.ecdf(values, label=f"{label_text(str(name))} (n = {len(values)})", **look)
-        together = np.concatenate(sets)
-        if together.max() > _WIDE * np.quantile(together, 0.05):
-            ax.set_xscale("log")
-        ax.set(xlabel="mutual information (nats)", ylabel="share of images with at most so much")
-        ax.set_ylim(0, 1.02)
-        legend_above(ax, ax.get_legend_handles_labels()[0])
 
     def _draw_accuracies(self, ax, looks: dict[str, dict]) -> None:
         for name, correct in self.correct.items():
             share, accuracy = _accuracy_when_rejecting(self.uncertainty[name], correct)
-            ax.plot(share, accuracy, **looks[name])
+            ax.plot(share, accuracy, label=label_text(str(name)), **looks[name])
             ax.plot([0, 1], accuracy[[0, 0]], color=looks[name]["color"], linewidth=0.8)
-        handles = [legend_entry(label_text(str(name)), **looks[name]) for name in self.correct]
-        at_random = {"color": "0.3", "linestyle": "-", "linewidth": 0.8}
-        legend_above(ax, [*handles, legend_entry("rejected at random", **at_random)])
-        ax.set_xlim(0, 1)
+        at_random = legend_entry("rejected at random", color="0.3", linestyle="-", linewidth=0.8)
+        legend_above(ax, [*ax.get_legend_handles_labels()[0], at_random])
         # A flat line at the upper edge would be hidden by it.
-        ax.set_ylim(top=max(1.0, ax.get_ylim()[1]) + 0.005)
+        ax.set(xlim=(0, 1), ylim=(None, max(1.0, ax.get_ylim()[1]) + 0.005))
         ax.set(xlabel="share rejected, most uncertain first", ylabel="accuracy on the rest (share)")
 
 

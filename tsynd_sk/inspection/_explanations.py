@@ -1,8 +1,9 @@
-"""Where in an image a network finds evidence for a class: EigenGradCAM."""
+"""What explains a network's answer to an image: where evidence lies, and what takes it away."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn import functional
 
 from tsynd_sk._utils._inference import InferenceCopy
 
-# Variation over positions below this share of the values is rounding, which scaling would blow up.
+# Variation over positions below this share of the values is rounding.
 _ROUNDING = 1e-6
+# Halvings of the way to what was found, after which nothing is left to see.
+_HALVINGS = 12
 
 
 def eigen_grad_cam(
@@ -27,7 +30,7 @@ def eigen_grad_cam(
 ) -> Tensor:
     r"""Map where in images a network finds evidence for a class.
 
-    Everything is computed on a private copy of the network, in evaluation mode.
+    A private copy of the network computes, in evaluation mode.
 
     Parameters
     ----------
@@ -41,10 +44,10 @@ def eigen_grad_cam(
         the highest score.
     layer : str, Module or None, default=None
         Layer whose activations are mapped, or its dotted name: one that returns tensors (n,
-        channels, height, width) of more than one position. The last of its calls counts. ``None``:
-        the layer that returns the last of such tensors.
+        channels, height, width) of more than one position. Its last call counts. ``None``: the
+        layer that returns the last of such tensors.
     to_scores : callable or None, default=None
-        Turns the output of the network into scores (n, n_classes), where the above does not hold.
+        Turns another output of the network into scores (n, n_classes).
     size : (int, int) or None, default=None
         Height and width of the maps. ``None``: the last two sides of `x`.
     batch_size : int, default=256
@@ -53,7 +56,7 @@ def eigen_grad_cam(
     Returns
     -------
     Tensor of shape (n, height, width), float32
-        A map for each image, from 0 to 1; see Notes. All 0 where no position differs from another.
+        A map for each image, from 0 to 1; all 0 where no position differs from another.
 
     Raises
     ------
@@ -72,11 +75,11 @@ def eigen_grad_cam(
 
     .. math:: B = A \odot \frac{\partial s}{\partial A}, \qquad m = (B - \bar B)\, v_1,
 
-    where rows are positions, :math:`\bar B` is the mean over them and :math:`v_1` the first right
-    singular vector of :math:`B - \bar B`. Its sign is such that the map correlates positively with
-    the mean of :math:`B` over channels, to first order what a position adds to the score: high
-    values speak for the class. Values below 0 are set to 0. Maps are enlarged bilinearly and
-    divided by their maximum, each on its own, so that values cannot be compared between images.
+    where rows are positions, :math:`\bar B` is their mean and :math:`v_1` the first right singular
+    vector of :math:`B - \bar B`, with the sign by which the map correlates positively with the mean
+    of :math:`B` over channels, to first order what a position adds to the score. Values below 0 are
+    set to 0. Maps are enlarged bilinearly and divided by their maximum, each on its own, so that
+    values cannot be compared between images.
 
     References
     ----------
@@ -91,9 +94,8 @@ def eigen_grad_cam(
     >>> from tsynd_sk.inspection import eigen_grad_cam
     >>> from tsynd_sk.classifiers import ConvNet
     >>> net = ConvNet((1, 28, 28), n_classes=2)
-    >>> maps = eigen_grad_cam(net, torch.rand(5, 1, 28, 28), targets=1)
-    >>> maps.shape, float(maps.max())
-    (torch.Size([5, 28, 28]), 1.0)
+    >>> eigen_grad_cam(net, torch.rand(5, 1, 28, 28), targets=1).shape
+    torch.Size([5, 28, 28])
     """
     # torch.compile wraps what has the layers, and knows no hooks that come later.
     module = getattr(module, "_orig_mod", module)
@@ -112,7 +114,11 @@ def eigen_grad_cam(
             # A copy, for gradients cannot be taken of images that were made in inference mode.
             part = x[rows].to(device)
             parts.append(_projection(*_activations(network, name, part, own)))
-        return _enlarge(torch.cat(parts), size or x.shape[-2:]).to(x.device)
+        # Scaled before it is narrowed, too: gradients may be too small for float32.
+        maps = _to_maximum_of_one(torch.cat(parts).clamp(min=0)).float()[:, None]
+        size = list(size or x.shape[-2:])
+        maps = functional.interpolate(maps, size, mode="bilinear", align_corners=False)[:, 0]
+        return _to_maximum_of_one(maps).to(x.device)
 
 
 def _scores(output: Any) -> Tensor:
@@ -125,37 +131,34 @@ def _scores(output: Any) -> Tensor:
 
 
 def _is_spatial(output: Any, n: int) -> bool:
-    return (
-        isinstance(output, Tensor)
-        and output.ndim == 4
-        and len(output) == n
-        and output.shape[-1] * output.shape[-2] > 1
-    )
+    is_batch = isinstance(output, Tensor) and output.ndim == 4 and len(output) == n
+    return is_batch and output.shape[-1] * output.shape[-2] > 1
 
 
 def _spatial_layers(network: InferenceCopy, x: Tensor) -> list[str]:
     """Return names of the layers with spatial output, in the order of their last calls."""
-    found: list[str] = []
+    found: dict[str, None] = {}
 
-    def note(name: str) -> Callable:
-        return lambda _, inputs, output: found.append(name) if _is_spatial(output, len(x)) else None
+    def note(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        if _is_spatial(output, len(x)):
+            found.pop(name, None)
+            found[name] = None
 
     layers = network.module.named_modules()
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in layers if name]
+    hooks = [part.register_forward_hook(partial(note, name)) for name, part in layers if name]
     with torch.no_grad():
         network.module(x)
     for hook in hooks:
         hook.remove()
-    return list(dict.fromkeys(reversed(found)))[::-1]
+    return list(found)
 
 
 def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
     """Return the name of the layer that is asked for; raise if it cannot be mapped."""
-    kind = module._get_name()
+    kind, wanted = module._get_name(), "that returns tensors (n, channels, height, width) of more"
     if not spatial:
         raise ValueError(
-            f"{kind} must have a layer that returns tensors (n, channels, height, width) of more "
-            "than one position, for instance a convolution; without one there is nothing to map"
+            f"{kind} must have a layer {wanted} than one position, for instance a convolution"
         )
     if isinstance(layer, nn.Module):
         names = (name for name, part in module.named_modules() if part is layer)
@@ -164,8 +167,8 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
         return spatial[-1]
     if layer not in spatial:
         raise ValueError(
-            f"layer must be one of {kind} that returns tensors (n, channels, height, width) of "
-            f"more than one position, or its name, {', '.join(spatial)}; got {layer!r:.100}"
+            f"layer must be one of {kind} {wanted} than one position, or its name, "
+            f"{', '.join(spatial)}; got {layer!r:.100}"
         )
     return layer
 
@@ -173,7 +176,7 @@ def _layer_name(module: nn.Module, layer: Any, spatial: list[str]) -> str:
 def _activations(
     network: InferenceCopy, name: str, x: Tensor, targets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return activations of a layer, and gradients of class scores with respect to them."""
+    """Return activations of a layer, and gradients of class scores by them."""
     kept: list[Tensor] = []
 
     def keep(layer, inputs, output) -> Tensor | None:
@@ -196,8 +199,7 @@ def _activations(
     grads = torch.autograd.grad(own, kept[0], allow_unused=True)[0] if own.requires_grad else None
     if grads is None:
         raise ValueError(
-            f"the scores of {network.name} must be differentiable with respect to layer {name!r}; "
-            "they do not depend on it by torch operations"
+            f"the scores of {network.name} must be differentiable with respect to layer {name!r}"
         )
     if not (scores.isfinite().all() and grads.isfinite().all()):
         raise ValueError(
@@ -222,15 +224,84 @@ def _projection(activations: Tensor, grads: Tensor) -> Tensor:
     return projection.unflatten(1, product.shape[2:])
 
 
-def _enlarge(projection: Tensor, size: Sequence[int]) -> Tensor:
-    """Enlarge what is above zero, and scale it to a maximum of 1, image by image."""
-    # Scaled before it is narrowed, too, for gradients may be smaller than float32 can tell from
-    # zero.
-    maps = _to_maximum_of_one(projection.clamp(min=0)).float()[:, None]
-    maps = functional.interpolate(maps, list(size), mode="bilinear", align_corners=False)[:, 0]
-    return _to_maximum_of_one(maps)
-
-
 def _to_maximum_of_one(maps: Tensor) -> Tensor:
     peak = maps.amax((1, 2), keepdim=True)
     return maps / torch.where(peak > 0, peak, 1)
+
+
+def minimal_perturbation(
+    log_proba: Callable[[Tensor], Tensor],
+    x: Tensor,
+    targets: Tensor,
+    *,
+    limits: tuple[float, float],
+    threshold: float,
+    eps: float,
+    max_iter: int,
+) -> Tensor:
+    """Lower the probability of a class below a threshold, changing images as little as possible.
+
+    See `PerturbationDisplay.from_estimator`. Gradients are of the log-odds, for they do not vanish
+    where the network is sure; `limits` are the range of values.
+    """
+    budget = eps * (limits[1] - limits[0])
+    # In all, beyond the budget: paths are not straight.
+    step = 2.5 * budget / max_iter
+
+    def odds_and_proba(z: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = log_proba(z)
+        own = functional.one_hot(targets, log_p.shape[1]).bool()
+        others = log_p.masked_fill(own, -torch.inf).logsumexp(1)
+        return log_p[own] - others, log_p[own].exp()
+
+    z, best = x, x
+    lowest = torch.full((len(x),), torch.inf, device=x.device)
+    for k in range(max_iter + 1):
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            odds, proba = odds_and_proba(z)
+            [gradient] = torch.autograd.grad(odds.sum(), z)
+        below = odds.detach() < lowest
+        best = torch.where(_wide(below, x), z.detach(), best)
+        lowest = torch.where(below, odds.detach(), lowest)
+        found = proba.detach() < threshold
+        if k == max_iter or found.all():
+            break
+        change = z.detach() - step * _unit(gradient) - x
+        change = change * (budget / _rms(change).clamp(min=budget))
+        # Images lie within the limits, so that this takes none further from its start.
+        z = torch.where(_wide(found, x), z.detach(), (x + change).clamp(*limits))
+    nearest = _halve_back(lambda y: odds_and_proba(y)[1] < threshold, x, best)
+    # Rounding may lift what lies on the border.
+    return nearest.clamp(*limits)
+
+
+def _halve_back(crossed: Callable[[Tensor], Tensor], x: Tensor, end: Tensor) -> Tensor:
+    """Move ends towards their start by bisection, for as long as they stay across."""
+    with torch.no_grad():
+        across = crossed(end)
+        far, near = x.new_ones(len(x)), x.new_zeros(len(x))
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            stays = crossed(torch.lerp(x, end, _wide(middle, x)))
+            far = torch.where(stays & across, middle, far)
+            near = torch.where(stays, near, middle)
+        return torch.lerp(x, end, _wide(far, x))
+
+
+def _wide(values: Tensor, x: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (x.ndim - 1))
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    """Scale every gradient to a root mean square of 1, or leave it at 0."""
+    # First by its largest value, for the square of a small one may be nothing.
+    largest = _wide(gradient.flatten(1).abs().amax(1), gradient)
+    gradient = gradient / torch.where(largest > 0, largest, 1)
+    length = _rms(gradient)
+    return gradient / torch.where(length > 0, length, 1)
+
+
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of every image, ready to be multiplied with it."""
+    return _wide(x.flatten(1).square().mean(1).sqrt(), x)
