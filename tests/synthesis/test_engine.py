@@ -41,6 +41,12 @@ def halve_weights(net):
             parameter.mul_(0.5)
 
 
+def halve_first_weight(net):
+    """Leave the last layer, by which a posterior is known, as it is."""
+    with torch.no_grad():
+        next(net.module_.parameters()).mul_(0.5)
+
+
 def replace_module(net):
     net.module_ = copy.deepcopy(net.module_)
     halve_weights(net)
@@ -48,7 +54,12 @@ def replace_module(net):
 
 class TestNetsThatAreTrainedOn:
     @pytest.mark.parametrize(
-        ("members", "train_on"), [("laplace", halve_weights), ("dropout", replace_module)]
+        ("members", "train_on"),
+        [
+            ("laplace", halve_weights),
+            ("laplace", halve_first_weight),
+            ("dropout", replace_module),
+        ],
     )
     def test_have_posteriors_and_members_of_the_present_state(self, fitted, members, train_on):
         synthesizer = fitted(members=members)
@@ -158,10 +169,10 @@ def test_without_its_images_it_says_what_to_do(digits_synthesizer):
 
 def test_several_nets_are_an_ensemble_unless_their_members_are_named(digits_synthesizer):
     net, x = digits_synthesizer.classifier_, torch.from_numpy(X[:1, None])
-    assert resolve_kind(digits_synthesizer, net, 2, x) == "ensemble"
-    assert resolve_kind(digits_synthesizer, net, 1, x) == "dropout"
+    assert resolve_kind(digits_synthesizer, net, 2, x) == ("ensemble", None)
+    assert resolve_kind(digits_synthesizer, net, 1, x) == ("dropout", None)
     named = clone(digits_synthesizer).set_params(members="laplace")
-    assert resolve_kind(named, net, 2, x) == "laplace"
+    assert resolve_kind(named, net, 2, x)[0] == "laplace"
 
 
 def test_members_are_made_as_the_parameters_say_now(fitted):

@@ -303,11 +303,13 @@ class TestDecisions:
 class TestRefusedBeforeTraining:
     """What cannot have members is said before hours of training, not after them."""
 
-    def test_last_net_of_a_list(self):
+    @pytest.mark.parametrize("objective", ["mutual_info", "random"])
+    def test_last_net_of_a_list(self, objective):
         nets = [functional_net().set_params(module=Skipping), functional_net(module__p=0.0)]
+        made = quick(members="dropout", objective=objective).set_params(classifier=nets)
         Skipping.epochs = 0
         with pytest.raises(ValueError, match="nothing random"):
-            quick(members="dropout").set_params(classifier=nets).fit(*digits())
+            made.fit(*digits())
         assert Skipping.epochs == 0
 
     @pytest.mark.parametrize("restrict", [[], ["no such layer"], [1], True, 0, 1.5, "head"])

@@ -78,26 +78,12 @@ class BatchSynthesis:
     def __call__(
         self, x: Tensor, y: Tensor, *, rows: np.ndarray, occurrence: int, seed: int
     ) -> tuple[Tensor, dict[str, np.ndarray]]:
-        """Synthesise one image from each given.
+        """Synthesise one image from each of `x`, real images (n, ...) of the classes `y`.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, ...)
-            Real images.
-        y : Tensor of shape (n,), int64
-            Their classes.
-        rows : ndarray of shape (n,)
-            Number of each row in the whole pass, from which it draws its own random numbers.
-        occurrence : int
-            How often these sources have been used before in the pass; members depend on it.
-        seed : int
-            Seed of the whole pass.
-
-        Returns
-        -------
-        images : Tensor of shape (n, ...)
-        info : dict of ndarrays of shape (n,)
-            See `TargetedSynthesizer.sample`.
+        `rows` are their numbers in the whole pass, from which each draws its own random numbers;
+        `occurrence`, how often these sources have been used before in the pass, decides on the
+        members; `seed` is that of the pass. Return the images, and the columns of `info` of
+        `TargetedSynthesizer.sample`.
         """
         x, y = x.to(self.device), y.to(self.device)
         members = self.make_members(derived_seed(seed, occurrence))

@@ -278,7 +278,7 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     `net` is about to train on `rows`. A pass of synthesis is one for all members, and an
     autoencoder may stop before.
     """
-    given = check_synthesizer(synthesis.synthesizer)
+    given = TargetedSynthesizer() if synthesis.synthesizer is None else synthesis.synthesizer
     n_epochs, n_real = net.max_epochs, len(rows)
     passes = {name: np.zeros(n_epochs, int) for name in ("classifier", "synthesis", "autoencoder")}
     passes["classifier"] += n_real

@@ -186,7 +186,7 @@ class Engine(PickledAsArrays):
         if prepared is None or prepared.settings != settings:
             if self.kind is None or self.members_asked != params.members:
                 x = self.example.to(device)
-                self.kind = resolve_kind(params, self.nets[0], len(self.nets), x)
+                self.kind, _ = resolve_kind(params, self.nets[0], len(self.nets), x)
                 self.members_asked = params.members
             posteriors = posteriors or [None] * len(modules)
             if self.kind == "laplace":
@@ -236,26 +236,10 @@ class Engine(PickledAsArrays):
     ) -> tuple[np.ndarray, Columns]:
         """Synthesise one image from each row of `X`; the way that all public methods go.
 
-        Parameters
-        ----------
-        params : object
-            Parameters of `TargetedSynthesizer`.
-        X : array of shape (n, ...)
-            Real images in the user's layout.
-        codes : ndarray of shape (n,), int64
-            Their classes.
-        occurrence : ndarray of shape (n,), int64
-            How often each source has been used before.
-        rng : RandomState
-            Source of the seed.
-        empty : callable, default=numpy.empty
-            Makes the array of images from its shape and dtype.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n, ...)
-        info : dict of ndarrays of shape (n,)
-            See `TargetedSynthesizer.sample`.
+        `X` are real images in the user's layout, `codes` their classes, and `occurrence` says how
+        often each has been used before. `rng` draws the seed, and `empty` makes the array of images
+        from its shape and dtype. Return the images, and the columns of `info` of
+        `TargetedSynthesizer.sample`.
         """
         image_format, size = self.image_format, self.batch_size(params)
         X_new = empty((len(codes), *image_format.row_shape), dtype=image_format.dtype)

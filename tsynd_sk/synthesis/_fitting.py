@@ -21,7 +21,6 @@ from tsynd_sk.ascent import ascend
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import ImageFormat
-from tsynd_sk.members import last_layer_posterior
 from tsynd_sk.synthesis._engine import Engine
 from tsynd_sk.synthesis._member_scheme import make_members, resolve_kind
 
@@ -83,13 +82,9 @@ class MembersCheck(Callback):
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Raise ValueError also for members that would see other images than the net."""
         _skorch.check_own_way(net, self.x if self.rows is None else self.rows)
-        device, posterior = _skorch.device_of(net), None
-        x = torch.from_numpy(self.x[:2]).to(device)
-        kind = resolve_kind(self.params, net, self.n_nets, x)
-        if kind == "laplace":
-            module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
-            posterior = last_layer_posterior(module, head, [x])
-        members = make_members(self.params, kind, [net], [posterior], device, [{}])
+        x = torch.from_numpy(self.x[:2]).to(_skorch.device_of(net))
+        kind, posterior = resolve_kind(self.params, net, self.n_nets, x)
+        members = make_members(self.params, kind, [net], [posterior], x.device, [{}])
         # Raises if there is nothing of which members can be made.
         members(x)
         check_ascent(members, [net], x, self.params.objective)

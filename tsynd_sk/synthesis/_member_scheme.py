@@ -24,18 +24,25 @@ from tsynd_sk.members import (
 KINDS = ("auto", "dropout", "laplace", "ensemble")
 
 
-def resolve_kind(params: Any, net: Any, n_nets: int, x: Tensor) -> str:
-    """Return what the members of so many nets are made of, by `members` of the parameters.
+def resolve_kind(
+    params: Any, net: Any, n_nets: int, x: Tensor
+) -> tuple[str, LastLayerPosterior | None]:
+    """Return what the members of a net, which need not be trained, are made of.
 
-    For a single net with "auto", a row of `x` shows whether the net, which need not be trained, has
-    random layers.
+    That is for `members` of the parameters, and a net that is one of `n_nets`. With "laplace", the
+    second is a posterior from the images `x`.
     """
-    if params.members == "auto" and n_nets == 1:
-        module = _skorch.network_of(net)
-        return "dropout" if random_layers(module, x, restrict=params.restrict) else "laplace"
-    if params.members == "ensemble" and n_nets == 1:
+    kind = params.members
+    if kind == "ensemble" and n_nets == 1:
         raise ValueError("members='ensemble' needs a list of classifiers; got one classifier")
-    return "ensemble" if params.members == "auto" else params.members
+    if kind == "auto" and n_nets > 1:
+        kind = "ensemble"
+    if kind in ("dropout", "ensemble"):
+        return kind, None
+    module = _skorch.network_of(net)
+    if kind == "auto" and random_layers(module, x, restrict=params.restrict):
+        return "dropout", None
+    return "laplace", last_layer_posterior(module, _skorch.log_proba_head(net), [x])
 
 
 def fit_posterior(

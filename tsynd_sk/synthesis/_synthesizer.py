@@ -47,9 +47,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         ``keep_detail=False``. A callable maps ``(log_probs, y)``, tensors of shapes (n_members, n,
         n_classes) and (n,), to values (n,), differentiably.
     keep_detail : bool, default=True
-        Whether an image is ``x + decode(z) - decode(z_0)``, clipped to the range of real ones: its
-        source `x`, of the code `z_0`, and the displacement alone, so that nothing is lost that the
-        autoencoder cannot express. With False it is ``decode(z)``, as in [1]_.
+        Whether an image is its source `x`, of the code `z_0`, plus ``decode(z) - decode(z_0)``, so
+        that what the autoencoder cannot express is not lost; else ``decode(z)``, as in [1]_.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         The versions of the classifier over which uncertainty is measured. "dropout": one per
         dropout mask, or other fixed noise, see `DropoutMembers`. "laplace": drawn from a Laplace
@@ -79,8 +78,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
-        label to rows after resampling; or a callable that makes it from `y`. In trainings, see
-        `synthetic_ratio` of `AugmentedClassifier`.
+        label to rows after resampling; or a callable that makes it from `y`.
     image_shape : tuple of int or None, default=None
         (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
         those of a table; also resolves ambiguous layouts.
@@ -319,9 +317,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             Images as in `fit`.
         y : array-like of shape (n,)
             Their labels, all of them seen in `fit`.
-        random_state : int, RandomState instance or None, default=None
-            Seed of this call; ``None`` for the estimator's.
-        return_info : bool, default=False
+        random_state, return_info : int, RandomState instance or None; bool
             As in `sample`; `source_index` counts rows of this `X`.
 
         Returns
