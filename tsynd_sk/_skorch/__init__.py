@@ -13,7 +13,9 @@ from tsynd_sk._skorch._nets import (
     device_of,
     let_schedules_resume,
     parts_of,
+    scoped_seed,
     unfreeze,
+    without_global_rng,
 )
 from tsynd_sk._skorch._own_way import check_own_way, drawn_rows
 from tsynd_sk._skorch._prediction import log_proba_head, network_of, scores_head
@@ -24,7 +26,6 @@ from tsynd_sk._skorch._progress import (
     TrainingBar,
     rows_in_epoch,
 )
-from tsynd_sk._skorch._seeding import scoped_seed, without_global_rng
 from tsynd_sk._skorch._sized_from_data import (
     SizedFromData,
     initialize_by_sizes,

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from tsynd_sk._skorch._nets import bare_module, device_of, variant
+from tsynd_sk._skorch._nets import bare_module, device_of, scoped_seed, variant
 from tsynd_sk._skorch._prediction import log_proba_head, network_of
-from tsynd_sk._skorch._seeding import scoped_seed
 from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk._utils._tensors import detached_copy
 

@@ -10,8 +10,7 @@ import numpy as np
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from tsynd_sk._skorch._nets import copy_for_prediction
-from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._skorch._nets import copy_for_prediction, scoped_seed
 
 try:
     from sklearn.callback import CallbackSupportMixin

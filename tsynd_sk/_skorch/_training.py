@@ -18,8 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tsynd_sk._skorch._net_checks import NetCheck
-from tsynd_sk._skorch._nets import clone_net, encode_labels
-from tsynd_sk._skorch._seeding import scoped_seed
+from tsynd_sk._skorch._nets import clone_net, encode_labels, scoped_seed
 from tsynd_sk._skorch._sized_from_data import sized_by
 
 
