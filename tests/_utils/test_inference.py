@@ -142,6 +142,12 @@ def test_a_norm_in_two_places_is_folded_in_one():
     torch.testing.assert_close(copied(x), network(x), rtol=1e-5, atol=1e-5)
 
 
+def test_leaves_layers_with_a_forward_of_their_own():
+    network, x = nn.Sequential(nn.Conv2d(3, 3, 3), trained_norm()).eval(), torch.rand(2, 3, 6, 6)
+    network[1].forward = torch.exp
+    torch.testing.assert_close(InferenceCopy(network, lambda output: output)(x), network(x))
+
+
 class Holder:
     """What a hook may be a method of."""
 

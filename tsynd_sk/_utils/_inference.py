@@ -58,6 +58,7 @@ def modes_kept(*modules: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+_TO_A_PIXEL = (1, (1, 1), [1, 1])
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -73,48 +74,13 @@ class _FixedNorm(nn.Module):
         return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
 
 
-def with_plain_arithmetic(module: nn.Module) -> nn.Module:
-    """Exchange, in a private copy, layers whose kernels are slower than plain arithmetic.
-
-    These are batch normalisation by running statistics, forward and back, which disappears in the
-    weights of a convolution that is followed by it in an `nn.Sequential`; and the pooling of
-    channels-last activations to a pixel.
-    """
-    root = nn.Sequential(module)
-    for parent in list(root.modules()):
-        # Elsewhere, nobody but the forward knows what follows what.
-        in_order = type(parent).forward is nn.Sequential.forward
-        before, children = "", dict[str, Any](parent._modules)
-        for name, child in children.items():
-            # Hooks want what the layer itself takes and returns. Without running statistics a
-            # layer normalises by the batch.
-            if child is None or child._forward_hooks or child._forward_pre_hooks:
-                before = ""
-                continue
-            if type(child) in _NORMS and child.running_mean is not None:
-                # A copy, for the layer may have other places; it keeps the layer's attributes.
-                parent._modules[name] = norm = copy.copy(child)
-                norm.__class__ = nn.Identity if before else _FixedNorm
-                if before:
-                    fused = fuse_conv_bn_eval(children[before], child)
-                    parent._modules[before] = fused.requires_grad_(False)
-                else:
-                    scale = torch.rsqrt(norm.running_var + norm.eps)
-                    scale = scale if norm.weight is None else scale * norm.weight
-                    shift = -norm.running_mean * scale
-                    norm.scale = scale.detach()
-                    norm.shift = (shift if norm.bias is None else shift + norm.bias).detach()
-            elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in (1, (1, 1), [1, 1]):
-                mean = partial(torch.mean, dim=(-2, -1), keepdim=True)
-                child.forward = mean  # type: ignore[method-assign]
-            before = name if in_order and type(child) in _CONVOLUTIONS else ""
-    return root[0]
-
-
 class InferenceCopy:
     """Private copy of a network with what turns its output into log-probabilities.
 
-    `device` of None is where the network is.
+    `device` of None is where the network is. Plain arithmetic takes the place of slower kernels:
+    for batch normalisation by running statistics, forward and back, which disappears in the weights
+    of a convolution that is followed by it in an `nn.Sequential`; and for the pooling of
+    channels-last activations to a pixel.
     """
 
     def __init__(
@@ -124,10 +90,43 @@ class InferenceCopy:
         device: torch.device | None = None,
     ):
         self.name = module._get_name()
-        self.module = with_plain_arithmetic(private_copy(module, device))
         self.to_log_proba = to_log_proba
         self.writes = False
         self._prepared = False
+        root = nn.Sequential(private_copy(module, device))
+        for parent in list(root.modules()):
+            # Elsewhere, nobody but the forward knows what follows what.
+            in_order = type(parent).forward is nn.Sequential.forward
+            before, children = "", dict[str, Any](parent._modules)
+            for name, child in children.items():
+                # Hooks want what the layer itself takes and returns; some have a forward of their
+                # own. Without running statistics a layer normalises by the batch.
+                if (
+                    child is None
+                    or child._forward_hooks
+                    or child._forward_pre_hooks
+                    or "forward" in vars(child)
+                ):
+                    before = ""
+                    continue
+                if type(child) in _NORMS and child.running_mean is not None:
+                    # A copy, for the layer may have other places; it keeps the layer's attributes.
+                    parent._modules[name] = norm = copy.copy(child)
+                    norm.__class__ = nn.Identity if before else _FixedNorm
+                    if before:
+                        fused = fuse_conv_bn_eval(children[before], child)
+                        parent._modules[before] = fused.requires_grad_(False)
+                    else:
+                        scale = torch.rsqrt(norm.running_var + norm.eps)
+                        scale = scale if norm.weight is None else scale * norm.weight
+                        shift = -norm.running_mean * scale
+                        norm.scale = scale.detach()
+                        norm.shift = (shift if norm.bias is None else shift + norm.bias).detach()
+                elif type(child) is nn.AdaptiveAvgPool2d and child.output_size in _TO_A_PIXEL:
+                    mean = partial(torch.mean, dim=(-2, -1), keepdim=True)
+                    child.forward = mean  # type: ignore[method-assign]
+                before = name if in_order and type(child) in _CONVOLUTIONS else ""
+        self.module = root[0]
 
     def prepare(
         self, x: Tensor, run: Callable[[nn.Module, Tensor], Any] = nn.Module.__call__
