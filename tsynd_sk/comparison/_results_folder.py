@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -177,30 +177,28 @@ def definition_of(value: Any, within: tuple[int, ...] = ()) -> Any:
         return value.item()
     if id(value) in within:
         return "itself"
-    within = (*within, id(value))
+    tell = partial(definition_of, within=(*within, id(value)))
     if isinstance(value, Mapping):
-        return {str(key): definition_of(each, within) for key, each in value.items()}
+        return {str(key): tell(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [definition_of(each, within) for each in value]
+        return [*map(tell, value)]
     if isinstance(value, set | frozenset):
         # Sorted by text, because their own order differs between processes.
-        return sorted((definition_of(each, within) for each in value), key=str)
+        return sorted(map(tell, value), key=str)
     if isinstance(value, partial):
-        return definition_of([value.func, value.args, value.keywords], within)
+        return tell([value.func, value.args, value.keywords])
     if isinstance(value, nn.Module):
         return {"module": repr(value), "weights": _hash_of(value.state_dict().values())}
     if isinstance(value, np.ndarray | torch.Tensor):
         return _hash_of([torch.as_tensor(value)])
     if hasattr(value, "get_params") and not isinstance(value, type):
-        return {type(value).__name__: definition_of(value.get_params(deep=False), within)}
+        return {type(value).__name__: tell(value.get_params(deep=False))}
     if callable(value) and hasattr(value, "__qualname__"):
-        return _code(value, within)
+        return _code(value, tell)
     shown, own = repr(value), _own_code(type(value))
-    described: dict[str, Any] = {"repr": _lasting(shown), **own}
     # The repr of classes of packages mostly shows what they hold.
-    if hasattr(value, "__dict__") and (own or " object at 0x" in shown):
-        described["state"] = definition_of(vars(value), within)
-    return described
+    is_seen = not hasattr(value, "__dict__") or not (own or " object at 0x" in shown)
+    return {"repr": _lasting(shown), **own, **({} if is_seen else {"state": tell(vars(value))})}
 
 
 def _lasting(text: str) -> str:
@@ -210,27 +208,23 @@ def _lasting(text: str) -> str:
 
 def _text(text: str | Path) -> Any:
     """Tell a text that names a file by the contents of the file, which may be moved."""
-    file = file_of(str(text))
+    file, path = file_of(str(text)), Path(text).expanduser()
     with suppress(OSError):
         if file and file.is_file():
             return [f"{file.name}:{str(text).rpartition(':')[2]}", content_hash(file)]
-        path = Path(text).expanduser()
-        return content_hash(path) if path.is_file() else str(text)
+        if path.is_file():
+            return content_hash(path)
     return str(text)
 
 
-def _code(value: Any, within: tuple[int, ...]) -> Any:
+def _code(value: Any, tell: Callable[[Any], Any]) -> Any:
     """Tell a function or class by name; the user's also by its file and closure."""
     name = _lasting(f"{getattr(value, '__module__', '')}.{value.__qualname__}")
     if not (own := _own_code(value)):
         return name
     enclosed = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
     enclosed += [value.__self__] if inspect.ismethod(value) else []
-    return {
-        "name": name,
-        **own,
-        **({"enclosed": definition_of(enclosed, within)} if enclosed else {}),
-    }
+    return {"name": name, **own, **({"enclosed": tell(enclosed)} if enclosed else {})}
 
 
 def _own_code(value: Any) -> dict[str, str]:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _SHORT = {"roc_auc": "ROC AUC", "balanced_accuracy": "bal.\nacc.", "nll": "NLL"}
 
-# A gain and a loss in each score, and the name of the score where these do not tell it.
+# What a gain or a loss in a score is called, before its size.
 _WORDS = {
-    "nll": ("better calibrated", "worse calibrated", "NLL "),
-    "balanced_accuracy": ("better in balanced accuracy", "worse in balanced accuracy", ""),
-    "roc_auc": ("better in ROC AUC", "worse in ROC AUC", ""),
-    "perturbed_roc_auc": ("more robust to corruption", "less robust to corruption", ""),
+    "nll": ("better", "worse", "calibrated (NLL "),
+    "balanced_accuracy": ("better", "worse", "in balanced accuracy ("),
+    "roc_auc": ("better", "worse", "in ROC AUC ("),
+    "perturbed_roc_auc": ("more", "less", "robust to corruption ("),
 }
 
 # With fewer test images of a class, scores say little.
@@ -143,13 +143,13 @@ def findings(result: ComparisonResult) -> Iterator[str]:
     else:
         yield from _on_primary(result)
     by_arm: dict[str, list[str]] = {}
-    for score, (better, worse, label) in _WORDS.items():
+    for score, (better, worse, what) in _WORDS.items():
         if score != result.primary and not _is_missing(result, score):
             # Each score is corrected for all arms.
             for d in result.differences(score):
                 if d.is_found:
-                    words = better if d.is_gain else worse
-                    by_arm.setdefault(d.arm, []).append(f"{words} ({label}{_interval(d)})")
+                    words = f"{better if d.is_gain else worse} {what}{_interval(d)})"
+                    by_arm.setdefault(d.arm, []).append(words)
     for arm, found in by_arm.items():
         yield f"`{arm}` is {_listed(found)} than `{result.references[arm]}`."
 
