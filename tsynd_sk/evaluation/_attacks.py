@@ -103,6 +103,8 @@ def adversarial_scores(
 
     Raises
     ------
+    ImportError
+        If the toolbox is not installed.
     ValueError
         If a parameter is out of its range, or `X` and `y` do not match `estimator`.
 
