@@ -22,11 +22,11 @@ from tsynd_sk._utils._validation import check_int_at_least, type_name
 from tsynd_sk.evaluation._differentiable import DifferentiableClassifier
 from tsynd_sk.evaluation._scores import classification_scores, labels_of_images, names_among
 
-# Steps of AutoAttack, as its authors run it: each of its parts starts once.
+# Steps of AutoAttack, as its authors run it.
 _AUTO_STEPS = 100
-# Predictions to keep; a few hundred bytes each.
+# Predictions to keep.
 _MAX_KNOWN = 50_000
-# Attacks draw at random, so that the stronger one may lose by so much without meaning it.
+# By so much the stronger attack may lose by chance.
 _SLACK = 0.02
 # Share of the images whose loss is to rise along its gradient.
 _RISING = 0.9
@@ -103,6 +103,8 @@ def adversarial_scores(
 
     Raises
     ------
+    ImportError
+        If the toolbox is not installed.
     ValueError
         If a parameter is out of its range, or `X` and `y` do not match `estimator`.
 
@@ -191,7 +193,7 @@ def check_eps(eps: Any) -> list[float]:
 
 
 def signs_of_masking(rows: Sequence[dict], rises: float, n: int) -> list[str]:
-    """Describe where a stronger attack did worse than a weaker one; row 0 is of clean images."""
+    """Describe where a stronger attack did worse than a weaker one."""
     slack = max(_SLACK, 1 / n) + 1e-9
     accuracy = {(row["attack"], row["eps"]): row["accuracy"] for row in rows[1:]}
     strengths = sorted({row["eps"] for row in rows[1:]})
@@ -219,7 +221,7 @@ class Target(nn.Module):
 
     def __init__(self, classifier: DifferentiableClassifier):
         super().__init__()
-        # No module of its own: ART switches modes and moves what it finds.
+        # No module, for ART switches modes and moves what it finds.
         self.classifier = classifier
         self.low, high = classifier.limits
         self.scale = high - self.low or 1.0
@@ -290,10 +292,7 @@ class Attacker:
         return float(np.mean(_odds(self.predict(stepped), self.y) > _odds(self.clean, self.y)))
 
     def candidates(self, attack: str, eps: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield rows, and what became of their images; the worst that is yielded of a row counts.
-
-        Of clean images it is nothing.
-        """
+        """Yield rows, and what became of their images: nothing if they stay clean."""
         rows, hot = np.arange(len(self.x)), np.eye(self.n_classes, dtype=np.float32)[self.y]
         if attack == "autoattack":
             # ART's own AutoAttack needs a package that ART does not ask for, and three classes. As
@@ -318,7 +317,6 @@ class Attacker:
         params["verbose"] = False
         if attack == "pgd":
             n_steps = self.budgets["max_iter"]
-            # From one end of the ball to the other, and back again for a quarter of the way.
             params["eps_step"] = min(2.5 * eps / n_steps, eps)
             return ProjectedGradientDescent(
                 estimator, max_iter=n_steps, num_random_init=1, **params
@@ -329,7 +327,7 @@ class Attacker:
         return SquareAttack(estimator, max_iter=self.budgets["n_queries"], p_init=share, **params)
 
     def _parts_of_autoattack(self, eps: float) -> Iterator[Any]:
-        """Its parts that keep to the largest change of a value: not DeepFool, and not FAB."""
+        """Those that keep to the largest change of a value: not DeepFool, and not FAB."""
         from art.attacks.evasion import AutoProjectedGradientDescent
 
         # The ratio of differences is made of three logits. Of two, its numerator is left.

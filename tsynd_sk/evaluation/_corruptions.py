@@ -18,8 +18,8 @@ from tsynd_sk.augmentation import check_moves
 from tsynd_sk.evaluation._scores import names_among
 from tsynd_sk.images import ImageFormat, array_of_images
 
-# Strengths at severities 1 to 5. Lengths are in shares of the image's side and values in shares of
-# their range, so that an image is harmed alike whatever its resolution and units.
+# Strengths at severities 1 to 5, by the image's side or the range of values, so that an image is
+# harmed alike whatever its resolution and units.
 _STRENGTHS: dict[str, tuple[float, float, float, float, float]] = {
     "noise": (0.03, 0.06, 0.09, 0.13, 0.18),  # standard deviation, of the range
     "blur": (0.018, 0.026, 0.035, 0.05, 0.07),  # standard deviation, of the side
@@ -80,7 +80,7 @@ def corrupt(
     Raises
     ------
     ValueError
-        If `kind` or `severity` is unknown, or `X` does not hold finite images of a clear layout.
+        If `kind` or `severity` is unknown, or `X` is not finite or of no clear layout.
 
     See Also
     --------
@@ -268,7 +268,7 @@ def _moved(
     scale: float = 1.0,
     translate: Iterable[float] = (0.0, 0.0),
 ) -> Tensor:
-    """Turn, scale and shift; the border goes on outside, for black corners would be occlusions."""
+    """Turn, scale and shift; the border goes on outside."""
     from torchvision.transforms.v2 import functional as F
 
     height, width = image.shape[1:]
@@ -288,14 +288,14 @@ def _moved(
 
 
 def _compressed(image: Tensor, coarseness: float) -> Tensor:
-    """Write an image as JPEG and read it again; coarseness 100 is the standard's own table."""
+    """Write an image as JPEG and read it; coarseness 100 is the standard's own table."""
     from PIL import Image
 
     # As libjpeg turns its quality into a factor of the table.
     quality = 5000 / coarseness if coarseness > 100 else (200 - coarseness) / 2
     quality = min(max(round(quality), 1), 100)
     levels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    # The format knows grey and colour images; of all others, each channel is a grey one.
+    # Of images that are not in colour, each channel is a grey one.
     is_colour = len(levels) == 3
     read = []
     for part in [np.moveaxis(levels, 0, -1)] if is_colour else levels:

@@ -84,8 +84,8 @@ def corrupted_images(
     random_state: Any,
     image_shape: tuple[int, ...] | None,
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Iterate over settings and the images that they corrupt; check all of the settings at once."""
-    # Here, for the last setting's turn may come after minutes of predictions.
+    """Check settings, and iterate over them and the images that they corrupt."""
+    # Here, for the last setting may come after minutes of predictions.
     kinds = names_among(CORRUPTIONS, kinds, "corruption")
     levels = names_among(SEVERITIES, np.atleast_1d(severities).tolist(), "severity")
     # A generator would corrupt by other draws for each setting.

@@ -196,8 +196,7 @@ def robustness_report(
     TypeError
         If attacks are asked for and an estimator has no gradients.
     ValueError
-        If lists differ in length, `y` has a single label, or a parameter is unknown or out of its
-        range.
+        If lists differ in length, `y` has a single label, or a parameter is out of its range.
 
     Warns
     -----
@@ -255,7 +254,7 @@ def robustness_report(
     trial.measure([({"condition": "clean"}, X)])
     if attacks:
         settings = {"attacks": attacks, "eps": eps, **(attack_params or {})}
-        # Before the corruptions, which take longer, for it checks its settings.
+        # First, for it checks its settings.
         notes += trial.measure_attacked(X, y, random_state=seed, **settings)
         if notes:
             warnings.warn(
@@ -308,7 +307,7 @@ class Trial:
         self.n_seeds = len(next(iter(panel.values())))
         self._seeds = list(product(panel, range(self.n_seeds)))
         self.rows: list[dict[str, Any]] = []
-        # Sums over settings: the scores measured, then those in the resamples.
+        # Sums over settings, of the scores measured and then of those in the resamples.
         self._totals: dict[tuple[str, str, int], Any] = defaultdict(float)
         codes = np.unique(labels, return_inverse=True)[1]
         self._counts = draw_within_classes(codes, n_resamples, rng)
@@ -327,10 +326,10 @@ class Trial:
         signs = defaultdict(list)
         for name, seed in self._seeds:
             with warnings.catch_warnings():
-                # It would not say which of the classifiers it is about.
+                # It would not name the classifier.
                 warnings.simplefilter("ignore", GradientMaskingWarning)
                 found = adversarial_scores(self.panel[name][seed], X, y, **settings)
-            # The first row is that of the images as they are.
+            # The first row is of clean images.
             for row, proba in zip(found.rows[1:], found.proba[1:], strict=True):
                 setting = {key: row[key] for key in ("attack", "eps")}
                 condition = f"{row['attack']} {format_strength(row['eps'])}"

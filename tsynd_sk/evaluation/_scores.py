@@ -31,9 +31,9 @@ TITLES = {
 #: ('roc_auc', 'balanced_accuracy', 'accuracy', 'expected_calibration_error')
 METRICS = tuple(TITLES)
 
-# Bins of the calibration error: as many as in most of the literature.
+# Bins of the calibration error, as usual.
 _N_BINS = 15
-# Weights that are worked on at a time: they fit in the caches of most processors.
+# Weights at a time, which fit in the caches of processors.
 _BLOCK = 2**17
 
 

@@ -1,4 +1,4 @@
-"""A report on synthetic images: what must not be among them, and how good they are."""
+"""A report on synthetic images: what must not be among them, and their quality."""
 
 from __future__ import annotations
 
@@ -175,9 +175,8 @@ def synthesis_report(
 
     Notes
     -----
-    :ref:`guide_evaluation` says what each name means. *Diagnostics* must be 0, but that samples of
-    the objective "duplicate" are copies, that repeated sources give duplicates with it and
-    "reconstruction", and that ``label_policy="constrain"`` may keep a source unchanged.
+    :ref:`guide_evaluation` says what each name means. *Diagnostics* must be 0, but for copies and
+    duplicates by objectives that displace nothing, or where no displacement kept the label.
 
     Examples
     --------
@@ -377,11 +376,8 @@ def nearest(
 
 
 def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
-    """Fréchet distance, squared as usual, between Gaussians with shrunk covariances.
-
-    ``|m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½)`` (Dowson and Landau, 1982); the product has the
-    eigenvalues of a symmetric matrix without negative ones.
-    """
+    """Fréchet distance, squared as usual, between Gaussians with shrunk covariances."""
+    # The product has the eigenvalues of a symmetric matrix without negative ones.
     (cov_1, _), (cov_2, _) = map(ledoit_wolf, (features_1, features_2))
     shared = np.sqrt(np.linalg.eigvals(cov_1 @ cov_2).real.clip(0)).sum()
     gap = ((features_1.mean(axis=0) - features_2.mean(axis=0)) ** 2).sum()
@@ -390,7 +386,7 @@ def frechet_distance(features_1: np.ndarray, features_2: np.ndarray) -> float:
 
 
 def share_within(rows: np.ndarray, centres: np.ndarray, k: int) -> float:
-    """Return the share of rows in balls to the k-th neighbours of centres (Kynkäänniemi, 2019)."""
+    """Return the share of rows in balls that reach to the k-th neighbours of centres."""
     # Squares, which are computed exactly. The nearest of all is the centre itself.
     squares = partial(pairwise_distances_chunked, metric="sqeuclidean")
     radii = squares(centres, reduce_func=lambda d, _: np.partition(d, k, axis=1)[:, k])

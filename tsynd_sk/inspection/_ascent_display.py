@@ -50,8 +50,7 @@ class AscentDisplay(Display):
     uncertainty : ndarray of shape (n, n_steps + 1)
         Mutual information at the start (step 0) and after each step, in nats.
     label_agreement : ndarray of shape (n, n_steps + 1), bool
-        Whether the members' mean prediction there is the label: filled ("label agreed") or hollow
-        points ("label denied").
+        Whether the members' mean prediction there is the label: filled points ("label agreed").
     chosen : ndarray of shape (n,), int
         Step whose image was taken; -1 if none would do and the image was mended, see
         `label_policy` of `TargetedSynthesizer`.
@@ -125,8 +124,7 @@ class AscentDisplay(Display):
         estimator : TargetedSynthesizer or AugmentedClassifier
             Fitted. One of a table gives a display without images.
         X, y : array-like of shape (n, ...) and (n,)
-            Images as in `fit`, from each of which an ascent starts, and their labels. A dozen is a
-            good number.
+            Images as in `fit`, about a dozen, from each of which an ascent starts, and labels.
         n_sources_shown : int, default=3
             For so many, the first ones, the way is shown in images and coloured, in one of six
             colours; the other lines are grey.
@@ -189,9 +187,9 @@ class AscentDisplay(Display):
         ax, uncertainty = self.ax_, np.asarray(self.uncertainty, dtype=float)
         last = uncertainty.shape[1] - 1
         steps = np.arange(last + 1)
-        # The distance from the steps to what is drawn beside them.
+        # From the steps to what is drawn beside them.
         aside = max(1.0, last / 8)
-        # Coloured lines come last, on top of the grey ones.
+        # Coloured lines come last, on top.
         for i, values in reversed(list(enumerate(uncertainty))):
             coloured = i < len(names)
             colour = _colour(i) if coloured else _GREY
@@ -227,7 +225,6 @@ class AscentDisplay(Display):
             texts.append("mended")
         ax.set_xticks(ticks, texts)
         ax.set(xlabel="ascent step", ylabel="mutual information (nats)")
-        # Stars at the top are whole.
         ax.margins(y=0.1)
         ax.set_ylim(bottom=0)
         style_axes(ax, axis="y")
@@ -252,7 +249,6 @@ class AscentDisplay(Display):
                 ax.set(xticks=[], yticks=[])
                 set_title(ax, title if agrees else f"{title}, denied", warn=not agrees, pad=3)
                 ax.set_xlabel(f"{value:.3g} nats", fontsize="small", labelpad=2)
-            # A space that does not break keeps a row together with its number.
             name = name.replace(", row ", ", row\N{NO-BREAK SPACE}")
             row[0].set_ylabel(fill(name, n_letters), fontsize="small")
             row[0].spines[:].set(color=_colour(i), linewidth=2.5)
@@ -265,11 +261,7 @@ def _colour(i: int) -> str:
 def _trace(
     synthesizer: Any, X: np.ndarray, codes: np.ndarray, random_state: Any, n_shown: int
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Do as ``synthesize``, and keep what happens at each step.
-
-    Return what a display stores of each ascent, with all images that were taken; and the images of
-    all steps for each of the first `n_shown` sources.
-    """
+    """Do as ``synthesize``; return what a display stores, and all steps of the first images."""
     rng = check_random_state(synthesizer.random_state if random_state is None else random_state)
     # As in ``synthesize``, which draws the seed of a pass from that of the call.
     seed = rng.randint(2**31 - 1)

@@ -29,21 +29,21 @@ from tsynd_sk.inspection._explanations import eigen_grad_cam, minimal_perturbati
 
 # More columns than that make no picture.
 _MAX_IMAGES = 32
-# Shares of red, green and blue in what the eye takes for brightness (ITU-R BT.601).
+# Shares of red, green and blue in brightness (ITU-R BT.601).
 _BRIGHTNESS = np.array([[0.299], [0.587], [0.114]])
-# How far below black the greys under maps begin, as a fraction of the range of values.
+# How far below black greys under maps begin, of the range of values.
 _PALE = 0.5
 
 
 def estimators_by_name(estimator: Any) -> Mapping[str, Any]:
-    """Return a mapping from names to estimators as it is, and call a single one by its class."""
+    """Return a mapping as it is, and name a single estimator by its class."""
     if isinstance(estimator, Mapping):
         return estimator
     return {type(_skorch.unfreeze(estimator)).__name__: estimator}
 
 
 class ComparedClassifiers:
-    """Networks of fitted classifiers by name, and images that all see, as matplotlib shows them."""
+    """Networks by name, and images that all see, as matplotlib shows them."""
 
     def __init__(self, estimator: Any, X: ArrayLike, display: str):
         given = estimators_by_name(estimator)
@@ -277,7 +277,6 @@ class PerturbationDisplay(Display):
     labels: Any = None
     threshold: Any = 0.5
     value_range: Any = None
-    # What is written in a column needs more than elsewhere.
     _column = 1.35
 
     @classmethod

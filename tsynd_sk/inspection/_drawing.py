@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 
 from tsynd_sk.images import ImageFormat
 
-# Vermilion, which all kinds of colour vision tell from black.
+# Okabe and Ito's palette, which all kinds of colour vision tell apart: vermilion, and others.
 CROSSED = "#D55E00"
-# Okabe and Ito's palette without vermilion: all kinds of colour vision tell these apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "black")
 _MAX_LABEL = 18
 # Rows of wider images are too low for names that run upwards.
@@ -52,7 +51,6 @@ class Display:
         """Make axes: a column for each image (n, H, W, C) and its label, a row for each name."""
         width, height = image_size(images, self._column)
         flat = width / height > _LANDSCAPE
-        # Names that do not run upwards need more room.
         size = width * len(images) + (2.2 if flat else 1.4), len(names) * (height + 0.25) + 0.3
         self.figure_ = make_figure(size, ax, figure)
         axes = self.figure_.subplots(len(names), len(images), squeeze=False)
@@ -121,7 +119,6 @@ def make_panels(
 def image_size(images: np.ndarray, column: float) -> tuple[float, float]:
     """Return width and height of one of (n, H, W, ...) in inches, as a square `column` wide."""
     aspect = images.shape[2] / images.shape[1]
-    # Wider for landscapes, whose rows would be too low for their names.
     width = column * max(1, aspect**0.5)
     return width, width / aspect
 
@@ -141,7 +138,6 @@ def show_differences(axes: Any, differences: Any) -> Any:
     means = np.mean(differences, axis=-1)
     bound = float(np.abs(means).max()) or 1.0
     for place in np.ndindex(axes.shape):
-        # Blue and red are told apart by all kinds of colour vision.
         drawn = axes[place].imshow(means[place], cmap="RdBu_r", vmin=-bound, vmax=bound)
     return drawn
 

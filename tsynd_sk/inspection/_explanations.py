@@ -1,4 +1,4 @@
-"""What explains a network's answer to an image: where evidence lies, and what takes it away."""
+"""Evidence in images for a class, and the smallest change that takes it away."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tsynd_sk._utils._inference import InferenceCopy
 
 # Variation over positions below this share of the values is rounding.
 _ROUNDING = 1e-6
-# Halvings of the way to what was found, after which nothing is left to see.
+# Halvings of the way back, after which nothing is left to see.
 _HALVINGS = 12
 
 
@@ -78,8 +78,8 @@ def eigen_grad_cam(
     where rows are positions, :math:`\bar B` is their mean and :math:`v_1` the first right singular
     vector of :math:`B - \bar B`, with the sign by which the map correlates positively with the mean
     of :math:`B` over channels, to first order what a position adds to the score. Values below 0 are
-    set to 0. Maps are enlarged bilinearly and divided by their maximum, each on its own, so that
-    values cannot be compared between images.
+    set to 0, and maps enlarged bilinearly and divided by their maxima, so that values cannot be
+    compared between images.
 
     References
     ----------
@@ -239,10 +239,9 @@ def minimal_perturbation(
     eps: float,
     max_iter: int,
 ) -> Tensor:
-    """Lower the probability of a class below a threshold, changing images as little as possible.
+    """Change images within limits as `PerturbationDisplay.from_estimator` says.
 
-    See `PerturbationDisplay.from_estimator`. Gradients are of the log-odds, for they do not vanish
-    where the network is sure; `limits` are the range of values.
+    The gradient of log-odds does not vanish where the network is sure.
     """
     budget = eps * (limits[1] - limits[0])
     # In all, beyond the budget: paths are not straight.
@@ -277,7 +276,7 @@ def minimal_perturbation(
 
 
 def _halve_back(crossed: Callable[[Tensor], Tensor], x: Tensor, end: Tensor) -> Tensor:
-    """Move ends towards their start by bisection, for as long as they stay across."""
+    """Move ends towards their start by bisection, as long as they stay across."""
     with torch.no_grad():
         across = crossed(end)
         far, near = x.new_ones(len(x)), x.new_zeros(len(x))

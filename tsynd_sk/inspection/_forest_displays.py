@@ -20,7 +20,6 @@ from tsynd_sk.inspection._drawing import (
     style_axes,
 )
 
-# All kinds of colour vision tell blue from black; the shape of markers tells, too.
 _BLUE, _BLACK = COLOURS[0], COLOURS[-1]
 _MAX_NAME = 32
 
@@ -248,7 +247,7 @@ class RobustnessDisplay(Display):
     def _draw(self, ax: Any, figure: Any) -> None:
         scores = np.asarray(self.scores)
         n_conditions, n_names = scores.shape
-        # Downwards, of the heading of each condition and of the rows below it, with a little air.
+        # Downwards, of the heading of each condition and of the rows below it.
         heights = np.arange(n_conditions)[:, None] * (n_names + 1.4) + np.arange(n_names + 1)
         n_panels = 1 if self.differences is None else 2
         size = (4.2 + 2.6 * (n_panels - 1), 1.5 + 0.24 * heights.size)

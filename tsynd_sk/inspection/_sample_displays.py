@@ -1,4 +1,4 @@
-"""Samples beside their sources: as images, and as latents on a map of two dimensions."""
+"""Samples beside their sources: as images, and as latents on a map."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class SynthesisDisplay(Display):
             uncertainty=info.uncertainty,
             label_agreement=info.label_agreement,
             labels=y_new,
-            # All of X, so that pictures of different samples can be compared.
+            # Of all of X, so that pictures can be compared.
             value_range=image_limits(None, images),
         )
 
@@ -251,8 +251,7 @@ class LatentDisplay:
         Raises
         ------
         ValueError
-            If `X` and `y` are not those of the fit, as far as that shows, or there are fewer than
-            two latent coordinates.
+            If `X` and `y` do not seem those of the fit, or there is one latent coordinate only.
 
         Notes
         -----
@@ -314,7 +313,7 @@ class LatentDisplay:
         for i, axis in enumerate((ax.xaxis, ax.yaxis)):
             share = "" if ratios is None else f", {100 * ratios[i]:.0f} % of the variance"
             axis.set_label_text(f"component {i + 1}{share}\n(latent standard deviations)")
-        # Both are in one unit. Limits that other axes share are not this one's to change.
+        # Limits that other axes share are not this one's to change.
         grids = ax.get_shared_x_axes(), ax.get_shared_y_axes()
         shared = any(len(grid.get_siblings(ax)) > 1 for grid in grids)
         ax.set_aspect("equal", adjustable="box" if shared else "datalim")
@@ -362,6 +361,6 @@ def _latents(synthesizer: Any, X: Any) -> np.ndarray:
     codec, device = engine.codec(synthesizer), engine.device(synthesizer)
     batches = synthesizer.format_.to_tensor(X[:]).split(engine.batch_size(synthesizer))
     codes = [codec.encode(x.to(device)) for x in batches]
-    # A coordinate that is always the same has no unit, and no place on the map.
+    # A coordinate that is always the same has no unit.
     scale = np.where(synthesizer.latent_scale_ > 0, synthesizer.latent_scale_, 1)
     return (torch.cat(codes).double().cpu().numpy() / scale).reshape(len(X), -1)

@@ -110,7 +110,7 @@ class UncertaintyDisplay(Display):
         Notes
         -----
         All sets are measured by ``estimator.uncertainty``, whose members are others than those
-        against which synthetic images were made: values are lower than `sample` tells of them.
+        against which `sample` makes images: values are lower than it tells.
         """
         synthesizer = fitted_synthesizer(estimator)
         sets, labels = _by_name(X, y)
@@ -123,7 +123,7 @@ class UncertaintyDisplay(Display):
         if n_synthetic:
             X_new, _ = synthesizer.sample(n_synthetic, random_state=random_state)
             with warnings.catch_warnings():
-                # Samples are arrays, also where the estimator was fitted on a DataFrame.
+                # Samples are arrays, also if the fit was of a DataFrame.
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
                 uncertainty["synthetic"] = estimator.uncertainty(X_new)
         return cls(uncertainty, correct or None)
@@ -131,7 +131,6 @@ class UncertaintyDisplay(Display):
     def _draw(self, ax: Any, figure: Any) -> None:
         n_panels = 2 if self.correct else 1
         axes = self._make_panels(n_panels, (n_panels * 4.4, 3.8), ax, figure)
-        # Several sets share a colour only where they differ in their line.
         kinds = zip(self.uncertainty, cycle(COLOURS), cycle(("-", "--", "-.", ":")), strict=False)
         looks = {name: {"color": c, "linestyle": s, "linewidth": 1.8} for name, c, s in kinds}
         sets = {name: np.maximum(values, _FLOOR) for name, values in self.uncertainty.items()}
@@ -193,7 +192,6 @@ def _accuracy_when_rejecting(uncertainty, correct) -> tuple[np.ndarray, np.ndarr
     n = len(uncertainty)
     _, level, counts = np.unique(uncertainty, return_inverse=True, return_counts=True)
     level_accuracy = np.bincount(level, weights=correct) / counts
-    # From the most certain row on.
     hits = np.cumsum(np.repeat(level_accuracy, counts))
     fewest = min(n, max(_FEWEST, int(np.ceil(_FEWEST_SHARE * n))))
     kept = np.arange(n, fewest - 1, -1)
