@@ -192,6 +192,7 @@ def test_arms_say_what_they_differ_in():
     assert Arm(**ARMS["standard+random"].definition()) == ARMS["standard+random"]
     assert ARMS["entropy"].definition() == {"objective": "entropy"}
     assert len({json.dumps(arm.definition()) for arm in ARMS.values()}) == len(ARMS)
+    assert repr(ARMS["standard+random"]) == "Arm(augmentation='standard', objective='random')"
     own = [Arm(Scaled(by)).definition() for by in (0.5, 0.5, 0.25)]
     assert own[0] == own[1] != own[2]
 

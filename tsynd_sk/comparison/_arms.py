@@ -76,8 +76,8 @@ class Arm:
     >>> from dataclasses import replace
     >>> from tsynd_sk.comparison import ARMS
     >>> arm = replace(ARMS["standard+mutual_info"], synthesizer={"radius": 0.5})
-    >>> arm
-    Arm(augmentation='standard', objective='mutual_info', synthesizer={'radius': 0.5})
+    >>> arm.definition()
+    {'augmentation': 'standard', 'objective': 'mutual_info', 'synthesizer': {'radius': 0.5}}
     >>> arm.synthesises, arm.without_synthesis() == ARMS["standard"]
     (True, True)
     >>> arm.make_classifier(n_classes=2, max_epochs=10).synthesizer.radius

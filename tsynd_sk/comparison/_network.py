@@ -59,6 +59,7 @@ def make_network(
     See Also
     --------
     compare : Train the network with several arms.
+    tsynd_sk.classifiers.NetClassifier : What it returns.
     tsynd_sk.classifiers.Pretrained : Module behind the names of torchvision's networks.
 
     Examples

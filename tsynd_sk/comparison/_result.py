@@ -36,7 +36,7 @@ class Difference:
 
     See Also
     --------
-    ComparisonResult.differences : Makes it.
+    ComparisonResult : Makes it.
 
     Examples
     --------
@@ -125,8 +125,9 @@ class ComparisonResult:
     >>> classifier = result.make_estimator(random_state=0).fit(X[:80], y[:80] > 4)
     >>> result.values("plain", "roc_auc").shape, result.n_runs, result.has_one_test_split
     ((2,), 2, False)
-    >>> [found.arm for found in result.differences("nll")]
-    ['standard']
+    >>> [found] = result.differences("nll")
+    >>> result.difference(found.arm, found.reference, "nll").mean == found.mean
+    True
     >>> display, table = result.plot(ax=Figure().subplots()), result.to_frame()
     """
 

@@ -53,10 +53,6 @@ class Splits:
     reading : Reading or None, default=None
         How image files became arrays, for `tsynd_sk.datasets.read_images`.
 
-    See Also
-    --------
-    load_splits : Makes them of a data set.
-
     Examples
     --------
     >>> import numpy as np
@@ -200,7 +196,7 @@ def load_splits(
         if X.shape[1:] != scored.X.shape[1:]:
             raise ValueError(
                 f"{side.name} has images of shape {X.shape[1:]} in train, but of "
-                f"{scored.X.shape[1:]} in {score_on}: make all of one size, and grey or colour"
+                f"{scored.X.shape[1:]} in {score_on}: resize them, and make all grey or all colour"
             )
         notes.append(f"scored on: its own {score_on} images")
         for split, codes in (("train", y), (score_on, scored.y)):
