@@ -86,7 +86,7 @@ def test_patients_on_two_sides_are_a_warning(tmp_path):
     for k, name in enumerate(["train/a/1", "train/b/2", "test/a/3", "test/b/4"]):
         dicom(tmp_path / f"{name}.dcm", STORED + k, PatientID="PQQP"[k])
     _, messages = loaded(tmp_path)
-    assert any("images of 2 patients (PatientID) are in several splits" in m for m in messages)
+    assert any("2 groups by PatientID have images in several splits" in m for m in messages)
 
 
 def test_names_need_no_ending_and_frames_are_pages(tmp_path):

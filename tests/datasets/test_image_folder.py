@@ -15,7 +15,7 @@ from joblib import cpu_count
 from PIL import Image
 
 from tsynd_sk.datasets import Reading, load_image_folder, read_images
-from tsynd_sk.datasets._image_facts import ImageFacts, n_threads
+from tsynd_sk.datasets._read_image import ImageFacts, n_threads
 
 
 @pytest.fixture
@@ -312,7 +312,7 @@ class TestGroups:
         for k, name in enumerate(["train/a/p1_0", "train/b/p2_1", "test/a/p1_2", "test/b/p3_3"]):
             grey(tmp_path / f"{name}.png", k)
         with pytest.raises(
-            ValueError, match=r"1 groups by .* several splits: 'p1' \(train, test\)"
+            ValueError, match=r"1 groups by .* several splits, such as 'p1' \(train, test\)"
         ):
             load_image_folder(tmp_path, group_pattern=r"p\d")
 

@@ -1,14 +1,16 @@
-"""Which files of a folder are images, of which class and which split, and what is left out."""
+"""What names in a folder tell: which files are images, of which class, split and group."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tsynd_sk.datasets._read_image import SUFFIXES, is_dicom
 
@@ -19,6 +21,13 @@ _SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+#: How names of patients and the like look: at last, what comes before the last number.
+_USUAL_PATTERNS = (
+    r"(?i)((?:patient|subject|person|case|slide|lesion|sub|pat)[ _-]?\d+)",
+    r"([^/]+?)[ _-]+[^/ _-]*\d+[^/ _-]*\.\w+$",
+)
+# How names of masks end, which often stand beside their images.
+_MASK = re.compile(r"(?i)[ _.-](mask|seg|segmentation|annotation)s?([ _-]?\d+)?\.\w+$")
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin"}
 
 
@@ -34,18 +43,18 @@ class ImageFile:
 
 @dataclass
 class Layout:
-    """Image files by split, class and name, whatever order the file system has them in."""
+    """Image files, sorted by split, class and name, and what lies beside them."""
 
     files: list[ImageFile]
     class_names: list[str]
-    #: The folder's own splits; none if classes stand at the top.
+    #: The folder's own splits.
     splits: tuple[str, ...]
     #: Names of what is left out, by reason.
     left_out: dict[str, list[str]]
 
 
 def layout_of(folder: Path, exclude: Iterable[str], report: Callable[[], object]) -> Layout:
-    """Find the image files of a folder; raise ValueError if it is unclear what a folder means."""
+    """Find the image files of a folder."""
     files, folders, left_out = _walk(folder, exclude, report)
     splits = _splits_at_top(folder, folders)
     depth = 1 if splits else 0
@@ -76,7 +85,7 @@ def _walk(
     files: list[tuple[str, Path]] = []
     folders: set[tuple[str, ...]] = set()
     left_out: defaultdict[str, list[str]] = defaultdict(list)
-    # For each folder, it and those that it lies in, for links that lead back.
+    # Of each folder, it and those that it lies in, for links that lead back.
     above = {folder: [os.path.realpath(folder)]}
     for at, inside, others in os.walk(folder, onerror=_raise, followlinks=True):
         for entry in [*inside, *others]:
@@ -91,8 +100,8 @@ def _walk(
                 real = os.path.realpath(path)
                 if real in above[Path(at)]:
                     raise ValueError(
-                        f"{path} is a link to a folder that it lies in ({real}): remove it, or "
-                        "leave it out by exclude (--exclude)"
+                        f"{path} is a link to a folder that it lies in: remove it, or leave it out "
+                        "by exclude (--exclude)"
                     )
                 above[path] = [*above[Path(at)], real]
                 folders.add(tuple(name.split("/")))
@@ -121,16 +130,15 @@ def _below(folders: set[tuple[str, ...]], *parts: str) -> list[str]:
 
 
 def _splits_at_top(folder: Path, folders: set[tuple[str, ...]]) -> dict[str, str]:
-    """Return which folders at the top are which splits; none if they are classes."""
+    """Return which folder at the top is which split; none if they are classes."""
     tops = _below(folders)
     for top in tops:
-        # Archives of Kaggle like to hold the whole set once more, one level down.
+        # Archives of Kaggle often hold the whole set once more, one level down.
         again = [name for name in _below(folders, top) if name in tops]
         if len(again) >= 2:
             raise ValueError(
-                f"{folder}: {top!r} holds folders of the same names as those beside it "
-                f"({_named(again)}): a second copy of the set? Leave it out by exclude={top!r} "
-                f"(--exclude {top!r})"
+                f"{folder}: {top!r} holds folders called as those beside it ({_named(again)}): is "
+                f"it a second copy of the set? Leave it out by exclude={top!r} (--exclude {top!r})"
             )
     like_splits = [
         top for top in tops if set(re.split(r"[^a-z]+", top.casefold())) & set(_SPLIT_NAMES)
@@ -142,10 +150,9 @@ def _splits_at_top(folder: Path, folders: set[tuple[str, ...]]) -> dict[str, str
     found = sorted(splits.values())
     if with_classes != tops or "train" not in found or found != sorted(set(found) & set(SPLITS)):
         raise ValueError(
-            f"{folder}: it is unclear whether {_named(tops)} are splits or classes. Splits are "
-            "called train, val and test; there is each once, train at least, with a folder for "
-            "each class, and nothing beside them. Rename or move folders, or leave some out by "
-            "exclude (--exclude)"
+            f"{folder}: it is unclear whether {_named(tops)} are splits or classes. Expected train "
+            "and val, test or both, with a folder for each class, and nothing beside them: rename "
+            "or move folders, or leave some out by exclude (--exclude)"
         )
     return splits
 
@@ -153,3 +160,137 @@ def _splits_at_top(folder: Path, folders: set[tuple[str, ...]]) -> dict[str, str
 def _named(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more
+
+
+def wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
+    """Return which splits to return; none for all images."""
+    if split is None:
+        return []
+    asked = [split] if isinstance(split, str) else list(split)
+    if unknown := [name for name in asked if name not in SPLITS]:
+        raise ValueError(
+            f"split must be one, or a list, of {', '.join(SPLITS)}; got {unknown[0]!r}"
+        )
+    wanted = [name for name in asked if name in splits]
+    if not wanted and (splits or isinstance(split, str)):
+        raise ValueError(
+            f"split must be one of those that {folder} has, {list(splits) or 'none'}; got {split!r}"
+        )
+    return wanted
+
+
+def counted(left_out: dict[str, list[str]]) -> str:
+    """Return what is left out, by reason."""
+    return "; ".join(
+        f"{reason}: {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for reason, names in left_out.items()
+    )
+
+
+def groups_of(
+    names: Sequence[str], groups: Any, pattern: str | None
+) -> tuple[list[str], str] | None:
+    """Return the group of each file and what tells it; None if the user gives none."""
+    if groups is not None and pattern is not None:
+        raise ValueError("groups and group_pattern exclude each other: pass one of them")
+    if pattern is not None:
+        return _by_pattern(names, pattern), f"group_pattern {pattern!r}"
+    if groups is None:
+        return None
+    if isinstance(groups, Mapping):
+        return _by_table(names, [(str(k), str(v)) for k, v in groups.items()], "groups"), "groups"
+    path = Path(os.fspath(groups)).expanduser()
+    return _by_table(names, list(_rows(path)), str(path)), path.name
+
+
+def _by_pattern(names: Sequence[str], pattern: str) -> list[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"group_pattern must be a regular expression; got {pattern!r}: {error}"
+        ) from None
+    matches = [compiled.search(name) for name in names]
+    if missed := [name for name, match in zip(names, matches, strict=True) if not match]:
+        raise ValueError(
+            f"group_pattern must match the path of every file below the folder; {pattern!r} finds "
+            f"nothing in {len(missed)} of {len(names)}, such as {', '.join(missed[:3])}"
+        )
+    return ["|".join(map(str, m.groups() or (m[0],))) for m in matches if m]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Read the columns "file" and "group", else the first two."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error}; save it as CSV UTF-8") from None
+    first = text.partition("\n")[0]
+    rows = list(csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
+    rows = [row for row in rows if row]
+    columns = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    at = (0, 1)
+    if {"file", "group"} <= set(columns):
+        at = (columns.index("file"), columns.index("group"))
+    for number, row in enumerate(rows, start=1):
+        if len(row) <= max(at):
+            raise ValueError(
+                f"{path}: row {number} is {row}; expected a file and its group in each row"
+            )
+        yield row[at[0]].strip(), row[at[1]].strip()
+
+
+def _by_table(names: Sequence[str], rows: list[tuple[str, str]], source: str) -> list[str]:
+    table: dict[str, str] = {}
+    for file, group in rows:
+        path = file.replace("\\", "/").removeprefix("./")
+        if table.setdefault(path, group) != group:
+            raise ValueError(
+                f"{source} has two groups for {path!r}, {table[path]!r} and {group!r}: keep one"
+            )
+    found: list[str] = []
+    missed: list[str] = []
+    shared = Counter(PurePosixPath(name).name for name in names)
+    for name in names:
+        short = PurePosixPath(name)
+        key = next((k for k in (name, short.name, short.stem) if k in table), None)
+        if key is None or not table[key]:
+            missed.append(name)
+        elif key != name and shared[short.name] > 1:
+            raise ValueError(
+                f"{source} has {key!r}, but {shared[short.name]} files are called {short.name!r}: "
+                f"name them by their path, such as {name!r}"
+            )
+        else:
+            found.append(table[key])
+    if missed:
+        raise ValueError(
+            f"{source} has no group for {len(missed)} of {len(names)} files, such as "
+            f"{', '.join(missed[:3])}; expected the path or name of each, and its group"
+        )
+    return found
+
+
+def group_hint(names: Sequence[str], n_classes: int) -> list[str]:
+    """Tell of groups that names seem to have."""
+    for pattern in _USUAL_PATTERNS:
+        found = [match[1] for name in names if (match := re.search(pattern, name))]
+        groups = list(dict.fromkeys(found))
+        # Fewer would be classes rather than patients; more, names of single images.
+        if len(found) == len(names) and 2 * n_classes < len(groups) <= len(names) / 2:
+            return [
+                f"groups: none. Names look like patients, or the like: {', '.join(groups[:3])} "
+                f"({len(groups)} in all). If they are, keep each on one side by "
+                f"group_pattern={pattern!r} (--group-pattern)"
+            ]
+    return []
+
+
+def mask_hint(names: Sequence[str]) -> list[str]:
+    """Tell of images that look like masks."""
+    if masks := [name for name in names if _MASK.search(name)]:
+        return [
+            f"names: {len(masks)} images, such as {masks[0]}, look like masks; leave them out by "
+            "exclude (--exclude '*_mask*', say)"
+        ]
+    return []

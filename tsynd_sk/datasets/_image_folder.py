@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,33 @@ from sklearn.utils import Bunch
 from tqdm import tqdm
 
 from tsynd_sk._utils._validation import check_int_at_least
-from tsynd_sk.datasets._folder_layout import SPLITS, ImageFile, layout_of
-from tsynd_sk.datasets._folder_load import FolderLoad, counted, moved_up
-from tsynd_sk.datasets._reading import check_window
+from tsynd_sk.datasets._folder_layout import (
+    ImageFile,
+    Layout,
+    counted,
+    group_hint,
+    groups_of,
+    layout_of,
+    mask_hint,
+    wanted_splits,
+)
+from tsynd_sk.datasets._read_image import (
+    FileFault,
+    ImageFacts,
+    in_threads,
+    look,
+    n_threads,
+    read_page,
+    refusal,
+)
+from tsynd_sk.datasets._reading import (
+    as_read,
+    check_window,
+    pages_of,
+    reading_of,
+    scale_of,
+    shape_of,
+)
 
 
 def load_image_folder(
@@ -37,7 +62,7 @@ def load_image_folder(
     """Load a folder that holds one subfolder of image files per class, or splits of that kind.
 
     PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PGM and DICOM files are found at any depth below a
-    class's folder. All are read alike, with one scale, whatever split they are in.
+    class's folder, and all read alike.
 
     Parameters
     ----------
@@ -45,23 +70,22 @@ def load_image_folder(
         The folder. Its subfolders are classes, or splits that hold the classes' folders, called
         train or training, val, valid, validation or dev, and test or testing in any case.
     split : {"train", "val", "test"}, list of these or None, default=None
-        Which of the folder's own splits to return; of a list those that there are, and all images
-        if there are no splits. None: all images. Size and scale are always those of the whole
-        folder.
+        Which of the folder's own splits to return, of a list those that there are. None: all.
+        Size and scale are always those of the whole folder.
     size : int, "auto" or "native", default="auto"
         Side in pixels of square images. "native": the size of the files, which must be the same.
         "auto": the same if it is at most 224; otherwise square, with the median of the shorter
         sides, at most 224.
     fit : {"crop", "pad"}, default="crop"
         Images of another size are resized (bicubic, with the aspect ratio kept) until they fill
-        `size`, and the centre is cropped; or until they fit in, with black margins.
+        `size`, and cropped to the centre; or until they fit in, with black margins.
     grayscale : bool or None, default=None
-        True: turn colours grey. False: three channels, also where all are grey. None: three
-        channels if any file has colours.
+        True: turn colours grey. False: three channels. None: three channels if any file has
+        colours.
     window : (float, float) or None, default=None
         Values that become black and white, for all files. None chooses, see Notes.
     pages : {"first", "all"}, default="first"
-        Which pages, or frames, of a file with several become images.
+        Which pages, or frames, of a file become images.
     exclude : str or list of str, default=()
         Globs of names, or of paths below the folder, to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
@@ -74,14 +98,14 @@ def load_image_folder(
     duplicates : {"keep", "drop"}, default="keep"
         Whether images with the pixels of an earlier one are dropped.
     on_error : {"raise", "skip"}, default="raise"
-        Whether files that cannot be read are an error, or left out and counted in the warning.
+        Whether files that cannot be read are an error, or left out with a warning.
     verbose : bool, default=True
         Show progress.
 
     Returns
     -------
     data : Bunch
-        Rows go by split, class and file name, whatever the file system.
+        Rows go by split, class and file name.
 
         X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
             Images.
@@ -100,11 +124,11 @@ def load_image_folder(
         grouped_by : str
             Where the groups come from, or "".
         first_equal : ndarray of shape (n,), int64
-            The first row with the same pixels, the row itself as a rule.
+            The first row with the same pixels.
         reading : Reading
             How files became arrays; `read_images` repeats it on others.
         left_out : dict
-            Names of the files and folders that were left out, by reason.
+            Names of what was left out, by reason.
         notes : list of str
             What was chosen, and what else there is to know.
 
@@ -132,11 +156,10 @@ def load_image_folder(
 
     Notes
     -----
-    8-bit values stay as they are. Files with more bits, signed values or floats have one scale for
-    the whole folder: the window of DICOM files if all have the same; the range of their type (for
-    floats [0, 1] or [0, 255]) if they use half of it or more; otherwise the range that all of them
-    together use. White-is-zero and MONOCHROME1 are inverted, the orientation of EXIF is respected,
-    and transparent pixels are laid over black.
+    8-bit values stay as they are. All other files have one scale: the window of DICOM files if all
+    have the same; the range of their type (for floats [0, 1] or [0, 255]) if they use half of it or
+    more; otherwise the range that all together use. White-is-zero and MONOCHROME1 are inverted, the
+    orientation of EXIF is respected, and transparent pixels are laid over black.
 
     Examples
     --------
@@ -146,10 +169,10 @@ def load_image_folder(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for k, name in enumerate(("benign", "malignant")):
     ...         os.mkdir(f"{folder}/{name}")
-    ...         Image.new("L", (30, 20), k).save(f"{folder}/{name}/first.png")
+    ...         Image.new("L", (30, 20), k).save(f"{folder}/{name}/{k}.png")
     ...     data = load_image_folder(folder, size=16)
-    >>> data.X.shape, data.class_names, data.reading.fit
-    ((2, 16, 16), ['benign', 'malignant'], 'crop')
+    >>> data.X.shape, data.files
+    ((2, 16, 16), ['benign/0.png', 'malignant/1.png'])
     """
     choices: dict[str, tuple[Any, tuple]] = {
         "fit": (fit, ("crop", "pad")),
@@ -172,13 +195,11 @@ def load_image_folder(
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     # The bar is there before the first file is found, which takes long on remote disks.
-    with tqdm(
-        desc=f"files of {folder.name}", unit=" files", disable=not verbose, leave=False
-    ) as bar:
+    with tqdm(desc=f"files of {folder.name}", disable=not verbose, leave=False) as bar:
         layout = layout_of(folder, exclude, bar.update)
-        wanted = _wanted_splits(split, layout.splits, folder)
+        wanted = wanted_splits(split, layout.splits, folder)
         bar.reset(total=2 * len(layout.files))
-        load = FolderLoad(layout, folder, on_error, bar)
+        load = _Load(layout, folder, on_error, bar)
         load.look()
         load.choose_reading(size, fit, grayscale, window, pages)
         by = load.group(groups, group_pattern)
@@ -193,7 +214,7 @@ def load_image_folder(
         if duplicates == "drop":
             load.left_out["equal to an earlier image"] = [files[row].name for row in repeats]
             kept = np.setdiff1d(np.arange(len(first)), repeats).tolist()
-            X, files, first = moved_up(X, kept), [files[k] for k in kept], np.arange(len(kept))
+            X, files, first = _moved_up(X, kept), [files[k] for k in kept], np.arange(len(kept))
             more = "; the first of each is kept"
         load.notes.append(f"equal pixels: {equal}")
         load.warnings.append(f"{folder}: {equal}{more}")
@@ -221,24 +242,8 @@ def load_image_folder(
     )
 
 
-def _wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
-    if split is None:
-        return []
-    asked = [split] if isinstance(split, str) else list(split)
-    if unknown := [name for name in asked if name not in SPLITS]:
-        raise ValueError(
-            f"split must be one, or a list, of {', '.join(SPLITS)}; got {unknown[0]!r}"
-        )
-    wanted = [name for name in asked if name in splits]
-    if not wanted and (splits or isinstance(split, str)):
-        raise ValueError(
-            f"split must be one of those that {folder} has, {list(splits) or 'none'}; got {split!r}"
-        )
-    return wanted
-
-
-def _told(repeats: Sequence[int], first: np.ndarray, files: Sequence[ImageFile]) -> str:
-    """Return how many images repeat an earlier one, and which are where they should not be."""
+def _told(repeats: list[int], first: np.ndarray, files: list[ImageFile]) -> str:
+    """Tell how many images repeat an earlier one, and which are where they should not be."""
     pairs = [(files[first[row]], files[row]) for row in repeats]
     text = f"{len(pairs)} of {len(first)} images have the pixels of another one"
     wrong = {
@@ -251,3 +256,143 @@ def _told(repeats: Sequence[int], first: np.ndarray, files: Sequence[ImageFile])
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             text += f"; {where}: {named}{more}"
     return text
+
+
+class _Load:
+    """One load of a folder, step by step."""
+
+    def __init__(self, layout: Layout, folder: Path, on_error: str, bar: Any):
+        self.class_names = layout.class_names
+        self.files = layout.files
+        self.left_out = layout.left_out
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.folder = folder
+        self._on_error = on_error
+        self._bar = bar
+
+    def _each(
+        self, files: list[ImageFile], task: Callable[[int], Any], like: Iterable[ImageFacts] = ()
+    ) -> dict[int, Any]:
+        """Return what `task` returns for the number of each file; count or raise its faults."""
+        results = in_threads(task, range(len(files)), n_threads(like), self._bar.update)
+        faults = {
+            file.name: fault
+            for file, fault in zip(files, results, strict=True)
+            if isinstance(fault, FileFault)
+        }
+        if faults and self._on_error == "raise":
+            way_out = 'leave them out by on_error="skip" (--on-error skip)'
+            raise refusal(faults, f" of {self.folder}", way_out)
+        for name, fault in faults.items():
+            self.left_out.setdefault(fault.reason, []).append(name)
+        self.files = [file for file in self.files if file.name not in faults]
+        filled = {file.class_name for file in self.files}
+        if empty := [name for name in self.class_names if name not in filled]:
+            lost = f"; left out: {counted(self.left_out)}" if self.left_out else ""
+            raise ValueError(
+                f"No image that can be read for {empty} in {self.folder}{lost}: add images, or "
+                "leave the folder out by exclude (--exclude)"
+            )
+        return {k: each for k, each in enumerate(results) if not isinstance(each, FileFault)}
+
+    def look(self) -> None:
+        """Ask every file what it is."""
+        files = self.files
+        found = self._each(files, lambda k: look(files[k].path))
+        self.facts: dict[str, ImageFacts] = {files[k].name: facts for k, facts in found.items()}
+
+    def choose_reading(self, size, fit, grayscale, window, pages) -> None:
+        """Choose one scale and one size for all files."""
+        deep = [file for file in self.files if self.facts[file.name].deep]
+        ranges: list = []
+        if deep and window is None:
+            self._bar.total += len(deep)
+            facts = [self.facts[file.name] for file in deep]
+            found = self._each(deep, lambda k: _range(deep[k], facts[k], pages), facts)
+            ranges, deep = list(found.values()), [deep[k] for k in found]
+        names = [file.name for file in self.files]
+        facts = [self.facts[name] for name in names]
+        scale = scale_of(facts, ranges, [file.name for file in deep], window)
+        self.reading, note = reading_of(facts, names, scale, size, fit, grayscale, pages)
+        self.notes += [note, *([scale.note] if scale.note else [])]
+        if scale.is_guess:
+            self.warnings.append(f"{self.folder}: {scale.note}")
+        if pages == "first" and (paged := [n for n, f in self.facts.items() if f.n_pages > 1]):
+            self.left_out['further pages of files, which pages="all" (--pages all) reads'] = paged
+        if n_cut := sum(fact.loses_bits for fact in facts):
+            self.warnings.append(
+                f"values: of {n_cut} PNG files with 16 bits a colour, Pillow reads the upper 8; "
+                "save them as TIFF"
+            )
+
+    def group(self, groups, pattern: str | None) -> str:
+        """Find the group of each file; return what tells it."""
+        names = [file.name for file in self.files]
+        patients = [self.facts[name].patient for name in names]
+        self.groups: dict[str, str] | None = None
+        self.notes += mask_hint(names)
+        if told := groups_of(names, groups, pattern):
+            found, by = told
+        elif all(patients) and len(set(patients)) > 1:
+            found, by = patients, "PatientID"
+        else:
+            if any(patients):
+                self.notes.append("groups: none, for PatientID is empty or everywhere the same")
+            if self.reading.pages == "first" or all(f.n_pages == 1 for f in self.facts.values()):
+                self.notes += group_hint(names, len(self.class_names))
+                return ""
+            found, by = names, "file"
+        splits: dict[str, list[str]] = {}
+        for group, file in zip(found, self.files, strict=True):
+            if file.split not in splits.setdefault(group, []):
+                splits[group].append(file.split)
+        if spread := [group for group, own in splits.items() if len(own) > 1]:
+            message = (
+                f"{self.folder}: {len(spread)} groups by {by} have images in several splits, "
+                f"such as {spread[0]!r} ({', '.join(splits[spread[0]])}): move each to one, or put "
+                "all images in one folder, from which whole groups are held out"
+            )
+            if by != "PatientID":
+                raise ValueError(message)
+            self.warnings.append(message)
+        self.groups = dict(zip(names, found, strict=True))
+        self.notes.append(f"groups: {len(splits)} by {by}, each kept on one side of a split")
+        return by
+
+    def read(self, files: list[ImageFile]) -> tuple[np.ndarray, list[ImageFile], list[bytes]]:
+        """Return images, their files, and hashes of their pixels."""
+        facts = [self.facts[file.name] for file in files]
+        reading = self.reading
+        rows = [(f, k) for f in files for k in pages_of(self.facts[f.name], reading.pages)]
+        X = np.empty((len(rows), *shape_of(reading)), dtype=np.uint8)
+
+        def read(row: int) -> bytes:
+            file, page = rows[row]
+            fact = self.facts[file.name]
+            pixels = read_page(file.path, fact, page)
+            X[row] = as_read(reading, pixels, fact)
+            # Of pixels as stored, before any scale or size.
+            digest = hashlib.blake2b(repr((pixels.shape, fact.white_is_zero)).encode())
+            digest.update(np.ascontiguousarray(pixels).data)
+            return digest.digest()
+
+        digests = self._each([file for file, _ in rows], read, facts)
+        # A file with a page that fails is left out as a whole.
+        left = {file.name for file in self.files}
+        kept = [row for row, (file, _) in enumerate(rows) if file.name in left]
+        return _moved_up(X, kept), [rows[k][0] for k in kept], [digests[k] for k in kept]
+
+
+def _range(file: ImageFile, facts: ImageFacts, pages: str) -> tuple[float, float]:
+    read = [read_page(file.path, facts, page) for page in pages_of(facts, pages)]
+    return float(min(p.min() for p in read)), float(max(p.max() for p in read))
+
+
+def _moved_up(X: np.ndarray, kept: list[int]) -> np.ndarray:
+    """Return some rows, in ascending order, without a second array."""
+    if len(kept) == len(X):
+        return X
+    for place, row in enumerate(kept):
+        X[place] = X[row]
+    return X[: len(kept)]

@@ -3,7 +3,6 @@
 import os
 import zipfile
 import zlib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,11 +30,10 @@ class LabeledImages(NamedTuple):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from tsynd_sk.datasets import LabeledImages
-    >>> X, y, class_names = LabeledImages(np.zeros((2, 8, 8)), np.array([1, 0]), ["fit", "sick"])
-    >>> [class_names[code] for code in y]
-    ['sick', 'fit']
+    >>> from tsynd_sk.datasets import load_digits_images
+    >>> X, y, class_names = load_digits_images()
+    >>> class_names[y[3]]
+    '3'
     """
 
     X: np.ndarray
@@ -44,7 +42,7 @@ class LabeledImages(NamedTuple):
 
 
 def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.ndarray:
-    """Draw distinct rows at random, stratified by class, with at least one row of each.
+    """Draw distinct rows at random, stratified by class, at least one of each.
 
     Parameters
     ----------
@@ -90,8 +88,8 @@ def subsample(y: ArrayLike, n_samples: int, *, random_state: Any = None) -> np.n
             f"n_samples={n_samples} leaves some of the {len(classes)} classes without a row: draw "
             "more"
         )
-    # Largest remainders, by hand: scikit-learn's stratified splitters refuse classes of one row
-    # and draws that leave fewer rows than classes, and may leave a rare class out.
+    # Largest remainders: scikit-learn's stratified splitters refuse classes of one row, and may
+    # leave a rare class out.
     quota = n_samples * counts / counts.sum()
     take = np.maximum(1, np.floor(quota).astype(np.int64))
     while take.sum() < n_samples:
@@ -121,13 +119,13 @@ def load_medmnist(
     split : {"train", "val", "test"}, default="train"
         The official split.
     root : str, path or None, default=None
-        Folder of the ``.npz`` files. None stands for medmnist's own, ``~/.medmnist``.
+        Folder of the ``.npz`` files. None: ``~/.medmnist``.
     size : int, default=28
-        Side of the images; MedMNIST also offers 64, 128 and 224.
+        Side of the images: 28, 64, 128 or 224.
     download : bool, default=True
-        Fetch the file if `root` lacks it. A file that is there is never overwritten.
+        Fetch the file if `root` lacks it.
     n_samples : int or None, default=None
-        Number of images to draw by `subsample`. None keeps all, in the file's order.
+        Number of images to draw by `subsample`. None: all.
     random_state : int, RandomState instance or None, default=None
         Makes the draw repeatable.
 
@@ -142,15 +140,13 @@ def load_medmnist(
         If the set is unknown, multi-label or volumetric, or `size` or `n_samples` does not suit it.
     FileNotFoundError
         If `root` lacks the file and `download` is False.
-    RuntimeError
-        If the download fails.
     OSError
-        If the file in `root` is not the official one, or not the whole of it.
+        If the download fails, or the file is damaged or not the official one.
 
     See Also
     --------
     load_npz : Load a file of yours with the same layout.
-    load_digits_images : Load a small set that needs no download.
+    load_digits_images : Load a small set without a download.
     subsample : Keep a part of a set.
 
     Examples
@@ -170,11 +166,9 @@ def load_medmnist(
         if not each.endswith("mnist3d") and "multi-label" not in about["task"]
     ]
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"name must be a MedMNIST set of flat images with one label each, {', '.join(known)}; "
-            f"got {name!r}{hint}"
+            f"got {name!r}"
         )
     info = medmnist.INFO[name]
     suffix = "" if size == 28 else f"_{size}"
@@ -195,13 +189,12 @@ def load_medmnist(
             dataset_class(split=split, root=str(folder), size=size, download=True)
         except RuntimeError as error:
             raise OSError(
-                f"{name} cannot be downloaded. Where there is a network, save "
-                f"{info[f'url{suffix}']}, and copy it to {path}"
+                f"{name} cannot be downloaded: save {info[f'url{suffix}']} where there is a "
+                f"network, and copy it to {path}"
             ) from error
     if not check_integrity(str(path), info[f"MD5{suffix}"]):
         raise OSError(
-            f"{path} is damaged, or not the official file (by its MD5): delete it, and load it "
-            "again with download=True"
+            f"{path} is damaged or not the official file: delete it, and pass download=True"
         )
     with np.load(path, allow_pickle=False) as file:
         X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
@@ -235,12 +228,12 @@ def load_digits_images() -> LabeledImages:
 
 
 def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
-    """Load one split of a user's own .npz file laid out as MedMNIST's are.
+    """Load one split of an .npz file with the layout of MedMNIST's.
 
     Parameters
     ----------
     path : str or path
-        File with the arrays ``train_images``, ``train_labels`` and likewise for other splits.
+        File with arrays ``train_images`` and ``train_labels``, and likewise for other splits.
     split : {"train", "val", "test"}, default="train"
         The split to load.
 
@@ -248,7 +241,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     -------
     data : LabeledImages
         `X` as stored (a single channel loses its axis). `class_names` are the sorted labels of
-        all splits of the file, so that codes mean the same in each.
+        all splits.
 
     Raises
     ------
@@ -279,8 +272,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     # np.load takes whatever is no zip for a pickle, and its message would recommend loading one.
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} is not an .npz file, or is cut short: save it again by numpy.savez, or copy "
-            "it again"
+            f"{path} is not an .npz file, or is cut short: save it by numpy.savez, or copy it again"
         )
     with np.load(path, allow_pickle=False) as file:
         expected = {f"{split}_images", f"{split}_labels"}
@@ -290,11 +282,10 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
             X = file[f"{split}_images"]
             labels = {s: file[f"{s}_labels"] for s in SPLITS if f"{s}_labels" in file.files}
         except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-            hint = (
-                "Arrays of Python objects are unsafe to load: save labels.astype(str) instead, and "
-                "images of different sizes as files, which load_image_folder resizes"
-            )
-            raise ValueError(f"{path} cannot be read: {error}. {hint}") from error
+            raise ValueError(
+                f"{path} cannot be read: {error}. Arrays of Python objects are unsafe: save "
+                "labels.astype(str), and images of different sizes as files for load_image_folder"
+            ) from error
     if X.ndim == 4 and X.shape[-1] == 1:
         X = X[..., 0]
     if X.ndim != 3 and not (X.ndim == 4 and X.shape[-1] == 3):
@@ -303,14 +294,13 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
         )
     if len(X) != labels[split].size:
         raise ValueError(
-            f"{path}: {split}_labels must be one for each of the {len(X)} images; got "
-            f"{labels[split].size}"
+            f"{path}: labels must be one for each of the {len(X)} images; got {labels[split].size}"
         )
     kinds = {values.dtype.kind for values in labels.values()}
     if not (kinds <= set("biu") or kinds == {"U"}):
         dtypes = [str(values.dtype) for values in labels.values()]
         raise ValueError(f"{path}: labels must be all integers or all strings, got {dtypes}")
-    # Left alone, int64 and uint64 together would turn into floats, and a class 1 into "1.0".
+    # Together, int64 and uint64 would turn into floats, and a class 1 into "1.0".
     dtype = str if kinds == {"U"} else np.int64
     labels = {name: values.ravel().astype(dtype) for name, values in labels.items()}
     classes = np.unique(np.concatenate(list(labels.values())))

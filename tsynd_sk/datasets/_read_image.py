@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
-
-from tsynd_sk.datasets._image_facts import DAMAGED, FileFault, ImageFacts
 
 #: What names of image files end in. DICOM files are known by their first bytes, too.
 SUFFIXES = (
@@ -25,9 +26,44 @@ _GREY_MODES = ("1", "L", "LA", "La")
 #: Formats whose further frames are images of their own (in JPEG they are previews).
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")
 
+_DAMAGED = "damaged files"
+#: Bytes that all threads together may use for images while they decode them.
+_BUDGET = 120 * 2**20
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image file says about itself, before its pixels are read."""
+
+    #: "pillow", "tifffile" or "pydicom".
+    reader: str
+    #: Height and width, as the image is to be shown.
+    shape: tuple[int, int]
+    colour: bool
+    #: Whether values need a scale: more than 8 bits, signed, floats, or units.
+    deep: bool = False
+    #: Range of the type; None for floats and units.
+    limits: tuple[float, float] | None = None
+    #: Whether the lowest value is white, and still to be turned round.
+    white_is_zero: bool = False
+    n_pages: int = 1
+    #: Values that the file wants shown as black and white.
+    window: tuple[float, float] | None = None
+    patient: str = ""
+    #: Whether Pillow reads the upper 8 of 16 bits a colour.
+    loses_bits: bool = False
+
+
+class FileFault(Exception):
+    """A file that cannot be read; `reason` is what files are counted by."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(detail or reason)
+        self.reason = reason
+
 
 def is_dicom(path: Path) -> bool:
-    """Check whether a file starts as DICOM files do, whatever its name ends in."""
+    """Check whether a file starts as DICOM files do, whatever its name."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -45,9 +81,9 @@ def _faults() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _bomb(str(error)) from error
     except UnidentifiedImageError as error:
-        raise FileFault(DAMAGED, "not an image that Pillow knows, or cut short") from error
+        raise FileFault(_DAMAGED, "not an image that Pillow knows, or cut short") from error
     except Exception as error:
-        raise FileFault(DAMAGED, str(error) or type(error).__name__) from error
+        raise FileFault(_DAMAGED, str(error) or type(error).__name__) from error
 
 
 def _bomb(detail: str) -> FileFault:
@@ -120,7 +156,7 @@ def read_page(path: Path, facts: ImageFacts, page: int = 0) -> np.ndarray:
         read = _read_by_tifffile if facts.reader == "tifffile" else _read_by_pillow
         pixels = read(path, page)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise FileFault(DAMAGED, "it has NaN or infinite values: replace them")
+            raise FileFault(_DAMAGED, "it has NaN or infinite values: replace them")
         return pixels
 
 
@@ -149,8 +185,8 @@ def _pydicom(path: Path) -> Any:
         import pydicom
     except ImportError as error:
         raise ImportError(
-            f"{path} is a DICOM file, which needs the package pydicom: "
-            'pip install "tsynd_sk[dicom]", or leave such files out by exclude (--exclude)'
+            f'{path} is a DICOM file: pip install "tsynd_sk[dicom]", or leave such files out by '
+            "exclude (--exclude)"
         ) from error
     return pydicom
 
@@ -166,7 +202,7 @@ def _look_by_pydicom(path: Path) -> ImageFacts:
     if colour and dataset.get("BitsAllocated", 8) > 8 and "PALETTE" not in photometric:
         raise FileFault(
             "DICOM colours of more than 8 bits",
-            "DICOM colours of more than 8 bits: save it as 16-bit TIFF, or as 8 bits",
+            "DICOM colours of more than 8 bits: save it as 16-bit TIFF",
         )
     return ImageFacts(
         "pydicom",
@@ -181,7 +217,7 @@ def _look_by_pydicom(path: Path) -> ImageFacts:
 
 
 def _window(dataset: Any) -> tuple[float, float] | None:
-    """Return the values that are black and white in the first of a file's windows."""
+    """Return the values that are black and white in a file's first window."""
     centre, width = (
         np.atleast_1d(np.asarray(dataset.get(name), dtype=object)).tolist()[:1]
         for name in ("WindowCenter", "WindowWidth")
@@ -203,23 +239,18 @@ def _read_by_pydicom(path: Path, page_number: int) -> np.ndarray:
     photometric = dataset.PhotometricInterpretation
     if photometric in _MONOCHROME:
         if "PixelPaddingValue" in dataset:
-            # What lies outside of the field of view is no tissue, and would widen the range.
+            # What lies outside of the field of view would widen the range.
             outside = pixels == dataset.PixelPaddingValue
             pixels = np.where(outside, pixels[~outside].min(initial=pixels.max()), pixels)
         return pydicom.pixels.apply_modality_lut(pixels, dataset)
     if photometric == "PALETTE COLOR":
         pixels = pydicom.pixels.apply_color_lut(pixels, dataset)
-        # The tables have 16 bits as a rule.
         pixels = pixels >> 8 if pixels.dtype.itemsize == 2 else pixels
     return pixels.astype(np.uint8)
 
 
 def _look_by_tifffile(path: Path) -> ImageFacts | None:
-    """Return None if Pillow reads a TIFF file well.
-
-    It cuts 16-bit colours to 8 bits, takes signed bytes for unsigned ones, overflows at 32
-    bits, leaves 16-bit negatives as they are, and opens no float64.
-    """
+    """Return None if Pillow reads a TIFF file well: of more than 8 bits it loses some."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -227,7 +258,7 @@ def _look_by_tifffile(path: Path) -> ImageFacts | None:
         photometric = getattr(page.photometric, "name", "")
         if page.dtype is None or page.dtype.kind not in "biuf":
             raise FileFault(
-                "TIFF files of unknown values",
+                "TIFF files of an unknown kind",
                 f"values of type {page.dtype}: save it as grey or RGB",
             )
         if page.dtype in (np.uint8, np.bool_) and page.bitspersample <= 8:
@@ -240,10 +271,10 @@ def _look_by_tifffile(path: Path) -> ImageFacts | None:
         height, width = page.imagelength, page.imagewidth
         if page.tags.valueof("Orientation", default=1) >= 5:
             height, width = width, height
-        limits = None
+        limits, signed = None, page.dtype.kind == "i"
         if page.dtype.kind in "iu":
-            top = 2 ** (page.bitspersample - (page.dtype.kind == "i")) - 1
-            limits = (-top - 1 if page.dtype.kind == "i" else 0, top)
+            top = 2 ** (page.bitspersample - signed) - 1
+            limits = (-top - 1 if signed else 0, top)
         return ImageFacts(
             "tifffile",
             (height, width),
@@ -269,7 +300,7 @@ def _read_by_tifffile(path: Path, page_number: int) -> np.ndarray:
             # Pillow keeps the values of grey images alone.
             if pixels.dtype == np.uint8:
                 raise FileFault(
-                    "TIFF files that need the package imagecodecs",
+                    "TIFF files that need imagecodecs",
                     f"{error}: pip install imagecodecs, or save it without compression",
                 ) from error
             return pixels
@@ -299,3 +330,48 @@ def _read_by_tifffile(path: Path, page_number: int) -> np.ndarray:
         opacity = pixels[..., n_colours:][..., extra.index(2), None] / np.iinfo(pixels.dtype).max
         colours = colours * opacity
     return colours if n_colours == 3 else colours[..., 0]
+
+
+def n_threads(facts: Iterable[ImageFacts] = ()) -> int:
+    """Return how many threads may decode images like these at once."""
+    # As stored and as two arrays in double precision; or as stored, as it is shown, as an array.
+    sizes = (np.prod(f.shape) * (24 if f.deep else 4) * (3 if f.colour else 1) for f in facts)
+    return max(1, min(cpu_count(), 16, _BUDGET // int(max(sizes, default=1))))
+
+
+def in_threads(
+    task: Callable[[Any], Any],
+    items: Sequence[Any],
+    threads: int,
+    report: Callable[[], object] = lambda: None,
+) -> list[Any]:
+    """Return what `task` returns for each item, or the fault that it raises.
+
+    Warnings are filtered here: filters belong to the process, so single threads must not set them.
+    """
+
+    def run(item: Any) -> Any:
+        try:
+            return task(item)
+        except FileFault as fault:
+            return fault
+
+    results = []
+    parallel = Parallel(threads, require="sharedmem", batch_size=16, return_as="generator")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom)\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for result in parallel(delayed(run)(item) for item in items):
+            results.append(result)
+            report()
+    return results
+
+
+def refusal(faults: dict[str, FileFault], where: str, way_out: str) -> ValueError:
+    """Return the error for files that cannot be read."""
+    named = "\n".join(f"  {name}: {fault}" for name, fault in list(faults.items())[:10])
+    more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
+    return ValueError(
+        f"{len(faults)} image files{where} cannot be read:\n{named}{more}\nMend or remove them, or "
+        f"{way_out}"
+    )

@@ -1,4 +1,4 @@
-"""How the images of a set are read, by one scale and to one size, and further ones like them."""
+"""How the images of a set are read, with one scale and one size, and further ones like them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.datasets._image_facts import FileFault, ImageFacts, in_threads, n_threads, refusal
-from tsynd_sk.datasets._read_image import look, read_page
+from tsynd_sk.datasets._read_image import (
+    FileFault,
+    ImageFacts,
+    in_threads,
+    look,
+    n_threads,
+    read_page,
+    refusal,
+)
 
 _LARGEST = 224
 #: A set that uses less than this share of what its type can hold is stretched.
@@ -34,8 +41,7 @@ class Reading:
     size : tuple of int
         Height and width in pixels.
     fit : {"crop", "pad", "native"}
-        What happens to files of another size: resized until they fill `size`, and the centre
-        cropped; resized until they fit in, with black margins; or an error.
+        How files of another size are resized; "native" refuses them.
     grayscale : bool
         Whether images are grey, of shape (H, W), or have three channels.
     window : tuple of float or None
@@ -44,7 +50,7 @@ class Reading:
     window_8bit : tuple of float or None
         The same of files with 8 bits.
     pages : {"first", "all"}
-        Which pages of a file with several are images.
+        Which pages of a file are images.
 
     See Also
     --------
@@ -91,20 +97,19 @@ def check_fits(reading: Reading, facts: ImageFacts) -> None:
         is_, were = kinds if not facts.deep else kinds[::-1]
         raise FileFault(
             "files of another depth",
-            f"it has {is_}, but the set had only files of {were}, and so no scale for it: "
-            "convert it",
+            f"it has {is_}, but the set had only files of {were}: convert it",
         )
     if reading.fit == "native" and facts.shape != reading.size:
         raise _other_size(facts.shape, reading)
 
 
 def as_read(reading: Reading, pixels: np.ndarray, facts: ImageFacts) -> np.ndarray:
-    """Return the pixels of a file as uint8, of shape (H, W), (H, W, 3) or, if grey, (H, W, 1)."""
+    """Return the pixels of a file as uint8 that broadcast to the shape of an image."""
     window = reading.window if facts.deep else reading.window_8bit
     assert window is not None
     if facts.deep or window != (0, 255):
         low, high = window
-        # In double precision as long as values may be as large as 32-bit integers.
+        # In double precision, for values may be 32-bit integers.
         share = (pixels.astype(np.float64) - low) * (255 / (high - low))
         pixels = np.clip(share, 0, 255).astype(np.float32)
         pixels = 255 - pixels if facts.white_is_zero else pixels
@@ -115,7 +120,6 @@ def as_read(reading: Reading, pixels: np.ndarray, facts: ImageFacts) -> np.ndarr
         pixels = _resized(pixels, reading)
     if pixels.dtype != np.uint8:
         pixels = np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
-    # The one channel of a grey image among colours is broadcast.
     return pixels[..., None] if pixels.ndim == 2 and not reading.grayscale else pixels
 
 
@@ -139,16 +143,11 @@ def _other_size(shape: tuple[int, ...], reading: Reading) -> FileFault:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values that become black and white, and how that came about.
-
-    `deep` is for values of more than 8 bits, signed ones and floats; `shallow` for 8 bits. Each is
-    None if the set has no such file.
-    """
+    """Values that become black and white, of deep files and of those with 8 bits, and why."""
 
     deep: Window | None
     shallow: Window | None
     note: str = ""
-    #: Whether somebody should know who has not asked.
     is_guess: bool = False
 
 
@@ -162,8 +161,8 @@ def check_window(window: Any) -> Window | None:
         low = high = np.nan
     if not (low < high and np.isfinite([low, high]).all()):
         raise ValueError(
-            "window must be two finite numbers, the value that becomes black and a higher one that "
-            f"becomes white, such as (-160, 240); got {window!r}"
+            "window must be two finite numbers, the values that become black and white, such as "
+            f"(-160, 240); got {window!r}"
         )
     return low, high
 
@@ -174,7 +173,7 @@ def scale_of(
     names: Sequence[str],
     window: Window | None,
 ) -> Scale:
-    """Choose one scale for a set, of whose deep files these are the ranges of values and names."""
+    """Choose one scale for a set; `ranges` and `names` are those of its deep files."""
     deep = [fact for fact in facts if fact.deep]
     n_shallow = len(facts) - len(deep)
     if window is not None:
@@ -191,22 +190,20 @@ def scale_of(
     whole = _whole_range(deep, low, high)
     few = _few_that_widen(np.asarray(ranges, dtype=float), names, high - low)
     used = (low, high if high > low else low + 1)
-    note = f"values: all files together use {_shown((low, high))}"
-    if whole:
-        note += f" of {_shown(whole)}"
-    note += (
-        ", which is stretched to [0, 255], alike in all; window=(low, high) (--window LOW HIGH) "
-        "sets another scale"
+    note = (
+        f"values: all files together use {_shown((low, high))}"
+        f"{f' of {_shown(whole)}' if whole else ''}, which is stretched to [0, 255]; "
+        "window=(low, high) (--window LOW HIGH) sets another scale"
     )
     is_guess = True
     if whole and high - low >= _SMALL_PART * (whole[1] - whole[0]):
         used, note, is_guess = whole, f"values: {_shown(whole)} scaled to [0, 255]", bool(few)
     note += few
     if windows - {None}:
-        note += "; the DICOM files' windows differ, and a window for each would hide brightness"
+        note += "; the DICOM files' windows differ"
         is_guess = True
     if n_shallow and is_guess:
-        note += f"; {n_shallow} files of 8 bits beside them stay as they are: do they compare?"
+        note += f"; {n_shallow} files of 8 bits beside them stay as they are"
     return Scale(used, shallow, note, is_guess)
 
 
@@ -226,8 +223,8 @@ def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: float) -> st
     beyond = np.flatnonzero((ranges[:, 0] < low) | (ranges[:, 1] > high))
     named = ", ".join(names[row] for row in beyond[:3])
     return (
-        f"; but for {len(beyond)} files such as {named} they would use {_shown((low, high))}: see "
-        "them, or set window (--window)"
+        f"; but for {len(beyond)} files such as {named} they would use {_shown((low, high))}: look "
+        "at these, or set window (--window)"
     )
 
 
@@ -239,7 +236,6 @@ def reading_of(
     facts: Sequence[ImageFacts],
     names: Sequence[str],
     scale: Scale,
-    *,
     size: int | str,
     fit: str,
     grayscale: bool | None,
@@ -257,8 +253,8 @@ def reading_of(
     elif size == "native":
         two = [f"{_wide(shape)} ({name})" for shape, name in list(shapes.items())[:2]]
         raise ValueError(
-            f"the images have {len(shapes)} different sizes, such as {' and '.join(two)}; pass "
-            "size=PX (--size PX) to resize them to PX x PX"
+            f"the images have {len(shapes)} different sizes, such as {' and '.join(two)}; resize "
+            "them to PX x PX by size=PX (--size PX)"
         )
     else:
         side = min(int(np.median([min(fact.shape) for fact in facts])), _LARGEST)
@@ -281,7 +277,7 @@ def _wide(shape: tuple[int, ...]) -> str:
 
 
 def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like: Any) -> np.ndarray:
-    """Read image files as those of a set were read, with the same scale, size and colours.
+    """Read image files as those of a set were read.
 
     Parameters
     ----------
@@ -294,32 +290,29 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     Returns
     -------
     X : ndarray of shape (n, H, W) or (n, H, W, 3), uint8
-        Images, in the order of the files and of their pages.
+        Images, in the order of files and pages.
 
     Raises
     ------
     ValueError
-        If files cannot be read, or not in this way: each is named with the reason.
+        If files cannot be read in this way: each is named with the reason.
     TypeError
         If `like` does not say how files were read.
 
     See Also
     --------
-    load_image_folder : Load a set and choose how its files are read.
-    Reading : How the files of that set were read.
+    load_image_folder : Load a set.
+    Reading : How its files were read.
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import tempfile
     >>> from PIL import Image
-    >>> from tsynd_sk.datasets import load_image_folder, read_images
+    >>> from tsynd_sk.datasets import Reading, read_images
+    >>> reading = Reading((16, 16), "crop", True, None, (0, 255))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for k, name in enumerate(("benign", "malignant")):
-    ...         os.mkdir(f"{folder}/{name}")
-    ...         Image.new("L", (30, 20), k).save(f"{folder}/{name}/first.png")
-    ...     data = load_image_folder(folder, size=16)
     ...     Image.new("L", (50, 50), 7).save(f"{folder}/new.png")
-    ...     read_images(f"{folder}/new.png", like=data).shape
+    ...     read_images(f"{folder}/new.png", like=reading).shape
     (1, 16, 16)
     """
     reading: Any = like
@@ -327,8 +320,8 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
         reading = getattr(reading, name, reading)
     if not isinstance(reading, Reading):
         raise TypeError(
-            "like must be what load_image_folder returned, its reading, or an estimator loaded "
-            f"from a file that was saved with reading=; got {type_name(like)} without one"
+            "like must be what load_image_folder returned, its reading, or an estimator saved with "
+            f"reading=; got {type_name(like)} without one"
         )
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     shape = shape_of(reading)
