@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from tsynd_sk._skorch import log_proba_head, scoped_seed
 from tsynd_sk.classifiers._default import ConvNet, DenseNet, NetClassifier
-from tsynd_sk.members._dropout import DropoutMembers
+from tsynd_sk.members._fixed_noise import DropoutMembers
 from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
 

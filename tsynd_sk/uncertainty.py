@@ -11,9 +11,17 @@ import math
 import torch
 from torch import Tensor
 
-from tsynd_sk._utils._torch_validation import check_member_predictions
-
 __all__ = ["mean_log_proba", "mutual_information", "predictive_entropy"]
+
+
+def _check_members(log_probs: Tensor) -> None:
+    """Raise if a tensor is no prediction of members."""
+    shape = log_probs.shape
+    if len(shape) != 3 or not log_probs.is_floating_point() or 0 in (shape[0], shape[2]):
+        raise ValueError(
+            "log_probs must be log-probabilities of shape (n_members, n_samples, n_classes); got "
+            f"shape {tuple(shape)} and dtype {log_probs.dtype}"
+        )
 
 
 def safe_log(p: Tensor) -> Tensor:
@@ -52,7 +60,7 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
     >>> mean_log_proba(p.log()).exp()
     tensor([[0.7500, 0.2500]])
     """
-    check_member_predictions(log_probs)
+    _check_members(log_probs)
     return safe_log(log_probs.exp().mean(0))
 
 
@@ -87,7 +95,7 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
     >>> predictive_entropy(p.log())
     tensor([0.6931])
     """
-    check_member_predictions(log_probs)
+    _check_members(log_probs)
     p = log_probs.exp().mean(0)
     return -(p * safe_log(p)).sum(-1)
 
@@ -133,7 +141,7 @@ def mutual_information(log_probs: Tensor) -> Tensor:
     >>> mutual_information(p.log())
     tensor([0.6931])
     """
-    check_member_predictions(log_probs)
+    _check_members(log_probs)
     p = log_probs.exp()
     floor = math.log(torch.finfo(log_probs.dtype).tiny)
     divergence = p * (log_probs.clamp_min(floor) - safe_log(p.mean(0)))

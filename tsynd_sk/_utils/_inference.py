@@ -24,6 +24,15 @@ PREPARING = threading.RLock()
 in_float32 = partial(torch.autocast, enabled=False)
 
 
+def check_not_scripted(module: nn.Module) -> None:
+    """Raise if a network is a ``torch.jit.ScriptModule``."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            f"the network is a {type(module).__name__}, in which layers such as dropout cannot be "
+            "found; pass the module that was scripted or traced"
+        )
+
+
 def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
     """Copy a network for inference: evaluation mode, no gradients of weights.
 

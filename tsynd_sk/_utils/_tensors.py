@@ -28,6 +28,18 @@ def same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
     )
 
 
+def check_training_data(X: Any, ndim: int, expected: str) -> Tensor:
+    """Return the data that a module is sized by as floats; raise if it cannot learn from them."""
+    x = torch.as_tensor(X).float()
+    if x.ndim != ndim or 0 in x.shape:
+        raise ValueError(f"X has shape {tuple(x.shape)}; {expected}")
+    if not x.isfinite().all():
+        raise ValueError(
+            "X contains NaN or infinity: replace these values, or leave their rows out"
+        )
+    return x
+
+
 class _Detached(TorchFunctionMode):
     """Copies tensors that hang on a graph without it."""
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._tensors import FLOAT32_ROUNDING, safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
+from tsynd_sk._utils._tensors import FLOAT32_ROUNDING, check_training_data, safe_scale
 
 # More rows would change principal components by less than another draw of as many images.
 _MAX_ROWS = 20_000

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk._utils._batches import load
 from tsynd_sk._utils._labels import n_classes_of
-from tsynd_sk._utils._tensors import safe_scale
-from tsynd_sk._utils._torch_validation import check_training_data
+from tsynd_sk._utils._tensors import check_training_data, safe_scale
 
 __all__ = ["ConvNet", "DenseNet", "NetClassifier"]
 

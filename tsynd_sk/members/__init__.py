@@ -7,11 +7,9 @@ computes its measures. They work on private copies: the user's network keeps its
 gradients and hooks.
 """
 
-from tsynd_sk.members._dropout import DropoutMembers
-from tsynd_sk.members._ensemble import EnsembleMembers
-from tsynd_sk.members._faithful_prior import strengthen_prior
-from tsynd_sk.members._joined import JoinedMembers
-from tsynd_sk.members._laplace import LaplaceMembers
+from tsynd_sk.members._ensemble import EnsembleMembers, JoinedMembers
+from tsynd_sk.members._fixed_noise import DropoutMembers
+from tsynd_sk.members._laplace import LaplaceMembers, strengthen_prior
 from tsynd_sk.members._laplace_posterior import LastLayerPosterior, last_layer_posterior
 from tsynd_sk.members._noises import register_stochastic
 from tsynd_sk.members._restriction import random_layers

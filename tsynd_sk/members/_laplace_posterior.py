@@ -20,9 +20,8 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from tsynd_sk._utils._inference import private_copy
+from tsynd_sk._utils._inference import check_not_scripted, private_copy
 from tsynd_sk._utils._tensors import PickledAsArrays
-from tsynd_sk._utils._torch_validation import check_not_scripted
 from tsynd_sk.members._last_layer import check_plain, last_linear, layer_label, only_call, recorded
 
 __all__ = ["LastLayerPosterior", "last_layer_posterior"]

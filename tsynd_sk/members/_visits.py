@@ -26,7 +26,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from tsynd_sk.members._noises import NOISES, Noise
-from tsynd_sk.members._rng_guard import Randomness
 
 _FUNCTIONS = {
     F.dropout: nn.Dropout,
@@ -200,6 +199,21 @@ class _DropoutFunctions(TorchFunctionMode):
         on = args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))
         current.switches[f"{call}#0"] = bool(on)
         return visit(layer, call, NOISES[type(layer)], x)
+
+
+class Randomness(Exception):
+    """Something is about to draw random numbers; the message names the operation."""
+
+    def where(self, module: nn.Module) -> str:
+        """Name the operation and the innermost part of a network that was being called."""
+        names = {part: name for name, part in module.named_modules()}
+        traceback, name, kind = self.__traceback__, "", ""
+        while traceback is not None:
+            part = traceback.tb_frame.f_locals.get("self")
+            if isinstance(part, nn.Module) and part in names:
+                name, kind = names[part], type(part).__name__
+            traceback = traceback.tb_next
+        return f"{self} in " + (f"layer {name!r} ({kind})" if name else "the forward")
 
 
 class Watch(TorchDispatchMode):
