@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tsynd_sk._utils._inference import PREPARING, InferenceCopy, check_not_scripted
+from tsynd_sk._utils._inference import PREPARING, InferenceCopy, check_not_scripted, in_float32
 from tsynd_sk._utils._tensors import same_values
 from tsynd_sk._utils._validation import check_int_at_least
 from tsynd_sk.members._noises import Noise
@@ -192,8 +192,9 @@ class FixedNoiseMembers:
                 self._repeating.add(name)
         outputs = []
         for current in passes:
-            with visiting(current, functions=found.functions):
-                outputs.append(network(x))
+            with visiting(current, functions=found.functions), in_float32(x.device.type):
+                output = network.module(x.clone() if network.writes else x)
+                outputs.append(network.to_log_proba(output))
         return torch.cat(outputs).unflatten(0, (n_members, n_rows))
 
 
