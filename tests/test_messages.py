@@ -21,7 +21,6 @@ READ = [
 INTERNAL = {
     "module … has no attribute …": "said by Python in these words of any module",
     "… takes more than one tensor of rows": "caught: members are computed one by one then",
-    "what follows may depend on values": "caught, too",
     "… is … in the file, but … in the estimator": "part of the error of load_params",
     "nothing of the estimator is called …": "part of it, too",
 }

@@ -1,9 +1,8 @@
 """Gradient ascent in latent space: move codes, within a trust region, to where a goal is high.
 
-The ascent works in units of latent standard deviations: ``u = (z - z_0) / scale``. Each step
-goes along a velocity, the running sum of normalised gradients, after which ``u`` is projected
-back into the ball around the code of the source image; steps become shorter from the first to the
-last. Of all points that were visited, the best one is kept.
+The ascent works in latent standard deviations: ``u = (z - z_0) / scale``. Each step goes along a
+velocity, the running sum of normalised gradients, after which ``u`` is projected back into the ball
+around the source's code; steps become ever shorter. The best point visited is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ __all__ = ["OBJECTIVES", "AscentResult", "Objective", "ascend", "displacement_no
 #: tensor([-0.5000, -0.9000])
 Objective = Callable[[Tensor, Tensor], Tensor]
 
-#: Is called, step by step, with the points that have been reached.
 StepCallback = Callable[[int, "AscentResult"], Any]
 
 #: Objectives by name, in nats.
@@ -50,8 +48,8 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 # The first step is this multiple of the radius, divided by the number of steps, and the last one
-# this share of it: the surface of the ball is reached soon, and then searched ever more closely.
-# Momentum as in Dong et al. (2018). Steps of one length zigzag along the decision boundary.
+# this share of it: steps of one length zigzag along the decision boundary. Momentum as in Dong et
+# al. (2018).
 _FIRST_STEP, _LAST_STEP, _MOMENTUM = 4.0, 0.25, 0.6
 
 
@@ -66,11 +64,11 @@ class AscentResult:
     latents : Tensor of shape (n, ...), of the dtype of the sources' codes
         Their codes.
     displacement : Tensor of shape (n,), of the dtype of `latents`
-        Root-mean-square displacement from the source's code, in latent standard deviations.
+        Root mean square distance from the source's code, in latent standard deviations.
     uncertainty : Tensor of shape (n,), of the dtype of the log-probabilities
-        Mutual information of `images`, in nats, whatever the objective was.
+        Mutual information, in nats, whatever the objective was.
     agreement : Tensor of shape (n,), bool
-        Whether the members' mean prediction at `images` is the label.
+        Whether the members' mean prediction is the label.
 
     See Also
     --------
@@ -80,17 +78,11 @@ class AscentResult:
     --------
     >>> import torch
     >>> from tsynd_sk.ascent import AscentResult
-    >>> uncertainty = torch.tensor([0.1, 0.3, 0.2])
-    >>> result = AscentResult(
-    ...     images=torch.zeros(3, 1, 8, 8),
-    ...     latents=torch.zeros(3, 4),
-    ...     displacement=torch.full((3,), 0.5),
-    ...     uncertainty=uncertainty,
-    ...     agreement=torch.tensor([True, False, True]),
-    ... )
-    >>> agreeing = result.rows(result.agreement)
-    >>> agreeing.images.shape, agreeing.uncertainty
-    (torch.Size([2, 1, 8, 8]), tensor([0.1000, 0.2000]))
+    >>> images, latents, displacement = torch.zeros(3, 1, 8, 8), torch.zeros(3, 4), torch.zeros(3)
+    >>> uncertainty, agreement = torch.tensor([0.1, 0.3, 0.2]), torch.tensor([True, False, True])
+    >>> result = AscentResult(images, latents, displacement, uncertainty, agreement)
+    >>> result.rows(result.agreement).uncertainty
+    tensor([0.1000, 0.2000])
     """
 
     images: Tensor
@@ -100,7 +92,7 @@ class AscentResult:
     agreement: Tensor
 
     def rows(self, chosen: Tensor) -> AscentResult:
-        """Return the result of some rows alone.
+        """Return the result of some rows.
 
         Parameters
         ----------
@@ -110,7 +102,7 @@ class AscentResult:
         Returns
         -------
         AscentResult
-            Of these rows.
+            Theirs.
         """
         return AscentResult(*map(itemgetter(chosen), vars(self).values()))
 
@@ -122,7 +114,7 @@ class AscentResult:
         rows : Tensor of shape (n_rows,)
             Indices of the rows.
         new : AscentResult
-            Their values, in this order.
+            Their values.
 
         Returns
         -------
@@ -144,7 +136,7 @@ def displacement_norm(u: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n,), of the dtype of `u`
-        In the unit of `u`, which is a latent standard deviation in this module.
+        In the unit of `u`, here latent standard deviations.
 
     See Also
     --------
@@ -175,7 +167,7 @@ def normalise(gradient: Tensor) -> Tensor:
     Parameters
     ----------
     gradient : Tensor of shape (n, ...), floating
-        Finite values, however small.
+        Finite values.
 
     Returns
     -------
@@ -215,8 +207,7 @@ def ascend(
     Parameters
     ----------
     members : callable
-        Maps images (n, ...) to log-probabilities (n_members, n, n_classes); see
-        `tsynd_sk.uncertainty`.
+        Maps images (n, ...) to log-probabilities (n_members, n, n_classes).
     decode : callable
         Maps codes to images. Its weights should not require gradients.
     z_0 : Tensor of shape (n, ...), floating, of the dtype that `decode` takes
@@ -224,9 +215,9 @@ def ascend(
     y : Tensor of shape (n,), int64
         Labels of the source images, as columns of the log-probabilities.
     objective : callable or None, default=mutual information
-        See `Objective`. With ``None`` nothing is maximised: the codes stay where they start.
+        See `Objective`. None leaves codes where they start.
     start : Tensor of the shape and dtype of `z_0` or None, default=None
-        First displacement, in latent standard deviations; none by default.
+        First displacement, in latent standard deviations.
     scale : Tensor broadcastable to `z_0` or float, default=1.0
         Standard deviation of each latent coordinate.
     radius : float, default=0.25
@@ -234,19 +225,19 @@ def ascend(
     max_iter : int, default=10
         Number of steps. With 0 the result is the start.
     callback : callable or None, default=None
-        Called with ``(step, points)`` at the start (step 0) and after every step, with an
-        `AscentResult` of all rows, which it must not change: the ascent goes on with it.
+        Called with ``(step, points)`` at the start (step 0) and after every step; `points` is an
+        `AscentResult` of all rows, which it must not change.
 
     Returns
     -------
     AscentResult
-        Row by row; nothing in it requires gradients.
+        Without gradients.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, `radius` or `max_iter` is negative, `members`, `decode` or `objective`
-        cannot be differentiated, or `objective` returns a tensor of another shape.
+        If shapes do not fit, `radius` or `max_iter` is negative, or `members`, `decode` or
+        `objective` cannot be differentiated.
 
     See Also
     --------
@@ -261,18 +252,10 @@ def ascend(
     >>> def members(images):
     ...     logits = torch.stack([images, torch.zeros_like(images)], dim=-1)
     ...     return torch.stack([logits, 2 * logits]).log_softmax(-1)
-    >>> uncertainty = []
-    >>> z_0, y = torch.tensor([0.1, 0.2]), torch.tensor([0, 0])
-    >>> result = ascend(
-    ...     members,
-    ...     lambda z: z[:, 0],
-    ...     z_0[:, None],
-    ...     y,
-    ...     max_iter=4,
-    ...     callback=lambda step, points: uncertainty.append(points.uncertainty),
-    ... )
-    >>> len(uncertainty), bool((result.uncertainty >= uncertainty[0]).all())
-    (5, True)
+    >>> z_0, y = torch.tensor([[0.1], [0.2]]), torch.tensor([0, 0])
+    >>> result = ascend(members, lambda z: z[:, 0], z_0, y, radius=0.5)
+    >>> result.displacement
+    tensor([0.5000, 0.5000])
     """
     if y.shape != z_0.shape[:1]:
         raise ValueError(

@@ -1,7 +1,6 @@
 """How much the members of a network disagree: epistemic uncertainty, in nats.
 
-Measures of predictions of shape ``(n_members, n_samples, n_classes)``, as log-probabilities; see
-`tsynd_sk.members` for what a member is.
+See `tsynd_sk.members` for what a member is.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ __all__ = ["mean_log_proba", "mutual_information", "predictive_entropy"]
 
 
 def _check_members(log_probs: Tensor) -> None:
-    """Raise if a tensor is no prediction of members."""
     shape = log_probs.shape
     if len(shape) != 3 or not log_probs.is_floating_point() or 0 in (shape[0], shape[2]):
         raise ValueError(
@@ -25,7 +23,6 @@ def _check_members(log_probs: Tensor) -> None:
 
 
 def safe_log(p: Tensor) -> Tensor:
-    """Take the logarithm of probabilities, finite at zero."""
     # The floor keeps log and its gradient finite at p = 0, where the factor p makes the product 0.
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
@@ -45,8 +42,8 @@ def mean_log_proba(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError, ValueError
-        If `log_probs` is no Tensor of floats of that shape.
+    ValueError
+        If `log_probs` has another shape or no floats.
 
     See Also
     --------
@@ -79,8 +76,8 @@ def predictive_entropy(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError, ValueError
-        If `log_probs` is no Tensor of floats of that shape.
+    ValueError
+        If `log_probs` has another shape or no floats.
 
     See Also
     --------
@@ -118,8 +115,8 @@ def mutual_information(log_probs: Tensor) -> Tensor:
 
     Raises
     ------
-    TypeError, ValueError
-        If `log_probs` is no Tensor of floats of that shape.
+    ValueError
+        If `log_probs` has another shape or no floats.
 
     See Also
     --------

@@ -7,7 +7,7 @@ import torch
 from helpers.noisy_nets import NETWORKS, ROW_BY_ROW, build, identity, log_softmax
 from torch import nn
 
-from tsynd_sk.members import DropoutMembers, random_layers
+from tsynd_sk.members import DropoutMembers, is_random
 from tsynd_sk.uncertainty import mutual_information
 
 
@@ -146,15 +146,15 @@ class TestRestriction:
         with pytest.raises(ValueError, match=r"restrict must be None .*; got "):
             DropoutMembers(Blocks(), log_softmax, restrict=restrict)(torch.ones(1, 8))
 
-    def test_chooses_among_the_random_layers_of_a_network(self):
-        x = torch.ones(1, 8)
-        assert random_layers(Blocks(), x) == ["body.1", "body.3", "body_too", "head.0"]
-        assert random_layers(Blocks(), x, restrict=2) == ["body_too", "head.0"]
-        assert random_layers(nn.Linear(8, 3), x) == []
-        with pytest.raises(ValueError, match="Linear has nothing random"):
-            random_layers(nn.Linear(8, 3), x, required=True)
-        with pytest.raises(ValueError, match="restrict names 'no'"):
-            random_layers(Blocks(), x, restrict=["no"])
+
+def test_says_whether_a_network_is_random():
+    x = torch.ones(1, 8)
+    assert is_random(Blocks(), x)
+    assert is_random(Blocks((0, 0, 0, 0.4)), x)
+    assert not is_random(Blocks((0, 0, 0, 0)), x)
+    assert not is_random(nn.Linear(8, 3), x)
+    with pytest.raises(ValueError, match="Linear has nothing random"):
+        DropoutMembers(nn.Linear(8, 3), log_softmax)(x)
 
 
 def test_first_batch_may_be_empty():

@@ -34,10 +34,7 @@ def check_not_scripted(module: nn.Module) -> None:
 
 
 def private_copy(module: nn.Module, device: torch.device | None = None) -> nn.Module:
-    """Copy a network for inference: evaluation mode, no gradients of weights.
-
-    Transformers are kept from kernels that have no gradients.
-    """
+    """Copy a network for inference, without gradients of weights or kernels that have none."""
     duplicate = detached_copy(module).eval().requires_grad_(False)
     for part in duplicate.modules():
         # What accelerate wraps for mixed precision, which is for the training.
@@ -86,10 +83,9 @@ class _FixedNorm(nn.Module):
 class InferenceCopy:
     """Private copy of a network with what turns its output into log-probabilities.
 
-    `device` of None is where the network is. Plain arithmetic takes the place of slower kernels:
-    for batch normalisation by running statistics, forward and back, which disappears in the weights
-    of a convolution that is followed by it in an `nn.Sequential`; and for the pooling of
-    channels-last activations to a pixel.
+    Plain arithmetic takes the place of slower kernels: for batch normalisation by running
+    statistics, which disappears in the weights of a convolution before it in an `nn.Sequential`;
+    and for the pooling of channels-last activations to a pixel.
     """
 
     def __init__(
@@ -161,8 +157,7 @@ class InferenceCopy:
                     result = run(self.module, row)
                     break
                 except RuntimeError:
-                    # Tensor.view cannot flatten such activations. An error with another cause
-                    # comes back with the next layout.
+                    # Tensor.view cannot flatten such activations.
                     if layout is layouts[-1]:
                         raise
         self._prepared = True
@@ -171,6 +166,5 @@ class InferenceCopy:
         return result
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return log-probabilities of shape (n_samples, n_classes)."""
         with in_float32(x.device.type):
             return self.to_log_proba(self.module(x.clone() if self.writes else x))

@@ -29,7 +29,7 @@ def same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
 
 
 def check_training_data(X: Any, ndim: int, expected: str) -> Tensor:
-    """Return the data that a module is sized by as floats; raise if it cannot learn from them."""
+    """Return data as floats; raise if a module cannot learn from them."""
     x = torch.as_tensor(X).float()
     if x.ndim != ndim or 0 in x.shape:
         raise ValueError(f"X has shape {tuple(x.shape)}; {expected}")
@@ -54,9 +54,8 @@ class _Detached(TorchFunctionMode):
 def detached_copy(thing: Any, memo: dict[int, Any] | None = None) -> Any:
     """Copy modules, or what holds them, in the middle of their training.
 
-    Tensors that a training step leaves in them, in lists and objects of hooks too (kept
-    activations, weights under spectral_norm), belong to its graph, and cannot be copied with it.
-    `memo` is that of `copy.deepcopy`.
+    Tensors that a training step leaves in them (kept activations, weights under spectral_norm)
+    belong to its graph, and cannot be copied with it. `memo` is that of `copy.deepcopy`.
     """
     if memo is None:
         # Torch refuses such tensors. A memo would keep what an attempt has left half copied.
@@ -67,10 +66,7 @@ def detached_copy(thing: Any, memo: dict[int, Any] | None = None) -> Any:
 
 
 class PickledAsArrays:
-    """Base of classes whose pickles hold arrays in place of tensors.
-
-    Libraries that save estimators without pickle, such as skops, know arrays alone.
-    """
+    """Base of classes whose pickles hold arrays, all that skops knows, in place of tensors."""
 
     def __getstate__(self) -> dict[str, Any]:
         # numpy has no bfloat16.

@@ -16,7 +16,7 @@ from tsynd_sk.members._visits import Pass, visiting
 
 
 class EnsembleMembers:
-    """Members that are separate networks, without noise.
+    """Members that are separate networks; their dropout is off.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ class EnsembleMembers:
         self._functions: bool | None = None
 
     def redrawn(self, seed: int) -> EnsembleMembers:
-        """Return the members themselves: there is nothing to draw.
+        """Return the members themselves.
 
         Parameters
         ----------
         seed : int
-            Not used.
+            Not used: there is nothing to draw.
 
         Returns
         -------
@@ -93,10 +93,10 @@ class EnsembleMembers:
 
 
 class JoinedMembers:
-    """All members of several groups, with equal weights.
+    """All members of several groups, as of an ensemble whose networks have several members each.
 
-    Use it for an ensemble whose networks have several members each. Give each group its own seed,
-    or call `redrawn`: with equal seeds, groups of the same architecture draw equal noise.
+    Give each group its own seed, or call `redrawn`: with equal seeds, groups of the same
+    architecture draw equal noise.
 
     Parameters
     ----------
@@ -113,8 +113,7 @@ class JoinedMembers:
     >>> from tsynd_sk.members import DropoutMembers, JoinedMembers
     >>> nets = [torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)) for _ in range(2)]
     >>> groups = [DropoutMembers(net, lambda out: out.log_softmax(-1), n_members=4) for net in nets]
-    >>> members = JoinedMembers(groups).redrawn(seed=0)
-    >>> members(torch.ones(5, 8)).shape
+    >>> JoinedMembers(groups).redrawn(seed=0)(torch.ones(5, 8)).shape
     torch.Size([8, 5, 3])
     """
 

@@ -116,13 +116,10 @@ def strengthen_prior(
     to_log_proba: Callable[[Tensor], Tensor],
     batches: Sequence[Tensor],
 ) -> LastLayerPosterior:
-    """Raise the precision of the prior until members agree with their network on some images.
+    """Raise the precision of the prior until members agree with their network on training images.
 
-    If a network has memorised few images, there is hardly any curvature, and the prior of the
-    highest marginal likelihood gives members that misclassify these images.
-
-    `batches` are some of the images that the network was trained on; for the others see
-    `last_layer_posterior`.
+    If it has memorised them, there is hardly any curvature, and the prior of the highest marginal
+    likelihood gives members that misclassify them.
     """
     network, batches = private_copy(module), [x for x in batches if len(x)]
     layer = cast(nn.Linear, dict(network.named_modules())[posterior.layer])
@@ -134,15 +131,14 @@ def strengthen_prior(
         return F.linear(features, weight.to(features), None if bias is None else bias.to(features))
 
     def replay(outputs: Tensor) -> Tensor:
-        """Predict as if the layer returned these outputs."""
         hook = layer.register_forward_hook(lambda *_: outputs.clone(), prepend=True)
         try:
             return to_log_proba(network(batches[0][:1]))
         finally:
             hook.remove()
 
-    # What follows the layer treats rows separately, so one pass serves all images and members. If
-    # this gives other values (a connection around the layer), members make their own passes.
+    # What follows the layer treats rows separately, so one pass serves all images and members; but
+    # not with a connection around the layer.
     try:
         at_once = same_values(replay(outputs(posterior.weight, posterior.bias)).exp(), proba, 1e-3)
     except RuntimeError:
@@ -155,8 +151,8 @@ def strengthen_prior(
         else:
             members = LaplaceMembers(module, to_log_proba, posterior, n_members=_N_JUDGES)
             log_probs = torch.cat([members(x) for x in batches], 1)
-        # How probable the network finds what its members predict, over what it predicts itself. If
-        # it is undecided, members may predict either class.
+        # How probable the network finds what its members predict, over what it predicts itself:
+        # where it is undecided, members may predict either class.
         chosen = log_probs.argmax(-1, keepdim=True)
         agreed = proba.expand_as(log_probs).gather(-1, chosen).mean(0).sum()
         if float(agreed / proba.amax(-1).sum()) >= _FIDELITY:

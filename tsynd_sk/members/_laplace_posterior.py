@@ -1,10 +1,5 @@
 """Last-layer Laplace approximation: epistemic uncertainty for classifiers without dropout.
 
-A Gaussian over the weights of the last linear layer is centred at the trained weights. Its
-precision is the curvature of the log-likelihood: it is narrow where training rows determine the
-weights, and as wide as the prior where they do not. The classifier with weights drawn from it is a
-member, like one with a dropout mask.
-
 The package laplace-torch (0.3) is not used: its sampling writes weights into the given model, so
 members neither last nor can be shared by threads; it treats weight and bias as independent, and the
 output of a softmax as logits.
@@ -33,29 +28,27 @@ WEAKEST_PRIOR, STRONGEST_PRIOR = 1e-4, 1e4
 class LastLayerPosterior(PickledAsArrays):
     """Gaussian over the weight and bias of the last linear layer of a network.
 
-    Its mean is the trained weights. Its precision is ``A ⊗ B + prior_precision * I`` with the
-    Kronecker factors of the curvature, kept as eigen-decompositions. All tensors are on the CPU, so
-    that every device gets the same samples.
+    Its precision is ``A ⊗ B + prior_precision * I``; see `last_layer_posterior`. All tensors are on
+    the CPU, so that every device gets the same samples.
 
     Attributes
     ----------
     layer : str
         Name of the layer in the network, as in ``named_modules``; "" if the network is the layer.
     weight : Tensor of shape (n_outputs, n_features)
-        Mean of the weight, in the layer's dtype.
+        Mean of the weight: as trained, in the layer's dtype.
     bias : Tensor of shape (n_outputs,) or None
         Mean of the bias; None if the layer has none.
-    feature_eigenvalues : Tensor of shape (n_inputs,)
-        Of ``A``, not negative, in float64; ``n_inputs`` is ``n_features``, plus one if there is a
-        bias (the weight of a last feature that is always 1).
-    feature_eigenvectors : Tensor of shape (n_inputs, n_inputs)
+    feature_eigenvalues : Tensor of shape (n_inputs,), float64
+        Of ``A``, not negative; ``n_inputs`` is ``n_features``, plus one if there is a bias.
+    feature_eigenvectors : Tensor of shape (n_inputs, n_inputs), float64
         Of ``A``, in columns.
-    output_eigenvalues : Tensor of shape (n_outputs,)
-        Of ``B``, not negative, in float64.
-    output_eigenvectors : Tensor of shape (n_outputs, n_outputs)
+    output_eigenvalues : Tensor of shape (n_outputs,), float64
+        Of ``B``, not negative.
+    output_eigenvectors : Tensor of shape (n_outputs, n_outputs), float64
         Of ``B``, in columns.
     prior_precision : float
-        Precision of the prior of every weight and bias: one over its variance.
+        One over the variance of the prior of every weight and bias.
 
     See Also
     --------
@@ -68,8 +61,8 @@ class LastLayerPosterior(PickledAsArrays):
     >>> net = torch.nn.Linear(4, 3)
     >>> batches = [torch.ones(10, 4)]
     >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
-    >>> posterior.is_of(net), posterior.weight.shape, posterior.feature_eigenvalues.shape
-    (True, torch.Size([3, 4]), torch.Size([5]))
+    >>> posterior.is_of(net), posterior.feature_eigenvalues.shape
+    (True, torch.Size([5]))
     """
 
     layer: str
@@ -82,7 +75,7 @@ class LastLayerPosterior(PickledAsArrays):
     prior_precision: float
 
     def is_of(self, module: nn.Module) -> bool:
-        """Return whether a network has this layer, with the mean as its weights.
+        """Return whether a network has this layer, with these weights.
 
         Parameters
         ----------
@@ -92,7 +85,7 @@ class LastLayerPosterior(PickledAsArrays):
         Returns
         -------
         bool
-            False if the network has been trained since.
+            False if it has been trained since.
         """
         layer = dict(module.named_modules()).get(self.layer)
         return (
@@ -107,14 +100,14 @@ class LastLayerPosterior(PickledAsArrays):
         Parameters
         ----------
         generator : torch.Generator
-            Source of the randomness, on the CPU. Equal states give equal samples.
+            On the CPU; equal states give equal samples.
 
         Returns
         -------
         weight : Tensor of shape (n_outputs, n_features)
             On the CPU, in the layer's dtype.
         bias : Tensor of shape (n_outputs,) or None
-            None if the layer has none.
+            The same; None if the layer has none.
 
         Raises
         ------
@@ -195,9 +188,8 @@ def _kronecker_factors(
 def _best_prior_precision(eigenvalues: Tensor, squared_norm: float) -> float:
     """Maximise the marginal likelihood over the precision of the prior, within bounds.
 
-    Its slope in ``log(precision)`` is half of ``sum(l / (l + precision)) - precision * |theta|^2``:
-    the number of parameters that the data determine, minus the number that the prior explains. It
-    never rises, so bisection finds the only maximum, or an end of the range.
+    Its slope in ``log(precision)`` is half of ``sum(l / (l + precision)) - precision * |theta|^2``,
+    which never rises, so bisection finds the only maximum, or an end of the range.
     """
 
     def rises(log_precision: float) -> bool:
@@ -226,24 +218,22 @@ def last_layer_posterior(
     """Fit a Laplace approximation to the last linear layer of a trained classifier.
 
     The result is a Gaussian over the weights of that layer [1]_ [3]_. Its curvature is the
-    Kronecker-factored [2]_ generalised Gauss-Newton matrix. Labels are not needed: the curvature is
-    an expectation under the predictions. Computed on a private copy of the network in evaluation
-    mode: the original keeps its modes, statistics, gradients and hooks.
+    Kronecker-factored [2]_ generalised Gauss-Newton matrix, an expectation under the predictions,
+    which needs no labels. The network stays as it is: a private copy predicts in evaluation mode.
 
     Parameters
     ----------
     module : Module
-        Trained network. Its last layer is the last ``torch.nn.Linear`` that is called and that the
-        prediction depends on. Anything differentiable that treats rows separately may follow it,
-        such as a softmax.
+        Trained network. Its last layer is the last ``torch.nn.Linear`` that the prediction depends
+        on. What follows it must be differentiable and treat rows separately.
     to_log_proba : callable
         Turns the output of the network into log-probabilities of shape (n_samples, n_classes), with
         finite gradients even if a probability is zero.
     batches : iterable of Tensor, each of shape (n_samples, ...)
         The training images of the network, without labels, in its format and on its device.
     prior_precision : float or None, default=None
-        Precision of the prior of every weight and bias: one over its variance. None: the value
-        between 1e-4 and 1e4 that maximises the marginal likelihood [1]_ [4]_.
+        One over the variance of the prior of every weight and bias. None: the value between 1e-4
+        and 1e4 that maximises the marginal likelihood [1]_ [4]_.
 
     Returns
     -------
@@ -253,12 +243,12 @@ def last_layer_posterior(
     Raises
     ------
     TypeError
-        If ``batches`` is a single tensor.
+        If `batches` is a single tensor.
     ValueError
-        If ``prior_precision`` is not positive and finite; if ``batches`` has no rows; if the
-        network calls no linear layer, or calls the last one more than once in a pass or with
-        anything but one vector of features for each row; if the weight of that layer is computed
-        from other parameters; or if its features or its curvature are not finite.
+        If `prior_precision` is not positive and finite; `batches` has no rows; the network calls no
+        linear layer, or the last one twice or with anything but one vector of features for each
+        row; its weight is computed from other parameters; or its features or curvature are not
+        finite.
 
     See Also
     --------
@@ -269,14 +259,12 @@ def last_layer_posterior(
     -----
     With ``phi`` the features of a row, followed by a 1 if there is a bias, the curvature is
     ``A ⊗ B``: ``A = sum phi phi^T`` over the rows, ``B = mean (sum_c p_c g_c g_c^T)`` with
-    ``g_c`` the gradient of ``log p_c`` with respect to the output of the layer. It costs one
-    gradient through what follows the layer for each class, and the eigen-decomposition of ``A``,
-    which grows with the cube of the number of features.
+    ``g_c`` the gradient of ``log p_c`` with respect to the output of the layer. The time grows with
+    the cube of the number of features.
 
-    Rows of which the network is certain have no curvature. The closer the loss is to zero, the
-    weaker the prior that the marginal likelihood chooses, until samples no longer fit the training
-    rows. So compare some members with the network on those rows. If they differ, use a larger
-    ``prior_precision``; ``dataclasses.replace`` changes it without another pass over the images.
+    The closer the loss is to zero, the weaker the prior that the marginal likelihood chooses, until
+    samples no longer fit the training rows. So compare some members with the network on them. If
+    they differ, raise ``prior_precision`` by ``dataclasses.replace``.
 
     References
     ----------
@@ -295,11 +283,9 @@ def last_layer_posterior(
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
     >>> batches = torch.ones(10, 1, 2, 2).split(5)
     >>> posterior = last_layer_posterior(net, lambda logits: logits.log_softmax(-1), batches)
-    >>> posterior.layer
-    '1'
     >>> weight, bias = posterior.sample(torch.Generator().manual_seed(0))
-    >>> weight.shape, bias.shape
-    (torch.Size([3, 4]), torch.Size([3]))
+    >>> posterior.layer, weight.shape, bias.shape
+    ('1', torch.Size([3, 4]), torch.Size([3]))
     """
     check_not_scripted(module)
     if prior_precision is not None and not 0 < prior_precision < math.inf:

@@ -17,7 +17,7 @@ WAYS_OUT = (
 
 
 class Call(NamedTuple):
-    """One call of a linear layer: its name, what it received and what it returned."""
+    """One call of a linear layer, and its name."""
 
     layer: str
     features: Tensor
@@ -60,7 +60,7 @@ def last_linear(
     with recorded(layers) as calls:
         log_probs = to_log_proba(network(x))
     outputs = [call.output for call in calls]
-    # A layer beside the way to the prediction, such as an auxiliary head, has no gradient.
+    # A layer beside the way to the prediction, as in an auxiliary head, has no gradient.
     used: tuple[Tensor | None, ...] = ()
     if outputs and log_probs.requires_grad:
         used = torch.autograd.grad(log_probs.sum(), outputs, allow_unused=True)

@@ -1,8 +1,4 @@
-"""Kinds of random layers, and how to draw and apply their noise.
-
-Known are torch's dropout layers, the dropout of attention weights, and the stochastic depth of
-torchvision and timm; `register_stochastic` adds others.
-"""
+"""Kinds of random layers, and how to draw and apply their noise."""
 
 from __future__ import annotations
 
@@ -49,11 +45,10 @@ def register_stochastic(
         A subclass of Module, or its qualified name (``"package.module.Class"``). Subclasses of
         `layer_type` are not included.
     draw : callable
-        ``draw(layer, generator, x)`` returns the noise of one member: a tensor, or a tuple of
-        tensors. `x`, and more arguments if there are any, are the inputs of ``layer.forward`` for
-        a batch of a single row; use only their shape, dtype and device. The noise must broadcast
-        against any number of rows. `generator` is a `torch.Generator` on the CPU; draw all random
-        numbers from it.
+        ``draw(layer, generator, x)`` returns the noise of one member, a tensor or a tuple of
+        tensors that broadcast against any number of rows, with all random numbers from `generator`,
+        a `torch.Generator` on the CPU. `x`, and more arguments if there are any, are the inputs of
+        ``layer.forward`` for one row; use only their shape, dtype and device.
     apply : callable
         ``apply(layer, noise, x)`` returns the layer's output with that noise, differentiably.
     active : callable or None, default=None
@@ -70,14 +65,13 @@ def register_stochastic(
 
     Notes
     -----
-    Members keep these functions. To pickle members, use functions of a module, because lambdas
-    cannot be pickled. (joblib's loky and dask use cloudpickle, which can.)
+    Members keep these functions, so with lambdas they cannot be pickled (but by cloudpickle, which
+    joblib's loky and dask use).
 
     Examples
     --------
     >>> import torch
-    >>> from tsynd_sk.members import DropoutMembers
-    >>> from tsynd_sk.members import register_stochastic
+    >>> from tsynd_sk.members import DropoutMembers, register_stochastic
     >>> class Jitter(torch.nn.Module):
     ...     def forward(self, x):
     ...         return x + torch.randn_like(x) if self.training else x
@@ -105,7 +99,7 @@ def register_stochastic(
 def _draw(layer, generator, x, key=None, *args, rate, n_axes, **kwargs):
     """Draw zeros as often as the layer drops, otherwise ones, scaled so that their mean is one.
 
-    Each row has own values along the first axes of it, `n_axes` or all.
+    They are drawn along the first axes of a row, `n_axes` or all.
     """
     p, shape = float(rate(layer)), [1, *x.shape[1:][:n_axes]]
     if isinstance(layer, nn.MultiheadAttention):

@@ -1,11 +1,14 @@
-"""Find the random sites of a network by passing one row through it."""
+"""Find what is random in a network by one row, and choose what is random in its members."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from tsynd_sk._utils._inference import private_copy
 from tsynd_sk._utils._tensors import detached_copy
-from tsynd_sk.members._visits import Pass, Randomness, Site, Watch, visiting
+from tsynd_sk.members._visits import Pass, Randomness, Site, Watch, mark_random_layers, visiting
+
+Restriction = str | int | Sequence[str] | None
 
 
 class Trace(NamedTuple):
@@ -22,7 +28,7 @@ class Trace(NamedTuple):
 
     # Random sites in the order of the forward pass.
     sites: dict[str, Site]
-    # Whether dropout functions are called, which may be among the sites.
+    # Whether dropout functions are called.
     functions: bool
     # Whether control flow may depend on values after the first site, as after `if x.sum() > 0`.
     by_value: bool
@@ -32,13 +38,12 @@ class Trace(NamedTuple):
 
 @torch.no_grad()
 def trace(network: nn.Module, x: Tensor, *, training: bool = True) -> Trace:
-    """Find the random sites of a result of `mark_random_layers`, which stays as it is.
+    """Find the random sites of a result of `mark_random_layers`, which stays as it is, by one row.
 
-    `x` is one row of what the network takes. Without `training`, nothing is found out that is
-    random in training alone and not known to `mark_random_layers`. Raise ValueError if something
-    draws random numbers that cannot be fixed.
+    Without `training`, nothing is found out that is random in training alone and unknown to
+    `mark_random_layers`. Raise ValueError if something draws numbers that cannot be fixed.
     """
-    # Dropout functions are looked for only where something other than the known layers is random.
+    # Dropout functions are looked for only where something beside the known layers is random.
     for functions in (False, True):
         # In a copy, because modes change and another thread may be predicting.
         module, resting = detached_copy(network), None
@@ -74,8 +79,65 @@ def trace(network: nn.Module, x: Tensor, *, training: bool = True) -> Trace:
     return Trace(found.sites, bool(found.switches), found.by_value, resting)
 
 
+def is_random(module: nn.Module, x: Tensor) -> bool:
+    """Return whether `DropoutMembers` find anything random; warn of what they cannot draw."""
+    found = trace(mark_random_layers(private_copy(module)), x[:1])
+    if found.resting and not found.sites:
+        warn_of_resting(module._get_name(), found.resting)
+    return bool(found.sites)
+
+
+def restrict_sites(found: Trace, restrict: Restriction, name: str) -> dict[str, Site]:
+    """Return the random sites of a network that a restriction keeps; raise if there are none."""
+    if not found.sites:
+        why = (
+            f"{found.resting} draws random numbers in training, but in an unknown way"
+            if found.resting
+            else "no dropout with p > 0 is called"
+        )
+        raise ValueError(
+            f"{name} has nothing random in its forward pass ({why}), so members='dropout' finds no "
+            "epistemic uncertainty. Use members='laplace', add torch.nn.Dropout before its last "
+            "layers, register your own random layers by tsynd_sk.members.register_stochastic, or "
+            "give a list of several classifiers, which then form an ensemble."
+        )
+    if restrict is None:
+        return found.sites
+    is_number = isinstance(restrict, Integral) and type(restrict) is not bool and int(restrict) > 0
+    is_list = isinstance(restrict, list | tuple) and len(restrict) > 0
+    if not (is_number or is_list or (isinstance(restrict, str) and restrict == "last")):
+        raise ValueError(
+            "restrict must be None (all random layers), 'last', an int of at least 1 (so many last "
+            f"ones) or a list of names of layers, not an empty one; got {restrict!r}"
+        )
+    layers = list(dict.fromkeys(map(attrgetter("layer_name"), found.sites.values())))
+    number: Any = 1 if restrict == "last" else restrict
+    chosen: list[str] = []
+    for part in layers[-number:] if isinstance(number, Integral) else number:
+        within = [layer for layer in layers if f"{layer}.".startswith(f"{part}.")]
+        if not within:
+            raise ValueError(
+                f"restrict names {part!r}, which is not random: choose from {layers}, or the "
+                "modules that contain them"
+            )
+        chosen += within
+    return {key: site for key, site in found.sites.items() if site.layer_name in chosen}
+
+
+def warn_of_resting(name: str, resting: str) -> None:
+    """Warn that something is random in training, but not in the members."""
+    warnings.warn(
+        f"{resting} of {name} draws random numbers in training in an unknown way, so it is off in "
+        "the members of the network, as in evaluation mode. To make it random in them, use "
+        "torch.nn.Dropout instead, or register it by tsynd_sk.members.register_stochastic; to "
+        "leave it off, name the other random layers in restrict.",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
 def find_unsteady_part(module: nn.Module, predict: Callable[[], Any]) -> str:
-    """Name the first module whose output differs between two passes with the same input."""
+    """Name the first module that returns other values for the same input in a second pass."""
     calls: list[tuple[str, nn.Module, list[Tensor], list[Tensor]]] = []
 
     def record(name: str, part: nn.Module, inputs: Any, output: Any) -> None:

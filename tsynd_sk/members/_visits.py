@@ -1,8 +1,8 @@
 """Random sites of a network, each of which is visited for its output.
 
-In a private copy of the network, `mark_random_layers` has every random layer ask `visit` for its
-output. What a visit gives depends on the present *pass*: while `_tracing` finds the sites, it notes
-the site; for members, it applies the noise that `_fixed_noise` has drawn for them.
+`mark_random_layers` has every random layer of a private copy ask `visit` for its output. What a
+visit gives depends on the present *pass*: for `_tracing` it notes the site; for members it applies
+the noise that `_fixed_noise` has drawn for them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Draws = dict[str, Any]
 
 
 class Site(NamedTuple):
-    """A place in the forward pass where something random happens, with one row of its inputs."""
+    """A place in the forward pass where something is random, with one row of its inputs."""
 
     layer_name: str
     layer: nn.Module
@@ -79,7 +79,7 @@ _PASS: ContextVar[Pass] = ContextVar("_PASS")
 
 @contextmanager
 def visiting(current: Pass, *, functions: bool) -> Iterator[Pass]:
-    """Make a pass the present one, with or without visits of dropout functions."""
+    """Make a pass the present one."""
     token = _PASS.set(current)
     try:
         with _DropoutFunctions() if functions else nullcontext():
@@ -89,7 +89,7 @@ def visiting(current: Pass, *, functions: bool) -> Iterator[Pass]:
 
 
 def visit(layer: nn.Module, name: str, noise: Noise, *inputs: Any, **kwargs: Any) -> Any:
-    """Answer a call of a random layer as the present pass wants it."""
+    """Return the output of a random layer as the present pass wants it."""
     current = _PASS.get(None)
     if current is None:
         raise RuntimeError(
@@ -137,7 +137,7 @@ def draw_members(sites: dict[str, Site], n_members: int, seed: int) -> Draws:
 
 
 def _try_to_draw(current: Pass, key: str, site: Site) -> None:
-    """Give a site the noise of one member; raise if it cannot be drawn again."""
+    """Give a site the noise of one member; raise if a second draw differs."""
     by_value = current.by_value
     try:
         draws, again = (draw_members({key: site}, 1, seed=0) for _ in range(2))
@@ -155,12 +155,11 @@ def _try_to_draw(current: Pass, key: str, site: Site) -> None:
 
 
 def _apply_by_member(current: Pass, key: str, inputs: tuple, kwargs: dict) -> Any:
-    """Apply, at a site, each member's noise to the member's rows."""
     name, layer, noise, *one_row = current.sites[key]
     n_members, n_folded = current.n_members, current.n_members * current.n_rows
     leaves, structure = tree_flatten((inputs, kwargs))
-    # Tensors with the rows of all members are split among them; others are shared. A tensor has
-    # rows if it had one when one row was traced: a mask as long as a batch has none.
+    # Tensors with the rows of all members are split; others, such as a mask as long as a batch, are
+    # shared. A tensor has rows if it had one when one row was traced.
     for i, traced in enumerate(tree_leaves(tuple(one_row))):
         rows = isinstance(traced, Tensor) and traced.shape[:1] == (1,)
         whole = rows and n_folded and leaves[i].shape[:1] == (n_folded,)
@@ -181,7 +180,7 @@ def _joined(*parts: Any) -> Any:
 
 
 class _DropoutFunctions(TorchFunctionMode):
-    """Turns calls of torch.nn.functional's dropout into visits of random sites."""
+    """Turns calls of dropout functions into visits of random sites."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, current = kwargs or {}, _PASS.get()
@@ -202,7 +201,7 @@ class _DropoutFunctions(TorchFunctionMode):
 
 
 class Randomness(Exception):
-    """Something is about to draw random numbers; the message names the operation."""
+    """Something is about to draw random numbers; the message is the operation."""
 
     def where(self, module: nn.Module) -> str:
         """Name the operation and the innermost part of a network that was being called."""
@@ -219,8 +218,8 @@ class Randomness(Exception):
 class Watch(TorchDispatchMode):
     """Stops a pass before it draws random numbers, so that global state does not change.
 
-    It also notes whether control flow may depend on values after the first random site. (Before
-    that site the batch is that of a single member, so values may decide.)
+    It also notes whether control flow may depend on values after the first random site, before
+    which the batch is that of a single member.
     """
 
     @classmethod
@@ -265,9 +264,9 @@ def repeat_inputs(name: str, part: nn.Module, inputs: tuple, kwargs: dict | None
 
 
 def mark_random_layers(module: nn.Module, only: tuple[str, Noise] | None = None) -> nn.Module:
-    """Have the random layers of a private copy visited; it then runs only inside `visiting`.
+    """Have the random layers of a private copy visited, or a linear one `only`, with this noise.
 
-    `only` names a linear layer and its noise; then no other is random.
+    It then runs only inside `visiting`.
     """
     for name, part in module.named_modules():
         kind = type(part)

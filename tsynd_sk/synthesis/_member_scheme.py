@@ -15,8 +15,8 @@ from tsynd_sk.members import (
     JoinedMembers,
     LaplaceMembers,
     LastLayerPosterior,
+    is_random,
     last_layer_posterior,
-    random_layers,
     strengthen_prior,
 )
 
@@ -27,10 +27,9 @@ KINDS = ("auto", "dropout", "laplace", "ensemble")
 def resolve_kind(
     params: Any, net: Any, n_nets: int, x: Tensor
 ) -> tuple[str, LastLayerPosterior | None]:
-    """Return what the members of a net, which need not be trained, are made of.
+    """Return what the members of a net, one of `n_nets`, are made of; it need not be trained.
 
-    That is for `members` of the parameters, and a net that is one of `n_nets`. With "laplace", the
-    second is a posterior from the images `x`.
+    With "laplace", the second is a posterior from the images `x`.
     """
     kind = params.members
     if kind == "ensemble" and n_nets == 1:
@@ -40,7 +39,7 @@ def resolve_kind(
     if kind in ("dropout", "ensemble"):
         return kind, None
     module = _skorch.network_of(net)
-    if kind == "auto" and random_layers(module, x, restrict=params.restrict):
+    if kind == "auto" and is_random(module, x):
         return "dropout", None
     return "laplace", last_layer_posterior(module, _skorch.log_proba_head(net), [x])
 
@@ -48,9 +47,9 @@ def resolve_kind(
 def fit_posterior(
     net: Any, batches: Iterable[Tensor], judged: Sequence[Tensor]
 ) -> LastLayerPosterior:
-    """Fit the last layer's posterior of a fitted net to batches of all training images.
+    """Fit the posterior of a net's last layer to all training images, of which some are `judged`.
 
-    By some of them, `judged`, it is made so narrow that members are classifiers.
+    It is made so narrow that members classify these.
     """
     module, head = _skorch.network_of(net), _skorch.log_proba_head(net)
     device = _skorch.device_of(net)
@@ -66,11 +65,9 @@ def make_members(
     device: torch.device,
     decisions: Sequence[dict],
 ) -> Any:
-    """Make the members of nets.
+    """Make the members of nets; for the kind "laplace" each net has a posterior.
 
-    For the kind "laplace" each net has a posterior. `decisions` are of each net, and each way to
-    make its members, on how these are computed, see `DropoutMembers`; what is not in them yet is
-    written into them.
+    `decisions` are those of `DropoutMembers`, of each net and each way to make its members.
     """
     modules = list(map(_skorch.network_of, nets))
     heads = list(map(_skorch.log_proba_head, nets))
@@ -79,11 +76,8 @@ def make_members(
     groups: list[Any] = []
     way = f"{kind}, restrict={params.restrict}"
     for module, head, posterior, decided in zip(modules, heads, posteriors, decisions, strict=True):
-        given = {
-            "n_members": params.n_members,
-            "device": device,
-            "decisions": decided.setdefault(way, {}),
-        }
+        found = decided.setdefault(way, {})
+        given = {"n_members": params.n_members, "device": device, "decisions": found}
         if posterior is not None and kind == "laplace":
             groups.append(LaplaceMembers(module, head, posterior, **given))
         else:
