@@ -6,8 +6,8 @@ Ratios of the time that members of a network, their gradients and the whole late
 the time of what one would write without this library, measured in one run, interleaved, as medians
 of single-threaded processor time. The results go, with a description of the machine, to a CSV file.
 
-Run with ``python examples/benchmark_ascent.py --root FOLDER_OF_MEDMNIST_FILES`` (about 20 minutes),
-or name the cases, as in ``--cases 1 2 3``. Case 8 needs pythae.
+Run with ``python examples/benchmark_ascent.py --root FOLDER_OF_MEDMNIST_FILES`` (about ten
+minutes), or name the cases, as in ``--cases 1 2 3``.
 """
 
 from __future__ import annotations
@@ -301,16 +301,6 @@ def on_accelerator(case: str, net: nn.Module) -> list[Row]:
     ]
 
 
-def case_8(root: Path) -> list[Row]:
-    from benchmark_autoencoder import autoencoder_training
-
-    rows = [*autoencoder_training(root), *autoencoder_training(root, None, (0, 1))]
-    return [
-        (row["case"], f"{row['quantity']} ({row['detail']})", row["value"], row["unit"])
-        for row in rows
-    ]
-
-
 # %%
 # The machine, and the file.
 
@@ -339,7 +329,7 @@ CASES = {name[5:]: case for name, case in globals().items() if name.startswith("
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what a targeted step costs.")
-    parser.add_argument("--root", type=Path, help="folder with breastmnist.npz, for cases 6 to 8")
+    parser.add_argument("--root", type=Path, help="folder with breastmnist.npz, for cases 6 and 7")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--output", type=Path, default=Path("benchmark_ascent.csv"))
     options = parser.parse_args()
