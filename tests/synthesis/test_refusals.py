@@ -242,7 +242,7 @@ LABELS = {
     "a word": ("cyst", "at least 1 dimension.* got scalar .array.'cyst'"),
     "ragged": ([[1], [2, 3]] * 10, "inhomogeneous shape"),
     "missing": ([None, "a"] * 10, "y contains missing labels"),
-    "no day": (np.array(["NaT", "2020-01-01"] * 10, "M8[D]"), "y contains NaT"),
+    "no day": (np.array(["NaT", "2020-01-01"] * 10, "M8[D]"), "y contains missing labels"),
     "types mixed": (np.array([1, "a"] * 10, object), "objects of type int and str. .*astype"),
     "continuous": (y + 0.5, "Unknown label type"),
     "infinite": (np.where(y == 0, INF, y), "y contains infinity"),
