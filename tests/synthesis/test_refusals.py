@@ -215,8 +215,11 @@ class TestImages:
         ("rows", "message"),
         [
             (X[:, None, None], "5 dimensions"),
-            (X.reshape(-1, 4, 4, 4), "is ambiguous: the channels may come first or last"),
-            (X.reshape(-1, 4, 16), "is ambiguous: narrow grey images"),
+            (X.reshape(-1, 4, 4, 4), "is ambiguous: give image_shape=.n_channels, height"),
+            (
+                X.reshape(-1, 4, 16),
+                "is ambiguous: for grey images, give image_shape=.4, 16.; for a single",
+            ),
         ],
     )
     def test_of_layouts_that_are_not_clear(self, fitted, rows, message):

@@ -30,7 +30,7 @@ def principal_components(rows: Tensor, n_components: int | float) -> tuple[Tenso
         )
     n_rows = rows.shape[:-1].numel()
     if n_rows > _MAX_ROWS:
-        # At random, for every seventh patch might be from the same place in all images.
+        # At random, for every seventh patch might be from one place in all images.
         chosen = np.sort(np.random.default_rng(0).choice(n_rows, _MAX_ROWS, replace=False))
         rows = rows[tuple(map(torch.from_numpy, np.unravel_index(chosen, rows.shape[:-1])))]
     rows = rows.flatten(0, -2).double()
@@ -146,10 +146,10 @@ def zeroed(layer: Any) -> Any:
 
 
 class DensePCA(ComponentAutoencoder):
-    r"""Principal components of a table: a linear autoencoder of its rows in closed form.
+    """Principal components of a table: a linear autoencoder of its rows in closed form.
 
-    Features are standardised inside; codes have one standard deviation per coordinate. `from_data`
-    learns all that there is to learn.
+    Codes are those of `PatchPCA`, of rows with standardised features in the place of patches.
+    `from_data` learns all that there is to learn.
 
     Parameters
     ----------
@@ -167,19 +167,6 @@ class DensePCA(ComponentAutoencoder):
     --------
     DenseAutoencoder : Learns what they miss.
     AutoencoderNet : Fits it.
-
-    Notes
-    -----
-    With the mean :math:`m` and the standard deviations :math:`s` of features, the axes :math:`V` of
-    their correlation matrix as columns, and the standard deviations :math:`\sigma` along them, a
-    row :math:`x` and its code :math:`z` are [1]_
-
-    .. math:: z = \operatorname{diag}(\sigma)^{-1} V^\top \operatorname{diag}(s)^{-1} (x - m),
-              \qquad \hat x = m + \operatorname{diag}(s) V \operatorname{diag}(\sigma) z .
-
-    References
-    ----------
-    .. [1] I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer, 2002.
 
     Examples
     --------

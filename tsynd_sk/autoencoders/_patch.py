@@ -49,12 +49,6 @@ class PatchPCA(ComponentAutoencoder):
     .. math:: z = \operatorname{diag}(\sigma)^{-1} V^\top (p - \mu), \qquad
               \hat p = \mu + V \operatorname{diag}(\sigma) z .
 
-    Among all linear codes as small, none reconstructs these patches better [1]_.
-
-    References
-    ----------
-    .. [1] I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer, 2002.
-
     Examples
     --------
     >>> import torch

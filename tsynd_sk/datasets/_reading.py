@@ -23,7 +23,7 @@ from tsynd_sk.datasets._read_image import (
 )
 
 _LARGEST = 224
-#: A set that uses less than this share of what its type can hold is stretched.
+#: A set that uses less of the range of its type is stretched.
 _SMALL_PART = 0.5
 _BICUBIC = Image.Resampling.BICUBIC
 # Of ITU-R 601, as Pillow has it.
@@ -45,8 +45,8 @@ class Reading:
     grayscale : bool
         Whether images are grey, of shape (H, W), or have three channels.
     window : tuple of float or None
-        Values that become 0 and 255, of files with more than 8 bits, signed values or floats. None
-        if the set has no such file.
+        Values that become 0 and 255, of files with more than 8 bits, signed values or floats, if
+        there are any.
     window_8bit : tuple of float or None
         The same of files with 8 bits.
     pages : {"first", "all"}
@@ -216,7 +216,7 @@ def _whole_range(deep: Sequence[ImageFacts], low: float, high: float) -> Window 
 
 
 def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: float) -> str:
-    """Name files without which far less of the range would be used: hot pixels, say."""
+    """Name files without which far less of the range would be used."""
     low, high = np.quantile(ranges[:, 0], 0.05), np.quantile(ranges[:, 1], 0.95)
     if len(ranges) < 20 or not 0 < high - low < _SMALL_PART * used:
         return ""
@@ -241,7 +241,7 @@ def reading_of(
     grayscale: bool | None,
     pages: str,
 ) -> tuple[Reading, str]:
-    """Choose how a set is read, and say why it gets its size."""
+    """Choose how a set is read, and say why."""
     shapes: dict[tuple[int, int], str] = {}
     for fact, name in zip(facts, names, strict=True):
         shapes.setdefault(fact.shape, name)
@@ -284,7 +284,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     paths : path or list of paths
         Files.
     like : Bunch, Reading or estimator
-        What `load_image_folder` returned, its ``reading``, or an estimator that was saved with it
+        What `load_image_folder` returned, its ``reading``, or an estimator saved with it
         (``save_params(path, reading=...)``).
 
     Returns
@@ -302,7 +302,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     See Also
     --------
     load_image_folder : Load a set.
-    Reading : How its files were read.
+    Reading : How it was read.
 
     Examples
     --------

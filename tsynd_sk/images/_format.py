@@ -74,7 +74,7 @@ class ImageFormat:
         Raises
         ------
         ValueError
-            If the layout is ambiguous or does not match `image_shape`.
+            If the layout is ambiguous, or `image_shape` another.
         """
         row, shape, layout = X.shape[1:], None, None
         if image_shape is not None:
@@ -111,9 +111,8 @@ class ImageFormat:
             given = ()
         if len(given) not in (2, 3) or min(given) < 1:
             raise ValueError(
-                f"image_shape={image_shape!r} is not valid: expected two or three positive "
-                "integers, (height, width), (n_channels, height, width) or (height, width, "
-                "n_channels)"
+                f"image_shape={image_shape!r} is not valid: expected positive integers, (height, "
+                "width), (n_channels, height, width) or (height, width, n_channels)"
             )
         layout = "chw"
         if len(given) == 2:
