@@ -76,8 +76,8 @@ def load_image_folder(
         Side in pixels of square images. "native": the size of all files. "auto": the same if it is
         at most 224; otherwise the median of the shorter sides, at most 224.
     fit : {"crop", "pad"}, default="crop"
-        Images of another size are resized until they fill `size`, and cropped to the centre; or
-        until they fit in, with black margins.
+        Images of another size are resized (bicubic) until they fill `size`, and cropped to the
+        centre; or until they fit in, with black margins.
     grayscale : bool or None, default=None
         Whether images are grey, or have three channels. None: grey if all files are.
     window : (float, float) or None, default=None
@@ -89,8 +89,8 @@ def load_image_folder(
         Globs of names or paths to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
         What belongs together (a patient, slide or camera): a dict from files (paths below the
-        folder, or names) to groups, or a CSV file with columns "file" and "group". None: PatientID
-        of DICOM files.
+        folder, or names) to groups, or a CSV file with columns "file" and "group", or two alone.
+        None: PatientID of DICOM files.
     group_pattern : str or None, default=None
         Regular expression that finds the group in a file's path below the folder: all that it
         matches, or what its parentheses do.
