@@ -89,8 +89,8 @@ def load_image_folder(
         Globs of names or paths to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
         What belongs together (a patient, slide or camera): a dict from files (paths below the
-        folder, or names) to groups, or a CSV file with columns "file" and "group", or two alone.
-        None: PatientID of DICOM files.
+        folder, or names) to groups, or a CSV file with columns "file" and "group", else the
+        first two. None: PatientID of DICOM files.
     group_pattern : str or None, default=None
         Regular expression that finds the group in a file's path below the folder: all that it
         matches, or what its parentheses do.

@@ -186,9 +186,10 @@ def scale_of(
     own = windows.pop() if len(windows) == 1 else None
     if own is not None:
         return Scale(own, shallow, f"values: the window of all DICOM files, {_shown(own)}")
-    low, high = (f(side) for f, side in zip((min, max), zip(*ranges, strict=True), strict=True))
+    lows, highs = np.transpose(ranges)
+    low, high = float(lows.min()), float(highs.max())
     whole = _whole_range(deep, low, high)
-    few = _few_that_widen(np.asarray(ranges, dtype=float), names, high - low)
+    few = _few_that_widen(lows, highs, names)
     used = (low, high if high > low else low + 1)
     note = (
         f"values: all files together use {_shown((low, high))}"
@@ -211,16 +212,16 @@ def _whole_range(deep: Sequence[ImageFacts], low: float, high: float) -> Window 
     limits = [fact.limits for fact in deep if fact.limits]
     if len(limits) == len(deep):
         return min(bottom for bottom, _ in limits), max(top for _, top in limits)
-    usual = (top for top in (1.0, 255.0) if low >= 0 and high <= top)
-    return None if limits else next(((0.0, top) for top in usual), None)
+    usual = not limits and low >= 0
+    return next(((0.0, top) for top in (1.0, 255.0) if usual and high <= top), None)
 
 
-def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: float) -> str:
+def _few_that_widen(lows: np.ndarray, highs: np.ndarray, names: Sequence[str]) -> str:
     """Name files without which far less of the range would be used."""
-    low, high = np.quantile(ranges[:, 0], 0.05), np.quantile(ranges[:, 1], 0.95)
-    if len(ranges) < 20 or not 0 < high - low < _SMALL_PART * used:
+    low, high = np.quantile(lows, 0.05), np.quantile(highs, 0.95)
+    if len(names) < 20 or not 0 < high - low < _SMALL_PART * (highs.max() - lows.min()):
         return ""
-    beyond = np.flatnonzero((ranges[:, 0] < low) | (ranges[:, 1] > high))
+    beyond = np.flatnonzero((lows < low) | (highs > high))
     named = ", ".join(names[row] for row in beyond[:3])
     return (
         f"; but for {len(beyond)} files such as {named} they would use {_shown((low, high))}: look "
