@@ -11,7 +11,7 @@ from skorch.dataset import Dataset
 from torch import nn
 
 from tsynd_sk._skorch import scoped_seed
-from tsynd_sk.autoencoders._dense import DenseAutoencoder, DensePCA
+from tsynd_sk.autoencoders._components import DenseAutoencoder, DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet, encode, holdout
 from tsynd_sk.autoencoders._patch import PatchAutoencoder, PatchPCA
 from tsynd_sk.synthesis._fitting import default_net

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from tsynd_sk.autoencoders import _components
-from tsynd_sk.autoencoders._dense import DenseAutoencoder, DensePCA
+from tsynd_sk.autoencoders._components import DenseAutoencoder, DensePCA
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.autoencoders._patch import PatchAutoencoder, PatchPCA
 

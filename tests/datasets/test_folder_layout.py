@@ -171,7 +171,8 @@ class TestSplits:
         [
             ("test", r"split must be one of .* has, \['train'\]; got 'test'"),
             (["val"], r"\['train'\]; got \['val'\]"),
-            ("dev", "split must be one, or a list, of train, val, test; got 'dev'"),
+            ("dev", r"\['train'\]; got 'dev'"),
+            (["train", "dev"], r"\['train'\]; got \['train', 'dev'\]"),
         ],
     )
     def test_a_split_that_is_not_there_is_named(self, tmp_path, split, message):

@@ -44,7 +44,10 @@ SLICED = r"pass skorch.helper.SliceDataset\(X, 0\) as X and SliceDataset\(X, 1\)
         (["a.png"] * 12, "X is a list of names .* such as 'a.png': .*load_image_folder"),
         (np.array(["a.png"] * 12), "X is a ndarray of names .* such as 'a.png'"),
         (pd.Series(["a.png"] * 12), "X is a Series of names .* such as 'a.png'"),
-        (pd.Series(list(X)), r"X is a Series of arrays, each of shape \(8, 8\), .*np.stack\(X\)"),
+        (
+            pd.Series(list(X)),
+            r"X is a Series of arrays, .*shape \(8, 8\): pass np.stack\(X\)",
+        ),
         (pd.Series(list(X)).to_numpy(), r"X is a ndarray of arrays, .*np.stack\(X\)"),
         (pd.DataFrame({"image": list(X)}), r"a DataFrame of arrays.*np.stack\(X.iloc\[:, 0\]\)"),
     ],

@@ -15,7 +15,7 @@ from skorch.dataset import Dataset, ValidSplit
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
 from tsynd_sk._skorch import _sized_from_data
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._components import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import DenseNet
 from tsynd_sk.images import _stored as _arrays

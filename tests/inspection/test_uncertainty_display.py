@@ -10,7 +10,7 @@ from helpers.tiny_nets import IMAGES, LABELS
 from helpers.tiny_nets import y as table_labels
 from sklearn.metrics import accuracy_score
 
-from tsynd_sk.autoencoders._dense import DenseAutoencoder
+from tsynd_sk.autoencoders._components import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.inspection._uncertainty_display import UncertaintyDisplay
 

@@ -215,8 +215,11 @@ class TestImages:
         ("rows", "message"),
         [
             (X[:, None, None], "5 dimensions"),
-            (X.reshape(-1, 4, 4, 4), "is ambiguous: the channels may come first or last"),
-            (X.reshape(-1, 4, 16), "is ambiguous: narrow grey images"),
+            (X.reshape(-1, 4, 4, 4), "is ambiguous: give image_shape=.n_channels, height"),
+            (
+                X.reshape(-1, 4, 16),
+                "is ambiguous: for grey images, give image_shape=.4, 16.; for a single",
+            ),
         ],
     )
     def test_of_layouts_that_are_not_clear(self, fitted, rows, message):
@@ -242,7 +245,7 @@ LABELS = {
     "a word": ("cyst", "at least 1 dimension.* got scalar .array.'cyst'"),
     "ragged": ([[1], [2, 3]] * 10, "inhomogeneous shape"),
     "missing": ([None, "a"] * 10, "y contains missing labels"),
-    "no day": (np.array(["NaT", "2020-01-01"] * 10, "M8[D]"), "y contains NaT"),
+    "no day": (np.array(["NaT", "2020-01-01"] * 10, "M8[D]"), "y contains missing labels"),
     "types mixed": (np.array([1, "a"] * 10, object), "objects of type int and str. .*astype"),
     "continuous": (y + 0.5, "Unknown label type"),
     "infinite": (np.where(y == 0, INF, y), "y contains infinity"),

@@ -1,4 +1,4 @@
-"""The arguments of ``python -m tsynd_sk``, without heavy imports so that help comes at once."""
+"""The arguments of ``python -m tsynd_sk``, without heavy imports."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=(
             "Compare ways to train a network on your images (arms), with and without\n"
             "augmentation and synthetic images, in the same number of steps. Print a table and\n"
-            "a verdict, and write a report. After an interruption, the same command continues\n"
-            "where it stopped."
+            "a verdict, and write a report."
         ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -49,29 +48,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset",
         default="digits",
         help="digits (default, embedded), a MedMNIST name such as breastmnist, a folder with one "
-        "subfolder per class (or with train/, val/ and test/ that have these), or an .npz with "
-        "MedMNIST's keys; without a test split, each seed holds out another quarter",
+        "subfolder per class (or with train/, val/ and test/ of these), or an .npz with MedMNIST's "
+        "keys; without a test split, each seed holds out another quarter",
     )
     add(
         "--size",
         type=_size,
         metavar="PX",
-        help="side of the images in pixels, or native (default: 28 for MedMNIST; for files their "
-        "own size if it is the same for all and at most 224, else the median side, at most 224)",
+        help="side in pixels, or native (default: 28 for MedMNIST; for files their own size, if "
+        "all have the same, or the median side, but at most 224)",
     )
     add("--root", metavar="DIR", help="folder with MedMNIST's files (default: ~/.medmnist)")
     add(
         "--n-train",
         type=_count,
         metavar="N",
-        help="number of training images, drawn anew for each seed (default: all; 100 for digits "
-        "and MedMNIST)",
+        help="training images, drawn anew for each seed (default: all; 100 for digits and "
+        "MedMNIST)",
     )
     add(
         "--no-flip",
         action="store_true",
-        help="do not flip images in standard augmentation: for images in which left and right "
-        "mean something",
+        help="do not flip images in standard augmentation: for images whose left and right differ",
     )
     _add_file_options(parser.add_argument_group("folders of image files"))
     _add_network(parser.add_argument_group("network"))
@@ -86,33 +84,32 @@ def _size(text: str) -> int | str:
 
 
 def _add_file_options(group: argparse._ArgumentGroup) -> None:
-    """Describe how image files are read: parameters of `load_image_folder`, None if not given."""
+    """Describe parameters of `load_image_folder`, None if not given."""
     add = group.add_argument
     add(
         "--fit",
         choices=("crop", "pad"),
-        help="how to make images square: crop the centre (default), or pad with black",
+        help="make images square: crop to the centre (default), or pad with black",
     )
     add(
         "--grayscale",
         action="store_true",
         default=None,
-        help="convert all images to grey (default: colour if any file has it)",
+        help="make all images grey (default: colour if any file has it)",
     )
     add(
         "--colour",
         "--color",
         dest="grayscale",
         action="store_false",
-        help="use three channels even if all files are grey",
+        help="use three channels, even if all are grey",
     )
     add(
         "--window",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="values that become black and white (default: one scale for all files, from their "
-        "type or the values that they use)",
+        help="values that become black and white (default: from all files together)",
     )
     add(
         "--exclude",
@@ -129,18 +126,17 @@ def _add_file_options(group: argparse._ArgumentGroup) -> None:
     add(
         "--group-pattern",
         metavar="REGEX",
-        help="regular expression that finds the group in the path of a file",
+        help="regular expression that finds the group in a file's path",
     )
     add(
         "--pages",
         choices=("first", "all"),
-        help="pages to read from files with several (default: first)",
+        help="pages of files to read (default: first)",
     )
     add(
         "--duplicates",
         choices=("keep", "drop"),
-        help="images with equal pixels: keep all, on one side of a split (default), or drop all "
-        "but the first",
+        help="images with equal pixels: keep all, on one side of a split (default), or the first",
     )
     add(
         "--on-error",
@@ -154,15 +150,15 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
     add(
         "--net",
         metavar="NET",
-        help="network that all arms train: a torchvision classification model such as resnet18, "
-        "or package.module:function or file.py:function, where function(n_channels, n_classes) "
+        help="network that all arms train: a torchvision classification model such as resnet18, or "
+        "package.module:function or file.py:function, where function(n_channels, n_classes) "
         "returns a torch.nn.Module or a skorch classifier (default: a small network)",
     )
     add(
         "--weights",
         metavar="FILE",
-        help="with --net: imagenet for torchvision's default weights, or a file of weights "
-        "(safetensors, or a state dict of torch.save)",
+        help="with --net: imagenet for torchvision's weights, or a file (safetensors, or a state "
+        "dict of torch.save)",
     )
     add("--freeze", action="store_true", help="with --weights: train only the head")
     add("--lr", type=_rate, metavar="LR", help="initial learning rate (default: 0.002)")
@@ -171,8 +167,8 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--steps",
         type=_count,
         metavar="S",
-        help="approximate number of gradient steps on real images (default: 600; a skorch "
-        "classifier keeps its epochs)",
+        help="gradient steps on real images, about (default: 600; a skorch classifier keeps its "
+        "epochs)",
     )
     add("--epochs", type=_count, metavar="E", help="training epochs, instead of --steps")
     add("--device", metavar="DEVICE", help="device to train on, such as cuda (default: cpu)")
@@ -192,8 +188,8 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="NAME=WHERE",
         help="your own augmentation as an arm, with and without synthesis: file.py:function or "
-        "package.module:function, where function() returns a callable that takes and returns one "
-        "image, a float Tensor (C, H, W); repeatable",
+        "package.module:function, which returns a callable that takes and returns an image, a "
+        "float Tensor (C, H, W); repeatable",
     )
     add("--seeds", type=_count, default=3, metavar="K", help="runs of each arm (default: 3)")
     add(
@@ -206,7 +202,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         "--score-on",
         choices=("test", "val"),
         default="test",
-        help="split to score on: val to choose between settings, test (default) once in the end",
+        help="split to score on: val to choose settings, test (default) once in the end",
     )
     add(
         "--eps",
@@ -215,7 +211,7 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         default=[],
         metavar="E",
         help="also measure accuracy under attack: strengths as fractions of the range of values, "
-        "such as 2/255 (default: no attack)",
+        "such as 2/255 (default: none)",
     )
     add(
         "--attacks",
@@ -230,26 +226,25 @@ def _add_comparison(group: argparse._ArgumentGroup) -> None:
         type=_count,
         default=256,
         metavar="N",
-        help="maximum number of test images to corrupt and attack (default: 256)",
+        help="test images to corrupt and attack at most (default: 256)",
     )
     add(
         "--n-jobs",
         type=int,
         default=-1,
         metavar="J",
-        help="number of processes; does not change results (default: -1, one per core)",
+        help="processes; does not change results (default: -1, one per core)",
     )
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for report.html, results.csv and the runs (default: named after the settings, "
-        "in tsynd_sk_results)",
+        help="folder for report.html, results.csv and the runs (default: in tsynd_sk_results)",
     )
     add(
         "--json",
         action="store_true",
-        help="print the verdict as one JSON object, for scripts; everything else goes to stderr",
+        help="print the verdict as one JSON object, and all else to stderr",
     )
 
 
@@ -279,7 +274,6 @@ def _share(text: str) -> float:
     if not 0 < value <= 1:
         hint = f"; did you mean {text}/255?" if value > 1 and not below else ""
         raise argparse.ArgumentTypeError(
-            "expected a fraction of the range of values, above 0 and at most 1, such as 2/255; "
-            f"got {text}{hint}"
+            f"expected a fraction above 0 and at most 1, such as 2/255; got {text}{hint}"
         )
     return value

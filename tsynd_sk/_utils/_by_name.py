@@ -16,10 +16,7 @@ from tsynd_sk._utils._files import content_hash
 
 
 def object_of(text: str, what: str) -> Any:
-    """Return the object that a text names; raise if there is none.
-
-    `what` is what the user calls the text, for errors.
-    """
+    """Return the object that a text names; `what` is what the user calls the text."""
     where, _, name = text.rpartition(":")
     if not where or not name:
         raise ValueError(
@@ -37,7 +34,7 @@ def object_of(text: str, what: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             raise ValueError(
-                f"{what}={text!r}: there is no {part!r} in {where}; expected a name that it defines"
+                f"{what}={text!r}: there is no {part!r} in {where}: expected a name that it defines"
             )
         found = getattr(found, part)
     return found
@@ -48,10 +45,7 @@ _PACKAGE = str(Path(__file__).parents[1])
 
 @contextmanager
 def users_code(what: str) -> Iterator[None]:
-    """Let an error in the user's code name what asked for the code, and the line.
-
-    The command line prints the message of an error without its traceback.
-    """
+    """Let an error in the user's code name what asked for the code, and the line."""
     try:
         yield
     except Exception as error:
@@ -70,12 +64,11 @@ def users_code(what: str) -> Iterator[None]:
 def module_of_file(path: str | Path, what: str = "file") -> Any:
     """Run a file of Python code as a module, once for its contents, and return it.
 
-    Its name depends on the file alone, so that another process finds by it what was pickled here,
-    once it has called this function.
+    Its name depends on the file alone, by which other processes find what was pickled here.
     """
     path = Path(path).expanduser().resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}; expected the path of one")
+        raise FileNotFoundError(f"{what}: there is no file {str(path)!r}: expected a path")
     digest = hashlib.sha256(f"{path}{content_hash(path)}".encode()).hexdigest()[:12]
     name = f"_tsynd_sk_{path.stem}_{digest}"
     if name not in sys.modules:
@@ -94,7 +87,7 @@ def module_of_file(path: str | Path, what: str = "file") -> Any:
 
 
 def _let_joblib_pickle(module: Any) -> None:
-    """Let joblib hand what a module defines to its processes, which could not import it."""
+    """Let joblib hand what a module defines to its processes."""
     try:
         from joblib.externals import cloudpickle
     except ImportError:  # joblib from 1.6 on brings none of its own
@@ -103,7 +96,7 @@ def _let_joblib_pickle(module: Any) -> None:
 
 
 def file_of(text: str) -> Path | None:
-    """Return the file that a text such as "file.py:name" names; None if it names another thing."""
+    """Return the file that a text such as "file.py:name" names, if it does."""
     where = text.rpartition(":")[0]
     return Path(where).expanduser() if where.endswith(".py") else None
 

@@ -15,14 +15,10 @@ UNFINISHED = ".part"
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Put a file in its place once it is written and safe on the disk.
+    """Put a file in its place, or that of a link, once it is written and safe on the disk.
 
-    Whoever reads `path`, also after a kill or a power failure in the middle of it, finds the old
-    file or the new one. A killed process may leave a file beside it whose name ends in
-    `UNFINISHED`.
-
-    What `write` puts into a binary file replaces what is at `path`; a symbolic link is followed. If
-    it cannot be written, what was there stays, and the OSError has `path` as its `filename`.
+    Whoever reads `path`, even after a power failure, finds the old file or the new one. A killed
+    process may leave a file beside it whose name ends in `UNFINISHED`.
     """
     target = Path(os.path.realpath(path))
     unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{UNFINISHED}")
@@ -37,7 +33,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             with suppress(OSError):
                 unfinished.unlink()
             raise
-        # The new name outlives a power failure, where folders can be opened for that.
+        # The new name outlives a power failure, too, where folders can be opened.
         with suppress(OSError):
             descriptor = os.open(target.parent, os.O_RDONLY)
             try:
@@ -45,7 +41,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], o
             finally:
                 os.close(descriptor)
     except OSError as error:
-        # A full disk is reported without a name, and a missing folder with that of the part.
+        # A full disk is reported without a name, a missing folder with that of the part.
         raise type(error)(error.errno, error.strerror or str(error), os.fspath(path)) from error
 
 

@@ -9,27 +9,18 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 
 def class_labels(y: Any, name: str) -> np.ndarray:
-    """Return labels as an array of one dimension; raise if some are missing or of unlike types.
-
-    `name` is that of who asks for them.
-    """
+    """Return labels as an array of one dimension; raise if some are missing or of unlike types."""
     given = np.asarray(y)
-    # Now, for others would say so without the name, or not at all.
-    if given.ndim == 1 and given.dtype.kind in "mM" and np.isnat(given).any():
-        raise ValueError("y contains NaT, but every row needs a label: leave such rows out")
-    if given.ndim == 1 and given.dtype == object and any(map(_is_missing, given)):
-        raise ValueError(
-            "y contains missing labels (None, NaN or NA), but every row needs one: leave such "
-            "rows out"
-        )
+    if given.ndim == 1 and given.dtype.kind in "OmM" and any(map(_is_missing, given)):
+        raise ValueError("y contains missing labels (None, NaN, NA or NaT): leave such rows out")
     y = check_array(y, ensure_2d=False, dtype=None, estimator=name, input_name="y")
     y = column_or_1d(y, warn=True)
     if y.dtype == object:
         names = sorted({"str" if isinstance(label, str) else type(label).__name__ for label in y})
         if names != ["str"]:
             raise ValueError(
-                f"Unknown label type: y is an array of objects of type {' and '.join(names)}. Give "
-                "labels of one type that numpy knows, for instance y.astype(int) or y.astype(str)."
+                f"Unknown label type: y is an array of objects of type {' and '.join(names)}. Pass "
+                "labels of one type, such as y.astype(str)."
             )
     return y
 
@@ -38,30 +29,24 @@ def _is_missing(label: Any) -> bool:
     try:
         return label is None or bool(label != label)
     except (TypeError, ValueError):
-        # pandas.NA says neither yes nor no, and arrays say both.
+        # pandas.NA says neither yes nor no, an array both.
         return not hasattr(label, "__len__")
 
 
 def labels_of(y: Any) -> np.ndarray:
-    """Return labels, whatever they are, as an array of one dimension."""
+    """Return labels of any kind as an array of one dimension."""
     return column_or_1d(y, warn=True)
 
 
 def encode_labels(y: Any, classes: Any) -> np.ndarray:
-    """Return the column of each label: its place, from 0, among the classes.
-
-    Raises
-    ------
-    ValueError
-        If a label is not among the classes.
-    """
+    """Return the place of each label among the classes."""
     classes, labels = np.asarray(classes).tolist(), column_or_1d(y, warn=True).tolist()
     # A dict, for numpy would take the string "1" for the number 1.
     columns = dict(zip(classes, range(len(classes)), strict=True))
     try:
         return np.array(list(map(columns.__getitem__, labels)), dtype=np.int64)
     except (KeyError, TypeError):
-        # By their repr, for not all that is no label can be hashed.
+        # By their repr, for some cannot be hashed.
         unknown = dict.fromkeys(repr(label) for label in labels if label not in classes)
         raise ValueError(
             f"y has labels that were not seen in fit: [{', '.join(list(unknown)[:10])}]; expected "
@@ -70,12 +55,11 @@ def encode_labels(y: Any, classes: Any) -> np.ndarray:
 
 
 def n_classes_of(y: Any) -> int:
-    """Return the number of classes that are numbered from 0; raise if `y` holds others."""
+    """Return the number of classes that are numbered from 0."""
     codes = np.asarray(y)
     if codes.dtype.kind not in "biuf" or codes.size == 0 or codes.min() < 0:
         raise ValueError(
             f"y must be classes numbered from 0, got {codes.ravel()[:5].tolist()}: encode it by "
-            "numpy.unique(y, return_inverse=True)[1], or pass the net to an AugmentedClassifier, "
-            "which takes any labels"
+            "numpy.unique(y, return_inverse=True)[1], or use AugmentedClassifier"
         )
     return int(codes.max()) + 1

@@ -1,9 +1,6 @@
-"""Names that the command line offers: plain constants, so that its help imports nothing heavy.
+"""Names that the command line offers: constants, so that its help imports nothing heavy."""
 
-They lie below all packages, whose modules build on them: a name is written once.
-"""
-
-#: Attacks that `adversarial_scores` knows, from the weakest white-box one; the last is a black box.
+#: Attacks of `adversarial_scores`, from the weakest white box one; the last is a black box.
 #:
 #: Examples
 #: --------
@@ -12,7 +9,7 @@ They lie below all packages, whose modules build on them: a name is written once
 #: ('fgsm', 'square')
 ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 
-#: What an arm of a comparison can do to training images besides, or in place of, synthesis.
+#: What an arm of a comparison can do to training images besides synthesis.
 #:
 #: Examples
 #: --------
@@ -21,7 +18,7 @@ ATTACKS = ("fgsm", "pgd", "autoattack", "square")
 #: ['standard', 'trivial_augment']
 AUGMENTATIONS = ("standard", "mixup", "trivial_augment", "smote", "adversarial")
 
-#: Objectives that displace nothing: the control of lossless synthesis, and that of the literal one.
+#: Objectives that displace nothing: controls of lossless and of literal synthesis.
 UNMOVED = ("duplicate", "reconstruction")
 
 #: Objectives of the arms that come with a comparison.

@@ -9,9 +9,7 @@ from itertools import zip_longest
 def format_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "") -> str:
     r"""Format rows in columns that are as wide as their widest cell.
 
-    A heading of several lines stands on the rows; a row may end early. `align` has "<" (left) or
-    ">" (right) for each column; by default the first one is aligned to the left and the others to
-    the right.
+    A row may end early. `align` has "<" (left) or ">" (right) for each column, by default "<>>...".
 
     Examples
     --------
@@ -21,7 +19,7 @@ def format_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, alig
     plain        0.75
     standard        -
     """
-    # The lines of a heading from the last to the first, so that the shorter ones end at the rows.
+    # The lines of headings from the last to the first, so that the shorter ones end at the rows.
     lines = [heading.split("\n")[::-1] for heading in headings]
     table = list(zip_longest(*lines, fillvalue=""))[::-1]
     table += [tuple(row) for row in rows]

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 
 import torch
 from threadpoolctl import ThreadpoolController
 
-
-@lru_cache(maxsize=1)
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+_thread_pools = cache(ThreadpoolController)
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Compute with one core in this thread, and in no other one.
+    """Compute with one core in this thread, where ``torch.set_num_threads`` holds in all.
 
-    Kernels sum in another order when they share their work among more threads, and small ones are
-    slower. (``torch.set_num_threads`` would hold for the whole process.)
+    Kernels sum in another order when they share their work among more threads.
     """
     # Torch sets the number of a new thread at its first use, which would undo the limit.
     torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Checks of arguments, and how messages name what came instead."""
+"""Checks of arguments."""
 
 from __future__ import annotations
 
@@ -31,29 +31,24 @@ def check_number(name: str, value: Any, low: float, high: float = math.inf) -> N
 
 
 def refuse_metadata(estimator: Any, metadata: dict) -> None:
-    """Raise if an estimator's fit is called with more than images and labels.
-
-    ``None``, by which wrappers say that they have nothing, passes.
-    """
+    """Raise if fit is called with more than images and labels, as wrappers may with None."""
     for name, value in metadata.items():
         if value is None:
             continue
         refused = f"{type(estimator).__name__}.fit takes no {name}"
         if name == "groups":
             raise TypeError(
-                f"{refused}, which are for splitting: give them to cross_validate or GridSearchCV, "
-                "with cv=sklearn.model_selection.GroupKFold(), or split by them first and pass "
-                "what is held out as X_val and y_val"
+                f"{refused}: pass them to cross_validate or GridSearchCV with cv=GroupKFold(), or "
+                "split by them, and pass what is held out as X_val and y_val"
             )
         if name == "sample_weight":
             raise TypeError(
-                f"{refused}: losses of skorch's nets know no weights of rows. To weigh classes, "
-                "set criterion__weight of the net; to weigh rows, set its iterator_train__sampler "
-                "to a torch.utils.data.WeightedRandomSampler, which synthetic rows follow."
+                f"{refused}: to weigh classes, set criterion__weight of the net; to weigh rows, "
+                "its iterator_train__sampler to a torch.utils.data.WeightedRandomSampler"
             )
         params = signature(estimator.fit).parameters.values()
         known = [param.name for param in params if param.kind != param.VAR_KEYWORD]
         raise TypeError(
-            f"{refused}, only {', '.join(known)}: set what says how to train, such as max_epochs "
-            "or lr, as a parameter of the net"
+            f"{refused}, only {', '.join(known)}: set max_epochs, lr and the like as parameters of "
+            "the net"
         )

@@ -1,4 +1,4 @@
-"""Versions of all that a result depends on: Python, packages, and what computes."""
+"""Versions of all that a result depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from tsynd_sk import __version__
 
-#: Packages that the library needs, and those of its extras that it imports.
+#: Packages that the library needs, and those of its extras.
 REQUIRED = (
     *("torch", "scikit-learn", "skorch", "numpy", "scipy", "joblib", "threadpoolctl", "medmnist"),
     *("pillow", "tifffile", "safetensors", "filelock", "jinja2", "tqdm"),
@@ -18,7 +18,7 @@ OPTIONAL = (
 
 
 def show_versions() -> None:
-    """Print versions and computing devices, as a bug report needs them.
+    """Print versions and computing devices for a bug report.
 
     See Also
     --------
@@ -32,7 +32,7 @@ def show_versions() -> None:
     System:
         python: ...
     """
-    # They take seconds, and the rest needs neither.
+    # They take seconds to import.
     import torch
     from sklearn import show_versions as show_those_of_sklearn
 
@@ -50,7 +50,7 @@ def show_versions() -> None:
 
 
 def installed(package: str) -> str | None:
-    """Return the version of a package, None if it is not installed; nothing is imported."""
+    """Return the version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Autoencoders of images with a spatial code: components of patches, and what is learned beyond."""
+"""Autoencoders of images: principal components of patches, and what is learned beyond."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsynd_sk.autoencoders._components import ComponentAutoencoder
+from tsynd_sk.autoencoders._components import ComponentAutoencoder, zeroed
 
 __all__ = ["PatchAutoencoder", "PatchPCA"]
 
@@ -17,31 +17,28 @@ __all__ = ["PatchAutoencoder", "PatchPCA"]
 class PatchPCA(ComponentAutoencoder):
     r"""Principal components of patches: a linear autoencoder of images in closed form.
 
-    The image is cut into patches; each is projected on whitened principal components of all
-    patches, which gives a spatial code of shape
-    (n_components, ceil(H / patch_size), ceil(W / patch_size)). One unit of it is one standard
-    deviation. `from_data` does all that there is to learn: nothing is gained by training it.
+    Each patch of an image is projected on whitened principal components of all patches, which
+    gives a code of shape (n_components, ceil(H / patch_size), ceil(W / patch_size)). One unit of it
+    is one standard deviation. `from_data` learns all that there is to learn.
 
     Parameters
     ----------
     image_shape : tuple of int
         (n_channels, height, width) of the images. Sides that are no multiple of the patch are
-        padded by their edge, and the decoded image is cropped.
+        padded by their edge.
     patch_size : int or None, default=None
         Side of a patch in pixels. ``None``: 4 for images up to 48 pixels, 8 up to 96, else 16.
     n_components : int or float, default=4
-        Number of latent channels, at most the values in a patch. A float needs data, see
-        `from_data`.
+        Latent channels, at most the values in a patch; a float only in `from_data`.
 
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training images, as arguments of the class, with which a
-        saved autoencoder is rebuilt.
+        Arguments that rebuild a saved autoencoder.
 
     See Also
     --------
-    PatchAutoencoder : Starts from them, and learns what they miss.
+    PatchAutoencoder : Learns what they miss.
     AutoencoderNet : Fits it.
 
     Notes
@@ -52,20 +49,13 @@ class PatchPCA(ComponentAutoencoder):
     .. math:: z = \operatorname{diag}(\sigma)^{-1} V^\top (p - \mu), \qquad
               \hat p = \mu + V \operatorname{diag}(\sigma) z .
 
-    Among all linear codes as small, none reconstructs these patches better [1]_.
-
-    References
-    ----------
-    .. [1] I. T. Jolliffe, "Principal Component Analysis", 2nd ed., Springer, 2002.
-
     Examples
     --------
     >>> import torch
     >>> from tsynd_sk.autoencoders import PatchPCA
     >>> autoencoder = PatchPCA.from_data(torch.rand(20, 1, 30, 28), n_components=3)
-    >>> z = autoencoder.encode(torch.rand(2, 1, 30, 28))
-    >>> z.shape, autoencoder.decode(z).shape
-    (torch.Size([2, 3, 8, 7]), torch.Size([2, 1, 30, 28]))
+    >>> autoencoder.encode(torch.rand(2, 1, 30, 28)).shape
+    torch.Size([2, 3, 8, 7])
     """
 
     _takes = 4, "expected (n, channels, height, width)"
@@ -135,37 +125,33 @@ class PatchPCA(ComponentAutoencoder):
 class PatchAutoencoder(PatchPCA):
     """Convolutional autoencoder whose spatial code starts as principal components of patches.
 
-    The image is cut into patches; each is projected on whitened principal components, which gives
-    a spatial code of shape (n_components, ceil(H / patch_size), ceil(W / patch_size)).
-    Convolutions over neighbouring patches add what the components miss, in both directions.
-    Codes are standardised per channel: one unit is one standard deviation.
+    Codes are those of `PatchPCA`; convolutions over neighbouring patches add what the components
+    miss, in both directions. One unit of a code is one standard deviation.
 
     Parameters
     ----------
     image_shape : tuple of int
         (n_channels, height, width) of the images. Sides that are no multiple of the patch are
-        padded by their edge, and the decoded image is cropped.
+        padded by their edge.
     patch_size : int or None, default=None
         Side of a patch in pixels. ``None``: 4 for images up to 48 pixels, 8 up to 96, else 16.
     n_components : int or float, default=4
-        Number of latent channels, at most the values in a patch. A float needs data, see
-        `from_data`.
+        Latent channels, at most the values in a patch; a float only in `from_data`.
     width : int, default=64
         Channels of the hidden layers.
     depth : int, default=2
         Residual blocks in the decoder; the encoder has one.
     noise : float, default=0.1
-        Standard deviation of the noise on codes while training, in latent standard deviations.
+        Noise on codes while training, in latent standard deviations.
 
     Attributes
     ----------
     sizes : dict
-        What `from_data` reads off the training images, as arguments of the class, with which a
-        saved autoencoder is rebuilt.
+        Arguments that rebuild a saved autoencoder.
 
     See Also
     --------
-    PatchPCA : Its components alone, without a training.
+    PatchPCA : Its components alone.
     AutoencoderNet : Trains it.
 
     Examples
@@ -173,9 +159,8 @@ class PatchAutoencoder(PatchPCA):
     >>> import torch
     >>> from tsynd_sk.autoencoders import PatchAutoencoder
     >>> autoencoder = PatchAutoencoder.from_data(torch.rand(20, 1, 30, 28), n_components=3)
-    >>> z = autoencoder.encode(torch.rand(2, 1, 30, 28))
-    >>> z.shape, autoencoder.decode(z).shape
-    (torch.Size([2, 3, 8, 7]), torch.Size([2, 1, 30, 28]))
+    >>> autoencoder.encode(torch.rand(2, 1, 30, 28)).shape
+    torch.Size([2, 3, 8, 7])
     """
 
     def __init__(
@@ -194,11 +179,11 @@ class PatchAutoencoder(PatchPCA):
         self.register_buffer("scale", torch.ones(()))
         self.encoder_residual = _convolutions(self.n_values, self.n_components, width, 1)
         self.decoder_residual = _convolutions(self.n_components, self.n_values, width, depth)
-        # Without it, the encoder would drown the noise by inflating its codes.
+        # Or the encoder would inflate its codes to drown the noise.
         self.whiten = nn.BatchNorm2d(self.n_components, affine=False, momentum=0.01)
 
     def augment(self, x: Tensor) -> Tensor:
-        """Mirror and shift a batch while training, which multiplies the patches to learn from.
+        """Mirror and shift a batch while training.
 
         Parameters
         ----------
@@ -208,7 +193,7 @@ class PatchAutoencoder(PatchPCA):
         Returns
         -------
         Tensor of shape (n, C, H, W)
-            The images moved, all of them alike.
+            The images, all moved alike.
         """
         if torch.rand(()) < 0.5:
             x = x.flip(-1)
@@ -233,15 +218,12 @@ class _Block(nn.Module):
 
 def _convolutions(n_in: int, n_out: int, width: int, depth: int) -> nn.Sequential:
     first = nn.Conv2d(n_in, width, 3, padding=1)
-    blocks, last = list(map(_Block, [width] * depth)), nn.Conv2d(width, n_out, 1)
-    # A residual that is zero until it is trained.
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-    return nn.Sequential(first, *blocks, nn.GELU(), last)
+    blocks = [_Block(width) for _ in range(depth)]
+    return nn.Sequential(first, *blocks, nn.GELU(), zeroed(nn.Conv2d(width, n_out, 1)))
 
 
 def _patches(x: Tensor, side: int) -> Tensor:
-    """Cut images into patches (n, n_values, h, w); repeat the edge where the last are not whole."""
+    """Cut images into patches (n, n_values, h, w)."""
     bottom, right = -x.shape[-2] % side, -x.shape[-1] % side
     x = F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
     return F.pixel_unshuffle(x, side)

@@ -167,12 +167,9 @@ def wanted_splits(split, splits: tuple[str, ...], folder: Path) -> list[str]:
     if split is None:
         return []
     asked = [split] if isinstance(split, str) else list(split)
-    if unknown := [name for name in asked if name not in SPLITS]:
-        raise ValueError(
-            f"split must be one, or a list, of {', '.join(SPLITS)}; got {unknown[0]!r}"
-        )
     wanted = [name for name in asked if name in splits]
-    if not wanted and (splits or isinstance(split, str)):
+    missing = not wanted and (splits or isinstance(split, str))
+    if missing or not set(asked) <= set(SPLITS):
         raise ValueError(
             f"split must be one of those that {folder} has, {list(splits) or 'none'}; got {split!r}"
         )

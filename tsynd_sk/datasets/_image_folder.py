@@ -61,44 +61,43 @@ def load_image_folder(
 ) -> Bunch:
     """Load a folder that holds one subfolder of image files per class, or splits of that kind.
 
-    PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PGM and DICOM files are found at any depth below a
-    class's folder, and all read alike.
+    Files are found at any depth (PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, PGM and DICOM), and
+    all read alike.
 
     Parameters
     ----------
     path : str or path
         The folder. Its subfolders are classes, or splits that hold the classes' folders, called
-        train or training, val, valid, validation or dev, and test or testing in any case.
+        train or training, val, valid, validation or dev, and test or testing.
     split : {"train", "val", "test"}, list of these or None, default=None
-        Which of the folder's own splits to return, of a list those that there are. None: all.
-        Size and scale are always those of the whole folder.
+        Which of the folder's own splits to return, with the size and scale of the whole folder. Of
+        a list, those that there are; None: all.
     size : int, "auto" or "native", default="auto"
-        Side in pixels of square images. "native": the size of the files, which must be the same.
-        "auto": the same if it is at most 224; otherwise square, with the median of the shorter
-        sides, at most 224.
+        Side in pixels of square images. "native": the size of all files. "auto": the same if it is
+        at most 224; otherwise the median of the shorter sides, at most 224.
     fit : {"crop", "pad"}, default="crop"
-        Images of another size are resized (bicubic, with the aspect ratio kept) until they fill
-        `size`, and cropped to the centre; or until they fit in, with black margins.
+        Images of another size are resized (bicubic) until they fill `size`, and cropped to the
+        centre; or until they fit in, with black margins.
     grayscale : bool or None, default=None
-        True: turn colours grey. False: three channels. None: three channels if any file has
-        colours.
+        Whether images are grey, or have three channels. None: grey if all files are.
     window : (float, float) or None, default=None
-        Values that become black and white, for all files. None chooses, see Notes.
+        Values that become black and white, for all files. None: those of the DICOM files' window,
+        of the type, or those that all files together use; 8-bit values stay as they are.
     pages : {"first", "all"}, default="first"
-        Which pages, or frames, of a file become images.
+        Which pages, or frames, of files become images.
     exclude : str or list of str, default=()
-        Globs of names, or of paths below the folder, to leave out, such as ``"*_mask.png"``.
+        Globs of names or paths to leave out, such as ``"*_mask.png"``.
     groups : path, dict or None, default=None
         What belongs together (a patient, slide or camera): a dict from files (paths below the
-        folder, or names) to groups, or a CSV file with these in columns "file" and "group", or in
-        the first two. None: the tag PatientID, if DICOM files have it.
+        folder, or names) to groups, or a CSV file with columns "file" and "group", else the
+        first two. None: PatientID of DICOM files.
     group_pattern : str or None, default=None
-        Regular expression that finds the group in a file's path below the folder: what its
-        parentheses match, or else all that it matches.
+        Regular expression that finds the group in a file's path below the folder: all that it
+        matches, or what its parentheses do.
     duplicates : {"keep", "drop"}, default="keep"
-        Whether images with the pixels of an earlier one are dropped.
+        What to do with images that have the pixels of an earlier one.
     on_error : {"raise", "skip"}, default="raise"
-        Whether files that cannot be read are an error, or left out with a warning.
+        What to do with files that cannot be read.
     verbose : bool, default=True
         Show progress.
 
@@ -112,7 +111,7 @@ def load_image_folder(
         y : ndarray of shape (n,), int64
             Class codes.
         class_names : list of str
-            Names of the classes of all splits: ``class_names[code]``.
+            Names of the classes: ``class_names[code]``.
         files : list of str
             Path of each image below the folder.
         split : ndarray of shape (n,) or None
@@ -126,11 +125,11 @@ def load_image_folder(
         first_equal : ndarray of shape (n,), int64
             The first row with the same pixels.
         reading : Reading
-            How files became arrays; `read_images` repeats it on others.
+            How files became arrays.
         left_out : dict
             Names of what was left out, by reason.
         notes : list of str
-            What was chosen, and what else there is to know.
+            What was chosen and found.
 
     Raises
     ------
@@ -139,27 +138,19 @@ def load_image_folder(
     ImportError
         If there are DICOM files, but no pydicom.
     ValueError
-        If there are fewer than two classes, one has no image, it is unclear what a subfolder means,
-        files cannot be read, a file has no group, a group has images in two splits, or an argument
-        is not valid.
+        If it is unclear what a subfolder means, a class has no image, files cannot be read, a group
+        is missing or in two splits, or an argument is not valid.
 
     Warns
     -----
     UserWarning
-        If anything was left out, images have equal pixels, or the scale of values is a guess.
+        If anything was left out, images have equal pixels, or the scale is a guess.
 
     See Also
     --------
     read_images : Read further files in the same way.
     load_npz : Load arrays.
     tsynd_sk.comparison.load_splits : Load images for a comparison, by name.
-
-    Notes
-    -----
-    8-bit values stay as they are. All other files have one scale: the window of DICOM files if all
-    have the same; the range of their type (for floats [0, 1] or [0, 255]) if they use half of it or
-    more; otherwise the range that all together use. White-is-zero and MONOCHROME1 are inverted, the
-    orientation of EXIF is respected, and transparent pixels are laid over black.
 
     Examples
     --------
@@ -194,7 +185,7 @@ def load_image_folder(
     window = check_window(window)
     folder = Path(path).expanduser()
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-    # The bar is there before the first file is found, which takes long on remote disks.
+    # The bar is there before files are found, which takes long on remote disks.
     with tqdm(desc=f"files of {folder.name}", disable=not verbose, leave=False) as bar:
         layout = layout_of(folder, exclude, bar.update)
         wanted = wanted_splits(split, layout.splits, folder)
@@ -253,8 +244,7 @@ def _told(repeats: list[int], first: np.ndarray, files: list[ImageFile]) -> str:
     for where, found in (wrong if any(wrong.values()) else {"such as": pairs[:1]}).items():
         if found:
             named = ", ".join(f"{one.name} and {other.name}" for one, other in found[:3])
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            text += f"; {where}: {named}{more}"
+            text += f"; {where}: {named}"
     return text
 
 
@@ -372,7 +362,6 @@ class _Load:
             fact = self.facts[file.name]
             pixels = read_page(file.path, fact, page)
             X[row] = as_read(reading, pixels, fact)
-            # Of pixels as stored, before any scale or size.
             digest = hashlib.blake2b(repr((pixels.shape, fact.white_is_zero)).encode())
             digest.update(np.ascontiguousarray(pixels).data)
             return digest.digest()
@@ -390,7 +379,7 @@ def _range(file: ImageFile, facts: ImageFacts, pages: str) -> tuple[float, float
 
 
 def _moved_up(X: np.ndarray, kept: list[int]) -> np.ndarray:
-    """Return some rows, in ascending order, without a second array."""
+    """Return some rows without a second array."""
     if len(kept) == len(X):
         return X
     for place, row in enumerate(kept):

@@ -110,7 +110,7 @@ def load_medmnist(
     n_samples: int | None = None,
     random_state: Any = None,
 ) -> LabeledImages:
-    """Load a two-dimensional MedMNIST set, fetching and checking its official file.
+    """Load a two-dimensional MedMNIST set from its official file.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def load_medmnist(
     Raises
     ------
     ValueError
-        If the set is unknown, multi-label or volumetric, or `size` or `n_samples` does not suit it.
+        If the set is unknown, multi-label or volumetric, or another argument does not suit it.
     FileNotFoundError
         If `root` lacks the file and `download` is False.
     OSError
@@ -146,7 +146,7 @@ def load_medmnist(
     See Also
     --------
     load_npz : Load a file of yours with the same layout.
-    load_digits_images : Load a small set without a download.
+    load_digits_images : Load a small set.
     subsample : Keep a part of a set.
 
     Examples
@@ -156,7 +156,7 @@ def load_medmnist(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}; got {split!r}")
-    # Importing medmnist takes seconds and creates ~/.medmnist: only for those who ask for it.
+    # Importing medmnist takes seconds and creates ~/.medmnist.
     import medmnist
     from torchvision.datasets.utils import check_integrity
 
@@ -196,8 +196,7 @@ def load_medmnist(
         raise OSError(
             f"{path} is damaged or not the official file: delete it, and pass download=True"
         )
-    with np.load(path, allow_pickle=False) as file:
-        X, y = file[f"{split}_images"], file[f"{split}_labels"].ravel().astype(np.int64)
+    X, y, _ = load_npz(path, split=split)
     if n_samples is not None:
         rows = subsample(y, n_samples, random_state=random_state)
         X, y = X[rows], y[rows]
@@ -205,12 +204,12 @@ def load_medmnist(
 
 
 def load_digits_images() -> LabeledImages:
-    """Load scikit-learn's small handwritten digits as images; needs no download.
+    """Load scikit-learn's handwritten digits as images, without a download.
 
     Returns
     -------
     data : LabeledImages
-        `X` is float32 of shape (1797, 8, 8) in [0, 1]; the classes are ``"0"`` to ``"9"``.
+        `X` is float32 of shape (1797, 8, 8) in [0, 1]; classes are ``"0"`` to ``"9"``.
 
     See Also
     --------
@@ -248,8 +247,7 @@ def load_npz(path: str | os.PathLike, *, split: str = "train") -> LabeledImages:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is not an .npz file, lacks the split, or holds anything but images and one integer
-        or string label for each.
+        If it is no .npz file, or lacks images or one integer or string label for each.
 
     See Also
     --------

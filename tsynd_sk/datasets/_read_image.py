@@ -44,7 +44,7 @@ class ImageFacts:
     deep: bool = False
     #: Range of the type; None for floats and units.
     limits: tuple[float, float] | None = None
-    #: Whether the lowest value is white, and still to be turned round.
+    #: Whether values are still to be turned round.
     white_is_zero: bool = False
     n_pages: int = 1
     #: Values that the file wants shown as black and white.
@@ -73,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Turn the dozen ways in which decoders fail into one."""
+    """Turn the many ways in which decoders fail into one."""
     try:
         yield
     except (FileFault, ImportError):
@@ -93,7 +93,7 @@ def _bomb(detail: str) -> FileFault:
 
 
 def look(path: Path) -> ImageFacts:
-    """Return what an image file says about itself, without decoding its pixels if possible."""
+    """Return what an image file says about itself."""
     with _faults():
         with path.open("rb") as file:
             start = file.read(132)
@@ -118,7 +118,7 @@ def _look_by_pillow(path: Path, start: bytes) -> ImageFacts:
     with Image.open(path) as image:
         width, height = image.size
         if isinstance(image, TiffImageFile):
-            # As stored: newer versions of Pillow have turned the size already.
+            # As stored: newer versions of Pillow have turned it already.
             width, height = image.tag_v2[256], image.tag_v2[257]
         # Pillow would decode the whole of a PNG to look for EXIF data behind it.
         has_exif = image.format != "PNG" or "exif" in image.info
@@ -149,7 +149,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def read_page(path: Path, facts: ImageFacts, page: int = 0) -> np.ndarray:
-    """Return the values of a page, as they are stored, of shape (H, W) or (H, W, 3)."""
+    """Return the stored values of a page, of shape (H, W) or (H, W, 3)."""
     with _faults():
         if facts.reader == "pydicom":
             return _read_by_pydicom(path, page)
@@ -232,7 +232,7 @@ def _window(dataset: Any) -> tuple[float, float] | None:
 
 
 def _read_by_pydicom(path: Path, page_number: int) -> np.ndarray:
-    """Return a frame: values after the rescale slope and intercept, or colours of 8 bits."""
+    """Return rescaled values, or colours of 8 bits."""
     pydicom = _pydicom(path)
     dataset = pydicom.dcmread(path)
     pixels = pydicom.pixels.pixel_array(dataset, index=page_number)
@@ -323,7 +323,7 @@ def _read_by_tifffile(path: Path, page_number: int) -> np.ndarray:
         raise FileFault(
             "images of more than four channels", f"{n_channels} channels; expected 1 to 4"
         )
-    # What is neither colour nor opacity is dropped, and what is transparent lies over zero.
+    # What is transparent lies over zero.
     n_colours = 3 if n_channels >= 3 else 1
     colours = pixels[..., :n_colours]
     if 2 in extra and pixels.dtype.kind == "u":
@@ -334,7 +334,7 @@ def _read_by_tifffile(path: Path, page_number: int) -> np.ndarray:
 
 def n_threads(facts: Iterable[ImageFacts] = ()) -> int:
     """Return how many threads may decode images like these at once."""
-    # As stored and as two arrays in double precision; or as stored, as it is shown, as an array.
+    # Bytes of a value as stored and as two doubles; or as stored, as it is shown, as an array.
     sizes = (np.prod(f.shape) * (24 if f.deep else 4) * (3 if f.colour else 1) for f in facts)
     return max(1, min(cpu_count(), 16, _BUDGET // int(max(sizes, default=1))))
 
@@ -345,10 +345,7 @@ def in_threads(
     threads: int,
     report: Callable[[], object] = lambda: None,
 ) -> list[Any]:
-    """Return what `task` returns for each item, or the fault that it raises.
-
-    Warnings are filtered here: filters belong to the process, so single threads must not set them.
-    """
+    """Return what `task` returns for each item, or the fault that it raises."""
 
     def run(item: Any) -> Any:
         try:
@@ -358,6 +355,7 @@ def in_threads(
 
     results = []
     parallel = Parallel(threads, require="sharedmem", batch_size=16, return_as="generator")
+    # Filters belong to the process, so single threads must not set them.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(PIL|pydicom)\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -23,7 +23,7 @@ from tsynd_sk.datasets._read_image import (
 )
 
 _LARGEST = 224
-#: A set that uses less than this share of what its type can hold is stretched.
+#: A set that uses less of the range of its type is stretched.
 _SMALL_PART = 0.5
 _BICUBIC = Image.Resampling.BICUBIC
 # Of ITU-R 601, as Pillow has it.
@@ -45,8 +45,8 @@ class Reading:
     grayscale : bool
         Whether images are grey, of shape (H, W), or have three channels.
     window : tuple of float or None
-        Values that become 0 and 255, of files with more than 8 bits, signed values or floats. None
-        if the set has no such file.
+        Values that become 0 and 255, of files with more than 8 bits, signed values or floats, if
+        there are any.
     window_8bit : tuple of float or None
         The same of files with 8 bits.
     pages : {"first", "all"}
@@ -186,9 +186,10 @@ def scale_of(
     own = windows.pop() if len(windows) == 1 else None
     if own is not None:
         return Scale(own, shallow, f"values: the window of all DICOM files, {_shown(own)}")
-    low, high = (f(side) for f, side in zip((min, max), zip(*ranges, strict=True), strict=True))
+    lows, highs = np.transpose(ranges)
+    low, high = float(lows.min()), float(highs.max())
     whole = _whole_range(deep, low, high)
-    few = _few_that_widen(np.asarray(ranges, dtype=float), names, high - low)
+    few = _few_that_widen(lows, highs, names)
     used = (low, high if high > low else low + 1)
     note = (
         f"values: all files together use {_shown((low, high))}"
@@ -211,16 +212,16 @@ def _whole_range(deep: Sequence[ImageFacts], low: float, high: float) -> Window 
     limits = [fact.limits for fact in deep if fact.limits]
     if len(limits) == len(deep):
         return min(bottom for bottom, _ in limits), max(top for _, top in limits)
-    usual = (top for top in (1.0, 255.0) if low >= 0 and high <= top)
-    return None if limits else next(((0.0, top) for top in usual), None)
+    usual = not limits and low >= 0
+    return next(((0.0, top) for top in (1.0, 255.0) if usual and high <= top), None)
 
 
-def _few_that_widen(ranges: np.ndarray, names: Sequence[str], used: float) -> str:
-    """Name files without which far less of the range would be used: hot pixels, say."""
-    low, high = np.quantile(ranges[:, 0], 0.05), np.quantile(ranges[:, 1], 0.95)
-    if len(ranges) < 20 or not 0 < high - low < _SMALL_PART * used:
+def _few_that_widen(lows: np.ndarray, highs: np.ndarray, names: Sequence[str]) -> str:
+    """Name files without which far less of the range would be used."""
+    low, high = np.quantile(lows, 0.05), np.quantile(highs, 0.95)
+    if len(names) < 20 or not 0 < high - low < _SMALL_PART * (highs.max() - lows.min()):
         return ""
-    beyond = np.flatnonzero((ranges[:, 0] < low) | (ranges[:, 1] > high))
+    beyond = np.flatnonzero((lows < low) | (highs > high))
     named = ", ".join(names[row] for row in beyond[:3])
     return (
         f"; but for {len(beyond)} files such as {named} they would use {_shown((low, high))}: look "
@@ -241,7 +242,7 @@ def reading_of(
     grayscale: bool | None,
     pages: str,
 ) -> tuple[Reading, str]:
-    """Choose how a set is read, and say why it gets its size."""
+    """Choose how a set is read, and say why."""
     shapes: dict[tuple[int, int], str] = {}
     for fact, name in zip(facts, names, strict=True):
         shapes.setdefault(fact.shape, name)
@@ -284,7 +285,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     paths : path or list of paths
         Files.
     like : Bunch, Reading or estimator
-        What `load_image_folder` returned, its ``reading``, or an estimator that was saved with it
+        What `load_image_folder` returned, its ``reading``, or an estimator saved with it
         (``save_params(path, reading=...)``).
 
     Returns
@@ -302,7 +303,7 @@ def read_images(paths: str | os.PathLike | Iterable[str | os.PathLike], *, like:
     See Also
     --------
     load_image_folder : Load a set.
-    Reading : How its files were read.
+    Reading : How it was read.
 
     Examples
     --------

@@ -14,8 +14,6 @@ from torch import Tensor
 from tsynd_sk._utils._tensors import PickledAsArrays
 from tsynd_sk.images._stored import NetworkInput, Stored
 
-__all__ = ["ImageFormat", "ValueRange"]
-
 _MAX_CHANNELS = 4
 
 
@@ -28,11 +26,11 @@ class ImageFormat:
     row_shape : tuple of int
         Shape of one row of the array.
     image_shape : tuple of int or None
-        (n_channels, height, width); None for the rows of a table, which stay as they are.
+        (n_channels, height, width); None for the rows of a table.
     layout : {"hw", "hwc", "chw", None}
-        Order of the axes of an image, once a flat row has been folded.
+        Order of the axes of an image.
     dtype : numpy dtype
-        Type of the array's values.
+        Type of the values.
     divisor : int
         What values are divided by for networks: 255 for pixels, otherwise 1.
 
@@ -46,13 +44,9 @@ class ImageFormat:
     >>> from tsynd_sk.images import ImageFormat
     >>> X = np.full((2, 28, 28, 3), 255, dtype=np.uint8)
     >>> image_format = ImageFormat.infer(X)
-    >>> image_format.image_shape, image_format.layout
-    ((3, 28, 28), 'hwc')
     >>> x = image_format.to_tensor(X)
-    >>> x.shape, x.max()
-    (torch.Size([2, 3, 28, 28]), tensor(1.))
-    >>> bool((image_format.to_array(x) == X).all())
-    True
+    >>> x.shape, x.max(), image_format.to_array(x).shape
+    (torch.Size([2, 3, 28, 28]), tensor(1.), (2, 28, 28, 3))
     """
 
     row_shape: tuple[int, ...]
@@ -70,9 +64,8 @@ class ImageFormat:
         X : ndarray of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
             Images, flat images, or a table.
         image_shape : tuple of int or None, default=None
-            Shape of one image: (H, W), (C, H, W) or, for up to four channels, (H, W, C).
-            Distinguishes flat images from the rows of a table, and says which axis of ambiguous
-            images holds the channels.
+            Shape of one image, (H, W), (C, H, W) or, for up to four channels, (H, W, C): for flat
+            images, and for those whose channels may be first or last.
 
         Returns
         -------
@@ -81,7 +74,7 @@ class ImageFormat:
         Raises
         ------
         ValueError
-            If the layout is ambiguous or does not match `image_shape`.
+            If the layout is ambiguous, or `image_shape` another.
         """
         row, shape, layout = X.shape[1:], None, None
         if image_shape is not None:
@@ -90,39 +83,36 @@ class ImageFormat:
             shape, layout = (1, *row), "hw"
             if min(row) <= _MAX_CHANNELS < max(row):
                 raise ValueError(
-                    f"X with rows of shape {row} is ambiguous: narrow grey images, or a single "
-                    f"colour image? For grey images, give image_shape={row}; for a single image, "
-                    "pass X[np.newaxis]."
+                    f"X with rows of shape {row} is ambiguous: for grey images, give "
+                    f"image_shape={row}; for a single image, pass X[np.newaxis]"
                 )
         elif len(row) == 3:
             first, last = row[0] <= _MAX_CHANNELS, row[2] <= _MAX_CHANNELS
             shape, layout = (row, "chw") if first else ((row[2], *row[:2]), "hwc")
             if first == last:
                 raise ValueError(
-                    f"X with rows of shape {row} is ambiguous: the channels may come first or "
-                    "last. Give image_shape=(n_channels, height, width), or move the channels, "
-                    "for instance by np.moveaxis."
+                    f"X with rows of shape {row} is ambiguous: give image_shape=(n_channels, "
+                    "height, width), or move the channels by np.moveaxis"
                 )
         elif len(row) > 3:
             raise ValueError(
-                f"X has {X.ndim} dimensions; expected (n, height, width), (n, height, width, "
-                "n_channels), (n, n_channels, height, width) or (n, n_features). Volumes and "
-                "videos are not supported: pass their slices or frames as images."
+                f"X has {X.ndim} dimensions; expected images, (n, height, width) with or without "
+                "n_channels, or (n, n_features). Volumes and videos are not supported: pass their "
+                "slices or frames"
             )
         return cls(row, shape, layout, X.dtype, 255 if X.dtype == np.uint8 else 1)
 
     @staticmethod
     def _match(row: tuple[int, ...], image_shape: Any) -> tuple[tuple[int, int, int], str]:
-        """Return shape and layout of rows by the shape of an image that a user gives."""
+        """Return shape and layout of rows by the shape that a user gives."""
         try:
             given = tuple(map(index, image_shape))
         except TypeError:
             given = ()
         if len(given) not in (2, 3) or min(given) < 1:
             raise ValueError(
-                f"image_shape={image_shape!r} is not valid: expected two or three positive "
-                "integers, (height, width), (n_channels, height, width) or (height, width, "
-                "n_channels)"
+                f"image_shape={image_shape!r} is not valid: expected positive integers, (height, "
+                "width), (n_channels, height, width) or (height, width, n_channels)"
             )
         layout = "chw"
         if len(given) == 2:
@@ -148,8 +138,7 @@ class ImageFormat:
         Parameters
         ----------
         X : ndarray of shape (n, ...)
-            Images. uint8 is divided by 255, and so are other integers where those of this format
-            are; every other type stays as it is.
+            Images. uint8 is divided by 255, and so are other integers if `divisor` is 255.
 
         Returns
         -------
@@ -164,12 +153,12 @@ class ImageFormat:
         channels, height, width = self.image_shape
         if self.layout == "hwc":
             x = x.reshape(len(x), height, width, channels).permute(0, 3, 1, 2)
-            # For one channel, contiguous() would keep strides that change the rounding of nets.
+            # For one channel, contiguous() would keep strides by which nets round otherwise.
             return x.clone(memory_format=torch.contiguous_format)
         return x.reshape(len(x), channels, height, width)
 
     def as_network_input(self, X: np.ndarray | Stored) -> np.ndarray | NetworkInput:
-        """Return what networks see of images, converted now or, outside of memory, when read.
+        """Return what networks see of images; outside of memory, it is converted when read.
 
         Parameters
         ----------
@@ -189,7 +178,7 @@ class ImageFormat:
         Parameters
         ----------
         x : Tensor of shape (n, C, H, W), or (n, n_features) for a table
-            Images. Integers are rounded, not truncated.
+            Images. Integers are rounded.
 
         Returns
         -------
@@ -211,14 +200,14 @@ class ImageFormat:
 
 @dataclass(frozen=True)
 class ValueRange(PickledAsArrays):
-    """The values that real images take, to which synthetic ones are clipped.
+    """The range of values of real images, to which synthetic ones are clipped.
 
     Attributes
     ----------
     low, high : Tensor
         Scalars for images, one value a feature for tables, on the scale that networks see.
     levels : int or None
-        Number of steps in a unit of that scale where the user's type is not a float.
+        Steps in a unit of that scale; None for floats.
     half : bool
         Whether the user's type is float16.
     extremes : tuple of ndarray
@@ -230,8 +219,7 @@ class ValueRange(PickledAsArrays):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import torch
+    >>> import numpy as np, torch
     >>> from tsynd_sk.images import ImageFormat, ValueRange
     >>> X = np.array([[[0, 51], [102, 204]]], dtype=np.uint8)
     >>> value_range = ValueRange.of(X, ImageFormat.infer(X))
@@ -247,7 +235,7 @@ class ValueRange(PickledAsArrays):
 
     @classmethod
     def of(cls, X: np.ndarray, image_format: ImageFormat) -> ValueRange:
-        """Find the range of images in the user's layout; feature by feature in a table.
+        """Find the range of images, or of each feature of a table.
 
         Parameters
         ----------
@@ -273,7 +261,7 @@ class ValueRange(PickledAsArrays):
     def clip_array(self, X: np.ndarray) -> np.ndarray:
         """Clip images in the user's dtype to the range.
 
-        float32 is all that networks know: 0.1 comes back from them as a little more than 0.1.
+        By rounding to float32, as networks do, they may have left it.
 
         Parameters
         ----------
@@ -291,9 +279,7 @@ class ValueRange(PickledAsArrays):
     def clip(self, x: Tensor) -> Tensor:
         """Clip images to the range, and round them to the user's type, differentiably.
 
-        What is returned survives the way to the user's array and back to the bit, so that a
-        prediction for it is a prediction for the image that the user gets. Rounding passes the
-        gradient on.
+        They survive the way to the user's array and back to the bit. Rounding passes gradients on.
 
         Parameters
         ----------
@@ -310,7 +296,7 @@ class ValueRange(PickledAsArrays):
             return x.detach().half().to(x) + (x - x.detach())
         if self.levels is None:
             return x
-        # As a tensor: CUDA multiplies by the reciprocal of a number, which is another rounding.
+        # As a tensor: CUDA multiplies by the reciprocal of a number, which rounds otherwise.
         levels = torch.tensor(float(self.levels), device=x.device)
         rounded = torch.round(x.detach() * levels) / levels
         return rounded + (x - x.detach())

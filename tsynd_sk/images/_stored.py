@@ -13,29 +13,23 @@ from torch import Tensor
 #: Bytes of an array that are read at a time where nothing else says how much.
 PART_BYTES = 2**24
 
-# What arrays that live in memory have and stored ones do not: those of the array API standard,
-# tables, sparse matrices.
+# What only arrays in memory have: those of the array API, tables, sparse matrices.
 _IN_MEMORY = ("__array_namespace__", "iloc", "__dataframe__", "tocsr")
-_ARRAY_LIKE = ("shape", "dtype", "ndim", "__getitem__")
+_ARRAY_LIKE = ("shape", "ndim", "__getitem__")
 
 
 def is_stored(X: Any) -> bool:
-    """Return whether an array is read in parts, as `numpy.memmap`, zarr, h5py and dask are.
-
-    Arrays of other libraries that live in memory (torch, cupy, pandas, scipy) are not.
-    """
+    """Return whether an array is read in parts, as those of memmap, zarr, h5py and dask are."""
     if isinstance(X, np.ndarray):
         return isinstance(X, np.memmap)
     if isinstance(X, Tensor | np.generic) or any(hasattr(X, name) for name in _IN_MEMORY):
         return False
-    if not all(hasattr(X, name) for name in _ARRAY_LIKE):
-        return False
     try:
         np.dtype(X.dtype)
-    except TypeError:
-        # Tensors of libraries with types of their own; numpy knows how to ask for their values.
+    except (AttributeError, TypeError):
+        # A tensor of a library with types of its own, whose values numpy knows how to ask for.
         return False
-    return True
+    return all(hasattr(X, name) for name in _ARRAY_LIKE)
 
 
 class _Rows:
@@ -52,14 +46,13 @@ class _Rows:
 
 
 class Stored(_Rows):
-    """Array outside of memory, of which rows are read by any index that numpy knows for rows.
+    """Array outside of memory, whose rows are read by any index of numpy.
 
-    The array itself needs slicing along the first axis, and lists of rows only in rising order
-    without repetition, as in HDF5.
+    The array itself is asked for slices and for rising lists of rows, as HDF5 knows them.
     """
 
     def __init__(self, array: Any):
-        # Reading rows of a memmap as an ndarray saves numpy a good deal of ceremony.
+        # Rows of an ndarray are read faster than those of a memmap.
         self.array = array.view(np.ndarray) if isinstance(array, np.memmap) else array
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
@@ -76,7 +69,7 @@ class Stored(_Rows):
             return np.empty((0, *self.shape[1:]), self.dtype)
         ordered, inverse = np.unique(numbers, return_inverse=True)
         first, last = int(ordered[0]), int(ordered[-1])
-        # What lies side by side is read as one block: many stores are slow at lists of rows.
+        # Many stores are slow at lists of rows.
         side_by_side = last - first + 1 == len(ordered)
         read = self.array[first : last + 1] if side_by_side else self.array[ordered]
         return np.asarray(read)[inverse]
@@ -91,7 +84,7 @@ class Stored(_Rows):
 
 
 def row_numbers(rows: Any, n_rows: int) -> range | np.ndarray:
-    """Return numbers from 0 of the rows that an index of numpy names; of neighbours a range."""
+    """Return the numbers of the rows that an index names; a range if they are neighbours."""
     if isinstance(rows, slice):
         rows = range(n_rows)[rows]
     if isinstance(rows, range) and rows.step == 1:
@@ -101,7 +94,7 @@ def row_numbers(rows: Any, n_rows: int) -> range | np.ndarray:
 
 
 def parts(X: np.ndarray | Stored) -> Iterator[np.ndarray]:
-    """Go through an array, in memory as a whole and elsewhere part by part."""
+    """Go through an array, in memory as a whole, elsewhere part by part."""
     if isinstance(X, np.ndarray):
         yield X
         return
@@ -111,15 +104,12 @@ def parts(X: np.ndarray | Stored) -> Iterator[np.ndarray]:
 
 
 def rows_of_a_part(X: Any) -> int:
-    """Return how many rows a part of an array has."""
+    """Return how many rows a part has."""
     return max(PART_BYTES // max(X.dtype.itemsize * int(np.prod(X.shape[1:])), 1), 1)
 
 
 class NetworkInput(_Rows):
-    """What networks see of a stored array: rows of float32, converted as they are read.
-
-    Takes the place of the float32 array that skorch, or a data set of the user's, would get.
-    """
+    """What networks see of a stored array, converted as it is read."""
 
     dtype = np.dtype(np.float32)
 
@@ -141,7 +131,7 @@ class NetworkInput(_Rows):
 
 
 class Selection(_Rows):
-    """Some rows of an array under new numbers, without a copy of them."""
+    """Some rows of an array under new numbers, without a copy."""
 
     def __init__(self, X: Any, index: np.ndarray):
         self.X = X
@@ -159,7 +149,7 @@ def spread(n_rows: int, n_chosen: int) -> np.ndarray:
 
 
 def empty_on_disk(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Make an array in a temporary file that goes with it; raise OSError if the disk is full."""
+    """Make an array in a temporary file that goes with it."""
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile() as file:
         if hasattr(os, "posix_fallocate") and n_bytes:

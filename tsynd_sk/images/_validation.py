@@ -17,11 +17,10 @@ from tsynd_sk.images._stored import Stored, is_stored, parts
 
 
 def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndarray | Stored:
-    """Validate images for an estimator; with `reset`, learn their format.
+    """Validate images for an estimator.
 
-    Sets ``image_shape_``, ``format_`` and ``value_range_`` of the estimator when `reset`, and where
-    `X` has two dimensions ``n_features_in_``, and compares with them otherwise. Arrays outside of
-    memory are read in parts and stay where they are.
+    Sets its ``image_shape_``, ``format_``, ``value_range_`` and ``n_features_in_`` (of rows) with
+    `reset`, and compares with them otherwise. Arrays outside of memory stay there.
     """
     name = type(estimator).__name__
     # Of a flat row, scikit-learn itself says so.
@@ -38,8 +37,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
     low, high = _extremes(X, axis, name) if stored else (X.min(axis), X.max(axis))
     if max(-float(low.min()), float(high.max())) > float(np.finfo(np.float32).max):
         raise ValueError(
-            "X has values too large for dtype('float32'), in which networks compute: scale them, "
-            "for instance to values between 0 and 1"
+            "X has values too large for dtype('float32'): scale them, such as to the range [0, 1]"
         )
     integers = X.dtype.kind in "iu" and X.dtype != np.uint8
     # Those up to 1 have the scale of networks already.
@@ -49,9 +47,8 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
         if pixels and estimator.format_.image_shape is not None:
             estimator.format_ = replace(estimator.format_, divisor=255)
             warnings.warn(
-                f"X has integers of {X.dtype} from {low} to {high}, which {name} divides by 255, "
-                "as pixels. Pass X.astype('uint8') for the same without this warning, or floats, "
-                "which stay as they are.",
+                f"X has integers of {X.dtype} from {low} to {high}, which {name} divides by 255: "
+                "pass X.astype('uint8') for the same without a warning, or floats",
                 UserWarning,
                 stacklevel=3,
             )
@@ -77,8 +74,7 @@ def check_images(estimator, X: Any, *, reset: bool, image_shape=None) -> np.ndar
 def array_of_images(X: Any, *, name: str, estimator=None, reset: bool = False) -> np.ndarray:
     """Return images in memory, or rows of a table, as an array of finite numbers.
 
-    `name` is that of who asks for them. An estimator learns the number and the names of a table's
-    columns with `reset`, and compares with them otherwise.
+    An estimator learns the columns of a table with `reset`, and compares with them otherwise.
     """
     if not isinstance(X, np.ndarray) or X.dtype.kind in "OUST":
         _refuse_no_images(X)
@@ -105,9 +101,8 @@ def _refuse_no_images(X: Any) -> None:
     if isinstance(X, Dataset | DataLoader):
         dataset = "X" if isinstance(X, Dataset) else "X.dataset"
         raise TypeError(
-            f"X is a {kind}, which gives images one by one, with their labels: pass "
-            f"skorch.helper.SliceDataset({dataset}, 0) as X and SliceDataset({dataset}, 1) as y, "
-            "or an array of images, such as np.stack([image for image, label in dataset])"
+            f"X is a {kind}, expected an array: pass skorch.helper.SliceDataset({dataset}, 0) as X "
+            f"and SliceDataset({dataset}, 1) as y, or np.stack([image for image, _ in dataset])"
         )
     first: Any = None
     # What holds one object for each row; a table has more columns.
@@ -122,25 +117,20 @@ def _refuse_no_images(X: Any) -> None:
         first = None if rows.ndim > 1 and isinstance(rows.flat[0], path) else rows.flat[0]
     if isinstance(first, path):
         raise TypeError(
-            f"X is a {kind} of names of files or folders, such as {str(first)!r}: load the images "
-            "first, by tsynd_sk.datasets.load_image_folder for a folder with a subfolder for each "
-            "class, or by np.stack([np.asarray(PIL.Image.open(name)) for name in X])"
+            f"X is a {kind} of names of files, such as {str(first)!r}: load them by tsynd_sk."
+            "datasets.load_image_folder or np.stack([np.array(PIL.Image.open(name)) for name in X])"
         )
     if getattr(first, "ndim", 0) > 0:
         column = "X.iloc[:, 0]" if getattr(X, "ndim", 1) == 2 else "X"
         raise TypeError(
-            f"X is a {kind} of arrays, each of shape {tuple(first.shape)}, not an array: "
-            f"pass np.stack({column})"
+            f"X is a {kind} of arrays, each of shape {tuple(first.shape)}: pass np.stack({column})"
         )
 
 
 def _stored(X: Any) -> Stored:
     X = X if isinstance(X, Stored) else Stored(X)
     if not all(isinstance(side, Integral) for side in X.shape):
-        raise ValueError(
-            f"X has the shape {X.shape}, of which dask does not know all: call "
-            "X.compute_chunk_sizes()"
-        )
+        raise ValueError(f"X has an unknown side, {X.shape}: call X.compute_chunk_sizes()")
     if X.ndim < 2 or 0 in X.shape or X.dtype.kind not in "buif":
         raise ValueError(
             f"X has shape {X.shape} and dtype {X.dtype}; expected integers or floats in at least "
@@ -150,7 +140,7 @@ def _stored(X: Any) -> Stored:
 
 
 def _extremes(X: Stored, axis: int | None, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return lowest and highest values; raise, with the row, if one is not finite."""
+    """Return lowest and highest values; raise if one is not finite."""
     lows, highs, n_read = [], [], 0
     for part in parts(X):
         try:
@@ -167,10 +157,7 @@ def _extremes(X: Stored, axis: int | None, name: str) -> tuple[np.ndarray, np.nd
 
 
 def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
-    """Raise if X is on another scale than that of fit; warn if it reaches far beyond it.
-
-    Pixels, which are divided by 255, are uint8 or, where fit saw pixels, all integers up to 255.
-    """
+    """Raise if X is on another scale than that of fit; warn if it reaches far beyond it."""
     name, expected, fitted = type(estimator).__name__, estimator.format_, estimator.value_range_
     fitted_low, fitted_high = float(fitted.low.min()), float(fitted.high.max())
     divided = expected.divisor
@@ -178,8 +165,7 @@ def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
         if dtype != np.uint8 and not (dtype.kind in "iu" and low >= 0 and high <= 255):
             raise ValueError(
                 f"X has values up to {high:g} in dtype {dtype}, but {name} was fitted on "
-                f"{expected.dtype} images, which it divides by 255. Pass uint8, or floats between "
-                "0 and 1."
+                f"{expected.dtype} images, which it divides by 255. Pass uint8, or floats up to 1."
             )
     elif expected.image_shape is not None and dtype == np.uint8 and fitted_high > 1.5:
         raise ValueError(
@@ -193,8 +179,8 @@ def _check_range(dtype: np.dtype, low: float, high: float, estimator) -> None:
         return
     warnings.warn(
         f"X has values from {low:g} to {high:g}, far outside of the range from "
-        f"{fitted_low * divided:g} to {fitted_high * divided:g} that {name} "
-        "was fitted on, so that its predictions mean little: scale X as it was scaled for fit",
+        f"{fitted_low * divided:g} to {fitted_high * divided:g} that {name} was fitted on: scale X "
+        "as for fit",
         UserWarning,
         stacklevel=4,
     )
