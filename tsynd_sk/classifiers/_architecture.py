@@ -1,10 +1,11 @@
-"""Networks that `Pretrained` knows: torchvision's by name, and functions that make one."""
+"""Networks that `Pretrained` knows: torchvision's by name, and functions; and their weights."""
 
 from __future__ import annotations
 
 import copy
 import difflib
 import inspect
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from tsynd_sk._utils._by_name import object_of
 from tsynd_sk._utils._validation import type_name
@@ -20,21 +22,23 @@ from tsynd_sk._utils._validation import type_name
 # Smaller images leave nothing of the five halvings that networks for ImageNet make.
 _LEAST_SIDE = 32
 
+# What trainers put before the names of weights, and around all of them.
+_PREFIXES = ("", "module.", "net.", "model.", "backbone.")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is made, by functions of (n_channels, n_classes), and what it expects."""
+    """How a network is made, by a function of (n_channels, n_classes), and what it expects."""
 
     name: str
     make: Callable[[int, int], nn.Module]
     least_side: int = 1
-    # Those that it was made for, where it does not say.
     n_channels: int | None = None
     # Mean and standard deviation of channels, for images between 0 and 1.
     normalisation: tuple[Any, Any] | None = None
-    # Address of torchvision's default weights, and what makes it with these and a head for them.
-    url: str | None = None
-    make_with_default_weights: Callable[[], nn.Module] | None = None
+    # Torchvision's description of them.
+    default_weights: Any = None
 
 
 def architecture_of(net: Any) -> Architecture:
@@ -52,12 +56,12 @@ def architecture_of(net: Any) -> Architecture:
     if isinstance(net, nn.Module):
         raise TypeError(
             f"net is an instance of {type(net).__name__}, whose weights every training would "
-            "share: give a function of (n_channels, n_classes) that makes it anew"
+            "share: give a function of (n_channels, n_classes) that makes it"
         )
     if not callable(net):
         raise TypeError(
             "net must be the name of a torchvision model, or a function of (n_channels, n_classes) "
-            "that returns a torch.nn.Module: itself, 'package.module:function' or "
+            "that returns a torch.nn.Module, itself or as 'package.module:function' or "
             f"'file.py:function'; got {type_name(net)}"
         )
 
@@ -71,10 +75,10 @@ def architecture_of(net: Any) -> Architecture:
         module = net(n_channels, n_classes)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. A skorch "
-                "classifier is passed by itself, without Pretrained."
+                f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. Pass a "
+                "skorch classifier without Pretrained."
             )
-        # It may return the same network whenever it is called, which training must not change.
+        # It may return the same network at every call, which training must not change.
         return copy.deepcopy(module)
 
     return Architecture(name, make)
@@ -94,7 +98,7 @@ def _of_torchvision(name: str) -> Architecture:
         raise ValueError(
             f"torchvision has no classification model {name!r}"
             + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
-            + " A network of your own is 'package.module:function' or 'file.py:function'."
+            + " Your own are 'package.module:function' or 'file.py:function'."
         )
     default = models.get_model_weights(name).DEFAULT
     seen = default.transforms()
@@ -104,8 +108,7 @@ def _of_torchvision(name: str) -> Architecture:
         least_side=max(_LEAST_SIDE, *default.meta["min_size"]),
         n_channels=3,
         normalisation=(seen.mean, seen.std),
-        url=default.url,
-        make_with_default_weights=lambda: _built(name, weights=default),
+        default_weights=default,
     )
 
 
@@ -123,3 +126,72 @@ def _built(name: str, **params: Any) -> Any:
             net.aux_logits, net.transform_input = False, True
     # In this order processors convolve faster.
     return net.to(memory_format=torch.channels_last)
+
+
+def with_default_weights(architecture: Architecture) -> nn.Module:
+    """Make a network of torchvision with its default weights, which may have to be fetched."""
+    default, name = architecture.default_weights, architecture.name
+    if default is None:
+        raise ValueError(
+            f"weights='imagenet' is for networks of torchvision by name, not for {name}: give the "
+            "file of its weights, or let the function load them"
+        )
+    try:
+        return _built(name, weights=default)
+    except OSError as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise OSError(
+            f"the weights of {name} cannot be fetched: {error}. Where there is a network, fetch "
+            f"{default.url} and put it into {folder}, or give its path: weights=FILE, "
+            "--weights FILE"
+        ) from error
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read tensors by name from a safetensors file, or one of `torch.save` without running code."""
+    file, told = Path(path).expanduser(), f"weights={os.fspath(path)!r}"
+    if not file.is_file():
+        raise FileNotFoundError(f"{told}: there is no such file; expected 'imagenet' or its path")
+    try:
+        if file.suffix == ".safetensors":
+            found: Any = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch's reader fails in many ways, on a page of HTML for one
+        # Not what torch says, which advises to run the code that may be in the file.
+        raise ValueError(
+            f"{told} cannot be read as tensors alone: save the network's state_dict() there, by "
+            "torch.save or as safetensors"
+        ) from error
+    found = found if isinstance(found, dict) else {}
+    for wrapper in _WRAPPERS:
+        if isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{told} holds no tensors by name: save the network's state_dict() there")
+    return tensors
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told: str) -> bool:
+    """Load weights; return whether those of the head fit, and raise if others do not."""
+    own = module.state_dict()
+    for prefix in _PREFIXES:
+        named = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        if named.keys() & own.keys():
+            break
+    of_head = {n: w for n, w in own.items() if n.rpartition(".")[0] == head}
+    fits = all(n in named and named[n].shape == w.shape for n, w in of_head.items())
+    if not fits:
+        named.update(of_head)
+    # Old files do not count batches.
+    counts = {n: w for n, w in own.items() if n.endswith("num_batches_tracked")}
+    try:
+        module.load_state_dict({**counts, **named})
+    except RuntimeError as error:
+        raise ValueError(
+            f"{told} do not fit: {error!s:.600}. Give the weights of this network"
+        ) from error
+    return fits

@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's or one's own, with weights of a larger data set or without."""
+"""Networks by name: torchvision's or one's own, with pretrained weights or without."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from tsynd_sk._utils._by_name import file_of, module_of_file
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.classifiers._architecture import Architecture, architecture_of
+from tsynd_sk.classifiers._architecture import (
+    Architecture,
+    architecture_of,
+    load_weights,
+    read_weights,
+    with_default_weights,
+)
 from tsynd_sk.classifiers._default import SizedClassifier
-from tsynd_sk.classifiers._weights import load_weights, read_weights, with_default_weights
 
 # Sides that are tried for a network that does not take images as they are, and does not tell.
 _SIDES = (32, 64, 128, 224, 299)
@@ -32,9 +38,9 @@ _BACKBONE_LR = 0.1
 class Pretrained(SizedClassifier):
     """A network of torchvision by name, or one of your own, for images of any size; returns logits.
 
-    Grey images are repeated to as many channels as the network takes, normalised as it expects,
-    and enlarged to the least size that it takes. A head for another number of classes is replaced
-    by a new one, with a warning. `NetClassifier` sizes it from the data.
+    Grey images are repeated to as many channels as the network takes, normalised, and enlarged to
+    the least size that it takes. A new head replaces one of another number of classes, with a
+    warning.
 
     Parameters
     ----------
@@ -44,46 +50,42 @@ class Pretrained(SizedClassifier):
         Number of classes.
     net : str or callable
         Name of a torchvision classification model, such as "resnet18"; or a function of
-        ``(n_channels, n_classes)`` that returns a `torch.nn.Module`, which may have weights: the
-        function itself, "package.module:function" or "path/to/file.py:function". What it returns
-        is copied.
+        ``(n_channels, n_classes)`` that returns a `torch.nn.Module`, which is copied: itself,
+        "package.module:function" or "path/to/file.py:function".
     weights : None, "imagenet" or path-like, default=None
         None: as `net` comes, which is at random for torchvision's. "imagenet": torchvision's
-        default weights, from its folder of checkpoints, or fetched into it. A file: safetensors, or
-        a state dict that is read without running code. Its head may be of another size.
+        default weights, fetched if they are not there. A file: safetensors, or a state dict, which
+        is read without running code.
     freeze : bool, default=False
-        Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
+        Whether to train the head alone; batch normalisation stays in evaluation mode.
     backbone_lr : float or None, default=None
         Learning rate of all but the head, as a fraction of the net's ``lr``. None: 0.1 with
-        `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
+        `weights`, 1 without.
     normalisation : tuple or None, default=None
-        Mean and standard deviation to normalise by: numbers, or one for each channel of the
-        network. None: a network of torchvision gets images scaled to between 0 and 1, if they are
-        not, and normalised as its default weights expect it; your own gets them as they are.
+        Mean and standard deviation to normalise by: numbers, or one for each channel. None: a
+        network of torchvision gets images between 0 and 1, scaled if need be, normalised as its
+        default weights expect; your own gets them as they are.
 
     Raises
     ------
     TypeError, ValueError
         If `net` is none of these, takes no such images, or `weights` do not fit it.
     ImportError, OSError
-        If torchvision is needed and not installed, or there is no file, or weights cannot be
-        fetched; the message says what to fetch, and where to put it.
+        If torchvision is not installed, there is no file, or weights cannot be fetched.
 
     See Also
     --------
     NetClassifier : Trains it: ``NetClassifier(Pretrained, module__net="resnet18")``.
-    tsynd_sk.comparison.make_network : Makes both from the name of a network.
+    tsynd_sk.comparison.make_network : Makes both.
 
     Examples
     --------
     >>> import torch
     >>> from torch import nn
     >>> from tsynd_sk.classifiers import Pretrained
-    >>> def tiny(n_channels, n_classes):
-    ...     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    ...     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pooled, nn.Linear(8, n_classes))
-    >>> net = Pretrained((1, 28, 28), 2, net=tiny)
-    >>> net(torch.rand(5, 1, 28, 28)).shape
+    >>> def linear(n_channels, n_classes):
+    ...     return nn.Sequential(nn.Flatten(), nn.Linear(n_channels * 64, n_classes))
+    >>> Pretrained((1, 8, 8), 2, net=linear)(torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 2])
     """
 
@@ -106,7 +108,7 @@ class Pretrained(SizedClassifier):
             backbone_lr = 1.0 if weights is None else _BACKBONE_LR
         self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
         image_shape = tuple(map(int, image_shape))
-        # What `from_data` finds out, with which a saved net is rebuilt; its weights come with it.
+        # With these a saved net is rebuilt, and then gets its weights.
         self.sizes = {
             "image_shape": image_shape,
             "n_classes": n_classes,
@@ -132,14 +134,14 @@ class Pretrained(SizedClassifier):
             raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:
             warnings.warn(
-                f"the head of {architecture.name}, its layer {self.head!r}, was of another size: a "
-                f"new one for {n_classes} classes takes its place, and has to be trained",
+                f"the head of {architecture.name}, its layer {self.head!r}, was of another size: "
+                f"train a new one for {n_classes} classes, which takes its place",
                 UserWarning,
                 stacklevel=2,
             )
         given = normalisation or architecture.normalisation or (0.0, 1.0)
         # Only torchvision's come without any weights of their own.
-        self._random = architecture.url and weights is None and architecture.name
+        self._random = architecture.default_weights and weights is None and architecture.name
         self._scale_from_data = normalisation is None and architecture.normalisation is not None
         for name, values in zip(("mean", "std"), given, strict=True):
             column = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
@@ -156,7 +158,7 @@ class Pretrained(SizedClassifier):
         if self.freeze and self._random:
             raise ValueError(
                 f"freeze=True would keep {self._random} at random weights: give module__weights "
-                "(--weights), too"
+                "(--weights)"
             )
         low, high = float(X.min()), float(X.max())
         if self._scale_from_data and (low < 0 or high > 1):
@@ -185,7 +187,7 @@ class Pretrained(SizedClassifier):
         return self
 
     def param_groups(self, lr: float) -> list[tuple[str, dict[str, Any]]]:
-        """Tell skorch's ``optimizer__param_groups`` how fast head and backbone learn.
+        """Return skorch's ``optimizer__param_groups``: how fast head and backbone learn.
 
         Parameters
         ----------
@@ -195,7 +197,7 @@ class Pretrained(SizedClassifier):
         Returns
         -------
         list of tuple
-            Patterns of names of parameters, and what holds for them; empty if all learn alike.
+            Patterns of names of parameters, with their rates; empty if all learn alike.
         """
         if self.backbone_lr == 1:
             return []
@@ -219,12 +221,12 @@ def _logits(output: Any) -> Tensor:
         output = output[0]
     elif isinstance(output, dict):
         output = output.get("logits", output)
-    elif not isinstance(output, Tensor):
+    else:
         output = getattr(output, "logits", output)
     if not isinstance(output, Tensor):
         raise TypeError(
             f"the network returns {type_name(output)}; expected a tensor of logits, a tuple that "
-            "begins with it, or a dict or dataclass that has it as 'logits'"
+            "begins with it, or a dict or object that has it as 'logits'"
         )
     return output
 
@@ -263,7 +265,7 @@ class _Taken(NamedTuple):
         if not errors:
             raise ValueError(
                 f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
-                "fewer channels, or a function of (n_channels, n_classes) that makes the network"
+                "fewer, or a function of (n_channels, n_classes) that makes the network"
             )
         raise ValueError(
             f"{known.name} must take images of shape {image_shape}, or the same enlarged"
@@ -274,35 +276,28 @@ class _Taken(NamedTuple):
 @torch.no_grad()
 def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
     """Return how many columns a network predicts, and the name of the last layer that has them."""
-    called: list[str] = []
+    called: list[Any] = []
 
-    def remember(name: str):
-        return lambda layer, inputs, output: called.append(name)
+    def remember(layer: nn.Module, inputs: Any, output: Any) -> None:
+        called.append(layer)
 
-    layers = dict(module.named_modules())
-    handles = [
-        layer.register_forward_hook(remember(name))
-        for name, layer in layers.items()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    ]
-    modes = {part: part.training for part in layers.values()}
+    names = {layer: name for name, layer in module.named_modules()}
+    layers = [layer for layer in names if isinstance(layer, nn.Linear | nn.Conv2d)]
+    handles = [layer.register_forward_hook(remember) for layer in layers]
     try:
-        logits = _logits(module.eval()(x))
+        with modes_kept(module):
+            logits = _logits(module.eval()(x))
     finally:
         for handle in handles:
             handle.remove()
-        for part, mode in modes.items():
-            part.training = mode
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
             f"it returns an array of shape {tuple(logits.shape)} for {len(x)} images; expected a "
             "row of logits for each"
         )
-    for name in reversed(called):
-        layer: Any = layers[name]
-        n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        if n_outputs == logits.shape[1]:
-            return n_outputs, name
+    for layer in reversed(called):
+        if len(layer.weight) == logits.shape[1]:
+            return logits.shape[1], names[layer]
     raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
@@ -318,8 +313,7 @@ def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -
     if isinstance(old, nn.Linear):
         new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
     else:
-        new = nn.Conv2d(
-            old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias
-        )
+        size = old.kernel_size, old.stride, old.padding
+        new = nn.Conv2d(old.in_channels, n_classes, *size, bias=bias)
     parent, _, child = taken.head.rpartition(".")
     setattr(module.get_submodule(parent), child, new)
