@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
-import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,20 +27,19 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a network is made, by a function of (n_channels, n_classes), and what it expects."""
+    """What a network expects of images, as far as it says so."""
 
     name: str
-    make: Callable[[int, int], nn.Module]
     least_side: int = 1
     n_channels: int | None = None
-    # Mean and standard deviation of channels, for images between 0 and 1.
+    # Mean and standard deviation of channels, for images between 0 and 1: torchvision's alone.
     normalisation: tuple[Any, Any] | None = None
-    # Torchvision's description of them.
-    default_weights: Any = None
 
 
-def architecture_of(net: Any) -> Architecture:
-    """Return what a user's `net` stands for; raise if it stands for none."""
+def build(
+    net: Any, n_channels: int, n_classes: int, of_imagenet: bool
+) -> tuple[nn.Module, Architecture]:
+    """Make the network that a user's `net` stands for; raise if it stands for none."""
     name = getattr(net, "__qualname__", type(net).__name__)
     from_torchvision = str(getattr(net, "__module__", "")).startswith("torchvision.models.")
     if from_torchvision and inspect.isroutine(net):
@@ -51,7 +48,7 @@ def architecture_of(net: Any) -> Architecture:
     if isinstance(net, str | Path):
         name = str(net)
         if ":" not in name:
-            return _of_torchvision(name)
+            return _of_torchvision(name, n_classes, of_imagenet)
         net = object_of(name, "net")
     if isinstance(net, nn.Module):
         raise TypeError(
@@ -64,27 +61,28 @@ def architecture_of(net: Any) -> Architecture:
             "that returns a torch.nn.Module, itself or as 'package.module:function' or "
             f"'file.py:function'; got {type_name(net)}"
         )
+    if of_imagenet:
+        raise ValueError(
+            f"weights='imagenet' is for networks of torchvision by name, not for {name}: give the "
+            "file of its weights, or let the function load them"
+        )
+    try:
+        inspect.signature(net).bind(n_channels, n_classes)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"net={name!r} must be a function of (n_channels, n_classes): {error}"
+        ) from error
+    module = net(n_channels, n_classes)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. Pass a "
+            "skorch classifier without Pretrained."
+        )
+    # It may return the same network at every call, which training must not change.
+    return copy.deepcopy(module), Architecture(name)
 
-    def make(n_channels: int, n_classes: int) -> nn.Module:
-        try:
-            inspect.signature(net).bind(n_channels, n_classes)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"net={name!r} must be a function of (n_channels, n_classes): {error}"
-            ) from error
-        module = net(n_channels, n_classes)
-        if not isinstance(module, nn.Module):
-            raise TypeError(
-                f"net={name!r} returned {type_name(module)}; expected a torch.nn.Module. Pass a "
-                "skorch classifier without Pretrained."
-            )
-        # It may return the same network at every call, which training must not change.
-        return copy.deepcopy(module)
 
-    return Architecture(name, make)
-
-
-def _of_torchvision(name: str) -> Architecture:
+def _of_torchvision(name: str, n_classes: int, of_imagenet: bool) -> tuple[nn.Module, Architecture]:
     try:
         # Importing torchvision takes a second.
         from torchvision import models
@@ -101,43 +99,12 @@ def _of_torchvision(name: str) -> Architecture:
             + " Your own are 'package.module:function' or 'file.py:function'."
         )
     default = models.get_model_weights(name).DEFAULT
-    seen = default.transforms()
-    return Architecture(
-        name,
-        lambda n_channels, n_classes: _built(name, num_classes=n_classes),
-        least_side=max(_LEAST_SIDE, *default.meta["min_size"]),
-        n_channels=3,
-        normalisation=(seen.mean, seen.std),
-        default_weights=default,
-    )
-
-
-def _built(name: str, **params: Any) -> Any:
-    from torchvision import models
-
-    with warnings.catch_warnings():
-        # GoogLeNet and Inception announce another initialisation.
-        warnings.simplefilter("ignore", FutureWarning)
-        net: Any = models.get_model(name, **params)
-    # These two have further heads, for a loss that knows of them, and their own normalisation.
-    for auxiliary in ("aux1", "aux2", "AuxLogits"):
-        if auxiliary in net._modules:
-            setattr(net, auxiliary, None)
-            net.aux_logits, net.transform_input = False, True
-    # In this order processors convolve faster.
-    return net.to(memory_format=torch.channels_last)
-
-
-def with_default_weights(architecture: Architecture) -> nn.Module:
-    """Make a network of torchvision with its default weights, which may have to be fetched."""
-    default, name = architecture.default_weights, architecture.name
-    if default is None:
-        raise ValueError(
-            f"weights='imagenet' is for networks of torchvision by name, not for {name}: give the "
-            "file of its weights, or let the function load them"
-        )
+    params = {"weights": default} if of_imagenet else {"num_classes": n_classes}
     try:
-        return _built(name, weights=default)
+        with warnings.catch_warnings():
+            # GoogLeNet and Inception announce another initialisation.
+            warnings.simplefilter("ignore", FutureWarning)
+            module: Any = models.get_model(name, **params)
     except OSError as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise OSError(
@@ -145,11 +112,22 @@ def with_default_weights(architecture: Architecture) -> nn.Module:
             f"{default.url} and put it into {folder}, or give its path: weights=FILE, "
             "--weights FILE"
         ) from error
+    # These two have further heads, for a loss that knows of them, and their own normalisation.
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):
+        if auxiliary in module._modules:
+            setattr(module, auxiliary, None)
+            module.aux_logits, module.transform_input = False, True
+    seen = default.transforms()
+    least_side = max(_LEAST_SIDE, *default.meta["min_size"])
+    return module, Architecture(name, least_side, 3, (seen.mean, seen.std))
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read tensors by name from a safetensors file, or one of `torch.save` without running code."""
-    file, told = Path(path).expanduser(), f"weights={os.fspath(path)!r}"
+def load_weights(module: nn.Module, path: str | Path, head: str, name: str) -> bool:
+    """Load weights of a file; return whether those of the head fit, and raise if others do not.
+
+    The file is one of safetensors, or of `torch.save`, which is read without running code.
+    """
+    file, told = Path(path).expanduser(), f"weights={str(path)!r}"
     if not file.is_file():
         raise FileNotFoundError(f"{told}: there is no such file; expected 'imagenet' or its path")
     try:
@@ -169,14 +147,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(found.get(wrapper), dict):
             found = found[wrapper]
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
-    if not tensors:
+    weights = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not weights:
         raise ValueError(f"{told} holds no tensors by name: save the network's state_dict() there")
-    return tensors
-
-
-def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told: str) -> bool:
-    """Load weights; return whether those of the head fit, and raise if others do not."""
     own = module.state_dict()
     for prefix in _PREFIXES:
         named = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
@@ -192,6 +165,7 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], head: str, told:
         module.load_state_dict({**counts, **named})
     except RuntimeError as error:
         raise ValueError(
-            f"{told} do not fit: {error!s:.600}. Give the weights of this network"
+            f"{told} and the network {name} do not fit: {error!s:.600}. Give the weights of this "
+            "network"
         ) from error
     return fits

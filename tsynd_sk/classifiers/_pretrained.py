@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from tsynd_sk._utils._by_name import file_of, module_of_file
 from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.classifiers._architecture import (
-    Architecture,
-    architecture_of,
-    load_weights,
-    read_weights,
-    with_default_weights,
-)
+from tsynd_sk.classifiers._architecture import Architecture, build, load_weights
 from tsynd_sk.classifiers._default import SizedClassifier
 
 # Sides that are tried for a network that does not take images as they are, and does not tell.
@@ -116,43 +110,73 @@ class Pretrained(SizedClassifier):
             "backbone_lr": self.backbone_lr,
         }
         self._file = file_of(net) if isinstance(net, str) else None
-        architecture = architecture_of(net)
-        if weights == "imagenet":
-            module = with_default_weights(architecture)
-        else:
-            module = architecture.make(architecture.n_channels or image_shape[0], n_classes)
-        taken = _Taken.find(module, image_shape, architecture)
-        self.n_channels, self.size, self.head = taken.n_channels, taken.size, taken.head
-        new_head = taken.n_outputs != n_classes
+        module, known = build(net, image_shape[0], n_classes, weights == "imagenet")
+        new_head = self._adapt_to(module, image_shape, known) != n_classes
         if new_head:
-            _replace_head(module, taken, n_classes, architecture.name)
+            _replace_head(module, self.head, n_classes, known.name)
         if isinstance(weights, str | Path) and weights != "imagenet":
-            told = f"weights={str(weights)!r} and the network {architecture.name}"
             # The file may know as many classes as there are.
-            new_head = not load_weights(module, read_weights(weights), self.head, told)
+            new_head = not load_weights(module, weights, self.head, known.name)
         elif weights not in (None, "imagenet"):
             raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:
             warnings.warn(
-                f"the head of {architecture.name}, its layer {self.head!r}, was of another size: "
-                f"train a new one for {n_classes} classes, which takes its place",
+                f"the head of {known.name}, its layer {self.head!r}, was of another size: train a "
+                f"new one for {n_classes} classes, which takes its place",
                 UserWarning,
                 stacklevel=2,
             )
-        given = normalisation or architecture.normalisation or (0.0, 1.0)
-        # Only torchvision's come without any weights of their own.
-        self._random = architecture.default_weights and weights is None and architecture.name
-        self._scale_from_data = normalisation is None and architecture.normalisation is not None
+        given = normalisation or known.normalisation or (0.0, 1.0)
+        of_torchvision = known.normalisation is not None
+        self._random = known.name if of_torchvision and weights is None else None
+        self._scale_from_data = of_torchvision and normalisation is None
         for name, values in zip(("mean", "std"), given, strict=True):
             column = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, column.expand(self.n_channels, 1, 1).clone())
         if self.freeze:
             module.requires_grad_(False)
             module.get_submodule(self.head).requires_grad_(True)
-        # By number, for torch 2.4 cannot pickle a layout.
-        self.layout = _LAYOUTS.index(taken.layout)
-        self.net = module.to(memory_format=taken.layout)
+        self.net = module.to(memory_format=_LAYOUTS[self.layout])
         self.train(self.training)
+
+    def _adapt_to(
+        self, module: nn.Module, image_shape: tuple[int, ...], known: Architecture
+    ) -> int:
+        """Find what a network takes, by images of zeros, and its head; return its columns.
+
+        They are as they come, grey ones repeated, and of sizes that are common.
+        """
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape must be (n_channels, height, width); got {image_shape}")
+        own, sides = image_shape[0], image_shape[1:]
+        factor = max(known.least_side / min(sides), 1)
+        sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
+        squares = _SIDES if known.least_side == 1 else (known.least_side,)
+        sizes += [(side, side) for side in squares]
+        errors = []
+        for n_channels in dict.fromkeys((known.n_channels or own, 3)):
+            if own not in (1, n_channels):
+                continue
+            for size, layout in product(sizes, _LAYOUTS):
+                x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
+                try:
+                    n_outputs, self.head = _try(module.to(memory_format=layout), x)
+                except (RuntimeError, ValueError, AssertionError) as error:
+                    errors.append(f"{type(error).__name__}: {error}")
+                    continue
+                self.n_channels, self.size = n_channels, None if size == sides else size
+                # By number, for torch 2.4 cannot pickle a layout.
+                self.layout = _LAYOUTS.index(layout)
+                return n_outputs
+        if not errors:
+            raise ValueError(
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
+                "fewer, or a function of (n_channels, n_classes) that makes the network"
+            )
+        raise ValueError(
+            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
+            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
+        )
 
     def _scale_by(self, X: Tensor) -> None:
         if self.freeze and self._random:
@@ -231,48 +255,6 @@ def _logits(output: Any) -> Tensor:
     return output
 
 
-class _Taken(NamedTuple):
-    """What a network takes (channels, size, layout) and returns (columns, made by its head)."""
-
-    n_channels: int
-    size: tuple[int, int] | None
-    layout: torch.memory_format
-    n_outputs: int
-    head: str
-
-    @classmethod
-    def find(cls, module: nn.Module, image_shape: tuple[int, ...], known: Architecture) -> _Taken:
-        """Try images of zeros: as they are, grey ones repeated, and of sizes that are common."""
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape must be (n_channels, height, width); got {image_shape}")
-        own, sides = image_shape[0], image_shape[1:]
-        factor = max(known.least_side / min(sides), 1)
-        sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
-        squares = _SIDES if known.least_side == 1 else (known.least_side,)
-        sizes += [(side, side) for side in squares]
-        errors = []
-        for n_channels in dict.fromkeys((known.n_channels or own, 3)):
-            if own not in (1, n_channels):
-                continue
-            for size, layout in product(sizes, _LAYOUTS):
-                x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
-                try:
-                    n_outputs, head = _try(module.to(memory_format=layout), x)
-                except (RuntimeError, ValueError, AssertionError) as error:
-                    errors.append(f"{type(error).__name__}: {error}")
-                    continue
-                return cls(n_channels, None if size == sides else size, layout, n_outputs, head)
-        if not errors:
-            raise ValueError(
-                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
-                "fewer, or a function of (n_channels, n_classes) that makes the network"
-            )
-        raise ValueError(
-            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
-            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
-        )
-
-
 @torch.no_grad()
 def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
     """Return how many columns a network predicts, and the name of the last layer that has them."""
@@ -301,19 +283,18 @@ def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
     raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
-def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -> None:
+def _replace_head(module: nn.Module, head: str, n_classes: int, name: str) -> None:
     """Exchange the last layer for one of as many columns as there are classes."""
-    if not taken.head:
+    if not head:
         raise ValueError(
-            f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
-            "classes: let the function make a layer of n_classes columns"
+            f"{name} is a single layer: let the function make one of n_classes={n_classes} columns"
         )
-    old: Any = module.get_submodule(taken.head)
+    old: Any = module.get_submodule(head)
     bias = old.bias is not None
     if isinstance(old, nn.Linear):
         new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
     else:
         size = old.kernel_size, old.stride, old.padding
         new = nn.Conv2d(old.in_channels, n_classes, *size, bias=bias)
-    parent, _, child = taken.head.rpartition(".")
+    parent, _, child = head.rpartition(".")
     setattr(module.get_submodule(parent), child, new)
