@@ -14,7 +14,7 @@ from scipy import sparse
 from skorch.dataset import Dataset, ValidSplit
 
 from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-from tsynd_sk._skorch import _sized_from_data
+from tsynd_sk._skorch import _training
 from tsynd_sk.autoencoders._components import DenseAutoencoder
 from tsynd_sk.autoencoders._net import AutoencoderNet
 from tsynd_sk.classifiers._default import DenseNet
@@ -276,7 +276,7 @@ class TestMemory:
         X = np.arange(3000, dtype=np.float32).reshape(-1, 1)
         y = np.zeros(3000, np.int64)
         y[[7, 1234, 2998]] = 1, 2, 2
-        monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4 * 1500)
+        monkeypatch.setattr(_training, "_BYTES_TO_SIZE_BY", 4 * 1500)
         rows, labels = rows_to_size_by(X, y)
         assert 1500 <= len(rows) <= 1503
         assert set(labels) == {0, 1, 2}
@@ -287,7 +287,7 @@ class TestMemory:
         for one, other in zip(found, (rows, labels), strict=True):
             np.testing.assert_array_equal(one, other)
         # Few rows say little of large images, however many bytes they have.
-        monkeypatch.setattr(_sized_from_data, "_BYTES_TO_SIZE_BY", 4)
+        monkeypatch.setattr(_training, "_BYTES_TO_SIZE_BY", 4)
         assert 100 <= len(rows_to_size_by(X, None)[0]) <= 103
 
     def test_what_a_store_can_pickle_is_pickled_by_name(self, stores):
@@ -313,7 +313,7 @@ class RemembersData(torch.nn.Linear):
 
 def rows_to_size_by(X, y):
     net = AutoencoderNet(RemembersData)
-    with _sized_from_data.sized_by(net, X, y):
+    with _training.sized_by(net, X, y):
         return net.initialize().module_.data
 
 

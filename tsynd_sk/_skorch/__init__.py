@@ -1,6 +1,6 @@
 """All code that uses skorch's private parts."""
 
-from tsynd_sk._skorch._net_checks import NetCheck, classes_of_frozen
+from tsynd_sk._skorch._net_checks import NetCheck, check_own_way, classes_of_frozen, drawn_rows
 from tsynd_sk._skorch._nets import (
     ComparedNet,
     Schedule,
@@ -17,7 +17,6 @@ from tsynd_sk._skorch._nets import (
     unfreeze,
     without_global_rng,
 )
-from tsynd_sk._skorch._own_way import check_own_way, drawn_rows
 from tsynd_sk._skorch._prediction import log_proba_head, network_of, scores_head
 from tsynd_sk._skorch._progress import (
     CallbackSupportMixin,
@@ -26,9 +25,10 @@ from tsynd_sk._skorch._progress import (
     TrainingBar,
     rows_in_epoch,
 )
-from tsynd_sk._skorch._sized_from_data import (
+from tsynd_sk._skorch._training import (
     SizedFromData,
+    dry_run,
+    fit_net,
     initialize_by_sizes,
     is_sized_from_data,
 )
-from tsynd_sk._skorch._training import dry_run, fit_net

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from tsynd_sk._utils._tensors import detached_copy
 
-# All random numbers of nets come from the global generators of torch and numpy.
+# Initialisation, dropout and data loaders use no generators but the global ones.
 _generators = RLock()
 
 _BINARY_CRITERIA = (nn.BCELoss, nn.BCEWithLogitsLoss)
@@ -37,22 +37,21 @@ def unfreeze(estimator) -> NeuralNet:
 
 def check_net(estimator, role: str, *, classifies: bool = True) -> NeuralNet:
     """Return the net itself; raise if it is no net, frozen but not fitted, or no classifier."""
-    frozen = isinstance(estimator, FrozenEstimator)
-    net = estimator.estimator if frozen else estimator
+    net = estimator.estimator if isinstance(estimator, FrozenEstimator) else estimator
     if not isinstance(net, NeuralNet):
         example = "NeuralNetClassifier" if classifies else "NeuralNet"
         raise TypeError(
-            f"{role} must be a skorch net, for instance skorch.{example}, or "
+            f"{role} must be a skorch net, such as skorch.{example}, or "
             f"sklearn.frozen.FrozenEstimator around a fitted one; got {net!r}"
         )
-    if frozen and not getattr(net, "initialized_", False):
+    if net is not estimator and not getattr(net, "initialized_", False):
         raise NotFittedError(
-            f"{role} is wrapped in FrozenEstimator, but it is not fitted: call its fit first, or "
-            "pass it without FrozenEstimator"
+            f"{role} is in a FrozenEstimator, but not fitted: call its fit first, or pass it "
+            "without FrozenEstimator"
         )
     if classifies and not is_classifier(net):
         raise TypeError(
-            f"{role} must be a classifier, for instance skorch.NeuralNetClassifier; got "
+            f"{role} must be a classifier, such as skorch.NeuralNetClassifier; got "
             f"{type(net).__name__}"
         )
     return net
@@ -77,9 +76,9 @@ def device_of(net: NeuralNet) -> torch.device:
     return torch.device(net.device or "cpu") if parameter is None else parameter.device
 
 
-def bare_module(net: NeuralNet) -> nn.Module:
-    """Return the module of a net without wrappers of ``torch.compile`` or of several devices."""
-    module = net.module_
+def bare_module(net: NeuralNet, name: str = "module_") -> nn.Module:
+    """Return a part of a net without wrappers of ``torch.compile`` or of several devices."""
+    module: Any = getattr(net, name)
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
@@ -90,9 +89,8 @@ def bare_module(net: NeuralNet) -> nn.Module:
 
 
 def parts_of(net: NeuralNet) -> dict[str, nn.Module]:
-    """Return modules and criteria of an initialised net, without wrappers of ``torch.compile``."""
-    parts = {name: getattr(net, f"{name}_") for name in [*net._modules, *net._criteria]}
-    return {name: getattr(part, "_orig_mod", part) for name, part in parts.items()}
+    """Return bare modules and criteria of an initialised net."""
+    return {name: bare_module(net, f"{name}_") for name in [*net._modules, *net._criteria]}
 
 
 def encode_labels(net: NeuralNet, y: np.ndarray) -> np.ndarray:
@@ -129,10 +127,7 @@ def variant(thing: Any, **changes: Any) -> Any:
 
 
 def clone_net(net: NeuralNet, device: str | None = None) -> NeuralNet:
-    """Clone a net, unfitted, onto a device if one is given.
-
-    What its callbacks hold is not copied: the writer of a log, a tracker's run, a trial.
-    """
+    """Clone a net, unfitted, and share what its callbacks hold, such as the writer of a log."""
     other, callbacks = clone(variant(net, callbacks=None)), net.callbacks
     if isinstance(callbacks, list | tuple):
         callbacks = [_fresh(callback) for callback in callbacks]
@@ -157,10 +152,7 @@ def _fresh(callback: Any) -> Any:
 
 
 def copy_net(net: NeuralNet) -> NeuralNet:
-    """Copy a fitted net.
-
-    `copy.deepcopy` alone would pickle it, which fails for modules defined inside functions.
-    """
+    """Copy a fitted net; `copy.deepcopy` would pickle it, which modules of functions cannot be."""
     other = object.__new__(type(net))
     memo: dict[int, Any] = {id(net): other}
     # A split may hold validation data; callbacks may hold the net, or what cannot be copied.
@@ -182,10 +174,9 @@ def copy_for_prediction(net: NeuralNet) -> NeuralNet:
 
 @contextmanager
 def scoped_seed(seed: int | None) -> Iterator[None]:
-    """Seed the global generators of torch and numpy for a while, then restore them.
+    """Seed the global generators of torch and numpy, unless by None, and restore them afterwards.
 
-    Weight initialisation, dropout and data loaders use no others. With ``None`` they are only
-    restored. The whole process shares them, so threads take turns.
+    The whole process shares them, so threads take turns.
     """
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with _generators, torch.random.fork_rng(devices=devices):
@@ -200,22 +191,14 @@ def scoped_seed(seed: int | None) -> Iterator[None]:
 
 
 def without_global_rng(net: NeuralNet) -> NeuralNet:
-    """Return the same net, but with predictions that do not change the global generators.
-
-    The loader draws a seed from them for each pass over the data, which nothing uses.
-    """
+    """Return the same net, whose loader draws no unused seeds from the global generators."""
     if net.iterator_valid is DataLoader and "generator" not in net.get_params_for("iterator_valid"):
         return variant(net, iterator_valid__generator=torch.Generator())
     return variant(net)
 
 
 class Schedule(LRScheduler):
-    """Learning-rate schedule over all epochs of its net, such as CosineAnnealingLR.
-
-    It leaves its optimizer out of pickles, because a training starts with a new one anyway: when
-    skorch loads a net on a machine without accelerator, it moves only what it knows, such as the
-    net's own optimizer.
-    """
+    """Learning-rate schedule over all epochs of its net, such as CosineAnnealingLR."""
 
     def on_train_begin(self, net, **kwargs):
         """Start anew, for the net's number of epochs."""
@@ -224,6 +207,7 @@ class Schedule(LRScheduler):
 
     def __getstate__(self):
         state = dict(vars(self))
+        # It holds an optimizer, which skorch would not move when it loads it without accelerator.
         if "lr_scheduler_" in state:
             state["lr_scheduler_"] = None
         return state

@@ -41,8 +41,7 @@ def collated(net: NeuralNet, rows: Any) -> Any:
 class Inference(nn.Module):
     """All that a net does with a batch: its collate function, and its own `infer`.
 
-    It holds the modules of the net, which copies copy, and its settings, which copies share. Layers
-    have the same names as in the net's module.
+    Copies copy the modules of the net and share its settings.
     """
 
     module_: nn.Module
@@ -56,10 +55,9 @@ class Inference(nn.Module):
             if name in _LEFT_OUT or name in optimizers or f"{name}_" in own:
                 continue
             if isinstance(value, nn.Module):
-                self.add_module(name, getattr(value, "_orig_mod", value))
+                self.add_module(name, bare_module(net, name))
             else:
                 self.settings[name] = value
-        self.add_module("module_", bare_module(net))
 
     def __eq__(self, other: object) -> bool:
         """Return whether another one predicts with the same objects."""
@@ -103,10 +101,7 @@ class Inference(nn.Module):
 
 
 def _in_float32(module: nn.Module, x: Tensor) -> nn.Module:
-    """Return the module for `infer` in float32 and evaluation mode, whatever the autocast.
-
-    What `infer` does in training only, such as augmentation, is not part of predictions.
-    """
+    """Return the module for `infer` in float32 and evaluation mode, whatever the autocast."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with in_float32(x.device.type):
@@ -123,42 +118,35 @@ def _device(device: Any, x: Tensor) -> Any:
 
 
 def log_proba_head(net: NeuralNet) -> Callable[[Tensor], Tensor]:
-    """Make the function from a module's output to log-probabilities that matches ``predict_proba``.
+    """Make the function from a module's output to the logarithm of ``predict_proba``.
 
-    Where skorch infers a softmax or a sigmoid, their logarithm is computed directly, which is exact
-    for confident predictions, too.
+    That of a softmax or sigmoid is computed directly, exactly for confident predictions, too.
     """
-    # Without the wrapper of torch.compile.
-    criterion, nonlinearity = getattr(net.criterion_, "_orig_mod", net.criterion_), None
+    # No reference to the net: members are pickled to other processes and must stay small.
+    criterion, nonlinearity = bare_module(net, "criterion_"), net._get_predict_nonlinearity()
     if net.predict_nonlinearity == "auto" and isinstance(criterion, nn.CrossEntropyLoss):
         nonlinearity = "softmax"
     elif net.predict_nonlinearity == "auto" and isinstance(criterion, nn.BCEWithLogitsLoss):
         nonlinearity = "sigmoid"
-    # No reference to the net: members are pickled to other processes and must stay small.
-    nonlinearity = nonlinearity or net._get_predict_nonlinearity()
     flat = isinstance(net, NeuralNetBinaryClassifier)
     return partial(_to_log_proba, nonlinearity=nonlinearity, flat=flat)
 
 
 def scores_head(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
-    """Make the function from a module's output to class scores; None if it is logits already.
-
-    Gradients of logits do not vanish if a net is certain, unlike those of probabilities.
-    """
+    """Make the function from a module's output to class scores; None if it is logits already."""
     head: Any = log_proba_head(net)
     return None if isinstance(head.keywords["nonlinearity"], str) else head
 
 
 def unreadable(output: Any, reason: str = "") -> TypeError:
     """Return the error for an output of a module in which no prediction is found."""
-    kind = type_name(output)
     keys = f" with {', '.join(map(repr, list(output)[:5]))}" if isinstance(output, dict) else ""
     return TypeError(
-        f"the module returns {kind}{keys}, in which no prediction is found{reason}. Let "
-        "forward return a tensor, or a tuple that begins with it. A list or dict of tensors, "
+        f"the module returns {type_name(output)}{keys}, in which no prediction is found{reason}. "
+        "Let forward return a tensor, or a tuple that begins with it. A list or dict of tensors, "
         "or an object with a method to(device), needs a criterion that takes it, and as "
-        "predict_nonlinearity of the net a function from it to probabilities of shape "
-        "(n, n_classes), such as lambda output: output['logits'].softmax(-1)"
+        "predict_nonlinearity a function from it to probabilities, such as "
+        "lambda output: output['logits'].softmax(-1)"
     )
 
 

@@ -20,9 +20,6 @@ except ImportError:
         """Replaces the mixin of scikit-learn, which has callbacks from version 1.9 on."""
 
 
-__all__ = ["CallbackSupportMixin", "EpochTasks", "Task", "TrainingBar", "rows_in_epoch"]
-
-
 def rows_in_epoch(net: Any, dataset: Any) -> int:
     """Return the number of rows that a net draws from a data set in an epoch."""
     return getattr(net, "epoch_size", len(dataset))
@@ -31,9 +28,8 @@ def rows_in_epoch(net: Any, dataset: Any) -> int:
 class TrainingBar(Callback):
     """Progress bar of a net's training, which counts the images that pass through networks.
 
-    `label` says what is trained. `image_passes` returns, for a net and its training rows, how many
-    images pass in each epoch, by part of the work: `label` stands for the batches, and other parts
-    precede them.
+    `image_passes` returns, for a net and its training rows, how many images pass in each epoch, by
+    part of the work: `label` stands for the batches, and other parts precede them.
     """
 
     def __init__(self, label: str, image_passes: Callable[..., dict[str, Any]] | None = None):
@@ -82,8 +78,7 @@ class TrainingBar(Callback):
 class Task:
     """A task of an estimator's fit, reported to scikit-learn's callbacks.
 
-    Where nobody listens, or before scikit-learn had callbacks, `context` is None and nothing is
-    reported. `data` are ``X`` and ``y`` of the fit.
+    Where nobody listens, `context` is None. `data` are ``X`` and ``y`` of the fit.
     """
 
     estimator: Any
@@ -92,10 +87,7 @@ class Task:
 
     @classmethod
     def of_fit(cls, estimator: Any, X: Any, y: Any, *, n_subtasks: Any) -> Task:
-        """Start the outermost task, which `_fit_context` of the estimator's method ends.
-
-        The number of parts is only known if it is an integer.
-        """
+        """Start the outermost task, which `_fit_context` of the estimator's method ends."""
         whole = cls(estimator, None, {"X": X, "y": y})
         if getattr(estimator, "_skl_callbacks", None):
             n_subtasks = n_subtasks if isinstance(n_subtasks, int) else None
@@ -115,8 +107,7 @@ class Task:
     def end(self, attributes: Callable[[], dict] | dict | None = None) -> bool:
         """End this task; return whether a callback asks to stop.
 
-        `attributes` are the fitted attributes if training stopped now, or a function that makes
-        them.
+        `attributes`, or what it returns, are the fitted attributes if training stopped now.
         """
         if self.context is None:
             return False
@@ -130,7 +121,7 @@ class Task:
 class EpochTasks(Callback):
     """Report every epoch of a net to a task.
 
-    `attributes` makes the fitted attributes of the estimator from a copy of the net as it is.
+    `attributes` makes the estimator's fitted attributes from a copy of the net.
     """
 
     def __init__(self, task: Task, attributes: Callable[[Any], dict] | None = None):

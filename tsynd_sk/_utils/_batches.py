@@ -14,12 +14,9 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 class Batches(Sampler):
     """Batches in the order of a sampler; a single row that is left joins the batch before it.
 
-    Batch normalisation cannot learn from one row.
-
-    The first `n_real` rows are real. They and the others are in batches of their own, as they fill,
-    and so have batch statistics of their own, as Xie and Yuille (ICLR 2020) advise for adversarial
-    images. What remains in the end is together, so that there are as many batches as otherwise.
-    Without `n_real`, all rows are of one kind.
+    Batch normalisation cannot learn from one row. The first `n_real` rows, if given, and the others
+    are in batches of their own, and so have batch statistics of their own, as Xie and Yuille (ICLR
+    2020) advise for adversarial images. What remains in the end is together.
     """
 
     sampler: Any
@@ -63,7 +60,7 @@ class Batches(Sampler):
 
 
 def load(dataset: Any, *, n_real: int | None = None, **kwargs: Any) -> DataLoader:
-    """Make torch's `DataLoader` of these parameters, but with the batches of `Batches`."""
+    """Make torch's `DataLoader`, but with the batches of `Batches`."""
     loader = DataLoader(dataset, **kwargs)
     if loader.batch_size is None or isinstance(dataset, IterableDataset):
         # Batches that the user, or nobody, makes.

@@ -13,8 +13,6 @@ from torch.utils.data import RandomSampler
 from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
-__all__ = ["AutoencoderNet", "encode"]
-
 
 def encode(module: Any, x: Tensor) -> Tensor:
     """Code of images, whatever the encoder returns.
@@ -22,10 +20,9 @@ def encode(module: Any, x: Tensor) -> Tensor:
     Parameters
     ----------
     module : Module
-        With an ``encode`` method that returns codes, a tuple that starts with them (as the
-        (mean, log-variance) of many variational autoencoders), a `torch.distributions`
-        distribution, or an object with ``mean``, ``latent_dist`` or ``latents``. Of a
-        distribution, the mean is the code.
+        Its ``encode`` returns codes, a tuple that starts with them, a distribution of
+        `torch.distributions`, whose mean is the code, or an object with ``mean``, ``latent_dist``
+        or ``latents``.
     x : Tensor of shape (n, ...)
         Images.
 
@@ -62,7 +59,7 @@ def encode(module: Any, x: Tensor) -> Tensor:
                 break
     raise TypeError(
         f"{type(module).__name__}.encode returned {type(code).__name__}; expected a tensor, a "
-        "distribution with a mean, or a tuple that starts with one of them"
+        "distribution with a mean, or a tuple that starts with one"
     )
 
 
@@ -76,26 +73,24 @@ def holdout(dataset, y=None, **fit_params):
 class AutoencoderNet(SizedFromData):
     """Autoencoder as a skorch net: ``fit(X)`` sizes, initialises and trains its module.
 
-    An epoch is a fixed number of images, drawn with replacement, so that the same defaults serve
-    fifty images and five thousand. Training stops early when a held-out tenth is no longer
-    reconstructed better, and the best epoch is kept.
+    Training stops early when a held-out tenth is no longer reconstructed better, and keeps the best
+    epoch.
 
     Parameters
     ----------
     module : type or Module, default=PatchAutoencoder
-        With ``encode`` and ``decode``. A class with a ``from_data`` classmethod is built from the
-        training data; ``module__`` parameters are passed on to it.
+        With ``encode`` and ``decode``. A class with a ``from_data`` classmethod is built by it from
+        the training data and ``module__`` parameters.
     criterion : type, default=torch.nn.MSELoss
         Loss between reconstruction and image.
     optimizer : type, default=torch.optim.AdamW
-        Its weight decay is 1e-4 unless ``optimizer__weight_decay`` is given.
+        Its default weight decay is 1e-4.
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int, default=60
-        Epochs at most. With 0, the module stays as its ``from_data`` has made it, which is all that
-        `PatchPCA` and `DensePCA` need.
+        Epochs at most; 0 is enough for `PatchPCA` and `DensePCA`, which ``from_data`` solves.
     epoch_size : int, default=1600
-        Images in an epoch.
+        Images in an epoch, drawn with replacement.
     batch_size : int, default=64
         Images in a batch.
     train_split : callable or None, default=holdout
@@ -113,26 +108,18 @@ class AutoencoderNet(SizedFromData):
 
     See Also
     --------
-    PatchPCA : Its module for images in closed form: ``max_epochs=0``.
-    PatchAutoencoder : Its module for images.
-    DensePCA : Its module for tables in closed form: ``max_epochs=0``.
-    DenseAutoencoder : Its module for tables.
+    PatchPCA : Module for images in closed form.
+    PatchAutoencoder : Module for images.
+    DensePCA : Module for tables in closed form.
+    DenseAutoencoder : Module for tables.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from tsynd_sk.autoencoders import AutoencoderNet, PatchAutoencoder
+    >>> from tsynd_sk.autoencoders import AutoencoderNet, PatchPCA
     >>> X = np.random.default_rng(0).random((40, 1, 8, 8), dtype=np.float32)
-    >>> net = AutoencoderNet(PatchAutoencoder, module__n_components=3, max_epochs=1)
-    >>> net.fit(X).predict(X).shape
+    >>> AutoencoderNet(PatchPCA, max_epochs=0).fit(X).predict(X).shape
     (40, 1, 8, 8)
-
-    In closed form, as `TargetedSynthesizer` does unless it is given another:
-
-    >>> from tsynd_sk.autoencoders import PatchPCA
-    >>> net = AutoencoderNet(PatchPCA, max_epochs=0).fit(X)
-    >>> len(net.history)
-    0
     """
 
     def __init__(

@@ -14,26 +14,23 @@ from tsynd_sk._utils._batches import load
 from tsynd_sk._utils._labels import n_classes_of
 from tsynd_sk._utils._tensors import check_training_data, safe_scale
 
-__all__ = ["ConvNet", "DenseNet", "NetClassifier"]
-
-# Gradient steps of a training with max_epochs="auto", and epochs that it has at least. With half as
-# many synthetic rows, from a quarter of the epochs on, they are some 850. Five arms of three seeds,
-# 150 images of 64 pixels, then take less than ten minutes on two cores.
+# Gradient steps of a training with max_epochs="auto", and its least number of epochs. Five arms of
+# three seeds, 150 images of 64 pixels, then take less than ten minutes on two cores.
 _N_STEPS, _LEAST_EPOCHS = 600, 10
 
 
 class SizedClassifier(nn.Module):
-    """Network that is sized by training images, or by the rows of a table, and their classes."""
+    """Network that is sized by its training data."""
 
     _n_dims = 4
     _expected = (
-        "expects images, (n, channels, height, width). Give image_shape if rows are flat images; "
-        "for tables use DenseNet."
+        "expects images, (n, channels, height, width). For flat images give image_shape; for "
+        "tables use DenseNet."
     )
 
     @classmethod
     def from_data(cls, X: Tensor, y, **params) -> Any:
-        """Size the network by training data and their classes.
+        """Make a network for training data and their classes.
 
         Parameters
         ----------
@@ -47,7 +44,7 @@ class SizedClassifier(nn.Module):
         Returns
         -------
         Module
-            A network of this class, not trained on these data yet.
+            Not trained yet.
         """
         X = check_training_data(X, cls._n_dims, f"{cls.__name__} {cls._expected}")
         shape = tuple(X.shape[1:])
@@ -62,8 +59,8 @@ class SizedClassifier(nn.Module):
 class ConvNet(SizedClassifier):
     """Small convolutional classifier for images of 8 to 224 pixels; returns logits.
 
-    At least three blocks of convolution, batch normalisation and ReLU halve the image until about 4
-    to 8 pixels are left; the mean over them, and two dense layers behind dropout follow.
+    At least three blocks of convolution, batch normalisation and ReLU halve the image to 4 pixels;
+    their mean, and two dense layers behind dropout follow.
 
     Parameters
     ----------
@@ -72,7 +69,7 @@ class ConvNet(SizedClassifier):
     n_classes : int
         Number of classes.
     width : int, default=32
-        Channels of the first block; they double with every halving, up to four times `width`.
+        Channels of the first block; they double from block to block, up to four times.
     dropout : float, default=0.3
         Probability of dropping a unit before each dense layer.
 
@@ -84,14 +81,13 @@ class ConvNet(SizedClassifier):
     --------
     >>> import torch
     >>> from tsynd_sk.classifiers import ConvNet
-    >>> net = ConvNet((1, 28, 28), n_classes=3)
-    >>> net(torch.rand(5, 1, 28, 28)).shape
+    >>> ConvNet((1, 28, 28), n_classes=3)(torch.rand(5, 1, 28, 28)).shape
     torch.Size([5, 3])
     """
 
     def __init__(self, image_shape, n_classes: int, *, width: int = 32, dropout: float = 0.3):
         super().__init__()
-        # What `from_data` finds out, with which a saved net is rebuilt.
+        # With these a saved net is rebuilt.
         image_shape = tuple(map(int, image_shape))
         self.sizes = {"image_shape": image_shape, "n_classes": n_classes}
         n_in, side = image_shape[0], max(image_shape[1:])
@@ -141,8 +137,7 @@ class DenseNet(SizedClassifier):
     --------
     >>> import torch
     >>> from tsynd_sk.classifiers import DenseNet
-    >>> net = DenseNet.from_data(torch.rand(6, 4), y=[0, 1, 2, 0, 1, 2])
-    >>> net(torch.rand(5, 4)).shape
+    >>> DenseNet(n_features=4, n_classes=3)(torch.rand(5, 4)).shape
     torch.Size([5, 3])
     """
 
@@ -188,19 +183,16 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     lr : float, default=2e-3
         Learning rate at the start; it falls to zero along a cosine.
     max_epochs : int or "auto", default="auto"
-        Epochs. "auto": as many as make about 600 gradient steps, 850 with the synthetic rows of an
-        `AugmentedClassifier`; but at least ten.
+        Epochs. "auto": as many as make about 600 gradient steps, but at least ten.
     batch_size : int, default=16
         Images in a batch. A single one that is left in an epoch joins the batch before it.
     train_split : callable or None, default=None
-        By default every image is trained on: few labels are too precious to be held out.
+        As in skorch; by default every image is trained on.
     verbose : int, default=0
         With 1, a line an epoch.
     **kwargs
-        Other parameters of ``skorch.NeuralNetClassifier``. Training rows are shuffled in every
-        epoch, unless ``iterator_train__shuffle`` or a sampler says otherwise. The default of
-        ``optimizer__param_groups``, how fast parts learn, comes from a method ``param_groups(lr)``
-        of the module, if it has one, as `Pretrained` has.
+        Other parameters of ``skorch.NeuralNetClassifier``. By default, training rows are shuffled,
+        and a method ``param_groups(lr)`` of the module makes ``optimizer__param_groups``.
 
     Raises
     ------
@@ -210,18 +202,16 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
 
     See Also
     --------
-    ConvNet : Its module for images.
-    DenseNet : Its module for tables.
-    Pretrained : A module with a network of torchvision, or of your own.
-    tsynd_sk.comparison.make_network : Makes it from the name of a network.
+    ConvNet : Module for images.
+    DenseNet : Module for tables.
+    Pretrained : Module with a network of torchvision, or of your own.
 
     Examples
     --------
     >>> import numpy as np
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> X = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
-    >>> y = np.arange(20) % 2
-    >>> NetClassifier(max_epochs=1).fit(X, y).predict_proba(X).shape
+    >>> NetClassifier(max_epochs=1).fit(X, np.arange(20) % 2).predict_proba(X).shape
     (20, 2)
     """
 
@@ -257,12 +247,12 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
         return [*super()._default_callbacks, ("lr_scheduler", Schedule("CosineAnnealingLR"))]
 
     def n_epochs(self, n_rows: int) -> int:
-        """Return the number of epochs of a training, "auto" resolved.
+        """Return the number of epochs of a training, also for "auto".
 
         Parameters
         ----------
         n_rows : int
-            Number of training rows.
+            Training rows.
 
         Returns
         -------

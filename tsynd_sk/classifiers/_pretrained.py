@@ -1,11 +1,11 @@
-"""Networks by name: torchvision's or one's own, with weights of a larger data set or without."""
+"""Networks by name: torchvision's or one's own, with pretrained weights or without."""
 
 from __future__ import annotations
 
 import warnings
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from tsynd_sk._utils._by_name import file_of, module_of_file
+from tsynd_sk._utils._inference import modes_kept
 from tsynd_sk._utils._validation import type_name
-from tsynd_sk.classifiers._architecture import Architecture, architecture_of
+from tsynd_sk.classifiers._architecture import Architecture, build, load_weights
 from tsynd_sk.classifiers._default import SizedClassifier
-from tsynd_sk.classifiers._weights import load_weights, read_weights, with_default_weights
 
 # Sides that are tried for a network that does not take images as they are, and does not tell.
 _SIDES = (32, 64, 128, 224, 299)
@@ -32,9 +32,9 @@ _BACKBONE_LR = 0.1
 class Pretrained(SizedClassifier):
     """A network of torchvision by name, or one of your own, for images of any size; returns logits.
 
-    Grey images are repeated to as many channels as the network takes, normalised as it expects,
-    and enlarged to the least size that it takes. A head for another number of classes is replaced
-    by a new one, with a warning. `NetClassifier` sizes it from the data.
+    Grey images are repeated to as many channels as the network takes, normalised, and enlarged to
+    the least size that it takes. A new head replaces one of another number of classes, with a
+    warning.
 
     Parameters
     ----------
@@ -44,46 +44,42 @@ class Pretrained(SizedClassifier):
         Number of classes.
     net : str or callable
         Name of a torchvision classification model, such as "resnet18"; or a function of
-        ``(n_channels, n_classes)`` that returns a `torch.nn.Module`, which may have weights: the
-        function itself, "package.module:function" or "path/to/file.py:function". What it returns
-        is copied.
+        ``(n_channels, n_classes)`` that returns a `torch.nn.Module`, which is copied: itself,
+        "package.module:function" or "path/to/file.py:function".
     weights : None, "imagenet" or path-like, default=None
         None: as `net` comes, which is at random for torchvision's. "imagenet": torchvision's
-        default weights, from its folder of checkpoints, or fetched into it. A file: safetensors, or
-        a state dict that is read without running code. Its head may be of another size.
+        default weights, fetched if they are not there. A file: safetensors, or a state dict, which
+        is read without running code.
     freeze : bool, default=False
-        Whether to train the head alone. Batch normalisation before it stays in evaluation mode.
+        Whether to train the head alone; batch normalisation stays in evaluation mode.
     backbone_lr : float or None, default=None
         Learning rate of all but the head, as a fraction of the net's ``lr``. None: 0.1 with
-        `weights`, 1 without. ``optimizer__param_groups`` of the net replaces it.
+        `weights`, 1 without.
     normalisation : tuple or None, default=None
-        Mean and standard deviation to normalise by: numbers, or one for each channel of the
-        network. None: a network of torchvision gets images scaled to between 0 and 1, if they are
-        not, and normalised as its default weights expect it; your own gets them as they are.
+        Mean and standard deviation to normalise by: numbers, or one for each channel. None: a
+        network of torchvision gets images between 0 and 1, scaled if need be, normalised as its
+        default weights expect; your own gets them as they are.
 
     Raises
     ------
     TypeError, ValueError
         If `net` is none of these, takes no such images, or `weights` do not fit it.
     ImportError, OSError
-        If torchvision is needed and not installed, or there is no file, or weights cannot be
-        fetched; the message says what to fetch, and where to put it.
+        If torchvision is not installed, there is no file, or weights cannot be fetched.
 
     See Also
     --------
     NetClassifier : Trains it: ``NetClassifier(Pretrained, module__net="resnet18")``.
-    tsynd_sk.comparison.make_network : Makes both from the name of a network.
+    tsynd_sk.comparison.make_network : Makes both.
 
     Examples
     --------
     >>> import torch
     >>> from torch import nn
     >>> from tsynd_sk.classifiers import Pretrained
-    >>> def tiny(n_channels, n_classes):
-    ...     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    ...     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pooled, nn.Linear(8, n_classes))
-    >>> net = Pretrained((1, 28, 28), 2, net=tiny)
-    >>> net(torch.rand(5, 1, 28, 28)).shape
+    >>> def linear(n_channels, n_classes):
+    ...     return nn.Sequential(nn.Flatten(), nn.Linear(n_channels * 64, n_classes))
+    >>> Pretrained((1, 8, 8), 2, net=linear)(torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 2])
     """
 
@@ -106,7 +102,7 @@ class Pretrained(SizedClassifier):
             backbone_lr = 1.0 if weights is None else _BACKBONE_LR
         self.backbone_lr, self.freeze = float(backbone_lr), bool(freeze)
         image_shape = tuple(map(int, image_shape))
-        # What `from_data` finds out, with which a saved net is rebuilt; its weights come with it.
+        # With these a saved net is rebuilt, and then gets its weights.
         self.sizes = {
             "image_shape": image_shape,
             "n_classes": n_classes,
@@ -114,49 +110,79 @@ class Pretrained(SizedClassifier):
             "backbone_lr": self.backbone_lr,
         }
         self._file = file_of(net) if isinstance(net, str) else None
-        architecture = architecture_of(net)
-        if weights == "imagenet":
-            module = with_default_weights(architecture)
-        else:
-            module = architecture.make(architecture.n_channels or image_shape[0], n_classes)
-        taken = _Taken.find(module, image_shape, architecture)
-        self.n_channels, self.size, self.head = taken.n_channels, taken.size, taken.head
-        new_head = taken.n_outputs != n_classes
+        module, known = build(net, image_shape[0], n_classes, weights == "imagenet")
+        new_head = self._adapt_to(module, image_shape, known) != n_classes
         if new_head:
-            _replace_head(module, taken, n_classes, architecture.name)
+            _replace_head(module, self.head, n_classes, known.name)
         if isinstance(weights, str | Path) and weights != "imagenet":
-            told = f"weights={str(weights)!r} and the network {architecture.name}"
             # The file may know as many classes as there are.
-            new_head = not load_weights(module, read_weights(weights), self.head, told)
+            new_head = not load_weights(module, weights, self.head, known.name)
         elif weights not in (None, "imagenet"):
             raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:
             warnings.warn(
-                f"the head of {architecture.name}, its layer {self.head!r}, was of another size: a "
-                f"new one for {n_classes} classes takes its place, and has to be trained",
+                f"the head of {known.name}, its layer {self.head!r}, was of another size: train a "
+                f"new one for {n_classes} classes, which takes its place",
                 UserWarning,
                 stacklevel=2,
             )
-        given = normalisation or architecture.normalisation or (0.0, 1.0)
-        # Only torchvision's come without any weights of their own.
-        self._random = architecture.url and weights is None and architecture.name
-        self._scale_from_data = normalisation is None and architecture.normalisation is not None
+        given = normalisation or known.normalisation or (0.0, 1.0)
+        of_torchvision = known.normalisation is not None
+        self._random = known.name if of_torchvision and weights is None else None
+        self._scale_from_data = of_torchvision and normalisation is None
         for name, values in zip(("mean", "std"), given, strict=True):
             column = torch.as_tensor(values, dtype=torch.float32).reshape(-1, 1, 1)
             self.register_buffer(name, column.expand(self.n_channels, 1, 1).clone())
         if self.freeze:
             module.requires_grad_(False)
             module.get_submodule(self.head).requires_grad_(True)
-        # By number, for torch 2.4 cannot pickle a layout.
-        self.layout = _LAYOUTS.index(taken.layout)
-        self.net = module.to(memory_format=taken.layout)
+        self.net = module.to(memory_format=_LAYOUTS[self.layout])
         self.train(self.training)
+
+    def _adapt_to(
+        self, module: nn.Module, image_shape: tuple[int, ...], known: Architecture
+    ) -> int:
+        """Find what a network takes, by images of zeros, and its head; return its columns.
+
+        They are as they come, grey ones repeated, and of sizes that are common.
+        """
+        if len(image_shape) != 3:
+            raise ValueError(f"image_shape must be (n_channels, height, width); got {image_shape}")
+        own, sides = image_shape[0], image_shape[1:]
+        factor = max(known.least_side / min(sides), 1)
+        sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
+        squares = _SIDES if known.least_side == 1 else (known.least_side,)
+        sizes += [(side, side) for side in squares]
+        errors = []
+        for n_channels in dict.fromkeys((known.n_channels or own, 3)):
+            if own not in (1, n_channels):
+                continue
+            for size, layout in product(sizes, _LAYOUTS):
+                x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
+                try:
+                    n_outputs, self.head = _try(module.to(memory_format=layout), x)
+                except (RuntimeError, ValueError, AssertionError) as error:
+                    errors.append(f"{type(error).__name__}: {error}")
+                    continue
+                self.n_channels, self.size = n_channels, None if size == sides else size
+                # By number, for torch 2.4 cannot pickle a layout.
+                self.layout = _LAYOUTS.index(layout)
+                return n_outputs
+        if not errors:
+            raise ValueError(
+                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
+                "fewer, or a function of (n_channels, n_classes) that makes the network"
+            )
+        raise ValueError(
+            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
+            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
+        )
 
     def _scale_by(self, X: Tensor) -> None:
         if self.freeze and self._random:
             raise ValueError(
                 f"freeze=True would keep {self._random} at random weights: give module__weights "
-                "(--weights), too"
+                "(--weights)"
             )
         low, high = float(X.min()), float(X.max())
         if self._scale_from_data and (low < 0 or high > 1):
@@ -185,7 +211,7 @@ class Pretrained(SizedClassifier):
         return self
 
     def param_groups(self, lr: float) -> list[tuple[str, dict[str, Any]]]:
-        """Tell skorch's ``optimizer__param_groups`` how fast head and backbone learn.
+        """Return skorch's ``optimizer__param_groups``: how fast head and backbone learn.
 
         Parameters
         ----------
@@ -195,7 +221,7 @@ class Pretrained(SizedClassifier):
         Returns
         -------
         list of tuple
-            Patterns of names of parameters, and what holds for them; empty if all learn alike.
+            Patterns of names of parameters, with their rates; empty if all learn alike.
         """
         if self.backbone_lr == 1:
             return []
@@ -219,107 +245,56 @@ def _logits(output: Any) -> Tensor:
         output = output[0]
     elif isinstance(output, dict):
         output = output.get("logits", output)
-    elif not isinstance(output, Tensor):
+    else:
         output = getattr(output, "logits", output)
     if not isinstance(output, Tensor):
         raise TypeError(
             f"the network returns {type_name(output)}; expected a tensor of logits, a tuple that "
-            "begins with it, or a dict or dataclass that has it as 'logits'"
+            "begins with it, or a dict or object that has it as 'logits'"
         )
     return output
-
-
-class _Taken(NamedTuple):
-    """What a network takes (channels, size, layout) and returns (columns, made by its head)."""
-
-    n_channels: int
-    size: tuple[int, int] | None
-    layout: torch.memory_format
-    n_outputs: int
-    head: str
-
-    @classmethod
-    def find(cls, module: nn.Module, image_shape: tuple[int, ...], known: Architecture) -> _Taken:
-        """Try images of zeros: as they are, grey ones repeated, and of sizes that are common."""
-        if len(image_shape) != 3:
-            raise ValueError(f"image_shape must be (n_channels, height, width); got {image_shape}")
-        own, sides = image_shape[0], image_shape[1:]
-        factor = max(known.least_side / min(sides), 1)
-        sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
-        squares = _SIDES if known.least_side == 1 else (known.least_side,)
-        sizes += [(side, side) for side in squares]
-        errors = []
-        for n_channels in dict.fromkeys((known.n_channels or own, 3)):
-            if own not in (1, n_channels):
-                continue
-            for size, layout in product(sizes, _LAYOUTS):
-                x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
-                try:
-                    n_outputs, head = _try(module.to(memory_format=layout), x)
-                except (RuntimeError, ValueError, AssertionError) as error:
-                    errors.append(f"{type(error).__name__}: {error}")
-                    continue
-                return cls(n_channels, None if size == sides else size, layout, n_outputs, head)
-        if not errors:
-            raise ValueError(
-                f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
-                "fewer channels, or a function of (n_channels, n_classes) that makes the network"
-            )
-        raise ValueError(
-            f"{known.name} must take images of shape {image_shape}, or the same enlarged"
-            f"{' or repeated to 3 channels' if own == 1 else ''}; it raises {errors[1]}"
-        )
 
 
 @torch.no_grad()
 def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
     """Return how many columns a network predicts, and the name of the last layer that has them."""
-    called: list[str] = []
+    called: list[Any] = []
 
-    def remember(name: str):
-        return lambda layer, inputs, output: called.append(name)
+    def remember(layer: nn.Module, inputs: Any, output: Any) -> None:
+        called.append(layer)
 
-    layers = dict(module.named_modules())
-    handles = [
-        layer.register_forward_hook(remember(name))
-        for name, layer in layers.items()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    ]
-    modes = {part: part.training for part in layers.values()}
+    names = {layer: name for name, layer in module.named_modules()}
+    layers = [layer for layer in names if isinstance(layer, nn.Linear | nn.Conv2d)]
+    handles = [layer.register_forward_hook(remember) for layer in layers]
     try:
-        logits = _logits(module.eval()(x))
+        with modes_kept(module):
+            logits = _logits(module.eval()(x))
     finally:
         for handle in handles:
             handle.remove()
-        for part, mode in modes.items():
-            part.training = mode
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
             f"it returns an array of shape {tuple(logits.shape)} for {len(x)} images; expected a "
             "row of logits for each"
         )
-    for name in reversed(called):
-        layer: Any = layers[name]
-        n_outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-        if n_outputs == logits.shape[1]:
-            return n_outputs, name
+    for layer in reversed(called):
+        if len(layer.weight) == logits.shape[1]:
+            return logits.shape[1], names[layer]
     raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 
-def _replace_head(module: nn.Module, taken: _Taken, n_classes: int, name: str) -> None:
+def _replace_head(module: nn.Module, head: str, n_classes: int, name: str) -> None:
     """Exchange the last layer for one of as many columns as there are classes."""
-    if not taken.head:
+    if not head:
         raise ValueError(
-            f"{name} is a single layer of {taken.n_outputs} columns, but there are {n_classes} "
-            "classes: let the function make a layer of n_classes columns"
+            f"{name} is a single layer: let the function make one of n_classes={n_classes} columns"
         )
-    old: Any = module.get_submodule(taken.head)
+    old: Any = module.get_submodule(head)
     bias = old.bias is not None
     if isinstance(old, nn.Linear):
         new: nn.Module = nn.Linear(old.in_features, n_classes, bias)
     else:
-        new = nn.Conv2d(
-            old.in_channels, n_classes, old.kernel_size, old.stride, old.padding, bias=bias
-        )
-    parent, _, child = taken.head.rpartition(".")
+        size = old.kernel_size, old.stride, old.padding
+        new = nn.Conv2d(old.in_channels, n_classes, *size, bias=bias)
+    parent, _, child = head.rpartition(".")
     setattr(module.get_submodule(parent), child, new)
