@@ -3,6 +3,7 @@
 import os
 import zipfile
 import zlib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,9 +167,11 @@ def load_medmnist(
         if not each.endswith("mnist3d") and "multi-label" not in about["task"]
     ]
     if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"name must be a MedMNIST set of flat images with one label each, {', '.join(known)}; "
-            f"got {name!r}"
+            f"got {name!r}{hint}"
         )
     info = medmnist.INFO[name]
     suffix = "" if size == 28 else f"_{size}"
