@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tsynd_sk._skorch import scoped_seed
-from tsynd_sk.synthesis._resampling import resampling_counts
+from tsynd_sk.synthesis._sampling import resampling_counts
 
 check_sampling_strategy = pytest.importorskip("imblearn.utils").check_sampling_strategy
 pipelines = pytest.importorskip("imblearn.pipeline")

@@ -6,7 +6,7 @@ from helpers.tiny_nets import IMAGES, LABELS, dense_net, dense_synthesizer, net,
 from sklearn.datasets import load_breast_cancer
 from skorch.callbacks import Callback
 
-from tsynd_sk.synthesis._resampling import in_container_of
+from tsynd_sk.synthesis._sampling import in_container_of
 
 pandas = pytest.importorskip("pandas")
 

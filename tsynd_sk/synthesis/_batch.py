@@ -1,4 +1,4 @@
-"""Targeted synthesis from one batch of real images, in halves if it does not fit in memory."""
+"""Targeted synthesis from one batch of real images."""
 
 from __future__ import annotations
 
@@ -27,43 +27,20 @@ from tsynd_sk.uncertainty import mean_log_proba, mutual_information
 
 Columns = dict[str, np.ndarray]
 
-# A source that is used again starts so far from its code at least, as a share of the radius, to
-# reach another maximum.
+# A source that is used again starts at this share of the radius at least, to reach another maximum.
 _LATER_START = 0.5
 
 # Shares of its displacement that an image keeps, one after the other, until members predict its
-# label. One whose source they misjudge stops at the third. No step is the source itself, for a copy
-# is no new image.
+# label; one whose source they misjudge stops at the third.
 _STEPS_BACK, _BESIDE = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001), 0.1
 
 
 @dataclass(frozen=True)
 class BatchSynthesis:
-    """What all batches of one pass of synthesis share; rows come and go as tensors.
-
-    Attributes
-    ----------
-    codec : Codec
-        Autoencoder.
-    make_members : callable
-        Makes the members from a seed: equal seeds, equal members.
-    latent_scale : Tensor
-        Standard deviation of the latent coordinates, broadcastable to codes.
-    objective, keep_detail
-        See `TargetedSynthesizer`.
-    random_start : float
-        Length of the random first step as a share of `radius`.
-    radius, max_iter
-        See `tsynd_sk.ascent.ascend`.
-    constrain : bool
-        Whether images go back towards their sources until members predict their labels.
-    device : torch.device
-        Where everything is computed.
-    callback : callable or None, default=None
-        See `tsynd_sk.ascent.ascend`.
-    """
+    """What all batches of one pass of synthesis share; see `TargetedSynthesizer` and `ascend`."""
 
     codec: Codec
+    # From a seed.
     make_members: Callable[[int], Callable[[Tensor], Tensor]]
     latent_scale: Tensor
     objective: str | Objective
@@ -80,10 +57,9 @@ class BatchSynthesis:
     ) -> tuple[Tensor, dict[str, np.ndarray]]:
         """Synthesise one image from each of `x`, real images (n, ...) of the classes `y`.
 
-        `rows` are their numbers in the whole pass, from which each draws its own random numbers;
-        `occurrence`, how often these sources have been used before in the pass, decides on the
-        members; `seed` is that of the pass. Return the images, and the columns of `info` of
-        `TargetedSynthesizer.sample`.
+        `rows` are their numbers in the pass, from which each draws its random numbers;
+        `occurrence`, how often these sources have been used before, decides on the members.
+        Return the images, and the columns of `info` of `TargetedSynthesizer.sample`.
         """
         x, y = x.to(self.device), y.to(self.device)
         members = self.make_members(derived_seed(seed, occurrence))
@@ -142,12 +118,11 @@ class BatchSynthesis:
 
 
 def derived_seed(seed: int, stream: int) -> int:
-    """Seed of an independent stream of random numbers."""
     return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
 
 
 def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
-    """Draw standard normal numbers row by row, so that they do not depend on the batch."""
+    """Draw normal numbers row by row, so that they do not depend on the batch."""
     noise = np.empty((len(rows), *like.shape[1:]), np.float32)
     for row, draw in zip(rows, noise, strict=True):
         np.random.default_rng((seed, int(row), 1)).standard_normal(dtype=np.float32, out=draw)
@@ -156,11 +131,9 @@ def _noise(seed: int, rows: np.ndarray, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a job works on.
+    """What a job works on."""
 
-    On a dask cluster, joblib would leave large arrays to a single worker, and lose them with it;
-    an object that it does not know, it sends with the job.
-    """
+    # Large arrays by themselves, joblib would leave to one worker of a dask cluster.
 
     X: np.ndarray
     y: np.ndarray
@@ -183,7 +156,7 @@ def synthesize_batch(
         if len(rows) == 1 or not _is_out_of_memory(error):
             raise
         message = str(error).splitlines()[0]
-    # Not within the handler above, where the traceback keeps tensors alive.
+    # In the handler above, the traceback would keep tensors alive.
     half = (len(rows) + 1) // 2
     warnings.warn(
         f"out of memory with {len(rows)} images at a time, going on with {half}: give a smaller "
@@ -203,13 +176,13 @@ def synthesize_batch(
 def _is_out_of_memory(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    # Metal and the allocator of the processor have no type of their own for it.
+    # Metal and processors have no type of their own for it.
     message = str(error).lower()
     return "out of memory" in message or "can't allocate memory" in message
 
 
 def batches_of(X: Any, y: np.ndarray, occurrence: np.ndarray, batch_size: int) -> Iterator[Batch]:
-    """Split rows into batches that share their members, in an order of their own."""
+    """Split rows into batches that share their members."""
     order = np.argsort(occurrence, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(occurrence[order])) + 1):
         for first in range(0, len(rows), batch_size):

@@ -1,4 +1,4 @@
-"""Synthesis while a skorch net trains: the callback that exchanges synthetic training images."""
+"""The callback that exchanges synthetic training images while a skorch net trains."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ class TargetedSynthesis(Callback):
 
     After the warm-up, and every few epochs from then on, it synthesises from the training rows
     against the net as it is at that moment, and replaces the synthetic part of the training set.
-    Everything else goes on undisturbed: optimiser, learning-rate schedule, other callbacks,
-    validation (to which synthetic rows never come), number of epochs.
+    Everything else goes on undisturbed: optimiser, schedules, other callbacks, validation.
 
     Parameters
     ----------
@@ -74,9 +73,9 @@ class TargetedSynthesis(Callback):
     Raises
     ------
     TypeError, ValueError
-        When training begins: if a parameter is out of its range, `synthesizer` has a classifier of
-        its own, nothing can be synthesised from the net's rows, or the net has two such callbacks
-        or an ``iterator_train__batch_sampler``.
+        When training begins: if a parameter is out of its range, `synthesizer` has a classifier,
+        nothing can be synthesised from the net's rows, or the net has two such callbacks or an
+        ``iterator_train__batch_sampler``.
 
     See Also
     --------
@@ -88,37 +87,27 @@ class TargetedSynthesis(Callback):
     For each refresh the net's history gains ``synthesis_uncertainty_source`` and
     ``synthesis_uncertainty`` (mean mutual information in nats before and after),
     ``synthesis_label_agreement`` (fraction of synthetic rows whose label the members predict) and
-    ``synthesis_dur`` (seconds, the autoencoder's training included the first time).
+    ``synthesis_dur`` (seconds).
 
-    The net's rows are what `TargetedSynthesizer.fit` takes, as float32: images of shape
-    (n, C, H, W), or the rows of a table.
+    The net's rows are float32: images of shape (n, C, H, W), or the rows of a table.
 
-    An epoch has ``ceil(n / batch_size)`` batches, where `n` are the rows of that epoch: real ones
-    in the first ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For
-    ``OneCycleLR`` and other schedules that count batches, their sum is the ``total_steps``.
+    An epoch has ``ceil(n / batch_size)`` batches of its `n` rows: real ones in the first
+    ``ceil(warm_up * max_epochs)`` epochs, and from then on synthetic ones too. For ``OneCycleLR``
+    and other schedules that count batches, their sum is the ``total_steps``.
 
-    ``iterator_train__sampler`` draws real rows; it draws the sources of synthetic rows too, so that
-    what it balances stays balanced. Training iterators are made anew at each refresh.
+    ``iterator_train__sampler`` draws real rows and, by them, synthetic ones, so that what it
+    balances stays balanced. Training iterators are made anew at each refresh.
 
     On several devices, by ``skorch.hf.AccelerateMixin``, each process trains on its share of every
-    epoch's rows, but trains the autoencoder and synthesises all rows itself, which takes as long as
-    on one device. The rows are the same everywhere only if `random_state` is an integer; give one.
-    Mixed precision is for the training; synthesis computes in float32.
-
-    Ctrl-C ends the training as skorch has it: `fit` returns, and the net keeps what it has learnt.
+    epoch's rows, but synthesises all of them: the same only if `random_state` is an integer.
 
     Examples
     --------
-    >>> from skorch import NeuralNetClassifier
-    >>> from tsynd_sk import TargetedSynthesis, TargetedSynthesizer
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
+    >>> from tsynd_sk import TargetedSynthesis
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> X, y, _ = load_digits_images()
-    >>> synthesis = TargetedSynthesis(
-    ...     TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1)), random_state=0
-    ... )
-    >>> net = NetClassifier(max_epochs=4, callbacks=[synthesis])
+    >>> net = NetClassifier(max_epochs=4, callbacks=[TargetedSynthesis(random_state=0)])
     >>> net = net.fit(X[:100, None], y[:100])
     >>> [bool("synthesis_uncertainty" in epoch) for epoch in net.history]
     [False, True, False, False]
@@ -166,7 +155,7 @@ class TargetedSynthesis(Callback):
                 "the net has two callbacks TargetedSynthesis: leave one out. AugmentedClassifier "
                 "adds its own, so that its estimator needs none"
             )
-        # Another training, also one that goes on with the same net, has rows of its own.
+        # Another training, even of the same net, has rows of its own.
         self.__dict__.pop("synthesizer_", None)
         self.rng_ = check_random_state(self.random_state)
         self.first_epoch_, self.exchanged_ = len(net.history), False
@@ -215,7 +204,7 @@ class TargetedSynthesis(Callback):
             X, y = training_rows(dataset_train)
             self.synthesizer_ = self._unfitted_synthesizer(net, X).fit(X, y)
         synthesizer, engine = self.synthesizer_, self.synthesizer_.engine_
-        # What `TargetedSynthesizer.sample` does; but on disk where the real rows are, too.
+        # What `TargetedSynthesizer.sample` does, but on disk where the real rows are.
         rng = check_random_state(self.rng_.randint(2**31 - 1))
         if self.synthetic_ratio == "balanced":
             counts = np.bincount(engine.codes, minlength=len(synthesizer.classes_))
@@ -273,10 +262,9 @@ class TargetedSynthesis(Callback):
 
 
 def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str, np.ndarray]:
-    """Count the images that will pass through networks, by part and epoch, with a callback.
+    """Count the images that pass through networks, by part and epoch, when `net` trains on `rows`.
 
-    `net` is about to train on `rows`. A pass of synthesis is one for all members, and an
-    autoencoder may stop before.
+    A pass of synthesis is one for all members, and an autoencoder may stop before.
     """
     given = TargetedSynthesizer() if synthesis.synthesizer is None else synthesis.synthesizer
     n_epochs, n_real = net.max_epochs, len(rows)
@@ -285,7 +273,7 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
     refreshes, ratio = list(synthesis._refreshes(n_epochs)), synthesis.synthetic_ratio
     if not ratio or not refreshes:
         return passes
-    # How many even the classes out, only the labels tell; about as many as there are, say.
+    # Only the labels tell how many even the classes out; about as many as there are, say.
     n_new = n_real if ratio == "balanced" else max(round(ratio * n_real), 1)
     passes["classifier"][refreshes[0] :] += n_new
     moves, autoencoder = given.objective not in UNMOVED, given.autoencoder
@@ -301,10 +289,7 @@ def image_passes(synthesis: TargetedSynthesis, net: Any, rows: Any) -> dict[str,
 
 
 def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.ndarray) -> Any:
-    """Return a synthesizer that targets a net which a callback has trained with on `X` and `y`.
-
-    With ``synthetic_ratio=0`` it has no autoencoder: it can compute uncertainty only.
-    """
+    """Return a synthesizer that targets a net which a callback has trained with on `X` and `y`."""
     if hasattr(synthesis, "synthesizer_"):
         # Posteriors are of the rows that the net was trained on, and of its last state.
         synthesis.synthesizer_.engine_.members(synthesis.synthesizer_, seed=0)
@@ -316,7 +301,7 @@ def synthesizer_against(synthesis: TargetedSynthesis, net: Any, X: Any, y: np.nd
     image_format = ImageFormat.infer(X, synthesizer.image_shape)
     value_range = ValueRange.of(X, image_format)
     seed = check_random_state(synthesizer.random_state).randint(2**31 - 1)
-    # Members wait until they are asked for: a net that trains on real rows alone needs none.
+    # A net that trains on real rows alone needs no members.
     take_engine(synthesizer, Engine([net], image_format, value_range, X, y, seed))
     return synthesizer
 

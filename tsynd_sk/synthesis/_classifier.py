@@ -23,13 +23,13 @@ from tsynd_sk.synthesis._callback import (
     synthesizer_against,
 )
 from tsynd_sk.synthesis._fitting import (
+    EstimatorOfParts,
     all_or_nothing,
     clone_synthesizer,
     default_net,
     take_data_attributes,
     take_engine,
 )
-from tsynd_sk.synthesis._parameters import EstimatorOfParts
 from tsynd_sk.synthesis._saving import SavingMixin
 from tsynd_sk.synthesis._synthesizer import TargetedSynthesizer
 
@@ -41,16 +41,14 @@ class AugmentedClassifier(
 ):
     """Train a skorch classifier on real images and on images synthesised against it.
 
-    Training and synthesis alternate inside one fit of the net, see `TargetedSynthesis`, which
-    trains for exactly its own ``max_epochs``.
+    Training and synthesis alternate inside one fit of the net, by the callback `TargetedSynthesis`.
 
     Parameters
     ----------
     estimator : skorch classifier or None, default=None
         The net, which is cloned. It gets float32 of shape (n, C, H, W), or (n, n_features) for
-        tables, and classes numbered from 0. Uncertainty is measured over its members, see
-        `members` of `TargetedSynthesizer`. ``None``: a small convolutional network, or a dense one
-        for tables.
+        tables, and classes numbered from 0. ``None``: a small convolutional network, or a dense
+        one for tables.
     synthesizer : TargetedSynthesizer or None, default=None
         How to synthesise; its `classifier` must be None. Its `image_shape` holds for `X`.
     synthetic_ratio : float or "balanced", default=0.5
@@ -61,27 +59,26 @@ class AugmentedClassifier(
     refresh_every : int, default=5
         Epochs between two refreshes of the synthetic images.
     batches : {"apart", "mixed"}, default="apart"
-        Whether a batch holds real or synthetic rows alone, so that batch normalisation does not mix
-        their statistics, or any; see `TargetedSynthesis`.
+        Whether a batch holds real or synthetic images alone, or any; see `TargetedSynthesis`.
     verbose : int, default=0
         1: how many images will pass through the nets, and bars that count them; 2: also the default
-        nets' lines for each epoch. Nets of your own have a `verbose` of theirs.
+        nets' lines for each epoch.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything random: initial weights, training, autoencoder, synthesis.
+        Seed of everything random: initial weights, training, synthesis.
 
     Attributes
     ----------
     estimator_ : skorch classifier
         Fitted net.
     synthesizer_ : TargetedSynthesizer
-        Fitted against the trained net, from the images of `fit`: sample from it as you like.
-        With ``synthetic_ratio=0`` it has no autoencoder and cannot sample.
+        Fitted against the trained net, to sample from. With ``synthetic_ratio=0`` it has no
+        autoencoder and cannot sample.
     history_ : skorch History
         The net's history; see `TargetedSynthesis` for what it adds.
     classes_ : ndarray of shape (n_classes,)
         Labels.
     n_features_in_ : int
-        Columns of `X`: tables and flat images alone have it.
+        Columns of `X`, only where it has two dimensions.
     image_shape_ : tuple of int or None
         (C, H, W); None for tables.
 
@@ -96,22 +93,19 @@ class AugmentedClassifier(
     --------
     >>> import torch
     >>> from tsynd_sk import AugmentedClassifier, TargetedSynthesizer
-    >>> from tsynd_sk.autoencoders import AutoencoderNet
     >>> from tsynd_sk.classifiers import NetClassifier
     >>> from tsynd_sk.datasets import load_digits_images
     >>> X, y, _ = load_digits_images()
-    >>> synthesizer = TargetedSynthesizer(autoencoder=AutoencoderNet(max_epochs=1))
+    >>> synthesizer = TargetedSynthesizer(radius=0.2)
     >>> classifier = AugmentedClassifier(NetClassifier(max_epochs=5), synthesizer, random_state=0)
     >>> classifier.fit(X[:100], y[:100]).predict(X[100:105]).shape
     (5,)
-    >>> classifier.predict_proba(X[100:105]).shape
-    (5, 10)
-    >>> classifier.predict_log_proba(X[100:105]).shape
-    (5, 10)
+    >>> classifier.predict_proba(X[100:105]).shape, classifier.predict_log_proba(X[100:105]).shape
+    ((5, 10), (5, 10))
     >>> classifier.module_(torch.zeros(1, 1, 8, 8)).shape
     torch.Size([1, 10])
-    >>> classifier.set_params(synthesizer__radius=0.2).synthesizer.radius
-    0.2
+    >>> classifier.set_params(synthesizer__radius=0.5).synthesizer.radius
+    0.5
     >>> most_uncertain = classifier.uncertainty(X[100:200]).argsort()[::-1][:5]
     >>> [epoch["epoch"] for epoch in classifier.history_ if "synthesis_uncertainty" in epoch]
     [3]
@@ -147,21 +141,19 @@ class AugmentedClassifier(
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, *, X_val=None, y_val=None, **unsupported):
-        """Train the net; see `TargetedSynthesizer.fit` for what `X` and `y` may be.
+        """Train the net.
 
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images, uint8 or float. Those that are not in memory (`numpy.memmap`, zarr, h5py, ...)
-            are read in parts.
+            Images, as in `TargetedSynthesizer.fit`.
         y : array-like of shape (n,)
             Labels of any type.
         X_val, y_val : array-likes like `X` and `y`, or None, default=None
-            Images by which the net is validated after every epoch, for early stopping, say, in
-            place of its own ``train_split``. Nothing is trained on, nor synthesised from, them.
+            Images by which the net is validated after every epoch, in place of its own
+            ``train_split``. Nothing is trained on them, nor synthesised from them.
         **unsupported
-            Nothing: `sample_weight` and the like, unless None, raise TypeError, which says what to
-            do.
+            Nothing: `sample_weight` and the like raise TypeError, which says what to do.
 
         Returns
         -------
@@ -262,7 +254,7 @@ class AugmentedClassifier(
         return {**vars(self), "estimator_": net, "history_": net.history}
 
     def _restore(self, saved) -> None:
-        """Take over what a file holds: that of a synthesizer which targets the net."""
+        """Take over what a file holds."""
         synthesizer = clone_synthesizer(self._check_parts()).set_params(classifier=self.estimator)
         saved.restore_data(synthesizer, synthesizer.image_shape)
         take_data_attributes(self, like=synthesizer)
@@ -277,10 +269,10 @@ class AugmentedClassifier(
 
     @property
     def module_(self):
-        """The trained network, bare and in evaluation mode: to be exported, or explained.
+        """The trained network in evaluation mode, without what the net does around it.
 
         It takes float32 of shape (n, C, H, W), or (n, n_features), and returns what its criterion
-        takes, such as logits; what the net does around it, such as in its `infer`, is left out.
+        takes, such as logits.
         """
         check_is_fitted(self, "estimator_")
         return _skorch.bare_module(self.estimator_).eval()
@@ -334,7 +326,7 @@ class AugmentedClassifier(
         return _skorch.without_global_rng(self.estimator_).predict_proba(x)
 
     def predict_log_proba(self, X):
-        """Predict logarithms of the probabilities, without rounding small ones to zero.
+        """Predict logarithms of the probabilities, where small ones are not rounded to zero.
 
         Parameters
         ----------
@@ -344,7 +336,7 @@ class AugmentedClassifier(
         Returns
         -------
         ndarray of shape (n, n_classes), float32
-            Natural logarithms of what `predict_proba` predicts.
+            Natural logarithms.
 
         Raises
         ------
@@ -359,7 +351,7 @@ class AugmentedClassifier(
         )
 
     def uncertainty(self, X):
-        """Mutual information between prediction and the members, in nats.
+        """Mutual information between prediction and classifier, in nats.
 
         Parameters
         ----------
@@ -369,8 +361,7 @@ class AugmentedClassifier(
         Returns
         -------
         ndarray of shape (n,), float32
-            Between 0 and the logarithm of the number of members in all, or of classes, whichever
-            is smaller.
+            At most the logarithm of the number of members, or of classes.
 
         Raises
         ------

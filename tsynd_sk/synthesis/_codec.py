@@ -1,4 +1,4 @@
-"""An autoencoder as synthesis uses it: frozen, fast, lossless, in the range of real images."""
+"""An autoencoder as synthesis uses it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from tsynd_sk.images import ValueRange
 
 
 class Codec:
-    """Private copy of an autoencoder, prepared for images like an example.
-
-    It decodes into the range of real images.
-    """
+    """Private copy of an autoencoder, prepared for images like an example."""
 
     def __init__(
         self, module: nn.Module, value_range: ValueRange, example: Tensor, device: torch.device
@@ -30,42 +27,39 @@ class Codec:
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Codes of images."""
         with in_float32(x.device.type):
             return encode(self._module, x.clone() if self._writes else x)
 
     def decode(self, z: Tensor, *, clip: bool = True) -> Tensor:
-        """Images of codes, in the range of real images unless told otherwise; differentiable."""
+        """Images of codes, clipped to the range of real images; differentiable."""
         with in_float32(z.device.type):
             decoded = self._module.decode(z.clone() if self._writes else z)
         if isinstance(decoded, tuple | list):
             decoded = decoded[0]
         elif not isinstance(decoded, Tensor):
-            # Variational autoencoders of diffusers and pythae wrap what they decode.
+            # diffusers and pythae wrap what they decode.
             decoded = getattr(decoded, "sample", getattr(decoded, "reconstruction", decoded))
         return self.value_range.clip(decoded) if clip else decoded
 
     def decoder(
         self, x: Tensor, z_0: Tensor, keep_detail: bool = True
     ) -> Callable[[Tensor], Tensor]:
-        """Make the function that decodes displaced codes of images with what the code has lost.
+        """Make the function that decodes codes, displaced from `z_0`, with what `z_0` lost of `x`.
 
-        It maps as many codes, displaced from the codes `z_0` of the images `x`, to images in the
-        range of real ones, differentiably; what was not displaced is the row of `x` to the bit.
-        Without `keep_detail` it is `decode`.
+        What is not displaced is the row of `x` to the bit. Without `keep_detail` it is `decode`.
         """
         if not keep_detail:
             return self.decode
         decoded_sources: dict[bool, Tensor] = {}
 
         def decode(z: Tensor) -> Tensor:
-            # Torch may choose another kernel, and so another rounding, where it needs no gradient.
+            # Without gradients torch may choose another kernel, and so another rounding.
             mode = z.requires_grad
             if mode not in decoded_sources:
                 source = z_0.detach().clone().requires_grad_(mode)
                 decoded_sources[mode] = self.decode(source, clip=False).detach()
-            # Unclipped, for a decoder that saturates is to have a gradient. The difference comes
-            # first: x is lost in the rounding of any other order.
+            # Unclipped, a decoder that saturates has a gradient. In another order x would be
+            # lost in rounding.
             change = self.decode(z, clip=False) - decoded_sources[mode]
             return self.value_range.clip(x + change)
 
@@ -76,10 +70,9 @@ class Codec:
 @torch.inference_mode(False)
 @torch.no_grad()
 def latent_scale(codec: Codec, batches: Iterable[Tensor]) -> Tensor:
-    """Measure the deviations of the codes of batches of images.
+    """Measure the deviations of codes, by channel of a spatial code, by coordinate of a flat one.
 
-    They are by channel of a spatial code, and by coordinate of a flat one. Raise ValueError if
-    codes do not decode to the shape of the images, or are not finite.
+    Raise ValueError if codes do not decode to the shape of the images, or are not finite.
     """
     count, shift = 0, None
     total = squares = torch.zeros(())

@@ -37,9 +37,8 @@ _UNCERTAINTY_STREAM = 2**31
 # Training images that serve to judge the members of a last layer.
 _N_JUDGED = 256
 
-# Where no number of images is given, so many are computed at a time, and on a processor so many
-# pixels: 83 images of 28 x 28, or 1 of 224 x 224. More take memory for activations, of which there
-# are hundreds of bytes a pixel, and are slower, for they do not stay in the caches.
+# So many images are computed at a time by default, and on a processor so many pixels: more take
+# memory for activations, hundreds of bytes a pixel, and are slower, for they leave the caches.
 _IMAGES, _PIXELS = 256, 2**16
 
 
@@ -47,55 +46,32 @@ _IMAGES, _PIXELS = 256, 2**16
 class Engine(PickledAsArrays):
     """What was learned for synthesis, and the operations on it.
 
-    The engine knows no labels: classes are numbered from 0. Images come in the user's layout.
-    What may change between two calls is read from `params`, the first argument of most methods:
-    a `TargetedSynthesizer`, or anything with its parameters.
-
-    Attributes
-    ----------
-    nets : list of skorch classifiers
-        Fitted; several form an ensemble.
-    image_format : ImageFormat
-        Layout and dtype of the user's images.
-    value_range : ValueRange
-        Range to which synthetic images are clipped.
-    images : array of shape (n, ...) or None
-        Real images from which synthesis starts; None if they were not kept.
-    codes : ndarray of shape (n,), int64, or None
-        Their classes.
-    seed : int
-        Seed of the members over which uncertainty is measured.
-    autoencoder : skorch net or None
-        Fitted; None if nothing is to be synthesised.
-    latent_scale : Tensor or None
-        Standard deviations of the latent coordinates.
-    kind : str or None
-        What the members of each net are made of; resolved again if `params.members` changes.
-    posteriors : list of LastLayerPosterior or None
-        For each net, where its members are drawn from a Laplace approximation.
-    decisions : list of dict
-        For each net, and each way to make its members, how they are computed: decided once.
-    members_asked : str or None
-        The parameter `members` that the kind was resolved for.
+    Classes are numbered from 0, and images come in the user's layout. What may change between two
+    calls is read from `params`: a `TargetedSynthesizer`, or anything with its parameters.
     """
 
     nets: list
     image_format: ImageFormat
     value_range: ValueRange
+    # Real images, None if they were not kept, and their classes.
     images: Any
     codes: Any
+    # Of the members over which uncertainty is measured.
     seed: int
+    # None if nothing is to be synthesised.
     autoencoder: Any = None
     latent_scale: Any = None
+    # What members are made of, and for which parameter `members` that was resolved.
     kind: str | None = None
-    posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
-    decisions: list[dict] = field(default_factory=list)
     members_asked: str | None = None
+    # Of each net, None unless its kind is "laplace".
+    posteriors: list[LastLayerPosterior | None] = field(default_factory=list)
+    # Of each net, and each way to make its members, on how they are computed.
+    decisions: list[dict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         while len(self.decisions) < len(self.nets):
             self.decisions.append({})
-        # Prepared copies, each with the weights that it was made from.
         self._prepared_members: _Prepared | None = None
         self._prepared_codec: _Prepared | None = None
         # A training image as networks see it, or noise in its range where none was kept.
@@ -108,8 +84,7 @@ class Engine(PickledAsArrays):
         self.example = self.value_range.clip(noise)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Prepared copies are made again where they are needed. Shapes that are keys are not for
-        # libraries that know what JSON does.
+        # Prepared copies are made again. As in JSON, shapes cannot be keys.
         return {
             **super().__getstate__(),
             "_prepared_members": None,
@@ -129,35 +104,27 @@ class Engine(PickledAsArrays):
     def start_from(
         self, image_format: ImageFormat, value_range: ValueRange, images: Any, codes: np.ndarray
     ) -> None:
-        """Synthesise from other real images from now on, by the same nets."""
+        """Synthesise from other real images from now on."""
         self.image_format, self.value_range = image_format, value_range
         self.images, self.codes, self._prepared_codec = images, codes, None
 
     def device(self, params: Any) -> torch.device:
-        """Device on which everything is computed."""
         if params.device is None:
             return _skorch.device_of(self.nets[0])
         return _skorch.check_device(params.device)
 
     def batch_size(self, params: Any) -> int:
-        """Images that are computed at a time."""
         if params.batch_size != "auto":
             return params.batch_size
         shape = self.image_format.image_shape or self.image_format.row_shape
-        # An accelerator needs many at a time; batches that do not fit are halved.
+        # An accelerator needs many at a time.
         n_pixels = math.prod(shape[-2:]) if self.device(params).type == "cpu" else 1
         return max(min(_IMAGES, _PIXELS // n_pixels), 1)
 
     # Tensors made in a caller's inference mode could not take part in gradients.
     @torch.inference_mode(False)
     def codec(self, params: Any) -> Codec:
-        """Private copy of the autoencoder, ready to encode and decode.
-
-        Raises
-        ------
-        NotFittedError
-            If there is no autoencoder.
-        """
+        """Private copy of the autoencoder; raise NotFittedError if there is none."""
         if self.autoencoder is None:
             raise NotFittedError(
                 "this synthesizer has no autoencoder, because it comes from a training with "
@@ -175,8 +142,7 @@ class Engine(PickledAsArrays):
     def members(self, params: Any, seed: int) -> Any:
         """Members of the classifiers as they are now; equal seeds, equal members.
 
-        This is the one place that notices when a net has been trained on: its posterior is then
-        fitted anew, and its private copies are made anew.
+        This is the one place that notices that a net has been trained on.
         """
         modules, device = list(map(_skorch.network_of, self.nets)), self.device(params)
         settings = params.members, params.n_members, params.restrict, device
@@ -198,9 +164,8 @@ class Engine(PickledAsArrays):
         return prepared.product.redrawn(seed)
 
     def _fit_missing(self, params: Any, modules: list[nn.Module], posteriors: list) -> None:
-        """Fit those posteriors that are not of the nets as they are."""
         for k, (module, posterior) in enumerate(zip(modules, posteriors, strict=True)):
-            # One that came from a file, say, is current if its layer is as it was.
+            # One from a file, say, is current if its layer is as it was.
             if posterior is None or not posterior.is_of(module):
                 self.check_has_images()
                 judged = Selection(self.images, spread(len(self.images), _N_JUDGED))
@@ -209,7 +174,6 @@ class Engine(PickledAsArrays):
                 )
 
     def batch_synthesis(self, params: Any, callback: Any = None) -> BatchSynthesis:
-        """Return the function that synthesises from one batch of images."""
         members = self.members(params, seed=0)
         return BatchSynthesis(
             codec=self.codec(params),
@@ -234,11 +198,10 @@ class Engine(PickledAsArrays):
         rng: np.random.RandomState,
         empty: Callable[..., np.ndarray] = np.empty,
     ) -> tuple[np.ndarray, Columns]:
-        """Synthesise one image from each row of `X`; the way that all public methods go.
+        """Synthesise one image from each row of `X`, as all public methods do.
 
-        `X` are real images in the user's layout, `codes` their classes, and `occurrence` says how
-        often each has been used before. `rng` draws the seed, and `empty` makes the array of images
-        from its shape and dtype. Return the images, and the columns of `info` of
+        `codes` are the classes of `X`, and `occurrence` says how often each row has been used
+        before. `empty` makes the array of images. Return the images, and the columns of `info` of
         `TargetedSynthesizer.sample`.
         """
         image_format, size = self.image_format, self.batch_size(params)
@@ -246,13 +209,13 @@ class Engine(PickledAsArrays):
         columns: Columns = {}
         synthesis, seed = self.batch_synthesis(params), rng.randint(2**31 - 1)
         job = delayed(partial(synthesize_batch, synthesis, image_format, seed))
-        # Within a job of a dask cluster, joblib would run these small ones on its busy workers.
+        # Within a dask job, joblib would run these small ones on busy workers.
         dask = sys.modules.get("distributed.utils")
         in_dask = dask is not None and hasattr(dask.thread_state, "execution_state")
         kind = {"backend": "sequential"} if params.n_jobs is None and in_dask else {}
         kind |= {"prefer": "threads", "return_as": "generator_unordered"}
         workers = Parallel(n_jobs=params.n_jobs, **kind)
-        # Inside another bar, as that of a training, it vanishes when it is full.
+        # Inside another bar it vanishes when it is full.
         shown = {"unit": "image", "leave": None, "disable": not params.verbose}
         with tqdm(total=len(codes), desc="synthesis", **shown) as progress:
             # Only the rows of the batches at work are in memory.
@@ -266,7 +229,7 @@ class Engine(PickledAsArrays):
 
     @torch.inference_mode(False)
     def uncertainty(self, params: Any, X: Any) -> np.ndarray:
-        """Mutual information between the predictions for `X` and the members, in nats."""
+        """Mutual information between prediction and classifier, in nats."""
         members = self.members(params, derived_seed(self.seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
             parts = [mutual_information(members(x)).cpu() for x in self.batches(params, X)]
@@ -274,7 +237,6 @@ class Engine(PickledAsArrays):
 
     @torch.inference_mode(False)
     def reconstruct(self, params: Any, X: Any) -> np.ndarray:
-        """Encode and decode images."""
         codec = self.codec(params)
         with torch.no_grad():
             decoded = [codec.decode(codec.encode(x)) for x in self.batches(params, X)]
@@ -294,7 +256,7 @@ class Engine(PickledAsArrays):
             )
 
     def batches(self, params: Any, X: Any = None) -> Iterator[Tensor]:
-        """Images as networks see them, those of training by default."""
+        """Yield images, by default those of training, as networks see them."""
         X, device = self.images if X is None else X, self.device(params)
         size = self.batch_size(params)
         for first in range(0, len(X), size):
@@ -302,7 +264,7 @@ class Engine(PickledAsArrays):
 
 
 class _Prepared(NamedTuple):
-    """Something made from networks and settings, with a copy of the weights at that moment."""
+    """Something made from networks and settings, with a copy of their weights."""
 
     product: Any
     modules: list[nn.Module]
@@ -310,7 +272,7 @@ class _Prepared(NamedTuple):
     weights: list[Tensor]
 
     def is_of(self, modules: Sequence[nn.Module]) -> bool:
-        """Return whether it was made from these networks, with their weights as they are now."""
+        """Return whether it was made from these networks as they are now."""
         now = _weights_of(modules)
         if modules != self.modules or len(now) != len(self.weights):
             return False

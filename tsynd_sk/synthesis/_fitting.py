@@ -1,4 +1,4 @@
-"""What the fits of all estimators share: checks of their parts, default nets, and a rollback."""
+"""What all estimators share: parameters, checks of their parts, default nets, and a rollback."""
 
 from __future__ import annotations
 
@@ -6,25 +6,53 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
 from skorch.callbacks import Callback
 from torch import Tensor
 
 from tsynd_sk import _skorch
-from tsynd_sk._utils._names import UNMOVED
+from tsynd_sk._utils._names import OBJECTIVE_NAMES, UNMOVED
 from tsynd_sk.ascent import ascend
 from tsynd_sk.autoencoders import AutoencoderNet, DensePCA, PatchPCA
 from tsynd_sk.classifiers import ConvNet, DenseNet, NetClassifier
 from tsynd_sk.images import ImageFormat
 from tsynd_sk.synthesis._engine import Engine
-from tsynd_sk.synthesis._member_scheme import make_members, resolve_kind
+from tsynd_sk.synthesis._member_scheme import KINDS, make_members, resolve_kind
+from tsynd_sk.synthesis._sampling import STRATEGIES
 
-# What `tsynd_sk.images.check_images` learns of images, and what a fit learns of labels.
+_COUNT = Interval(Integral, 1, None, closed="left")
+_RATIO = Interval(Real, 0, 1, closed="right")
+
+# What the parameters of `TargetedSynthesizer` may be.
+CONSTRAINTS: dict = {
+    "classifier": "no_validation",
+    "autoencoder": "no_validation",
+    "objective": [StrOptions(set(OBJECTIVE_NAMES)), callable],
+    "keep_detail": ["boolean"],
+    "members": [StrOptions(set(KINDS))],
+    "n_members": [Interval(Integral, 2, None, closed="left")],
+    "restrict": [StrOptions({"last"}), _COUNT, list, tuple, None],
+    "radius": [Interval(Real, 0, None, closed="neither")],
+    "random_start": [Interval(Real, 0, 1, closed="both")],
+    "max_iter": [_COUNT],
+    "label_policy": [StrOptions({"keep", "constrain"})],
+    "sampling_strategy": [StrOptions(set(STRATEGIES)), _RATIO, dict, callable],
+    "image_shape": [tuple, list, None],
+    "batch_size": [_COUNT, StrOptions({"auto"})],
+    "device": [str, torch.device, None],
+    "n_jobs": [_COUNT, Interval(Integral, None, -1, closed="right"), None],
+    "verbose": ["verbose"],
+    "random_state": ["random_state"],
+}
+
+# What a fit learns of images and labels.
 DATA_ATTRIBUTES = (
     "format_",
     "value_range_",
@@ -33,6 +61,40 @@ DATA_ATTRIBUTES = (
     "feature_names_in_",
     "classes_",
 )
+
+
+class EstimatorOfParts(BaseEstimator):
+    """Estimator whose parts may be None, which stands for a default that a fit makes."""
+
+    #: What to give in place of None, by the name of the part.
+    _examples: dict[str, str] = {}
+
+    def set_params(self, **params):
+        """Set parameters, also of parts, such as ``autoencoder__max_epochs``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by their names.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or it is that of a part which is None.
+        """
+        for key in params:
+            name, of_part, _ = key.partition("__")
+            if of_part and name in self._examples and params.get(name, getattr(self, name)) is None:
+                raise ValueError(
+                    f"{key} cannot be set while {name} is None: give {name}="
+                    f"{self._examples[name]} to {type(self).__name__} first"
+                )
+        return super().set_params(**params)
 
 
 @contextmanager
@@ -54,7 +116,7 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
 
 @contextmanager
 def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[list[Callback]]:
-    """Report a training as a part of a task, by callbacks for the net; a frozen one has none."""
+    """Report a training as a part of a task, by callbacks for a net that is not frozen."""
     trains = not isinstance(net, FrozenEstimator)
     bars: list[Callback] = [_skorch.TrainingBar(role)] if verbose and trains else []
     if task.context is None or not trains:
@@ -69,9 +131,8 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
 class MembersCheck(Callback):
     """Raise ValueError if a net can have no members, or none to climb, when it is about to train.
 
-    Not earlier, because other callbacks may size its module by the data. `params` say how members
-    of the net, one of `n_nets`, are made. `x` are images as the net sees them, and `rows` the rows
-    of its data set that they are, if it does not get them as such.
+    Not earlier, because other callbacks may size its module by the data. `x` are images as the net,
+    one of `n_nets`, sees them, and `rows` those of its data set, if it does not get them as such.
     """
 
     params: Any
@@ -80,17 +141,16 @@ class MembersCheck(Callback):
     rows: Any = None
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Raise ValueError also for members that would see other images than the net."""
         _skorch.check_own_way(net, self.x if self.rows is None else self.rows)
         x = torch.from_numpy(self.x[:2]).to(_skorch.device_of(net))
         kind, posterior = resolve_kind(self.params, net, self.n_nets, x)
         members = make_members(self.params, kind, [net], [posterior], x.device, [{}])
-        # Raises if there is nothing of which members can be made.
+        # Raises if members cannot be made of anything.
         members(x)
         check_ascent(members, [net], x, self.params.objective)
 
     def __getstate__(self):
-        # A net that is saved while it trains must not hold the fit.
+        # Not to be saved with a net that trains.
         return {}
 
 
@@ -98,7 +158,7 @@ class MembersCheck(Callback):
 def check_ascent(
     members: Callable[[Tensor], Tensor], nets: Sequence[Any], x: Tensor, objective: Any
 ) -> None:
-    """Raise ValueError if members of nets, or an objective, let no gradient through to images."""
+    """Raise ValueError if members, or an objective, let no gradient through to images."""
     if objective == "random" or objective in UNMOVED:
         return
     x = x[:2].detach().clone()
@@ -131,7 +191,7 @@ def check_ascent(
 
 
 def check_parts(synthesizer: Any) -> list:
-    """Return the classifiers as a list, maybe of None; raise if a net is not what it should be."""
+    """Return the classifiers as a list; raise if a net is not what it should be."""
     given = synthesizer.classifier
     several = isinstance(given, list | tuple)
     classifiers = list(given) if several else [given]
@@ -150,7 +210,7 @@ def check_parts(synthesizer: Any) -> list:
 
 
 def classes_of_frozen(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
-    """Return the labels of the classes in the order of the columns of frozen classifiers."""
+    """Return the labels of the columns of frozen classifiers."""
     orders = []
     for classifier in classifiers:
         orders.append(_skorch.classes_of_frozen(classifier.estimator, x, y))
@@ -165,10 +225,7 @@ def classes_of_frozen(classifiers: list, x: Any, y: np.ndarray) -> np.ndarray:
 
 
 def default_net(role: str, image_shape: tuple[int, ...] | None, verbose: int = 0) -> Any:
-    """Return the net that stands for None, for images, or for a table without `image_shape`.
-
-    `verbose` is that of an estimator.
-    """
+    """Return the net that stands for None; without `image_shape`, for a table."""
     verbose, for_images = max(int(verbose) - 1, 0), image_shape is not None
     if role == "classifier":
         return NetClassifier(ConvNet if for_images else DenseNet, verbose=verbose)
@@ -177,7 +234,7 @@ def default_net(role: str, image_shape: tuple[int, ...] | None, verbose: int = 0
 
 
 def clone_synthesizer(synthesizer: Any) -> Any:
-    """Clone an unfitted `TargetedSynthesizer`, but not what its autoencoder's callbacks hold."""
+    """Clone a `TargetedSynthesizer`, but not what its autoencoder's callbacks hold."""
     bare, net = copy.copy(synthesizer), synthesizer.autoencoder
     bare.autoencoder = None
     other = clone(bare)
@@ -187,7 +244,6 @@ def clone_synthesizer(synthesizer: Any) -> Any:
 
 
 def take_engine(synthesizer: Any, engine: Engine) -> None:
-    """Make what an engine holds the fitted attributes of a `TargetedSynthesizer`."""
     synthesizer.engine_ = engine
     several = isinstance(synthesizer.classifier, list | tuple)
     synthesizer.classifier_ = engine.nets if several else engine.nets[0]
@@ -197,18 +253,13 @@ def take_engine(synthesizer: Any, engine: Engine) -> None:
 
 
 def take_data_attributes(estimator: Any, like: Any) -> None:
-    """Copy what another estimator has learned of images and labels."""
     for name in DATA_ATTRIBUTES:
         if hasattr(like, name):
             setattr(estimator, name, getattr(like, name))
 
 
 def check_trainable(classifier: Any, X: Any, y: np.ndarray) -> None:
-    """Raise what a fit of an `AugmentedClassifier` to images would raise, when its net is built.
-
-    That is what its net predicts and, if anything is to be synthesised against it, its members and
-    their gradients.
-    """
+    """Raise what a fit of an `AugmentedClassifier` would raise when its net is built."""
     synthesizer, codes = classifier.synthesizer, np.unique(y, return_inverse=True)[1]
     x = ImageFormat.infer(X, synthesizer.image_shape).as_network_input(X)
     checks = []

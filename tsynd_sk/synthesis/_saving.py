@@ -1,7 +1,6 @@
-"""`save_params` and `load_params`: what an estimator has learned, in a file without any code.
+"""`save_params` and `load_params`: what an estimator has learned, in a safetensors file.
 
-A safetensors file: tensors by name, such as "classifier0.module.layers.0.weight", and a header of
-strings, among them a checksum and, as JSON, a description of what is not a tensor.
+Beside tensors it holds a checksum and, as JSON, a description of what is not a tensor.
 """
 
 from __future__ import annotations
@@ -40,46 +39,37 @@ class SavingMixin:
     """The two methods, for estimators that learn an `Engine`."""
 
     def save_params(self: Any, path, *, with_images=False, reading=None):
-        """Write what was learned to a safetensors file, which holds numbers and text but no code.
+        """Write what was learned to a safetensors file, which holds no code.
 
-        Weights and histories of all nets, labels, format and range of the images, and what makes
-        the members; not the training images, nor states of optimizers. `load_params` reads it.
+        Weights and histories of all nets, and what is known of labels, images and members; not
+        the states of optimizers.
 
         Parameters
         ----------
         path : path-like
-            File to write, such as "x.safetensors". One that is there is replaced by the whole one.
+            File to write, or to replace, such as "x.safetensors".
         with_images : bool, default=False
-            Whether to write the training images, from which `sample` draws, and their labels too.
-            They may be confidential.
+            Whether to write the training images, from which `sample` draws, too. They may be
+            confidential.
         reading : Reading, what `load_image_folder` returned, or None, default=None
-            How image files became arrays. The estimator that loads the file has it as ``reading_``,
-            so that ``read_images(paths, like=estimator)`` reads new files in the same way.
+            How image files became arrays; the estimator that loads the file has it as ``reading_``,
+            for ``read_images(paths, like=estimator)``.
 
         Raises
         ------
-        NotFittedError
-            If nothing was learned yet.
-        ValueError, OSError
-            If something that was learned is neither numbers nor text, or the file cannot be
-            written. What was there stays.
-
-        Notes
-        -----
-        A module class of your own with a ``from_data`` classmethod needs an attribute ``sizes``: a
-        dict of what it has read off the data, as keyword arguments of its constructor.
+        NotFittedError, ValueError, OSError
+            If nothing was learned yet, something that was learned is neither numbers nor text, or
+            the file cannot be written.
 
         Examples
         --------
         >>> from tempfile import TemporaryDirectory
         >>> from tsynd_sk import AugmentedClassifier, datasets
-        >>> from tsynd_sk.classifiers import NetClassifier
         >>> X, y, _ = datasets.load_digits_images()
-        >>> net = NetClassifier(max_epochs=2)
-        >>> fitted = AugmentedClassifier(net, synthetic_ratio=0).fit(X[:50], y[:50])
+        >>> fitted = AugmentedClassifier(synthetic_ratio=0).fit(X[:50], y[:50])
         >>> with TemporaryDirectory() as folder:
         ...     fitted.save_params(f"{folder}/digits.safetensors")
-        ...     loaded = AugmentedClassifier(net).load_params(f"{folder}/digits.safetensors")
+        ...     loaded = AugmentedClassifier().load_params(f"{folder}/digits.safetensors")
         >>> bool((loaded.predict(X) == fitted.predict(X)).all())
         True
         """
@@ -100,9 +90,8 @@ class SavingMixin:
         """Read what `save_params` has written, as if this estimator had learned it.
 
         Nothing in the file is run. The estimator must have the parameters of the one that was
-        saved, because they say how its nets are built, and on which `device`. A frozen net is
-        copied. Predictions are those of the estimator that was saved, to the bit on the same
-        machine. Optimizers start from the beginning if nets are trained on.
+        saved, because they say how its nets are built. Predictions are the same, to the bit on the
+        same machine.
 
         Parameters
         ----------
@@ -117,8 +106,8 @@ class SavingMixin:
         Raises
         ------
         ValueError, OSError
-            If the file cannot be opened, is damaged, was not written by this version of the
-            library, or does not fit the parameters of the estimator, which then stays as it was.
+            If the file cannot be opened, is damaged, has another format version, or does not fit
+            the parameters of the estimator, which stays as it was.
         """
         self._validate_params()
         saved = _read(path)
@@ -126,14 +115,14 @@ class SavingMixin:
             with _fitting.all_or_nothing(self):
                 self._restore(saved)
                 if kept := saved.description["reading"]:
-                    # It reads files, by packages that nothing else here needs.
+                    # It imports packages that nothing else here needs.
                     from tsynd_sk.datasets import Reading
 
                     self.reading_ = Reading(**kept)
                 if saved.tensors:
                     raise ValueError(f"nothing of the estimator is called {min(saved.tensors)!r}")
         except Exception as error:
-            # By modules and torch, of any type.
+            # Modules and torch raise any type.
             raise ValueError(
                 f"cannot load {str(path)!r}: {error}. Construct the estimator with the "
                 "parameters of the one that was saved."
@@ -141,16 +130,16 @@ class SavingMixin:
         return self
 
     def _restore(self: Any, saved: SavedFile) -> None:
-        """Take over what a file holds; the parameters of a synthesizer say how."""
+        """Take over what a file holds."""
         saved.restore_data(self, self.image_shape)
         _fitting.take_engine(self, saved.engine(self))
 
 
 def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors that a synthesizer has learned, and a description of the rest."""
+    """Return what a synthesizer has learned: tensors, and a description of the rest."""
     engine, classes, seed = synthesizer.engine_, synthesizer.classes_, synthesizer.random_state
     row_shape, dtype = engine.image_format.row_shape, engine.image_format.dtype
-    # An image of lowest values and one of highest: what a fit learns of images, it learns of these.
+    # A fit learns of these two images what it has learned of all.
     extremes = [np.broadcast_to(values, row_shape) for values in engine.value_range.extremes]
     # Objects are strings: a fit takes no others.
     labels = classes.astype(str) if classes.dtype == object else classes
@@ -163,7 +152,7 @@ def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], di
         "labels_are_objects": classes.dtype == object,
         "members": synthesizer.members,
         "seed": int(engine.seed),
-        # An `AugmentedClassifier` without a seed draws one for its synthesizer.
+        # Drawn by an `AugmentedClassifier` without a seed.
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         "posteriors": [],
     }
@@ -172,7 +161,7 @@ def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], di
         nets["autoencoder"] = engine.autoencoder
         tensors["latent_scale"] = engine.latent_scale.contiguous()
     description["nets"] = {role: _add_net(tensors, net, role) for role, net in nets.items()}
-    # A net predicts even if it can have no members, or lacks the images that they are fitted to.
+    # A net predicts even without members, or without the images that they are fitted to.
     with suppress(ValueError):
         engine.members(synthesizer, seed=0)
         for i, posterior in enumerate(engine.posteriors):
@@ -188,7 +177,7 @@ def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], di
 
 
 def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str, Any]:
-    """Add weights and history of a fitted net to tensors; return how it is built, for JSON."""
+    """Add weights and history of a net to tensors; return how it is built."""
     for part, module in _skorch.parts_of(net).items():
         for key, value in module.state_dict().items():
             name = f"{role}.{part}.{key}"
@@ -199,7 +188,7 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
                 )
             # Tied weights share memory, which the format does not allow.
             tensors[name] = value.detach().cpu().contiguous().clone()
-    # As a tensor, for the header of a file is limited in length.
+    # The header of a file is limited in length.
     history = bytearray(json.dumps([_json_part(row) for row in net.history]).encode())
     tensors[f"{role}_history"] = torch.frombuffer(history, dtype=torch.uint8)
     sizes = None
@@ -215,7 +204,7 @@ def _add_net(tensors: dict[str, Tensor], net: NeuralNet, role: str) -> dict[str,
 
 
 def _module_params(net: NeuralNet) -> dict[str, Any]:
-    """Return what a net is built of, default parameters included, as far as JSON goes."""
+    """Return what a net is built of, as far as JSON goes."""
     params: dict[str, Any] = {}
     if not isinstance(net.module, nn.Module):
         signature = inspect.signature(net.module).parameters.values()
@@ -228,7 +217,7 @@ def _module_params(net: NeuralNet) -> dict[str, Any]:
 
 
 def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries that JSON can hold, as they are read back; arrays are lists there."""
+    """Return the entries that JSON can hold, as they are read back."""
     kept = {}
     for name, value in fields.items():
         with suppress(TypeError, ValueError, AttributeError):
@@ -237,7 +226,7 @@ def _json_part(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bytes(array: Any, dtype: np.dtype) -> Tensor:
-    """Return an array as bytes, for torch does not know all of numpy's types and byte orders."""
+    # Torch does not know all of numpy's types and byte orders.
     return torch.from_numpy(np.array(array, dtype, order="C").view(np.uint8))
 
 
@@ -251,9 +240,8 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
 
 
 def _read(path: Any) -> SavedFile:
-    """Read a file; raise ValueError if it is damaged, or was written by something else."""
     refused = f"cannot load {str(path)!r}: it"
-    # For errors of the system in Python's words.
+    # Errors of the system come in Python's words.
     Path(path).open("rb").close()
     try:
         # Copies, for the tensors of safetensors change with the file.
@@ -280,7 +268,6 @@ def _read(path: Any) -> SavedFile:
 
 
 def _check_same(what: str, saved: Any, own: Any) -> None:
-    """Raise ValueError if something in a file is not as the estimator has it."""
     # Only NaN differs from itself.
     if saved != own and saved == saved:
         raise ValueError(f"{what} is {saved} in the file, but {own} in the estimator")
@@ -294,11 +281,10 @@ class SavedFile:
     description: dict[str, Any]
 
     def restore_data(self, estimator: Any, image_shape: Any) -> None:
-        """Set what an estimator knows of images and labels."""
         description = self.description
         extremes = self._array("extremes", description["dtype"])
         with warnings.catch_warnings():
-            # What there was to say of the images was said at the fit.
+            # The fit has said it.
             warnings.simplefilter("ignore")
             check_images(estimator, extremes, reset=True, image_shape=image_shape)
         layout = _json_part(vars(estimator.format_))
@@ -309,7 +295,6 @@ class SavedFile:
         estimator.classes_ = labels.astype(object) if description["labels_are_objects"] else labels
 
     def engine(self, synthesizer: Any) -> Engine:
-        """Return an engine with nets that are built as the parameters of a synthesizer say."""
         description, seed = self.description, self.description["seed"]
         shape, verbose = synthesizer.image_shape_, synthesizer.verbose
         _check_same("members", description["members"], synthesizer.members)
@@ -321,7 +306,7 @@ class SavedFile:
         for i, net in enumerate(given):
             net = net or _fitting.default_net("classifier", shape, verbose)
             nets.append(self._net(net, f"classifier{i}", synthesizer.device))
-            # skorch reads them off the labels of a fit.
+            # skorch reads them off labels.
             vars(nets[i]).setdefault("classes_inferred_", np.arange(len(synthesizer.classes_)))
         engine = Engine(nets, synthesizer.format_, synthesizer.value_range_, None, None, seed)
         engine.posteriors = [
@@ -338,7 +323,6 @@ class SavedFile:
         return engine
 
     def _net(self, estimator: Any, role: str, device: Any) -> NeuralNet:
-        """Return a net of an estimator's parameters with saved weights; the estimator stays."""
         given, saved = _skorch.unfreeze(estimator), self.description["nets"][role]
         params = _module_params(given)
         for name, value in saved["params"].items():
@@ -347,7 +331,7 @@ class SavedFile:
             net = _skorch.copy_net(given)
         else:
             net = _skorch.clone_net(given, device)
-            # Initial weights are drawn, and then overwritten.
+            # Initial weights are overwritten.
             with _skorch.scoped_seed(0):
                 _skorch.initialize_by_sizes(net, saved["sizes"])
         for part, module in _skorch.parts_of(net).items():
@@ -362,10 +346,8 @@ class SavedFile:
         return net
 
     def _take(self, prefix: str) -> dict[str, Any]:
-        """Take out the tensors whose names have a prefix."""
         names = [name for name in self.tensors if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.tensors.pop(name) for name in names}
 
     def _array(self, name: str, dtype: Any) -> np.ndarray:
-        """Take out an array that was stored as bytes."""
         return self.tensors.pop(name).numpy().view(dtype)

@@ -9,7 +9,6 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsynd_sk import _skorch
-from tsynd_sk._skorch import CallbackSupportMixin
 from tsynd_sk._utils._labels import encode_labels, labels_of
 from tsynd_sk._utils._names import UNMOVED
 from tsynd_sk._utils._validation import refuse_metadata
@@ -17,12 +16,13 @@ from tsynd_sk.images import Selection, check_images
 from tsynd_sk.synthesis import _fitting, _sampling
 from tsynd_sk.synthesis._codec import check_finite, latent_scale
 from tsynd_sk.synthesis._engine import Engine
-from tsynd_sk.synthesis._parameters import CONSTRAINTS, EstimatorOfParts
-from tsynd_sk.synthesis._resampling import ResamplingMixin
+from tsynd_sk.synthesis._sampling import ResamplingMixin
 from tsynd_sk.synthesis._saving import SavingMixin
 
 
-class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, EstimatorOfParts):
+class TargetedSynthesizer(
+    ResamplingMixin, SavingMixin, _skorch.CallbackSupportMixin, _fitting.EstimatorOfParts
+):
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
@@ -36,25 +36,24 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         used as it is. A list is a deep ensemble. ``None``: a small convolutional network, or a
         dense one for tables.
     autoencoder : skorch net or None, default=None
-        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen,
-        which is how unlabelled images are put to use. ``None``: principal components in closed
-        form, `PatchPCA` or, for tables, `DensePCA`, in an `AutoencoderNet` with ``max_epochs=0``.
+        Its module has ``encode(x) -> z`` and ``decode(z) -> x``. Unfitted, or fitted and frozen.
+        ``None``: principal components, by `PatchPCA` or, for tables, `DensePCA`.
     objective : {"mutual_info", "entropy", "random", "duplicate", "reconstruction"} or callable, \
             default="mutual_info"
         What is maximised: the mutual information, or the entropy of the mean prediction. Controls:
-        "random" goes to the surface of the trust region in a random direction, as far as the label
-        policy allows; "duplicate" copies the sources, and "reconstruction" is that control for
-        ``keep_detail=False``. A callable maps ``(log_probs, y)``, tensors of shapes (n_members, n,
-        n_classes) and (n,), to values (n,), differentiably.
+        "random" goes to the surface of the trust region in a random direction; "duplicate" copies
+        the sources, or "reconstruction" for ``keep_detail=False``. A callable maps
+        ``(log_probs, y)``, tensors of shapes (n_members, n, n_classes) and (n,), to values (n,),
+        differentiably.
     keep_detail : bool, default=True
-        Whether an image is its source `x`, of the code `z_0`, plus ``decode(z) - decode(z_0)``, so
-        that what the autoencoder cannot express is not lost; else ``decode(z)``, as in [1]_.
+        Whether an image is its source `x`, of the code `z_0`, plus ``decode(z) - decode(z_0)``;
+        else ``decode(z)``, as in [1]_.
     members : {"auto", "dropout", "laplace", "ensemble"}, default="auto"
         The versions of the classifier over which uncertainty is measured. "dropout": one per
         dropout mask, or other fixed noise, see `DropoutMembers`. "laplace": drawn from a Laplace
         approximation of the last layer, see `last_layer_posterior`. "ensemble": the classifiers of
-        a list. With a list, "dropout" and "laplace" make `n_members` members of every classifier.
-        "auto": "ensemble" for a list, else "dropout" if there is a random layer, else "laplace".
+        a list, of each of which "dropout" and "laplace" make `n_members`. "auto": "ensemble" for a
+        list, else "dropout" if there is a random layer, else "laplace".
     n_members : int, default=16
         Members of each classifier. Unused for ``members="ensemble"``.
     restrict : None, "last", int or list of str, default=None
@@ -62,34 +61,32 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         the last, or those of these names. Later ones are faster, and miss what earlier ones add.
     radius : float, default=0.5
         Trust region: largest root-mean-square displacement of a latent coordinate, in latent
-        standard deviations. Before going wider, look at images.
+        standard deviations.
     random_start : float, default=1.0
         How far from the code of its source an ascent starts, in a random direction, as a share of
-        `radius`: the larger, the more diverse are images. With 0, equal images in `X` lead to equal
-        ones; a source that is used again starts at 0.5 at least.
+        `radius`: the larger, the more diverse are images. A source that is used again starts at
+        0.5 at least.
     max_iter : int, default=1
-        Number of ascent steps. More make images more uncertain, take more time, and have not made
-        classifiers better.
+        Number of ascent steps. More make images more uncertain, but not classifiers better.
     label_policy : {"constrain", "keep"}, default="constrain"
-        Both give the label of the source to the most uncertain point of the ascent. "constrain"
-        first shortens the displacement until the members predict that label: to a half, and on to
-        a thousandth; to a tenth if they misjudge the source itself, or what is decoded of it. With
-        "keep" a small `radius` alone guards the label.
+        Both keep the label of the source. "constrain" shortens the displacement until the members
+        predict that label: to a thousandth, or to a tenth where they misjudge the source itself.
+        With "keep" a small `radius` alone guards the label.
     sampling_strategy : str, float, dict or callable, default="auto"
         For `fit_resample`, as in imbalanced-learn: "minority", "not minority", "not majority"
         (= "auto"), "all"; for two classes the ratio of minority to majority rows; a dict from
         label to rows after resampling; or a callable that makes it from `y`.
     image_shape : tuple of int or None, default=None
-        (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, without which rows are
-        those of a table; also resolves ambiguous layouts.
+        (H, W), (C, H, W) or (H, W, C): shape of the images in flat rows, which are those of a
+        table without it; also resolves ambiguous layouts.
     batch_size : int or "auto", default="auto"
         Images at a time; halved, with a warning, if they do not fit in memory. Changes results by
         rounding only. "auto": 256, but on a processor no more than 65,536 pixels.
     device : str, torch.device or None, default=None
         Where to train and to synthesise. ``None``: on the `device` of each net.
     n_jobs : int or None, default=None
-        Number of batches that are synthesised in parallel, each on one core: by threads, or as
-        `joblib.parallel_config` says ("loky", "dask", ...). Does not change results.
+        Batches that are synthesised in parallel, each on one core: by threads, or as
+        `joblib.parallel_config` says. Does not change results.
     verbose : int, default=0
         1: a bar for each training and synthesis; 2: also the default nets' lines for each epoch.
     random_state : int, RandomState instance or None, default=None
@@ -106,8 +103,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     latent_scale_ : ndarray of shape (1, C, 1, 1) or (1, d), float32
         Standard deviations of the codes: by channel of spatial ones, by coordinate of flat ones.
     sampling_strategy_, sample_indices_ : dict, and ndarray of shape (n_rows,)
-        After `fit_resample`: from label to the number of rows that were added, and for every row
-        returned the row of `X` it is or comes from.
+        After `fit_resample`: from label to the number of rows added, and the row of `X` that each
+        row returned is or comes from.
 
     See Also
     --------
@@ -143,7 +140,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     """
 
     _examples = {"classifier": "NetClassifier()", "autoencoder": "AutoencoderNet()"}
-    _parameter_constraints: dict = CONSTRAINTS
+    _parameter_constraints: dict = _fitting.CONSTRAINTS
 
     def __init__(
         self,
@@ -193,9 +190,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         Parameters
         ----------
         X : array-like of shape (n, H, W), (n, H, W, C), (n, C, H, W) or (n, n_features)
-            Images: pixels, which are uint8 or integers from 0 to 255 (divided by 255 for the
-            networks), or floats (passed as they are). Those that are not in memory
-            (`numpy.memmap`, zarr, h5py, ...) are read in parts.
+            Images: uint8 or integers from 0 to 255 (divided by 255 for the networks), or floats
+            (passed as they are). Those not in memory (`numpy.memmap`, zarr, ...) are read in parts.
         y : array-like of shape (n,)
             Labels of any type.
         **unsupported
@@ -210,7 +206,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         ------
         ValueError, TypeError
             If `X` or `y` is empty, not finite, of one class, of different lengths or of an
-            ambiguous layout; if a net is not what it should be, or a classifier has no members.
+            ambiguous layout, a net is not what it should be, or a classifier has no members.
         """
         refuse_metadata(self, unsupported)
         classifiers = _fitting.check_parts(self)
@@ -230,7 +226,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
                 classifiers = [_fitting.default_net("classifier", self.image_shape_, self.verbose)]
             checks = [_fitting.MembersCheck(self, len(classifiers), x)]
             if not frozen:
-                # What the last one is refused for is said before the first one trains.
+                # What the last one is refused for is said before the first trains.
                 for net in classifiers[1:]:
                     _skorch.dry_run(net, x, codes, seed, self.device, checks)
             nets = []
@@ -240,7 +236,6 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
                     net = _skorch.fit_net(net, x, codes, net_seed, self.device, [*checks, *reports])
                 nets.append(net)
             engine = Engine(nets, self.format_, self.value_range_, X, codes, seed)
-            # What keeps the members from answering is said now and not at the first sample.
             members, example = engine.members(self, 0), engine.example.to(engine.device(self))
             check_finite(members(example).exp(), "classifier")
             _fitting.check_ascent(members, nets, example, self.objective)
@@ -258,23 +253,19 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
     def sample(self, n_samples=1, *, y=None, random_state=None, return_info=False):
         """Draw real images of the training set and synthesise a new one from each.
 
-        The new images are as confidential as the real ones: each is its source plus a small change.
-
-        Every image of a class is used once before one is used again; then it starts from another
-        point, against other members, so that no row comes twice, unless `objective` is a control
-        that does not move it, or nothing but the source keeps the label.
+        Images are as confidential as their sources. Every source of a class is used once before
+        one is used again, from another start and against other members.
 
         Parameters
         ----------
         n_samples : int, default=1
-            Number of images; not needed where `y` says it.
+            Number of images, unless `y` says it.
         y : label, array-like of labels, dict or None, default=None
-            ``None``: classes in the proportions of the training set. A label: that class alone.
-            An array: one image for each label, in its order. A dict: from label to count.
+            ``None``: classes as in the training set. A label: that class alone. An array: one
+            image for each label, in its order. A dict: from label to count.
         random_state : int, RandomState instance or None, default=None
             Seed of this call; ``None`` for the estimator's. With an integer, equal calls return
-            equal images; for others, pass another integer, or one `numpy.random.RandomState` to all
-            calls.
+            equal images.
         return_info : bool, default=False
             Whether to return where the images come from.
 
@@ -288,15 +279,14 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
             Only with `return_info`: arrays of shape (n_samples,). `source_index`, row of `X` in
             fit; `uncertainty_source` and `uncertainty`, mutual information of source and new image
             in nats; `displacement`, root mean square in latent standard deviations;
-            `reconstruction_error`, root-mean-square difference of the source from its
-            reconstruction, as networks see it; `label_agreement`, whether the members predict the
-            label.
+            `reconstruction_error` of the source, root mean square, as networks see it;
+            `label_agreement`, whether the members predict the label.
 
         Raises
         ------
         NotFittedError, ValueError
-            If the synthesizer is not fitted; if `n_samples` is below one or contradicts `y`, or
-            `y` has unknown labels.
+            If the synthesizer is not fitted, `n_samples` is below one or contradicts `y`, or `y`
+            has unknown labels.
         """
         self._check_ready()
         self.engine_.check_has_images()
@@ -309,7 +299,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         return (X_new, y_new, info) if return_info else (X_new, y_new)
 
     def synthesize(self, X, y, *, random_state=None, return_info=False):
-        """Synthesise one targeted image from each image given.
+        """Synthesise one image from each image given.
 
         Parameters
         ----------
@@ -328,8 +318,8 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         Raises
         ------
         NotFittedError, ValueError
-            If the synthesizer is not fitted, or has no autoencoder; if `X` is not as in `fit`, or
-            `y` has another length or labels that were not in `fit`.
+            If the synthesizer is not fitted or has no autoencoder, `X` is not as in `fit`, or `y`
+            has another length or unknown labels.
         """
         self._check_ready()
         X, y = check_images(self, X, reset=False), labels_of(y)
@@ -351,7 +341,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         Returns
         -------
         ndarray of shape (n,), float32
-            From 0 to the logarithm of the number of members, or of classes if that is smaller.
+            At most the logarithm of the number of members, or of classes.
 
         Raises
         ------
@@ -362,7 +352,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         return self.engine_.uncertainty(self, check_images(self, X, reset=False))
 
     def reconstruct(self, X):
-        """Encode and decode images, without any displacement.
+        """Encode and decode images.
 
         Parameters
         ----------
@@ -372,7 +362,7 @@ class TargetedSynthesizer(ResamplingMixin, SavingMixin, CallbackSupportMixin, Es
         Returns
         -------
         ndarray of the shape of `X`
-            In the layout, dtype and value range of `fit`.
+            As in `fit`.
 
         Raises
         ------

@@ -1,8 +1,7 @@
 """Synthetic rows among the training data of a net, exchanged while it trains.
 
 skorch makes one training iterator for a whole training, by the net's ``iterator_train``. For that
-moment `AugmentingIterator` takes its place: what it makes draws batches by the net's own loader,
-which is made anew whenever synthetic rows are exchanged.
+moment `AugmentingIterator` takes its place, and then makes the net's own loader anew at exchanges.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _PASSES = 100
 
 
 def joined_rows(real: Any, X: np.ndarray, y: np.ndarray) -> ConcatDataset:
-    """Return a data set of real rows, followed by synthetic ones in the types of the real ones."""
+    """Return a data set of real rows, followed by synthetic ones in the same types."""
     columns: list[Any] = []
     for new, example in zip((X, y), real[0], strict=True):
         if isinstance(example, torch.Tensor):
@@ -38,24 +37,23 @@ def joined_rows(real: Any, X: np.ndarray, y: np.ndarray) -> ConcatDataset:
 class AugmentingIterator:
     """Takes the place of a net's ``iterator_train`` while the net makes its training iterator.
 
-    `loader_` is None until then. `apart` says whether synthetic rows come in batches of their own,
-    wherever the net makes its batches by torch's `DataLoader`.
+    With `apart`, synthetic rows come in batches of their own if torch's `DataLoader` makes them.
     """
 
     def __init__(self, net: Any, apart: bool):
         self.net = net
         self.apart = apart
-        # Left by a training that has failed before it made its iterator.
+        # Left by a training that failed before.
         while isinstance(net.iterator_train, AugmentingIterator):
             net.iterator_train = net.iterator_train.make_loader
         self.make_loader: Any = net.iterator_train
-        # Asked for now, for they can depend on what iterator_train is.
+        # They can depend on what iterator_train is.
         self.own_kwargs = net.get_params_for("iterator_train")
         self.loader_: Any = None
         net.iterator_train = self
 
     def __call__(self, dataset: Any, **kwargs: Any) -> AugmentingIterator:
-        """Make the loader of real rows; skorch takes the answer for the training iterator."""
+        """Make the loader of real rows; skorch takes this for the training iterator."""
         self.net.iterator_train = self.make_loader
         self.real, self.kwargs = dataset, {**self.own_kwargs, **kwargs}
         self.loader_ = self._made(dataset, self.kwargs)
@@ -68,16 +66,13 @@ class AugmentingIterator:
         return len(self.loader_)
 
     def detach(self) -> None:
-        """Put the net's own ``iterator_train`` back: what is saved or cloned has no trace."""
+        """Put the net's own ``iterator_train`` back."""
         if self.net.iterator_train is self:
             self.net.iterator_train = self.make_loader
 
     def exchange(self, X: np.ndarray, y: np.ndarray, sources: np.ndarray) -> None:
-        """Put new synthetic rows, and the real rows they come from, in the place of the old ones.
-
-        The loader is made anew: samplers that have counted the rows, and workers that hold a copy
-        of the data, would not see them.
-        """
+        """Put new synthetic rows, from the real rows `sources`, in the place of the old ones."""
+        # Samplers that have counted rows, and workers with a copy of the data, do not see new ones.
         dataset, kwargs = joined_rows(self.real, X, y), dict(self.kwargs)
         n_real = len(self.real)
         if self.own_kwargs.get("batch_size", self.net.batch_size) == -1:
@@ -86,7 +81,7 @@ class AugmentingIterator:
         if kwargs.get("sampler") is not None:
             kwargs["sampler"] = SourceSampler(kwargs["sampler"], n_real, sources)
         elif self.make_loader is DataLoader and not kwargs.get("shuffle"):
-            # Behind the real rows, synthetic ones would have the last word in every epoch.
+            # At the end, synthetic rows would have the last word in every epoch.
             places = [(np.arange(n) + 0.5) / max(n, 1) for n in (n_real, len(X))]
             kwargs["sampler"] = np.argsort(np.concatenate(places), kind="stable").tolist()
         self.loader_ = self._made(dataset, kwargs, n_real if self.apart else None)
@@ -96,17 +91,13 @@ class AugmentingIterator:
             loader: Any = load(dataset, n_real=n_real, **kwargs)
         else:
             loader = self.make_loader(dataset, **kwargs)
-        # skorch.hf.AccelerateMixin would hand its share of the rows to each process, had it made
-        # the loader itself.
+        # As skorch.hf.AccelerateMixin does with loaders that it makes itself.
         accelerator = getattr(self.net, "accelerator", None)
         return loader if accelerator is None else accelerator.prepare(loader)
 
 
 def training_rows(dataset: Any) -> tuple[Any, np.ndarray]:
-    """Return the images and integer classes of a data set of pairs.
-
-    Images that are not in memory stay where they are.
-    """
+    """Return the images, which stay where they are, and integer classes of a data set of pairs."""
     inner: Any = dataset
     index = np.arange(len(dataset))
     while isinstance(inner, Subset):
@@ -131,9 +122,8 @@ def training_rows(dataset: Any) -> tuple[Any, np.ndarray]:
 class SourceSampler(Sampler):
     """Draws synthetic rows by the rule by which a user's sampler draws real ones.
 
-    The sampler knows the `n_real` real rows only. It draws once for these, and again for the
-    `sources` of synthetic rows, which are numbered after them and of which as large a share is
-    drawn; then both are shuffled.
+    The sampler draws once for the `n_real` real rows, and again for the `sources` of synthetic
+    rows, which are numbered after them and of which as large a share is drawn.
     """
 
     def __init__(self, sampler: Any, n_real: int, sources: np.ndarray):
@@ -154,7 +144,7 @@ class SourceSampler(Sampler):
 
     def _synthetic(self, n: int) -> list[int]:
         images: dict[int, list[int]] = {}
-        # In an order of its own in every epoch: a source may be drawn once only.
+        # In another order in every epoch: a source may be drawn once only.
         for number in torch.randperm(len(self.sources)).tolist():
             images.setdefault(int(self.sources[number]), []).append(self.n_real + number)
         drawn: list[int] = []
@@ -163,7 +153,7 @@ class SourceSampler(Sampler):
                 if len(drawn) == n:
                     return drawn
                 if source in images:
-                    # One image of a source after the other.
+                    # Take turns.
                     images[source].append(images[source].pop(0))
                     drawn.append(images[source][-1])
         return drawn
