@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -128,15 +128,18 @@ class FixedNoiseMembers:
                     found = found._replace(sites=restrict_sites(found, self._restrict, name))
                     if shape not in self._decisions:
                         self._decisions[shape] = self._decide(found, rows)
-                    tensors = filter(torch.is_tensor, tree_leaves(list(found.sites.values())))
-                    self._found[shape] = found, max([1, *map(attrgetter("nbytes"), tensors)])
+                    leaves = tree_leaves(list(found.sites.values()))
+                    n_bytes = max(
+                        (leaf.nbytes for leaf in leaves if torch.is_tensor(leaf)), default=1
+                    )
+                    self._found[shape] = found, max(n_bytes, 1)
                 sites = self._found[shape][0].sites
                 self._draws[shape] = draw_members(sites, self.n_members, self._seed)
         (found, n_bytes), size = self._found[shape], max(len(x), 1)
         if x.device.type == "cpu":
             size = min(size, max(_CACHE // (self.n_members * n_bytes), 1))
-        predict = partial(self._predict, self._decisions[shape], found, self._draws[shape])
-        return torch.cat(list(map(predict, x.split(size))), 1)
+        given = self._decisions[shape], found, self._draws[shape]
+        return torch.cat([self._predict(*given, part) for part in x.split(size)], 1)
 
     def _decide(self, found: Trace, rows: Tensor) -> str:
         """Choose the fastest way to compute members that gives the same values as a loop."""

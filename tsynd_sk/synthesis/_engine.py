@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -286,7 +287,5 @@ class _Prepared(NamedTuple):
 
 
 def _weights_of(modules: Sequence[nn.Module]) -> list[Tensor]:
-    weights: list[Tensor] = []
-    for module in modules:
-        weights += [*module.parameters(), *module.buffers()]
-    return list(map(Tensor.detach, weights))
+    weights = ([*module.parameters(), *module.buffers()] for module in modules)
+    return [tensor.detach() for tensor in chain.from_iterable(weights)]
