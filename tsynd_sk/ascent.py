@@ -64,7 +64,7 @@ class AscentResult:
     latents : Tensor of shape (n, ...), of the dtype of the sources' codes
         Their codes.
     displacement : Tensor of shape (n,), of the dtype of `latents`
-        Root mean square distance from the source's code, in latent standard deviations.
+        Root-mean-square displacement from the source's code, in latent standard deviations.
     uncertainty : Tensor of shape (n,), of the dtype of the log-probabilities
         Mutual information, in nats, whatever the objective was.
     agreement : Tensor of shape (n,), bool
@@ -102,7 +102,7 @@ class AscentResult:
         Returns
         -------
         AscentResult
-            Theirs.
+            Of these rows.
         """
         return AscentResult(*map(itemgetter(chosen), vars(self).values()))
 

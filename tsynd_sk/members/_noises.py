@@ -65,8 +65,8 @@ def register_stochastic(
 
     Notes
     -----
-    Members keep these functions, so with lambdas they cannot be pickled (but by cloudpickle, which
-    joblib's loky and dask use).
+    Members keep these functions. If they are lambdas, only cloudpickle can pickle the members
+    (joblib's loky and dask use it).
 
     Examples
     --------
