@@ -8,9 +8,10 @@ import torch
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import ValidSplit, unpack_data
 from torch import Tensor, nn
-from torch.utils.data import RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 
 from tsynd_sk._skorch import Schedule, SizedFromData, bare_module
+from tsynd_sk._utils._batches import load
 from tsynd_sk.autoencoders._patch import PatchAutoencoder
 
 
@@ -168,11 +169,9 @@ class AutoencoderNet(SizedFromData):
             return super().get_iterator(dataset)
         kwargs = {"batch_size": self.batch_size, **self.get_params_for("iterator_train")}
         kwargs.pop("shuffle", None)
-        # The standardisation of codes cannot learn from a last batch of a single row.
-        left_over = self.epoch_size % kwargs["batch_size"]
-        kwargs.setdefault("drop_last", left_over == 1 and self.epoch_size > 1)
-        sampler = RandomSampler(dataset, replacement=True, num_samples=self.epoch_size)
-        return self.iterator_train(dataset, sampler=sampler, **kwargs)
+        kwargs["sampler"] = RandomSampler(dataset, replacement=True, num_samples=self.epoch_size)
+        iterator = load if self.iterator_train is DataLoader else self.iterator_train
+        return iterator(dataset, **kwargs)
 
     def train_step(self, batch, **fit_params):
         """Train on a batch as its own target, augmented if the module knows how."""
