@@ -145,7 +145,7 @@ class MembersCheck(Callback):
         x = torch.from_numpy(self.x[:2]).to(_skorch.device_of(net))
         kind, posterior = resolve_kind(self.params, net, self.n_nets, x)
         members = make_members(self.params, kind, [net], [posterior], x.device, [{}])
-        # Raises if members cannot be made of anything.
+        # Raises if no members can be made.
         members(x)
         check_ascent(members, [net], x, self.params.objective)
 

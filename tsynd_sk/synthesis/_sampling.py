@@ -173,7 +173,7 @@ def _with_values_of(tags: Any, cls: type) -> Any:
 
 
 def _check_columns(X: Any) -> None:
-    """Raise ValueError for categories, between which there is nothing."""
+    """Raise ValueError for categories that are not numbers."""
     if not (hasattr(X, "iloc") and X.ndim == 2):
         return
     for name, dtype in X.dtypes.items():
