@@ -173,13 +173,13 @@ def test_fewer_images_to_corrupt_than_classes_are_refused(untrained, data):
 
 
 def test_what_is_no_array_of_images_is_named(data):
-    with pytest.raises(TypeError, match="names of files or folders, such as 'scans'"):
+    with pytest.raises(TypeError, match="names of files, such as 'scans'"):
         compare(tiny(), "scans", data[1])
 
 
 def test_integers_from_0_to_255_are_pixels_in_all_arms(untrained, data):
     X = np.rint(200 * data[0]).astype(np.int64)
-    with pytest.warns(UserWarning, match="divides by 255, as pixels"):
+    with pytest.warns(UserWarning, match="divides by 255"):
         plan = plan_of(untrained, (X, data[1]))
     options = plan.options(60)
     assert (options["low"], options["high"]) == (0.0, 1.0)

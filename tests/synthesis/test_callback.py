@@ -382,7 +382,7 @@ class TestRefuses:
             (
                 {"given": synthesizer(autoencoder=FrozenEstimator(AutoencoderNet()))},
                 ValueError,
-                "is not fitted",
+                "but not fitted",
             ),
         ],
     )

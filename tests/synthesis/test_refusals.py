@@ -129,7 +129,7 @@ class TestParameters:
 class TestParts:
     def test_of_classifiers(self, classifier):
         for estimator in (NetClassifier, LogisticRegression(), "net"):
-            with pytest.raises(TypeError, match="estimator must be a skorch net, for instance"):
+            with pytest.raises(TypeError, match="estimator must be a skorch net, such as"):
                 clone(classifier).set_params(estimator=estimator).fit(X, y)
         for synthesizer in (TargetedSynthesizer, NeuralNetClassifier(nn.Linear)):
             with pytest.raises(TypeError, match="must be a TargetedSynthesizer or None"):

@@ -205,6 +205,7 @@ class NetClassifier(SizedFromData, NeuralNetClassifier):
     ConvNet : Module for images.
     DenseNet : Module for tables.
     Pretrained : Module with a network of torchvision, or of your own.
+    tsynd_sk.comparison.make_network : Makes the net from the name of a network.
 
     Examples
     --------
