@@ -12,7 +12,7 @@ from tsynd_sk._utils._arguments import build_parser
 def _write_if_changed(app: Sphinx) -> None:
     path = Path(app.srcdir, "_generated", "help.txt")
     # argparse breaks lines at the width of the terminal.
-    with mock.patch.dict(os.environ, COLUMNS="90", NO_COLOR="1"):
+    with mock.patch.dict(os.environ, COLUMNS="82", NO_COLOR="1"):
         text = build_parser().format_help()
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.parent.mkdir(exist_ok=True)
