@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
@@ -121,8 +120,8 @@ class AscentResult:
         AscentResult
             Of all rows; this one stays as it is.
         """
-        values = vars(self).values(), repeat(0), repeat(rows), vars(new).values()
-        return AscentResult(*map(torch.index_copy, *values))
+        both = zip(vars(self).values(), vars(new).values(), strict=True)
+        return AscentResult(*(old.index_copy(0, rows, values) for old, values in both))
 
 
 def displacement_norm(u: Tensor) -> Tensor:

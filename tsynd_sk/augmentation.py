@@ -208,7 +208,7 @@ def standard_transform(
 
 
 def check_moves(flip: Any, degrees: Any, scale: Any, shift: Any) -> None:
-    """Raise if augmentations are none, or leave nothing of an image."""
+    """Raise if a parameter of `standard_transform` has a wrong type, or is out of range."""
     if not isinstance(flip, bool | np.bool_):
         raise TypeError(f"flip must be True or False, got {flip!r}")
     check_number("degrees", degrees, 0, 180)

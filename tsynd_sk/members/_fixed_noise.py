@@ -1,9 +1,10 @@
 """Members of one network with fixed noise.
 
-Members are folded into the batch: everything before the first random site is computed once; there
-activations are repeated for every member. If a connection bypasses that site, as in a residual
-block, they are repeated where the smallest module begins that contains both. If rows depend on each
-other, or control flow on values, members run one by one.
+Their noise is drawn once, by `draw_members`, and kept for every call. Members are folded into the
+batch: everything before the first random site is computed once; there activations are repeated for
+every member. If a connection bypasses that site, as in a residual block, they are repeated where
+the smallest module begins that contains both. If rows depend on each other, or control flow on
+values, members run one by one.
 
 Two rows and two members decide which, once for each network and shape of inputs. Time does not
 decide: equal seeds must give equal bits in every process.

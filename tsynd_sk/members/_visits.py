@@ -2,7 +2,7 @@
 
 `mark_random_layers` has every random layer of a private copy ask `visit` for its output. What a
 visit gives depends on the present *pass*: for `_tracing` it notes the site; for members it applies
-the noise that `_fixed_noise` has drawn for them.
+their noise, which `_fixed_noise` has drawn once, by `draw_members`, and keeps.
 """
 
 from __future__ import annotations

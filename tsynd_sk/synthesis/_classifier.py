@@ -181,6 +181,7 @@ class AugmentedClassifier(
 
             rng = check_random_state(self.random_state)
             synthesis_seed, net_seed = rng.randint(2**31 - 1), rng.randint(2**31 - 1)
+            # Training and synthesis alternate by this callback.
             synthesis = TargetedSynthesis(
                 synthesizer,
                 self.synthetic_ratio,
@@ -351,7 +352,7 @@ class AugmentedClassifier(
         )
 
     def uncertainty(self, X):
-        """Mutual information between prediction and classifier, in nats.
+        """Mutual information between prediction and member, in nats.
 
         Parameters
         ----------

@@ -230,7 +230,7 @@ class Engine(PickledAsArrays):
 
     @torch.inference_mode(False)
     def uncertainty(self, params: Any, X: Any) -> np.ndarray:
-        """Mutual information between prediction and classifier, in nats."""
+        """Mutual information between prediction and member, in nats."""
         members = self.members(params, derived_seed(self.seed, _UNCERTAINTY_STREAM))
         with torch.no_grad():
             parts = [mutual_information(members(x)).cpu() for x in self.batches(params, X)]

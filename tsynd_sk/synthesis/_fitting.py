@@ -129,7 +129,7 @@ def reported(task: _skorch.Task, role: str, net: Any, verbose: int) -> Iterator[
 
 @dataclass(eq=False, repr=False)
 class MembersCheck(Callback):
-    """Raise ValueError if a net can have no members, or none to climb, when it is about to train.
+    """Raise ValueError if a net can have no members, or none with gradients, before it trains.
 
     Not earlier, because other callbacks may size its module by the data. `x` are images as the net,
     one of `n_nets`, sees them, and `rows` those of its data set, if it does not get them as such.

@@ -139,7 +139,7 @@ def _learned(synthesizer: Any, with_images: bool) -> tuple[dict[str, Tensor], di
     """Return what a synthesizer has learned: tensors, and a description of the rest."""
     engine, classes, seed = synthesizer.engine_, synthesizer.classes_, synthesizer.random_state
     row_shape, dtype = engine.image_format.row_shape, engine.image_format.dtype
-    # A fit learns of these two images what it has learned of all.
+    # Loading finds format and range in these two images, as the fit did in all.
     extremes = [np.broadcast_to(values, row_shape) for values in engine.value_range.extremes]
     # Objects are strings: a fit takes no others.
     labels = classes.astype(str) if classes.dtype == object else classes

@@ -26,7 +26,7 @@ class TargetedSynthesizer(
     """Synthesise labelled images that a classifier is epistemically uncertain about.
 
     The code of a real image, in the latent space of an autoencoder, is moved by gradient ascent
-    on the mutual information between the prediction and the classifier's members, inside a trust
+    on the mutual information between prediction and member, inside a trust
     region around it, and decoded [1]_. What the code has lost is added again, and the label kept.
 
     Parameters
@@ -226,7 +226,7 @@ class TargetedSynthesizer(
                 classifiers = [_fitting.default_net("classifier", self.image_shape_, self.verbose)]
             checks = [_fitting.MembersCheck(self, len(classifiers), x)]
             if not frozen:
-                # What the last one is refused for is said before the first trains.
+                # Check all nets before the first one trains; `fit_net` checks that one.
                 for net in classifiers[1:]:
                     _skorch.dry_run(net, x, codes, seed, self.device, checks)
             nets = []
@@ -331,7 +331,7 @@ class TargetedSynthesizer(
         return (X_new, y_new, info) if return_info else (X_new, y_new)
 
     def uncertainty(self, X):
-        """Mutual information between prediction and classifier, in nats.
+        """Mutual information between prediction and member, in nats.
 
         Parameters
         ----------
