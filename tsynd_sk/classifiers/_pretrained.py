@@ -121,8 +121,8 @@ class Pretrained(SizedClassifier):
             raise TypeError(f"weights must be None, 'imagenet' or a path; got {type_name(weights)}")
         if new_head:
             warnings.warn(
-                f"the head of {known.name}, its layer {self.head!r}, was of another size: train a "
-                f"new one for {n_classes} classes, which takes its place",
+                f"the head of {known.name}, its layer {self.head!r}, was of another size: a "
+                f"new one for {n_classes} classes takes its place, and has to be trained",
                 UserWarning,
                 stacklevel=2,
             )
