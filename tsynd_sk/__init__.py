@@ -1,8 +1,9 @@
 """Targeted synthetic augmentation for image classifiers, in the scikit-learn way.
 
-Where to look first: mutual information is in ``uncertainty.py``; a step of gradient ascent at the
-end of ``ascent.py``; the noise of dropout is fixed in ``members/_fixed_noise.py``; synthetic rows
-enter a training in ``synthesis/_training_data.py``, when ``synthesis/_callback.py`` refreshes them;
+Where to look first: mutual information is in ``uncertainty.py``; a step of gradient ascent in the
+loop of ``ascent.py``; the noise of dropout is drawn by `draw_members` of ``members/_visits.py``,
+which ``members/_fixed_noise.py`` keeps; synthetic rows enter a training in
+``synthesis/_training_data.py``, when ``synthesis/_callback.py`` refreshes them;
 ``synthesis/_saving.py`` says what `save_params` writes; ``comparison/_network.py`` builds the
 network of ``--net``; ``comparison/_summary.py`` writes the verdict.
 """
