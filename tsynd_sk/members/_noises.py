@@ -90,7 +90,12 @@ def register_stochastic(
             "layer_type must be a subclass of torch.nn.Module, or its qualified name such as "
             f"'package.module.Class'; got {layer_type!r}"
         )
-    NOISES[layer_type] = Noise(draw, apply, active or callable)
+    NOISES[layer_type] = Noise(draw, apply, active or _always)
+
+
+def _always(layer: nn.Module) -> bool:
+    """Return that a layer is random: it was registered as such."""
+    return True
 
 
 # --- known kinds of noise -------------------------------------------------------------------------
