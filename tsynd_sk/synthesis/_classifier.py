@@ -184,11 +184,11 @@ class AugmentedClassifier(
             # Training and synthesis alternate by this callback.
             synthesis = TargetedSynthesis(
                 synthesizer,
-                self.synthetic_ratio,
-                self.warm_up,
-                self.refresh_every,
-                self.batches,
-                synthesis_seed,
+                synthetic_ratio=self.synthetic_ratio,
+                warm_up=self.warm_up,
+                refresh_every=self.refresh_every,
+                batches=self.batches,
+                random_state=synthesis_seed,
             )
             callbacks = [synthesis]
             if task.context is not None:
