@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.error import URLError
 
@@ -191,6 +192,22 @@ class TestNets:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             net(for_colours).fit(X, y)
+
+    def test_lazy_layers_get_their_sizes(self):
+        def lazy(n_channels, n_classes):
+            return nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes), nn.Dropout())
+
+        assert net(lazy).fit(X, y).predict_proba(X).shape == (18, 3)
+
+    @pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+    def test_that_end_in_softmax_would_have_it_twice(self, last):
+        def ending(n_channels, n_classes):
+            return nn.Sequential(nn.Flatten(), nn.Linear(64 * n_channels, n_classes), last)
+
+        # Logarithms of probabilities are logits, too.
+        twice = pytest.raises(ValueError, match=r"returns probabilities.*leave out the softmax")
+        with twice if isinstance(last, nn.Softmax) else nullcontext():
+            Pretrained((1, 8, 8), 2, net=ending)
 
     @pytest.mark.parametrize(
         ("given", "error", "message"),

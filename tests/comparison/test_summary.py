@@ -83,6 +83,12 @@ class TestVerdict:
         )
         assert "converged" not in made().verdict
 
+    def test_what_diverged_needs_no_more_steps(self):
+        losses = {(0, "plain"): [1.0, 0.5], (0, "standard"): [1.0, float("nan")]}
+        verdict = flat(replace(made(late=("plain", "standard")), losses=losses))
+        assert "Diverged: `standard`. The training loss became infinite or nan" in verdict
+        assert "Not converged: `plain`. " in verdict
+
     @pytest.mark.parametrize("n_runs", [1, 3])
     def test_runs_that_differ_by_the_same_are_not_tested(self, n_runs):
         result = of_two_arms(n_runs=n_runs, official=False)

@@ -296,6 +296,8 @@ class TestGroups:
         with pytest.raises(ValueError, match=r"2 files are called 'dark.png': name them by their"):
             load_image_folder(folder, groups={"dark.png": "x"})
         table = tmp_path_factory.mktemp("table") / "groups.csv"
+        with pytest.raises(FileNotFoundError, match=r"groups: there is no file .*groups\.csv"):
+            load_image_folder(folder, groups=table)
         table.write_text("a/dark.png,x\na/dark.png,y\n")
         with pytest.raises(
             ValueError, match=r"two groups for 'a/dark\.png', 'x' and 'y': keep one"

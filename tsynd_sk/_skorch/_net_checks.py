@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 from tsynd_sk._skorch._nets import bare_module, device_of, scoped_seed, variant
 from tsynd_sk._skorch._prediction import collated, log_proba_head, network_of, unreadable
 from tsynd_sk._utils._inference import modes_kept
-from tsynd_sk._utils._tensors import detached_copy
+from tsynd_sk._utils._tensors import are_probabilities, detached_copy
 
 # Rows to check a net by.
 _N_ROWS = 8
@@ -70,7 +70,7 @@ class NetCheck(Callback):
         if not isinstance(output, Tensor):
             pass
         elif isinstance(criterion, nn.CrossEntropyLoss):
-            remedy = "NLLLoss" if output.ndim == 2 and _are_probabilities(output) else None
+            remedy = "NLLLoss" if output.ndim == 2 and are_probabilities(output) else None
         elif isinstance(criterion, nn.BCEWithLogitsLoss):
             remedy = "BCELoss" if _last_operation(output).startswith("Sigmoid") else None
         if remedy is not None:
@@ -152,7 +152,7 @@ def _predict(net: NeuralNet, x: Any, n_classes: int | None) -> tuple[Any, Tensor
         )
     proba = proba.detach().float()
     fits = proba.ndim == 2 and n_classes in (None, proba.shape[1])
-    if not fits or not _are_probabilities(proba):
+    if not fits or not are_probabilities(proba):
         raise _misfit(net, proba, n_classes)
     output = output[0] if isinstance(output, tuple) else output
     return output.float() if isinstance(output, Tensor) else output, proba
@@ -182,11 +182,6 @@ def _misfit(net: NeuralNet, proba: Tensor, n_classes: int | None) -> ValueError:
         "NeuralNetBinaryClassifier); for torch.nn.NLLLoss it must end in a softmax, not in its "
         "logarithm; for other criteria set predict_nonlinearity."
     )
-
-
-def _are_probabilities(proba: Tensor) -> bool:
-    sums = proba.sum(-1)
-    return bool(proba.min() >= 0) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
 def _last_operation(output: Tensor) -> str:

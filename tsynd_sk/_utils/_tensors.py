@@ -28,6 +28,12 @@ def same_values(one: Tensor, other: Tensor, rounding: float) -> bool:
     )
 
 
+def are_probabilities(proba: Tensor) -> bool:
+    """Return whether rows are of 0 or more, and sum to 1."""
+    sums = proba.sum(-1)
+    return bool(proba.min() >= 0) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
 def check_training_data(X: Any, ndim: int, expected: str) -> Tensor:
     """Return data as floats; raise if a module cannot learn from them."""
     x = torch.as_tensor(X).float()

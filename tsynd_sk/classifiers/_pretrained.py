@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
 
 from tsynd_sk._utils._by_name import file_of, module_of_file
 from tsynd_sk._utils._inference import modes_kept
+from tsynd_sk._utils._tensors import are_probabilities
 from tsynd_sk._utils._validation import type_name
 from tsynd_sk.classifiers._architecture import Architecture, build, load_weights
 from tsynd_sk.classifiers._default import SizedClassifier
@@ -24,6 +27,9 @@ _SIDES = (32, 64, 128, 224, 299)
 # Processors convolve faster channels last, depthwise up to twice as fast. What flattens by `view`
 # does not take that, and says so in the error of the second.
 _LAYOUTS = (torch.channels_last, torch.contiguous_format)
+
+# What a network raises that does not take images of a shape.
+_REFUSALS = (RuntimeError, ValueError, AssertionError)
 
 # Learning rate of a backbone with weights, as a share of that of its new head.
 _BACKBONE_LR = 0.1
@@ -63,7 +69,8 @@ class Pretrained(SizedClassifier):
     Raises
     ------
     TypeError, ValueError
-        If `net` is none of these, takes no such images, or `weights` do not fit it.
+        If `net` is none of these, takes no such images or ends in softmax, or if `weights` do not
+        fit it.
     ImportError, OSError
         If torchvision is not installed, there is no file, or weights cannot be fetched.
 
@@ -153,6 +160,10 @@ class Pretrained(SizedClassifier):
         sizes = [(round(sides[0] * factor), round(sides[1] * factor))]
         squares = _SIDES if known.least_side == 1 else (known.least_side,)
         sizes += [(side, side) for side in squares]
+        if any(map(is_lazy, module.parameters())):
+            # Lazy layers get their sizes in a first pass.
+            with suppress(*_REFUSALS):
+                _try(module, torch.zeros(2, *image_shape))
         errors = []
         for n_channels in dict.fromkeys((known.n_channels or own, 3)):
             if own not in (1, n_channels):
@@ -160,14 +171,19 @@ class Pretrained(SizedClassifier):
             for size, layout in product(sizes, _LAYOUTS):
                 x = torch.zeros(2, n_channels, *size).contiguous(memory_format=layout)
                 try:
-                    n_outputs, self.head = _try(module.to(memory_format=layout), x)
-                except (RuntimeError, ValueError, AssertionError) as error:
+                    logits, self.head = _try(module.to(memory_format=layout), x)
+                except _REFUSALS as error:
                     errors.append(f"{type(error).__name__}: {error}")
                     continue
+                if logits.shape[1] > 1 and are_probabilities(logits):
+                    raise ValueError(
+                        f"{known.name} returns probabilities, which sum to 1; expected logits: "
+                        "leave out the softmax at its end"
+                    )
                 self.n_channels, self.size = n_channels, None if size == sides else size
                 # By number, for torch 2.4 cannot pickle a layout.
                 self.layout = _LAYOUTS.index(layout)
-                return n_outputs
+                return logits.shape[1]
         if not errors:
             raise ValueError(
                 f"{known.name} takes images of {known.n_channels} channels, but X has {own}: pass "
@@ -256,8 +272,8 @@ def _logits(output: Any) -> Tensor:
 
 
 @torch.no_grad()
-def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
-    """Return how many columns a network predicts, and the name of the last layer that has them."""
+def _try(module: nn.Module, x: Tensor) -> tuple[Tensor, str]:
+    """Return a network's logits, and the name of the last layer that has as many columns."""
     called: list[Any] = []
 
     def remember(layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -279,7 +295,7 @@ def _try(module: nn.Module, x: Tensor) -> tuple[int, str]:
         )
     for layer in reversed(called):
         if len(layer.weight) == logits.shape[1]:
-            return logits.shape[1], names[layer]
+            return logits, names[layer]
     raise ValueError("the logits must come from a torch.nn.Linear or Conv2d, the head")
 
 

@@ -180,7 +180,14 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
 
 
 def doubts(result: ComparisonResult) -> Iterator[str]:
-    if late := [f"`{arm}`" for arm in result.arms if not _is_converged(result, arm)]:
+    endless = {arm for (_, arm), losses in result.losses.items() if not np.isfinite(losses).all()}
+    if diverged := [f"`{arm}`" for arm in result.arms if arm in endless]:
+        yield (
+            f"Diverged: {_listed(diverged)}. The training loss became infinite or nan: train with "
+            "a lower learning rate."
+        )
+    unfinished = (arm for arm in result.arms if not _is_converged(result, arm))
+    if late := [f"`{arm}`" for arm in unfinished if arm not in endless]:
         yield (
             f"Not converged: {_listed(late)}. The training loss was still falling at the end, so "
             "more steps may change the order of the arms."

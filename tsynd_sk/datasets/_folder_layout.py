@@ -197,6 +197,8 @@ def groups_of(
     if isinstance(groups, Mapping):
         return _by_table(names, [(str(k), str(v)) for k, v in groups.items()], "groups"), "groups"
     path = Path(os.fspath(groups)).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"groups: there is no file {str(path)!r}; expected a CSV file")
     return _by_table(names, list(_rows(path)), str(path)), path.name
 
 
