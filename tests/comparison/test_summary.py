@@ -56,6 +56,22 @@ class TestVerdict:
         assert "`standard+random` is better than `standard`" in verdict
         assert "Recommended: `plain`; no arm is significantly better." in verdict
 
+    @pytest.mark.parametrize(("targeted", "pays"), [(0.1, False), (0.9, False), (2.5, True)])
+    def test_targeting_has_to_be_better_than_the_same_at_random(self, targeted, pays):
+        for seed in range(4):
+            result = made({**GAINS, "standard+mutual_info": targeted}, seed=seed)
+            assert result.recommended == ("standard+mutual_info" if pays else "standard+random")
+            said = "`standard+mutual_info` minus `standard+random` is"
+            assert (f"Targeting does not pay here: {said}" in flat(result)) is not pays
+
+    def test_neither_is_bought_where_neither_helps(self):
+        assert "Targeting" not in made().verdict
+        # Without its random twin, what is targeted is judged by its gain alone.
+        names = ("plain", "standard", "standard+mutual_info")
+        result = made({"standard+mutual_info": 0.9}, names=names)
+        assert result.recommended == "standard+mutual_info"
+        assert "Targeting" not in result.verdict
+
     def test_one_seed_decides_nothing(self):
         verdict = flat(made(GAINS, n_runs=1))
         assert verdict.startswith("One seed decides nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,18 +115,19 @@ def recommended(result: ComparisonResult) -> str | None:
     """Return the best of the arms found better than their reference, else the first arm.
 
     Its interval to the first arm must be on the better side too: its reference may be a bad one.
-    None after a single run or without a score.
+    A targeted arm must be better than the same at random. None after a single run or without a
+    score.
     """
     first, primary = first_arm(result), result.primary
     if result.n_runs == 1 or _is_missing(result, primary):
         return None
-    candidates = [first]
-    for each in result.differences():
-        whole = result.difference(each.arm, first, primary)
-        if each.is_found and each.is_gain and whole.is_gain and whole.low * whole.high > 0:
-            candidates.append(each.arm)
+    clear = (arm for arm in _gainers(result) if _is_clear(result.difference(arm, first, primary)))
+    candidates = [first, *clear]
     sign = -1 if primary == "nll" else 1
-    return max(candidates, key=lambda arm: sign * result.values(arm, primary).mean())
+    best = max(candidates, key=lambda arm: sign * result.values(arm, primary).mean())
+    rival = _at_random(result, best)
+    targeting_pays = rival is None or _is_clear(result.difference(best, rival, primary))
+    return best if targeting_pays or rival not in candidates else rival
 
 
 def findings(result: ComparisonResult) -> Iterator[str]:
@@ -177,6 +179,15 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
     if gains:
         reason = "; no arm is significantly better" if best == first_arm(result) else ""
         yield f"Recommended: `{best}`{reason}."
+    for arm in result.arms:
+        rival = _at_random(result, arm)
+        if rival in _gainers(result):
+            d = result.difference(arm, rival, result.primary)
+            if not _is_clear(d):
+                yield (
+                    f"Targeting does not pay here: `{arm}` minus `{rival}` is {_interval(d)}. "
+                    "Random displacement is the better buy."
+                )
 
 
 def doubts(result: ComparisonResult) -> Iterator[str]:
@@ -234,6 +245,24 @@ def attack_of(name: str) -> tuple[str, ...]:
     return (attack, f"{rest[0]}/255") if attack in ATTACKS and rest[1:] == ["accuracy"] else ()
 
 
+def _gainers(result: ComparisonResult) -> list[str]:
+    """List the arms that were found better than their reference."""
+    return [d.arm for d in result.differences() if d.is_found and d.is_gain]
+
+
+def _at_random(result: ComparisonResult, arm: str) -> str | None:
+    """Return the arm that displaces at random what `arm` targets."""
+    if result.arms[arm].objective in (None, "random", "duplicate", "reconstruction"):
+        return None
+    wanted = replace(result.arms[arm], objective="random")
+    return next((name for name, each in result.arms.items() if each == wanted), None)
+
+
+def _is_clear(d: Difference) -> bool:
+    """Return whether the whole interval is on the better side."""
+    return d.is_gain and d.low * d.high > 0
+
+
 def _is_converged(result: ComparisonResult, arm: str) -> bool:
     return bool(result.values(arm, "converged").all())
 
@@ -247,7 +276,8 @@ def _mean(values: np.ndarray, sign: str = "") -> str:
 
 
 def _interval(d: Difference) -> str:
-    return f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+    interval = "" if math.isnan(d.low) else f" [{d.low:+.3f}, {d.high:+.3f}]"
+    return f"{d.mean:+.3f}{interval}"
 
 
 def _listed(parts: list[str]) -> str:
