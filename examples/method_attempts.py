@@ -36,6 +36,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
+from tsynd_sk.autoencoders import PatchAutoencoder
 from tsynd_sk.comparison import Arm, load_splits
 from tsynd_sk.datasets import subsample
 from tsynd_sk.evaluation import adversarial_scores, classification_scores, corruption_scores
@@ -118,39 +119,55 @@ class Attempt(NamedTuple):
     objective: str | None
     synthesizer: dict = {}
     classifier: dict = {}
+    autoencoder: dict = {}
     synthesize: Callable = plainly
 
     def arm(self) -> Arm:
-        return Arm("standard", self.objective, self.synthesizer, self.classifier)
+        return Arm("standard", self.objective, *self[1:3], autoencoder=self.autoencoder)
 
+
+# From these the search began, and here it ended.
+FIRST = {"radius": 0.25, "max_iter": 3, "label_policy": "keep"}
+ONE_STEP = {**FIRST, "max_iter": 1}
+LAST = {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
+EVENED_OUT = {"synthetic_ratio": "balanced"}
+TRAINED = {"module": PatchAutoencoder, "max_epochs": 20}
 
 REFERENCE = "standard"
 ATTEMPTS = {
     REFERENCE: Attempt(None),
-    "random, 0.25": Attempt("random"),
-    "random, 0.5": Attempt("random", {"radius": 0.5}),
-    "random, following labels": Attempt("random", synthesize=follow_labels),
-    "MI, 0.25": Attempt("mutual_info"),
-    "MI, 0.25, one step": Attempt("mutual_info", {"max_iter": 1}),
-    "MI, following labels": Attempt("mutual_info", synthesize=follow_labels),
-    "MI, one step, following labels": Attempt(
-        "mutual_info", {"max_iter": 1}, synthesize=follow_labels
-    ),
+    "random, 0.25": Attempt("random", FIRST),
+    "random, 0.5": Attempt("random", {**FIRST, "radius": 0.5}),
+    "random, following labels": Attempt("random", FIRST, synthesize=follow_labels),
+    "MI, 0.25": Attempt("mutual_info", FIRST),
+    "MI, 0.25, one step": Attempt("mutual_info", ONE_STEP),
+    "MI, following labels": Attempt("mutual_info", FIRST, synthesize=follow_labels),
+    "MI, one step, following labels": Attempt("mutual_info", ONE_STEP, synthesize=follow_labels),
     "MI, one step, following labels, uncertain sources": Attempt(
-        "mutual_info", {"max_iter": 1}, synthesize=uncertain_sources_following_labels
+        "mutual_info", ONE_STEP, synthesize=uncertain_sources_following_labels
     ),
     # Of these two, rows are of commit 7d3bb93: what lost its label stayed beside its source. Now it
     # goes back step by step, as the rows of the next two have it.
-    "random, 0.5, constrained": Attempt("random", {"radius": 0.5, "label_policy": "constrain"}),
-    "MI, 0.5, one step, constrained": Attempt(
-        "mutual_info", {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
+    "random, 0.5, constrained": Attempt("random", LAST),
+    "MI, 0.5, one step, constrained": Attempt("mutual_info", LAST),
+    "random, 0.5, stepping back": Attempt("random", LAST),
+    "MI, 0.5, one step, stepping back": Attempt("mutual_info", LAST),
+    "half MI, half random, 0.25": Attempt("mutual_info", FIRST, synthesize=half_random),
+    "random, 0.25, uncertain sources": Attempt("random", FIRST, synthesize=uncertain_sources),
+    "MI, 0.5, one step, stepping back, uncertain sources": Attempt(
+        "mutual_info", LAST, synthesize=uncertain_sources
     ),
-    "random, 0.5, stepping back": Attempt("random", {"radius": 0.5, "label_policy": "constrain"}),
-    "MI, 0.5, one step, stepping back": Attempt(
-        "mutual_info", {"radius": 0.5, "max_iter": 1, "label_policy": "constrain"}
+    "copies, classes evened out": Attempt(None, {}, EVENED_OUT),
+    "random, 0.5, stepping back, classes evened out": Attempt("random", LAST, EVENED_OUT),
+    "MI, 0.5, one step, stepping back, classes evened out": Attempt(
+        "mutual_info", LAST, EVENED_OUT
     ),
-    "half MI, half random, 0.25": Attempt("mutual_info", synthesize=half_random),
-    "random, 0.25, uncertain sources": Attempt("random", synthesize=uncertain_sources),
+    "MI, 0.5, one step, stepping back, Laplace": Attempt(
+        "mutual_info", {**LAST, "members": "laplace"}
+    ),
+    "MI, 0.5, one step, stepping back, trained autoencoder": Attempt(
+        "mutual_info", LAST, autoencoder=TRAINED
+    ),
 }
 
 
