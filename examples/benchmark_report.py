@@ -45,6 +45,18 @@ from tsynd_sk.comparison import SCORES, Difference
 
 MAIN = ("roc_auc", "balanced_accuracy", "nll", "perturbed_roc_auc", "pgd_2_accuracy")
 
+# Tables whose lines are told in words, too.
+SAID = (
+    "summary",
+    "augmentations",
+    "clean",
+    "robust",
+    "targeting",
+    "labels",
+    "pretrained",
+    "rivals",
+)
+
 Table = list[list[str]]
 
 
@@ -187,6 +199,7 @@ def tables(results: Results) -> dict[str, Table]:
         Pair(plan.PAPER_ARM, plan.ENTROPY_ARM),
     ]
     others = [name for name in plan.WITH_SMOTE if name != plan.ON_STANDARD]
+    augmentations = (plan.STANDARD, plan.TRIVIAL, "mixup", "smote", "adversarial")
     pretrained = [*MAIN_PAIRS, *UNTARGETED, rivals[0], Pair(plan.HEAD_ONLY, plan.STANDARD)]
     return {
         "summary": summary,
@@ -208,20 +221,21 @@ def tables(results: Results) -> dict[str, Table]:
             [(f"{p.name}: {pair}", pair, p) for p in labels for pair in (standard, UNTARGETED[0])],
             MAIN,
         ),
-        "rivals": grid(
-            results,
-            [
-                (str(pair), pair, ALL if other in plan.ALL else SMALL)
-                for other in others
-                for pair in [Pair(plan.ON_STANDARD, other)]
-            ],
-            MAIN,
+        "rivals": grid(results, [everywhere(plan.ON_STANDARD, other) for other in others], MAIN),
+        "augmentations": grid(
+            results, [everywhere(augmentation, "plain") for augmentation in augmentations], MAIN
         ),
         "pretrained": grid(results, [(str(pair), pair, FINE_TUNED) for pair in pretrained], MAIN),
         "cost": _costs(results),
         "scores": _scores(results),
         "cells": _cells(results),
     }
+
+
+def everywhere(arm: str, reference: str) -> tuple[str, Pair, Place]:
+    """Compare two arms in all cells that have both."""
+    pair = Pair(arm, reference)
+    return str(pair), pair, ALL if {arm, reference} <= plan.ALL.keys() else SMALL
 
 
 def in_words(head: list[str], row: list[str]) -> str:
@@ -339,15 +353,7 @@ def write_report(table: Path, folder: Path) -> list[str]:
         },
         **{
             f"said/{name}/{row[0]}": in_words(made[name][0], row)
-            for name in (
-                "summary",
-                "clean",
-                "robust",
-                "targeting",
-                "labels",
-                "pretrained",
-                "rivals",
-            )
+            for name in SAID
             for row in made[name][1:]
         },
         **{

@@ -216,4 +216,5 @@ def text(d: Difference | None) -> str:
     mean = f"**{mean}**" if d.is_found else mean
     if math.isnan(d.low):
         return mean
-    return f"{mean} [{d.low:+.3f}, {d.high:+.3f}]".replace("-", "−")
+    # An interval stays in one line.
+    return f"{mean} [{d.low:+.3f},\N{NO-BREAK SPACE}{d.high:+.3f}]".replace("-", "−")
