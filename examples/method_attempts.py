@@ -123,7 +123,13 @@ class Attempt(NamedTuple):
     synthesize: Callable = plainly
 
     def arm(self) -> Arm:
-        return Arm("standard", self.objective, *self[1:3], autoencoder=self.autoencoder)
+        return Arm(
+            "standard",
+            self.objective,
+            self.synthesizer,
+            self.classifier,
+            autoencoder=self.autoencoder,
+        )
 
 
 # From these the search began, and here it ended.

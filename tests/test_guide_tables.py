@@ -106,6 +106,8 @@ def test_pages_claim_what_the_benchmark_says():
     assert on_standard == ["", "", "better", "worse", ""]
     against_none = {row[0]: sides(row[1:6]) for row in lines(committed / "augmentations.csv")[1:]}
     assert all("better" not in found[:2] for found in against_none.values())
+    # The guide to augmentation: not more robust to corruption, nor to attacks.
+    assert "better" not in against_none["standard − plain"][3:]
     assert against_none["trivial_augment − plain"] == ["", "", "better", "better", "better"]
     for page in (EXAMPLES.parent / "README.md", GUIDE.parent / "evidence.rst"):
         text = " ".join(page.read_text("utf-8").split())

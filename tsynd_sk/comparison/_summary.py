@@ -186,7 +186,7 @@ def _on_primary(result: ComparisonResult) -> Iterator[str]:
             if not _is_clear(d):
                 yield (
                     f"Targeting does not pay here: `{arm}` minus `{rival}` is {_interval(d)}. "
-                    "Random displacement is the better buy."
+                    "Of the two, random displacement is the better buy."
                 )
 
 
